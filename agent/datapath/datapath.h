@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The kernel's half: loads programs, owns maps and pins, attaches, and makes tables live. Nothing here knows of documents.
+ *
+ * Two families of maps. State maps (flows, counters, rules, frags, events) are adopted from the pins of an earlier agent.
+ * Policy maps (control, ports, nodes, rows) are made afresh by each datapath_load(), filled while nobody reads them, and go live
+ * when the links are updated to the programs that use them: so a restart, an upgrade and a table that must grow are one path,
+ * and no packet sees half of anything. Pins are renamed over the old ones only after that.
+ *
+ * All functions return 0 or a negative errno, and log what the caller cannot know.
+ */
+#ifndef HEDDLE_DATAPATH_DATAPATH_H
+#define HEDDLE_DATAPATH_DATAPATH_H
+
+#include <net/if.h>
+
+#include <heddle/event.h>
+#include <heddle/explain.h>
+#include <heddle/flow.h>
+#include <policy/compile.h>
+
+struct datapath;
+
+struct datapath_config {
+	const char *bpffs; /* a bpffs mount point (mounted by datapath_open when it is not one); pins go under heddle/ in it */
+};
+
+/* Settings that live in hd_control besides the generation. */
+struct datapath_settings {
+	struct host_timeouts timeouts;
+	uint32_t log_every, event_rate, reject_rate;
+};
+
+struct datapath_sizes {
+	struct compiler_limits policy;
+	uint32_t flows, flows_new, flows_other; /* state maps: used when they are created, otherwise kept as they are */
+};
+
+/* Opens or creates <bpffs>/heddle; takes a lock so that only one agent runs on it (-EBUSY). found: an earlier agent's state is there. */
+int datapath_open(const struct datapath_config *config, struct datapath **ret, bool *found);
+void datapath_close(struct datapath *dp); /* everything pinned keeps working */
+
+uint32_t datapath_last_generation(const struct datapath *dp); /* 0: none */
+/* The rule ids of an earlier agent, for compiler_adopt_rule. */
+typedef int (*datapath_rule_cb)(uint32_t id, const struct hd_rule_info *info, void *userdata);
+int datapath_rules(struct datapath *dp, datapath_rule_cb cb, void *userdata);
+
+/*
+ * Loads the programs over fresh policy maps of these sizes. The old ones stay in force until datapath_go_live().
+ * pickup_seconds counts only on a first start (nothing found); an adopted pickup time runs on.
+ */
+int datapath_load(struct datapath *dp, const struct datapath_sizes *sizes, const struct datapath_settings *settings, uint32_t pickup_seconds);
+int datapath_settings(struct datapath *dp, const struct datapath_settings *settings); /* of the loaded programs, in place */
+void datapath_sizes(const struct datapath *dp, struct datapath_sizes *ret);
+
+/* Writes everything of the delta except the switch; invisible to packets until datapath_publish(). On error: nothing to undo. */
+int datapath_write(struct datapath *dp, const struct policy_delta *delta);
+/* The one store. */
+int datapath_publish(struct datapath *dp, const struct policy_delta *delta);
+/* Waits until no packet reads the generation before the published one (an RCU grace period), then deletes the rows. May take some 10 ms. */
+int datapath_settle(struct datapath *dp, const struct policy_delta *delta);
+
+/* --- attachment --- */
+
+struct datapath_uplink {
+	const char *device;
+	uint32_t ifindex;
+	enum xdp_mode xdp; /* what the document wants */
+	const char *driver;
+	bool forward_judge;
+	bool ethernet; /* has an Ethernet header */
+};
+
+/* What became of it. mode: "native", "generic", "off"; tc: "tcx", "clsact". */
+struct datapath_attachment {
+	char device[IF_NAMESIZE];
+	uint32_t ifindex;
+	const char *xdp_mode;
+	char xdp_reason[160]; /* why not better; "" none */
+	const char *tc_mode;
+	unsigned foreign_ahead; /* programs of others that see packets before ours */
+};
+
+/*
+ * The set of guarded uplinks as it shall be, with the policy of each (by device name, from the delta in force): writes port records, attaches
+ * what is missing, updates links to the loaded programs, detaches what is no longer named. A device that fails does not stop
+ * the others: the first error is returned at the end. After datapath_load() this is also what makes the new programs live.
+ */
+int datapath_attach(struct datapath *dp, const struct datapath_uplink *uplinks, size_t n,
+	const struct uplink_policy *policies, size_t n_policies);
+/* Pins the loaded maps and programs over the old ones and lets those go. After the first successful attach of a load. */
+int datapath_go_live(struct datapath *dp);
+size_t datapath_attachments(const struct datapath *dp, const struct datapath_attachment **ret);
+
+/* Removes every program, link, map and pin of this instance, also those of another version; idempotent. */
+int datapath_detach(const struct datapath_config *config);
+
+/* --- reading --- */
+
+struct datapath_flow {
+	uint8_t family; /* 4 or 6 */
+	bool proven;
+	uint8_t protocol, kind;
+	uint16_t network;
+	struct hd_addr source, destination; /* of the originator's direction */
+	uint16_t source_port, destination_port; /* host byte order */
+	struct hd_flow flow;
+	uint32_t idle_ms;
+};
+typedef int (*datapath_flow_cb)(const struct datapath_flow *flow, void *userdata); /* non-zero ends the walk */
+int datapath_flows(struct datapath *dp, datapath_flow_cb cb, void *userdata); /* expired ones left out; batched reads */
+int datapath_flow_counts(struct datapath *dp, uint64_t *proven, uint64_t *unproven);
+
+int datapath_drops(struct datapath *dp, struct hd_counter counters[HD_REASON_COUNT][2]); /* summed over CPUs */
+int datapath_totals(struct datapath *dp, struct hd_counter totals[HD_TOTAL_COUNT]);
+int datapath_full(struct datapath *dp, uint64_t counts[HD_TABLE_COUNT]);
+/* counters[0..n-1] of rule ids first.. */
+int datapath_rule_counters(struct datapath *dp, uint32_t first, uint32_t n, struct hd_counter *counters);
+
+typedef void (*datapath_event_cb)(const struct hd_event *event, size_t length, void *userdata);
+int datapath_events_fd(const struct datapath *dp); /* poll for input, then: */
+int datapath_events_dispatch(struct datapath *dp, datapath_event_cb cb, void *userdata);
+int datapath_monitor(struct datapath *dp, bool on); /* events for allowed flows too */
+
+struct datapath_program {
+	const char *name;
+	enum hd_hook hook;
+	uint32_t id, insns_verified, jited_bytes;
+};
+size_t datapath_programs(const struct datapath *dp, const struct datapath_program **ret);
+
+/* Answers a reject event with a fresh packet (TCP RST, ICMP/ICMPv6 administratively prohibited) through the device's own AF_PACKET socket. */
+int datapath_reject(struct datapath *dp, const struct hd_event *event);
+
+/* --- explain --- */
+
+struct datapath_probe {
+	enum hd_hook hook;
+	uint32_t ifindex, ingress_ifindex;
+	uint16_t vlan_tci, vlan_proto; /* metadata tag (TC); vlan_proto 0: none */
+	const void *frame;
+	size_t length; /* >= 14 */
+};
+/* Runs the dry-run twin of the hook's program (loaded at the first call, over the live maps). Changes nothing. */
+int datapath_explain(struct datapath *dp, const struct datapath_probe *probe, struct hd_explain *ret);
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Text (YAML, or JSON, which libyaml reads as well) to objects: the one decoder of files, the API and the state directory. */
+#ifndef HEDDLE_MODEL_DECODE_H
+#define HEDDLE_MODEL_DECODE_H
+
+#include <model/object.h>
+
+/* Messages for people, one mistake a line: `FILE:LINE: PATH: want …, got …`. All mistakes of an input are collected (at most 100). */
+struct diag {
+	char *text; /* NULL: none; owned */
+	size_t length;
+	unsigned errors;
+};
+void diag_clear(struct diag *diag);
+/* path may be NULL. line 0: none known. */
+void diag_add(struct diag *diag, const char *file, uint32_t line, const char *path, const char *format, ...)
+	__attribute__((format(printf, 5, 6)));
+
+/*
+ * Decodes every document of text. `file` is named in messages and kept as the objects' origin; NULL for the API.
+ * 0, or -EINVAL with the mistakes in diag and nothing added to list; -ENOMEM.
+ */
+int decode_documents(const char *file, const char *text, size_t length, struct object_list *list, struct diag *diag);
+
+/* Checks that need all objects together: group references, duplicate names, more than one Host, uplinks declared. -EINVAL with diag. */
+int model_validate(const struct object_list *all, struct diag *diag);
+
+/* The object as it would be written by hand, apiVersion, kind and metadata included; defaults filled in. New reference; NULL: no memory. */
+struct json_t;
+struct json_t *encode_object(const struct object *object);
+
+#endif

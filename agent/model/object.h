@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Typed documents. A decoded object is immutable and reference counted; everything it points to lives in its own arena and
+ * goes with it. Strings are NUL-terminated UTF-8. Keep it small: 100,000 rules must fit in a few MiB.
+ */
+#ifndef HEDDLE_MODEL_OBJECT_H
+#define HEDDLE_MODEL_OBJECT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <heddle/types.h>
+
+#define OBJECT_KINDS(X) X(HOST, "Host") X(ADDRESS_GROUP, "AddressGroup") X(HOST_POLICY, "HostPolicy")
+#define OBJECT_KIND_ENUM(sym, name) OBJECT_##sym,
+enum object_kind { OBJECT_KINDS(OBJECT_KIND_ENUM) OBJECT_KIND_COUNT };
+#undef OBJECT_KIND_ENUM
+
+/* An address block: IPv4 is mapped, so its length is 96..128. Host bits are zero after decoding. */
+struct prefix {
+	struct hd_addr addr;
+	uint8_t length; /* bits, 0..128; ::/0 and ::ffff:0:0/96 (0.0.0.0/0) are distinct and do not cover each other */
+};
+static_assert(sizeof(struct prefix) == 20 || sizeof(struct prefix) == 24, "prefix");
+
+/* One `from`/`to` item: a block with exceptions, or a group by name. */
+struct peer {
+	struct prefix prefix;
+	uint32_t n_except;
+	const struct prefix *except;
+	const char *group; /* NULL: prefix counts */
+};
+
+/* Destination (or source) ports of one protocol, host byte order. No port given: 0..65535 and any_port set. */
+struct port_range {
+	uint8_t protocol; /* IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP, or any other protocol number (then no ports) */
+	bool any_port;
+	uint16_t first, last;
+};
+
+struct icmp_match {
+	uint8_t protocol; /* IPPROTO_ICMP or IPPROTO_ICMPV6 */
+	uint8_t type_first, type_last; /* 0..255: no type given */
+	uint8_t code_first, code_last;
+};
+
+/* Rarely used parts of a rule. */
+struct rule_extra {
+	const struct port_range *source_ports; /* protocol 0: of whatever protocol the rule's ports name */
+	const struct icmp_match *icmp;
+	uint32_t n_source_ports, n_icmp;
+};
+
+struct rule {
+	const char *name; /* NULL: none */
+	const struct peer *peers; /* n_peers 0: any */
+	const struct port_range *ports; /* n_ports and n_icmp 0: any protocol */
+	const struct rule_extra *extra; /* NULL: none */
+	uint32_t line; /* where it stands in the origin's file; from 1 */
+	uint32_t n_peers, n_ports;
+	uint8_t verdict; /* enum hd_verdict: HD_ALLOW, HD_DENY, HD_REJECT */
+	bool log;
+};
+
+enum xdp_mode { XDP_MODE_AUTO, XDP_MODE_NATIVE, XDP_MODE_GENERIC, XDP_MODE_OFF };
+
+struct uplink {
+	const char *device;
+	enum xdp_mode xdp;
+};
+
+/* Host.spec.timeouts, in milliseconds (durations are written like 8h, 60s, 500ms, 1h30m). */
+struct host_timeouts {
+	uint32_t tcp_established, tcp_syn, tcp_fin, udp, udp_stream, icmp, other;
+};
+
+struct host {
+	struct uplink *uplinks;
+	size_t n_uplinks;
+	struct port_range *failsafe; /* ingress */
+	size_t n_failsafe;
+	bool forward_judge;
+	struct host_timeouts timeouts;
+	uint32_t pickup_seconds;
+	/* tunnel: decoded and checked; used by the overlay */
+	bool has_tunnel, tunnel_geneve;
+	struct hd_addr tunnel_address;
+	uint16_t tunnel_port;
+	/* limits of the tables (Host.spec.limits); 0: the default */
+	uint32_t limit_flows, limit_flows_new, limit_flows_other, limit_rules;
+	/* Host.spec.log: {every, eventsPerSecond, rejectsPerSecond} */
+	uint32_t log_every, event_rate, reject_rate;
+};
+
+struct address_group {
+	struct prefix *cidrs;
+	size_t n_cidrs;
+};
+
+struct host_policy {
+	uint32_t priority;
+	const char **uplinks; /* n_uplinks 0: all declared */
+	size_t n_uplinks;
+	struct rule *rules[HD_DIRECTIONS];
+	size_t n_rules[HD_DIRECTIONS];
+	int default_verdict[HD_DIRECTIONS]; /* enum hd_verdict; -1: not set */
+};
+
+struct arena;
+
+struct object {
+	unsigned refs;
+	enum object_kind kind;
+	const char *name;
+	const char *namespace_; /* NULL for cluster-scoped kinds: all three of these */
+	const char *file; /* NULL: applied through the API */
+	uint32_t line; /* of the document's first line */
+	uint64_t hash; /* of the content, origin excluded */
+	struct arena *arena;
+	union {
+		struct host host;
+		struct address_group group;
+		struct host_policy policy;
+	};
+};
+
+const char *object_kind_name(enum object_kind kind);
+/* Accepts the kind's name in any case, and its plural (kubectl habits). -1: unknown. */
+int object_kind_from_name(const char *name);
+
+struct object *object_ref(struct object *object);
+void object_unref(struct object *object); /* NULL is fine */
+
+/* A growing list of references. */
+struct object_list {
+	struct object **items;
+	size_t n;
+};
+void object_list_clear(struct object_list *list);
+int object_list_add(struct object_list *list, struct object *object); /* takes its own reference; -ENOMEM */
+
+#endif

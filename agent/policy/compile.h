@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Objects to tables: pure functions without I/O. A compiler keeps what it has handed out (ids of nodes, classes, rules) so
+ * that the next compilation is a small difference; it never touches the kernel.
+ *
+ * One round: compiler_compile() → the caller writes every piece of the delta → publishes → compiler_commit(); after a grace
+ * period (no packet can still read the old generation) the caller removes row_deletes and calls compiler_settle(), which makes the old ids usable
+ * again. On any failure before publishing: compiler_abort(), and the old policy stays in force.
+ */
+#ifndef HEDDLE_POLICY_COMPILE_H
+#define HEDDLE_POLICY_COMPILE_H
+
+#include <heddle/policy.h>
+#include <heddle/port.h>
+#include <model/decode.h>
+#include <model/object.h>
+
+/* How many of each the maps hold. */
+struct compiler_limits {
+	uint32_t addr_nodes, rule_nodes, class_rules, rules;
+};
+
+struct policy_input {
+	const struct host *host; /* uplinks and failsafe; never NULL */
+	const struct object_list *objects; /* HostPolicies and AddressGroups are taken from it */
+	bool lockdown; /* no valid policy: only failsafe and built-in rules */
+};
+
+struct addr_node_write {
+	uint32_t id;
+	struct hd_addr_node node;
+};
+struct rule_node_write {
+	uint32_t id;
+	struct hd_rule_node node;
+};
+struct class_row_write {
+	struct hd_class_key key;
+	struct hd_class_rules value;
+};
+struct rule_write {
+	uint32_t id;
+	bool reset; /* a new rule under a used id: its counters begin at 0 */
+	struct hd_rule_info info;
+};
+struct uplink_policy {
+	const char *device; /* of the host object */
+	struct hd_port_policy policy;
+};
+
+/* Everything that turns the previous generation into the next. Owned by the compiler until the round ends. */
+struct policy_delta {
+	uint32_t generation;
+	struct hd_roots roots;
+	struct addr_node_write *addr_nodes;
+	struct rule_node_write *rule_nodes;
+	struct class_row_write *rows;
+	struct hd_class_key *row_deletes;
+	struct rule_write *rules;
+	struct uplink_policy *uplinks;
+	size_t n_addr_nodes, n_rule_nodes, n_rows, n_row_deletes, n_rules, n_uplinks;
+};
+
+struct compiler;
+
+/* first_generation: the generation of the first compilation (the last one in force before, plus 1). -ENOMEM. */
+int compiler_new(const struct compiler_limits *limits, uint32_t first_generation, struct compiler **ret);
+void compiler_free(struct compiler *compiler);
+
+/* Before the first compilation: the rule ids that an earlier agent handed out (id, key of hd_rule_info), so counters live on. */
+int compiler_adopt_rule(struct compiler *compiler, uint32_t id, uint64_t key);
+
+/*
+ * 0; -ENOSPC: a limit is too small, `needed` says what would do (counting that old and new are there at once): make a new compiler with bigger maps;
+ * -E2BIG: beyond what any size could hold, diag says why; -EINVAL with diag; -ENOMEM.
+ */
+int compiler_compile(struct compiler *compiler, const struct policy_input *input, struct policy_delta **delta,
+	struct compiler_limits *needed, struct diag *diag);
+void compiler_commit(struct compiler *compiler);
+void compiler_abort(struct compiler *compiler);
+void compiler_settle(struct compiler *compiler);
+
+/* What a rule id means now. Strings live until the next commit. */
+struct rule_reference {
+	const char *policy; /* built-in: "builtin" */
+	const char *name; /* NULL: none */
+	const char *file; /* NULL: applied or built in */
+	uint32_t line;
+	uint32_t index;
+	uint8_t direction;
+	uint8_t verdict;
+	bool builtin;
+};
+int compiler_rule(const struct compiler *compiler, uint32_t id, struct rule_reference *ret); /* -ENOENT */
+uint32_t compiler_rule_limit(const struct compiler *compiler); /* ids in use are below */
+
+#endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Why a packet was not let through: one list, from which the enum, the names, docs/reference.md and the metric labels come.
+ * X(SYMBOL, "name", "what it means"). The numbers are part of the pinned schema: append, never insert.
+ */
+#ifndef HEDDLE_REASONS_H
+#define HEDDLE_REASONS_H
+
+#define HD_REASONS(X) \
+	X(NONE, "none", "not dropped") \
+	X(POLICY_DENY, "policy-deny", "a rule or a default says deny") \
+	X(POLICY_REJECT, "policy-reject", "a rule says reject") \
+	X(NOT_READY, "not-ready", "no policy is in force on this device yet") \
+	X(ETH_TRUNCATED, "eth-truncated", "shorter than its Ethernet header") \
+	X(VLAN_TRUNCATED, "vlan-truncated", "shorter than its VLAN tag") \
+	X(VLAN_DEPTH, "vlan-depth", "more than two VLAN tags") \
+	X(ARP_MALFORMED, "arp-malformed", "truncated ARP, or not Ethernet and IPv4") \
+	X(IP4_TRUNCATED, "ip4-truncated", "shorter than its IPv4 header") \
+	X(IP4_VERSION, "ip4-version", "IPv4 by EtherType, but the version is not 4") \
+	X(IP4_IHL, "ip4-ihl", "IPv4 header length below 20 or past the total length") \
+	X(IP4_TOTAL_LENGTH, "ip4-total-length", "IPv4 total length below the header or past the frame") \
+	X(IP4_OPTIONS, "ip4-options", "source route option, or malformed options") \
+	X(IP6_TRUNCATED, "ip6-truncated", "shorter than its IPv6 header") \
+	X(IP6_VERSION, "ip6-version", "IPv6 by EtherType, but the version is not 6") \
+	X(IP6_PAYLOAD_LENGTH, "ip6-payload-length", "IPv6 payload length past the frame, or a bad jumbogram") \
+	X(IP6_MAPPED, "ip6-mapped", "an IPv4-mapped address on the wire") \
+	X(IP6_EXT_TRUNCATED, "ip6-ext-truncated", "an IPv6 extension header past the payload") \
+	X(IP6_EXT_CHAIN, "ip6-ext-chain", "more IPv6 extension headers than are followed, or one out of order") \
+	X(IP6_ROUTING, "ip6-routing", "IPv6 routing header type 0 (RFC 5095)") \
+	X(FRAG_UNKNOWN, "frag-unknown", "a later fragment whose first one was not seen") \
+	X(FRAG_TINY, "frag-tiny", "a first fragment without the whole L4 header, or a later one that would overlay it") \
+	X(FRAG_LENGTH, "frag-length", "fragment past 65535 bytes, or not a multiple of 8 with more to come") \
+	X(TCP_TRUNCATED, "tcp-truncated", "shorter than its TCP header") \
+	X(TCP_OFFSET, "tcp-offset", "TCP data offset below 5 or past the packet") \
+	X(TCP_FLAGS, "tcp-flags", "a TCP flag combination that no stack sends (none, SYN+FIN, SYN+RST, FIN+RST, FIN without ACK)") \
+	X(UDP_TRUNCATED, "udp-truncated", "shorter than its UDP header") \
+	X(UDP_LENGTH, "udp-length", "UDP length below 8 or past the packet") \
+	X(SCTP_TRUNCATED, "sctp-truncated", "shorter than the SCTP common header and one chunk header") \
+	X(ICMP_TRUNCATED, "icmp-truncated", "shorter than its ICMP header") \
+	X(ICMP_EMBEDDED, "icmp-embedded", "an ICMP error whose embedded packet is truncated or contradicts the outer addresses") \
+	X(ND_HOP_LIMIT, "nd-hop-limit", "neighbour or router discovery with a hop limit other than 255 (RFC 4861)") \
+	X(L4_TRUNCATED, "l4-truncated", "shorter than the header its protocol needs") \
+	X(TCP_NO_FLOW, "tcp-no-flow", "a TCP segment other than SYN without a known connection") \
+	X(TCP_STATE, "tcp-state", "a TCP segment that does not fit the connection's state") \
+	X(TCP_WINDOW, "tcp-window", "a RST whose sequence number is outside the receiver's window") \
+	X(ICMP_UNRELATED, "icmp-unrelated", "an ICMP echo reply nobody asked for") \
+	X(FLOW_TABLE, "flow-table", "the table of new flows took no entry") \
+	X(RULE_TREE, "rule-tree", "a broken rule table; the agent is told to rebuild it") \
+	X(NONLINEAR, "nonlinear", "headers that the driver did not make readable")
+
+#define HD_REASON_ENUM(sym, name, text) HD_R_##sym,
+enum hd_reason { HD_REASONS(HD_REASON_ENUM) HD_REASON_COUNT };
+#undef HD_REASON_ENUM
+
+#endif

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Basic types that the BPF programs and user space share. Fixed width, no pointers. */
+#ifndef HEDDLE_TYPES_H
+#define HEDDLE_TYPES_H
+
+#include <linux/types.h>
+#ifdef __bpf__
+#include <stddef.h>
+#define static_assert _Static_assert
+#else
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+#endif
+
+/* Version of every pinned layout. Raise it when a struct in include/heddle changes in size or meaning. */
+#define HD_SCHEMA_VERSION 1
+
+/*
+ * An address of either family. IPv4 is held IPv4-mapped (::ffff:a.b.c.d, RFC 4291 section 2.5.5.2), so that one code path
+ * serves both; network byte order. A real packet that carries ::ffff:0:0/96 in an IPv6 header is dropped by the parser
+ * (reason ip6-mapped), so the two families cannot be taken for each other.
+ */
+struct hd_addr {
+	union {
+		__u8 b[16];
+		__be32 w[4];
+		__be64 q[2];
+	};
+};
+static_assert(sizeof(struct hd_addr) == 16, "hd_addr");
+
+/* Direction relative to the host: ingress = from the wire to the host. Index of counters, sets and roots. */
+enum hd_direction { HD_INGRESS = 0, HD_EGRESS = 1, HD_DIRECTIONS = 2 };
+
+/* The hook that judged a packet. */
+enum hd_hook { HD_HOOK_XDP_UPLINK = 0, HD_HOOK_TC_UPLINK_IN = 1, HD_HOOK_TC_UPLINK_OUT = 2, HD_HOOKS = 3 };
+
+/* What a rule asks for, and what a packet gets. HD_DROP is never a rule's: a reason says why (HD_REASONS). */
+enum hd_verdict { HD_ALLOW = 0, HD_DENY = 1, HD_REJECT = 2, HD_DROP = 3 };
+
+/*
+ * Time in the data plane: bpf_ktime_get_coarse_ns() >> HD_TICK_SHIFT, as u32. One tick is 16.8 ms; it wraps after 2.3 years,
+ * so it is only ever compared by difference. User space gets the same from CLOCK_MONOTONIC_COARSE.
+ */
+#define HD_TICK_SHIFT 24
+#define HD_TICKS_PER_SECOND 60 /* 59.6, rounded up: a timeout is never shorter than asked for */
+
+#endif
