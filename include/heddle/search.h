@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The search inside one node of the policy trees, shared by the BPF programs and by user space (the compiler's own lookup, tests).
+ *
+ * Binary search without branches: the outcome of each comparison depends on the packet, so a branch would be mispredicted half
+ * of the time. BPF has no set-on-condition, hence the borrow of a subtraction. The index is built bit by bit, so the verifier
+ * knows its bounds without a mask.
+ */
+#ifndef HEDDLE_SEARCH_H
+#define HEDDLE_SEARCH_H
+
+#include <heddle/policy.h>
+
+#ifdef __bpf__
+#define HD_SEARCH_INLINE static inline __attribute__((always_inline, unused))
+/* Keeps clang from recognising the comparison and making a branch of it again. */
+#define HD_OPAQUE(x) asm volatile("" : "+r"(x))
+#else
+#define HD_SEARCH_INLINE static inline __attribute__((unused))
+#define HD_OPAQUE(x) ((void)0)
+#endif
+
+/* 1: a >= b, else 0. For any 64-bit numbers: the borrow out of a - b (Hacker's Delight, section 2-13). */
+HD_SEARCH_INLINE __u64 hd_not_below64(__u64 a, __u64 b)
+{
+	__u64 borrow = (~a & b) | ((~a | b) & (a - b));
+
+	HD_OPAQUE(borrow);
+	return (borrow >> 63) ^ 1;
+}
+
+/* The same for numbers below 2^32, where the sign of the 64-bit difference is enough. */
+HD_SEARCH_INLINE __u64 hd_not_below32(__u32 a, __u32 b)
+{
+	__u64 difference = (__u64)a - (__u64)b;
+
+	HD_OPAQUE(difference);
+	return (difference >> 63) ^ 1;
+}
+
+/* The last entry whose key is not above `key`: 0..HD_ADDR_FANOUT-1. key[0] is never read: the way down guarantees it. */
+HD_SEARCH_INLINE __u32 hd_addr_node_find(const struct hd_addr_node *n, __u64 key)
+{
+	__u64 i = hd_not_below64(key, n->key[8]) << 3;
+
+	i |= hd_not_below64(key, n->key[i | 4]) << 2;
+	i |= hd_not_below64(key, n->key[i | 2]) << 1;
+	i |= hd_not_below64(key, n->key[i | 1]);
+	return (__u32)i;
+}
+
+/* The same in a rule tree: 0..HD_RULE_FANOUT-1. */
+HD_SEARCH_INLINE __u32 hd_rule_node_find(const struct hd_rule_node *n, __u32 key)
+{
+	__u64 i = hd_not_below32(key, n->key[4]) << 2;
+
+	i |= hd_not_below32(key, n->key[i | 2]) << 1;
+	i |= hd_not_below32(key, n->key[i | 1]);
+	return (__u32)i;
+}
+
+static_assert(HD_ADDR_FANOUT == 16 && HD_RULE_FANOUT == 8, "the searches above are written out for these");
+
+#endif
