@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+#   sudo make demo      show the main job in namespaces        sudo make test    everything that CI runs
+#   make                heddled, heddle, BPF objects           make lint         format, clang-tidy, shellcheck, style
+#   make fuzz           every libFuzzer target                 make bench        beside the peers, in one run
+#   make check-kernels  under QEMU on 6.1 and 6.12             make install      DESTDIR=, PREFIX=/usr/local
+#
+# demo and test call tools/setup first, which installs the Debian packages that are missing; the others expect them.
+# BUILD= puts everything that is built elsewhere (default: build).
+
+BUILD ?= build
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+VERSION := 0.1.0
+PYTHON := /usr/bin/python3
+FUZZ_SECONDS ?= 60
+
+CC = gcc
+CLANG = clang
+BPFTOOL = bpftool
+export PATH := /usr/local/sbin:/usr/sbin:/sbin:$(PATH)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
+# --- flags ---
+
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
+INCLUDES := -Iinclude -Iagent -I$(BUILD)/include -I.
+# _GNU_SOURCE is defined empty, as a file that needs it would do itself.
+CPPFLAGS_ALL := $(INCLUDES) -D_GNU_SOURCE= -DHEDDLE_VERSION=\"$(VERSION)\" $(CPPFLAGS)
+HARDEN := -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+# -fPIC: the verdict tests load the same objects as a shared library.
+CFLAGS_ALL := -std=gnu11 -O2 -g -fPIC $(HARDEN) $(WARN) $(CFLAGS)
+CFLAGS_ASAN := -std=gnu11 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined $(WARN) $(CFLAGS)
+CFLAGS_FUZZ := -std=gnu11 -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
+	-fno-sanitize-recover=undefined $(WARN) -DHEDDLE_FUZZ $(CFLAGS)
+LDFLAGS_ALL := -Wl,--as-needed -Wl,-z,relro,-z,now $(LDFLAGS)
+AGENT_LIBS := -lmicrohttpd -lsystemd -lbpf -lelf -lz -lmnl -lyaml -ljansson -lcap-ng -lseccomp -lpthread -lm
+CLI_LIBS := -lcurl -ljansson -lyaml -lpcap
+
+MULTIARCH = $(shell $(CC) -print-multiarch)
+BPF_CFLAGS = -target bpf -mcpu=v3 -g -O2 -Wall -Werror -Iinclude -I. -I/usr/include/$(MULTIARCH)
+
+# --- sources ---
+
+AGENT_SRC := $(filter-out agent/main.c,$(wildcard agent/*.c agent/*/*.c))
+CLI_SRC := $(wildcard tools/heddle/*.c)
+BPF_SRC := $(wildcard bpf/*.bpf.c)
+UNIT_SRC := $(wildcard tests/unit/*_test.c)
+UNIT_HELPER_SRC := $(filter-out $(UNIT_SRC) %.bpf.c,$(wildcard tests/unit/*.c))
+FUZZ_SRC := $(wildcard tests/fuzz/*_fuzz.c)
+VERDICT_SRC := $(filter-out %.bpf.c,$(wildcard tests/verdict/*.c))
+# Small programs that tests run: one executable a file, build/tests/FOLDER/NAME.
+TOOL_SRC := $(filter-out %.bpf.c,$(wildcard $(foreach d,net bench kernel differential,tests/$d/*.c)))
+TEST_BPF_SRC := $(wildcard tests/*/*.bpf.c)
+
+AGENT_OBJ := $(AGENT_SRC:%.c=$(BUILD)/obj/%.o)
+CLI_OBJ := $(CLI_SRC:%.c=$(BUILD)/obj/%.o)
+BPF_OBJ := $(BPF_SRC:bpf/%.bpf.c=$(BUILD)/bpf/%.bpf.o)
+SKELETONS := $(BPF_SRC:bpf/%.bpf.c=$(BUILD)/include/%.skel.h)
+UNIT_BIN := $(UNIT_SRC:%.c=$(BUILD)/%)
+FUZZ_BIN := $(FUZZ_SRC:%.c=$(BUILD)/%)
+TOOL_BIN := $(TOOL_SRC:%.c=$(BUILD)/%) $(TEST_BPF_SRC:%.c=$(BUILD)/%.o)
+VERDICT_LIB := $(if $(VERDICT_SRC),$(BUILD)/tests/libverdict.so)
+
+HEDDLED := $(if $(wildcard agent/main.c),$(BUILD)/heddled)
+HEDDLE := $(if $(CLI_SRC),$(BUILD)/heddle)
+MAN := $(wildcard tools/man/*.[0-9])
+
+# --- what can be asked for ---
+
+.PHONY: all bpf unit fuzzers tools tests asan
+all: $(HEDDLED) $(HEDDLE) bpf compile_commands.json
+bpf: $(BPF_OBJ) $(SKELETONS)
+unit: $(UNIT_BIN)
+fuzzers: $(FUZZ_BIN)
+tools: $(TOOL_BIN)
+tests: all unit tools $(VERDICT_LIB)
+asan: $(BUILD)/asan/heddled
+
+.PHONY: setup test test-unit test-verdict test-net test-differential test-cli test-load fuzz bench lint check-kernels demo
+setup:
+	tools/setup
+# Two makes, since on a fresh machine the first one runs without a compiler.
+test demo: setup
+	+$(MAKE) --no-print-directory $@-built
+.PHONY: test-built demo-built
+test-built: tests
+	tests/run $(if $(PARTS),$(PARTS),unit cli verdict net differential load)
+demo-built: all
+	tools/demo
+test-unit: unit
+	tests/run unit
+test-cli: all
+	tests/run cli
+test-verdict: $(VERDICT_LIB) bpf
+	tests/run verdict
+test-net: all tools
+	tests/run net
+test-differential: all tools
+	tests/run differential
+test-load: bpf tools
+	tests/run load
+fuzz: fuzzers
+	FUZZ_SECONDS=$(FUZZ_SECONDS) BUILD=$(BUILD) tests/run-fuzz
+bench: all tools $(VERDICT_LIB)
+	tests/bench/run
+lint: compile_commands.json $(SKELETONS)
+	tools/lint
+check-kernels: tests
+	UPDATE=$(UPDATE) tests/kernel/check $(KERNELS)
+
+.PHONY: install uninstall clean
+install: all
+	install -d $(addprefix $(DESTDIR),$(PREFIX)/sbin $(PREFIX)/bin $(UNITDIR) $(SYSCONFDIR)/heddle)
+	install -m 0755 $(BUILD)/heddled $(DESTDIR)$(PREFIX)/sbin/heddled
+	install -m 0755 $(BUILD)/heddle $(DESTDIR)$(PREFIX)/bin/heddle
+	sed 's#/usr/local/sbin/#$(PREFIX)/sbin/#' agent/heddled.service >$(BUILD)/heddled.service
+	install -m 0644 $(BUILD)/heddled.service $(DESTDIR)$(UNITDIR)/heddled.service
+	for page in $(MAN); do \
+		install -D -m 0644 "$$page" "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; done
+	[ ! -f tools/completion/heddle.bash ] || \
+		install -D -m 0644 tools/completion/heddle.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/heddle
+	[ ! -f tools/completion/_heddle ] || \
+		install -D -m 0644 tools/completion/_heddle $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_heddle
+# Leaves configuration, state and what is attached: run heddled --detach first for the latter.
+uninstall:
+	rm -f $(addprefix $(DESTDIR),$(PREFIX)/sbin/heddled $(PREFIX)/bin/heddle $(UNITDIR)/heddled.service \
+		$(PREFIX)/share/bash-completion/completions/heddle $(PREFIX)/share/zsh/site-functions/_heddle \
+		$(foreach page,$(MAN),$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))))
+clean:
+	rm -rf $(BUILD) compile_commands.json
+
+# --- BPF ---
+
+$(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c
+	@mkdir -p $(@D)
+	$(CLANG) $(BPF_CFLAGS) -MMD -MP -MT $@ -MF $(@:.o=.d) -c $< -o $@
+	llvm-strip -g $@
+$(BUILD)/tests/%.bpf.o: tests/%.bpf.c
+	@mkdir -p $(@D)
+	$(CLANG) $(BPF_CFLAGS) -MMD -MP -MT $@ -MF $(@:.o=.d) -c $< -o $@
+$(BUILD)/include/%.skel.h: $(BUILD)/bpf/%.bpf.o
+	@mkdir -p $(@D)
+	$(BPFTOOL) gen skeleton $< name $(subst -,_,$*)_bpf >$@
+
+# --- user space, three ways: as shipped, with sanitizers, for fuzzing ---
+
+# The datapath layer alone includes skeletons; the .d files know which.
+DATAPATH_SRC := $(filter agent/datapath/%,$(AGENT_SRC))
+$(foreach how,obj asan fuzz,$(DATAPATH_SRC:%.c=$(BUILD)/$(how)/%.o)): | $(SKELETONS)
+
+$(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
+$(BUILD)/asan/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ASAN) -MMD -MP -c $< -o $@
+$(BUILD)/fuzz/%.o: %.c
+	@mkdir -p $(@D)
+	$(CLANG) $(CPPFLAGS_ALL) $(CFLAGS_FUZZ) -MMD -MP -c $< -o $@
+
+define archive
+@mkdir -p $(@D)
+rm -f $@
+ar rcs $@ $^
+endef
+$(BUILD)/libheddle.a: $(AGENT_OBJ)
+	$(archive)
+$(BUILD)/asan/libheddle.a: $(AGENT_SRC:%.c=$(BUILD)/asan/%.o)
+	$(archive)
+$(BUILD)/fuzz/libheddle.a: $(AGENT_SRC:%.c=$(BUILD)/fuzz/%.o)
+	$(archive)
+$(BUILD)/asan/libcli.a: $(patsubst %.c,$(BUILD)/asan/%.o,$(filter-out tools/heddle/main.c,$(CLI_SRC)))
+	$(archive)
+$(BUILD)/asan/libunit.a: $(UNIT_HELPER_SRC:%.c=$(BUILD)/asan/%.o)
+	$(archive)
+
+$(BUILD)/heddled: $(BUILD)/obj/agent/main.o $(BUILD)/libheddle.a
+	$(CC) $(CFLAGS_ALL) -pie $^ $(LDFLAGS_ALL) $(AGENT_LIBS) -o $@
+$(BUILD)/asan/heddled: $(BUILD)/asan/agent/main.o $(BUILD)/asan/libheddle.a
+	$(CC) $(CFLAGS_ASAN) $^ $(LDFLAGS_ALL) $(AGENT_LIBS) -o $@
+$(BUILD)/heddle: $(CLI_OBJ) $(BUILD)/libheddle.a
+	$(CC) $(CFLAGS_ALL) -pie $^ $(LDFLAGS_ALL) $(CLI_LIBS) -o $@
+
+# --- tests ---
+
+UNIT_LIBS := $(if $(UNIT_HELPER_SRC),$(BUILD)/asan/libunit.a) $(BUILD)/asan/libheddle.a
+$(BUILD)/tests/unit/cli%_test: $(BUILD)/asan/tests/unit/cli%_test.o $(BUILD)/asan/libcli.a $(UNIT_LIBS)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ASAN) $^ $(LDFLAGS_ALL) -lcmocka $(CLI_LIBS) $(AGENT_LIBS) -o $@
+$(BUILD)/tests/unit/%_test: $(BUILD)/asan/tests/unit/%_test.o $(UNIT_LIBS)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ASAN) $^ $(LDFLAGS_ALL) -lcmocka $(AGENT_LIBS) -o $@
+$(BUILD)/tests/fuzz/%_fuzz: $(BUILD)/fuzz/tests/fuzz/%_fuzz.o $(BUILD)/fuzz/libheddle.a
+	@mkdir -p $(@D)
+	$(CLANG) $(subst fuzzer-no-link,fuzzer,$(CFLAGS_FUZZ)) $^ $(LDFLAGS_ALL) $(AGENT_LIBS) -o $@
+$(BUILD)/tests/libverdict.so: $(VERDICT_SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/libheddle.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -shared $^ $(LDFLAGS_ALL) $(AGENT_LIBS) -o $@
+# Needs nothing of the agent, so that it builds and runs wherever a BPF object does.
+$(BUILD)/tests/kernel/%: $(BUILD)/obj/tests/kernel/%.o
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) $^ $(LDFLAGS_ALL) -lbpf -lelf -lz -o $@
+$(BUILD)/tests/net/%: $(BUILD)/obj/tests/net/%.o
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) $^ $(LDFLAGS_ALL) -lbpf -lelf -lz -lpthread -lm -o $@
+$(BUILD)/tests/differential/%: $(BUILD)/obj/tests/differential/%.o $(BUILD)/libheddle.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) $^ $(LDFLAGS_ALL) $(AGENT_LIBS) -o $@
+$(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libheddle.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) $^ $(LDFLAGS_ALL) $(AGENT_LIBS) -o $@
+
+# --- for editors and clang-tidy ---
+
+compile_commands.json: Makefile tools/compile-commands $(wildcard agent/*.c agent/*/*.c tools/heddle/*.c bpf/*.c tests/*/*.c)
+	tools/compile-commands "$(CLANG) $(BPF_CFLAGS)" '$(CC) $(CPPFLAGS_ALL) $(filter-out -Werror,$(CFLAGS_ALL))' \
+		$(filter %.c,$^) >$@
+
+.SECONDARY:
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
