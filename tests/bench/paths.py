@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real traffic through a guarded veth: the same client, server and rules for every firewall, interleaved."""
+
+import contextlib
+import json
+import statistics
+import subprocess
+
+from rigs import SERVICE_PORT, TRAFFIC, Heddled, Pair, base_documents, prefixes, rule_documents, rule_port
+
+MODES = ("rr", "crr", "udp", "bulk")
+
+
+def nft_rules(count):
+    lines = "".join(f"ip saddr {block} tcp dport {rule_port(i)} accept\n" for i, block in enumerate(prefixes(count)))
+    return nft_table(lines)
+
+
+def nft_set(count):
+    elements = ",".join(f"{block} . {rule_port(i)}" for i, block in enumerate(prefixes(count)))
+    declaration = f"set peers {{ type ipv4_addr . inet_service; flags interval; elements = {{ {elements} }} }}\n"
+    return nft_table("ip saddr . tcp dport @peers accept\n", declaration)
+
+
+def nft_table(rules, declarations=""):
+    return f"""table inet guard {{
+{declarations}chain in {{ type filter hook input priority 0; policy drop;
+ct state established,related accept
+iifname "lo" accept
+meta l4proto {{ icmp, ipv6-icmp }} accept
+{rules}tcp dport {SERVICE_PORT}-{SERVICE_PORT + 3} accept
+udp dport {SERVICE_PORT}-{SERVICE_PORT + 3} accept
+}}
+chain out {{ type filter hook output priority 0; policy accept; ct state established,related accept; }}
+}}
+"""
+
+
+def iptables_rules(count):
+    lines = "".join(f"-A INPUT -s {block} -p tcp --dport {rule_port(i)} -j ACCEPT\n" for i, block in enumerate(prefixes(count)))
+    return f"""*filter
+:INPUT DROP [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+-A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
+-A INPUT -p icmp -j ACCEPT
+{lines}-A INPUT -p tcp --dport {SERVICE_PORT}:{SERVICE_PORT + 3} -j ACCEPT
+-A INPUT -p udp --dport {SERVICE_PORT}:{SERVICE_PORT + 3} -j ACCEPT
+COMMIT
+"""
+
+
+def load(command, text):
+    def install(pair, stack):
+        pair.server.run(*command, input=text)
+
+    return install
+
+
+def heddle(count, xdp):
+    def install(pair, stack):
+        daemon = Heddled(pair.server, [*base_documents(xdp=xdp), *rule_documents(count)])
+        stack.callback(daemon.remove)
+        daemon.start(timeout=60)
+
+    return install
+
+
+def subjects():
+    result = {"no firewall": lambda pair, stack: None}
+    for count in (10, 1000, 10_000):
+        result[f"nftables, {count:,} rules"] = load(["nft", "-f", "-"], nft_rules(count))
+    result["nftables, set of 10,000"] = load(["nft", "-f", "-"], nft_set(10_000))
+    for count in (10, 1000):
+        result[f"iptables, {count:,} rules"] = load(["iptables-restore"], iptables_rules(count))
+    for count in (10, 10_000):
+        result[f"heddle XDP+TC, {count:,} rules"] = heddle(count, "auto")
+    result["heddle TC alone, 10,000 rules"] = heddle(10_000, "off")
+    return result
+
+
+def run(rounds, seconds):
+    samples = {}
+    with contextlib.ExitStack() as stack:
+        rigs = {}
+        skipped = {}
+        for name, install in subjects().items():
+            pair = Pair()
+            stack.callback(pair.close)
+            try:
+                install(pair, stack)
+            except AssertionError as error:  # a peer that this machine does not have
+                skipped[name] = str(error).splitlines()[0]
+                continue
+            server = pair.server.popen(TRAFFIC, "server", pair.server4, SERVICE_PORT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            stack.callback(server.kill)
+            server.stdout.readline()
+            rigs[name] = pair
+            samples[name] = {mode: [] for mode in MODES}
+        for _ in range(rounds):
+            for mode in MODES:
+                for name, pair in rigs.items():
+                    out = pair.client.run(TRAFFIC, mode, pair.server4, SERVICE_PORT, seconds, timeout=seconds + 20)
+                    samples[name][mode].append(json.loads(out.stdout)["per_second"])
+    medians = {name: {mode: statistics.median(values) for mode, values in modes.items()} for name, modes in samples.items()}
+    return {"medians": medians, "skipped": skipped}

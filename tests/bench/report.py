@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables for docs/performance.md out of the results."""
+
+import os
+import re
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PAGE = os.path.join(ROOT, "docs/performance.md")
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def put(name, text):
+    """Replaces what stands between the markers `<!-- NAME -->` and `<!-- /NAME -->`."""
+    with open(PAGE, encoding="utf-8") as f:
+        page = f.read()
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
+    assert pattern.search(page), f"docs/performance.md has no markers for {name}"
+    with open(PAGE, "w", encoding="utf-8") as f:
+        f.write(pattern.sub(lambda m: m.group(1) + text + m.group(2), page))
+
+
+def established_ratio(ns, hook, family, what="established"):
+    """Of a program to the bare empty one; the shell's own share (drawing, tail call) taken out."""
+    floor = ns[f"{hook} empty{family}"]["ns"]
+    cost = ns[f"{hook} {what}{family}"]["ns"] - ns[f"{hook} drawn empty{family}"]["ns"]
+    return cost, (floor + cost) / floor
+
+
+def programs(result):
+    ns = result["established"]["ns"]
+    rows = []
+    targets = {}
+    for hook in ("xdp", "tc"):
+        for family, limit in ((4, 3.0), (6, 3.5)):
+            cost, ratio = established_ratio(ns, hook, family)
+            floor = ns[f"{hook} empty{family}"]["ns"]
+            rows.append((f"{hook.upper()}, IPv{family}", f"{floor:.0f}", f"{floor + cost:.0f}", f"**{ratio:.2f}**", f"≤ {limit}"))
+            targets[f"established {hook.upper()} IPv{family}"] = (ratio, limit, ratio <= limit)
+    for family in (4, 6):
+        xdp, tc = established_ratio(ns, "xdp", family)[0], established_ratio(ns, "tc", family)[0]
+        floor = ns[f"xdp empty{family}"]["ns"] + ns[f"tc empty{family}"]["ns"]
+        rows.append((f"XDP and TC, both judging in full, IPv{family}", f"{floor:.0f}", f"{floor + xdp + tc:.0f}",
+            f"{(floor + xdp + tc) / floor:.2f}", ""))  # fmt: skip
+    cost, ratio = (ns["xdp one flow4"]["ns"] - ns["xdp drawn empty4"]["ns"], None)
+    floor = ns["xdp empty4"]["ns"]
+    rows.append(("XDP, IPv4, one flow over and over", f"{floor:.0f}", f"{floor + cost:.0f}", f"{(floor + cost) / floor:.2f}", ""))
+    if "xdp-filter" in ns:
+        value = ns["xdp-filter"]["ns"]
+        rows.append(("xdp-filter (all features, nothing matched)", f"{floor:.0f}", f"{value:.0f}", f"{value / floor:.2f}", ""))
+    text = table(("established TCP packet", "empty program, ns", "whole program, ns", "ratio", "target"), rows)
+
+    new = result["new_flows"]
+    base = new[min(new)]
+    rows = [(f"{count:,}", f"{value:.0f}", f"**{value / base:.2f}**") for count, value in sorted(new.items())]
+    worst = new[max(new)] / base
+    targets["new flow, 100,000 rules against 10"] = (worst, 1.15, worst <= 1.15)
+    text += "\n" + table(("rules", "new flow, ns above the empty program", "ratio to 10 rules (target ≤ 1.15)"), rows)
+
+    block = {k: v["ns"] for k, v in result["block_list"].items()}
+    ratio = block["heddle"] / block["bare LPM"]
+    targets["blocked by 100,000 prefixes against a bare LPM lookup"] = (ratio, 1.5, ratio <= 1.5)
+    rows = [(k, f"{v:.0f}", f"{v / block['bare LPM']:.2f}") for k, v in block.items()]
+    text += "\n" + table(("a packet from a list of 100,000 prefixes (the shell's share included)", "ns", "to bare LPM (target ≤ 1.5)"), rows)
+
+    rows = [(k, f"{v['ns']:.0f}", f"{1000 / v['ns']:.2f}") for k, v in result["live_frames"].items()]
+    text += "\n" + table(("live frames", "ns a frame", "Mpps, one core"), rows)
+    put("programs", text)
+    return targets
+
+
+def paths(result):
+    medians = result["medians"]
+    base = medians["nftables, 10 rules"]
+    rows = []
+    for name, m in medians.items():
+        rows.append((name, f"{m['rr']:,.0f} ({m['rr'] / base['rr']:.2f})", f"{m['crr']:,.0f} (**{m['crr'] / base['crr']:.2f}**)",
+            f"{m['udp']:,.0f} ({m['udp'] / base['udp']:.2f})",
+            f"{m['bulk'] * 8 / 1e9:.1f} ({m['bulk'] / base['bulk']:.2f})"))  # fmt: skip
+    text = table(("firewall", "TCP_RR/s", "new connections/s", "UDP 64 B packets/s", "TCP bulk Gbit/s"), rows)
+    text += "\nIn brackets: ratio to nftables with 10 rules in the same run.\n"
+    for name, why in result["skipped"].items():
+        text += f"\nLeft out: {name}: {why}\n"
+    put("paths", text)
+    ratio = max(m["crr"] for n, m in medians.items() if n.startswith("heddle") and " 10 " in n) / base["crr"]
+    return {"new connections a second against nftables with conntrack": (ratio, 1.2, ratio >= 1.2)}
+
+
+def updates(result):
+    r, nft = result["rules"], result["nft"]
+    rss = r["memory"]["rss_kib"] / 1024
+    rows = [
+        ("load 100,000 rules (prefix × port), `heddle apply` to in force", f"{r['load_ms']:.0f} ms", f"{nft['load_ms']:.0f} ms", "< 1 s"),
+        ("change one of them, `heddle apply` of its document (1,000 rules)", f"{r['change_ms']:.1f} ms", f"{nft['change_ms']:.0f} ms", "< 20 ms"),
+        ("apply a policy of one rule beside them (API)", f"{r['change_small_api_ms']:.1f} ms", "", "< 20 ms"),
+        ("start to in force, 1,000 rules", f"{result['start_up']:.0f} ms", "", "< 200 ms"),
+        ("heddled's memory (RSS), 100,000 rules", f"{rss:.1f} MiB", "", "≤ 15 MiB"),
+        ("heddled's memory (RSS), no rules", f"{r['memory_empty']['rss_kib'] / 1024:.1f} MiB", "", ""),
+        ("all maps, 100,000 rules", f"{r['memory']['maps_kib'] / 1024:.1f} MiB", "", ""),
+        ("all maps, no rules", f"{r['memory_empty']['maps_kib'] / 1024:.1f} MiB", "", ""),
+        ("wake-ups in 5 s of idleness", r["idle_wakeups_5s"], "", "0"),
+    ]
+    put("updates", table(("what", "heddle", "nftables, a set", "target"), rows))
+    return {
+        "load 100,000 rules, ms": (r["load_ms"], 1000, r["load_ms"] < 1000),
+        "change one of 100,000, ms": (r["change_ms"], 20, r["change_ms"] < 20),
+        "start with 1,000 rules, ms": (result["start_up"], 200, result["start_up"] < 200),
+        "RSS with 100,000 rules, MiB": (rss, 15, rss <= 15),
+        "wake-ups when idle": (r["idle_wakeups_5s"], 0, r["idle_wakeups_5s"] == 0),
+    }
+
+
+def summary(targets):
+    rows = [(name, f"{value:.2f}", limit, "reached" if ok else "**missed**") for name, (value, limit, ok) in targets.items()]
+    text = table(("target", "measured", "limit", ""), rows)
+    put("targets", text)
+    return text
