@@ -5,7 +5,8 @@
 
 #include <model/object.h>
 
-/* Messages for people, one mistake a line: `FILE:LINE: PATH: want …, got …`. All mistakes of an input are collected (at most 100). */
+/* Messages for people, one mistake a line: `FILE:LINE: PATH: want …, got …`. All mistakes of an input are collected (at most
+ * 100). */
 struct diag {
 	char *text; /* NULL: none; owned */
 	size_t length;
@@ -22,10 +23,25 @@ void diag_add(struct diag *diag, const char *file, uint32_t line, const char *pa
  */
 int decode_documents(const char *file, const char *text, size_t length, struct object_list *list, struct diag *diag);
 
-/* Checks that need all objects together: group references, duplicate names, more than one Host, uplinks declared. -EINVAL with diag. */
+/* Checks that need all objects together: group references, duplicate names, more than one Host, uplinks declared. -EINVAL with
+ * diag. */
 int model_validate(const struct object_list *all, struct diag *diag);
 
-/* The object as it would be written by hand, apiVersion, kind and metadata included; defaults filled in. New reference; NULL: no memory. */
+/* Limits of one input. */
+#define DECODE_BYTES_MAX ((size_t)64 << 20)
+#define DECODE_DEPTH_MAX 32
+
+#define _cleanup_diag_ __attribute__((cleanup(diag_clear)))
+
+/*
+ * The object as one line of JSON, apiVersion, kind and metadata included, defaults filled in. Decoding it gives an equal
+ * object. `buffer->failed`: no memory.
+ */
+struct buffer;
+void encode_text(const struct object *object, struct buffer *buffer);
+
+/* The object as it would be written by hand, apiVersion, kind and metadata included; defaults filled in. New reference; NULL: no
+ * memory. */
 struct json_t;
 struct json_t *encode_object(const struct object *object);
 

@@ -26,11 +26,17 @@ static_assert(sizeof(struct prefix) == 20 || sizeof(struct prefix) == 24, "prefi
 
 /* One `from`/`to` item: a block with exceptions, or a group by name. */
 struct peer {
-	struct prefix prefix;
-	uint32_t n_except;
+	union {
+		struct prefix prefix;
+		struct {
+			uint8_t behind_prefix[20]; /* prefix ends with padding: the count lies in it */
+			uint32_t n_except;	   /* set it after prefix */
+		};
+	};
 	const struct prefix *except;
 	const char *group; /* NULL: prefix counts */
 };
+static_assert(sizeof(struct peer) == 40 && offsetof(struct prefix, length) < 20, "peer");
 
 /* Destination (or source) ports of one protocol, host byte order. No port given: 0..65535 and any_port set. */
 struct port_range {
@@ -40,7 +46,7 @@ struct port_range {
 };
 
 struct icmp_match {
-	uint8_t protocol; /* IPPROTO_ICMP or IPPROTO_ICMPV6 */
+	uint8_t protocol;	       /* IPPROTO_ICMP or IPPROTO_ICMPV6 */
 	uint8_t type_first, type_last; /* 0..255: no type given */
 	uint8_t code_first, code_last;
 };
@@ -53,15 +59,20 @@ struct rule_extra {
 };
 
 struct rule {
-	const char *name; /* NULL: none */
-	const struct peer *peers; /* n_peers 0: any */
+	const char *name;		/* NULL: none */
+	const struct peer *peers;	/* n_peers 0: any */
 	const struct port_range *ports; /* n_ports and n_icmp 0: any protocol */
 	const struct rule_extra *extra; /* NULL: none */
-	uint32_t line; /* where it stands in the origin's file; from 1 */
-	uint32_t n_peers, n_ports;
-	uint8_t verdict; /* enum hd_verdict: HD_ALLOW, HD_DENY, HD_REJECT */
-	bool log;
+	uint32_t line : 29;		/* where it stands in the origin's file; from 1 */
+	uint32_t verdict : 2;		/* enum hd_verdict: HD_ALLOW, HD_DENY, HD_REJECT */
+	uint32_t log : 1;
+	uint32_t n_peers : 20; /* the decoder refuses more: an AddressGroup holds any number */
+	uint32_t n_ports : 12;
 };
+#define RULE_LINE_MAX ((1u << 29) - 1)
+#define RULE_PEERS_MAX ((1u << 20) - 1)
+#define RULE_PORTS_MAX ((1u << 12) - 1)
+static_assert(sizeof(struct rule) == 40, "rule");
 
 enum xdp_mode { XDP_MODE_AUTO, XDP_MODE_NATIVE, XDP_MODE_GENERIC, XDP_MODE_OFF };
 
@@ -92,6 +103,9 @@ struct host {
 	/* Host.spec.log: {every, eventsPerSecond, rejectsPerSecond} */
 	uint32_t log_every, event_rate, reject_rate;
 };
+#define HOST_LOG_EVERY 1
+#define HOST_EVENT_RATE 100
+#define HOST_REJECT_RATE 100
 
 struct address_group {
 	struct prefix *cidrs;
@@ -109,14 +123,21 @@ struct host_policy {
 
 struct arena;
 
+/* A label or an annotation. */
+struct label {
+	const char *key, *value;
+};
+
 struct object {
 	unsigned refs;
 	enum object_kind kind;
 	const char *name;
 	const char *namespace_; /* NULL for cluster-scoped kinds: all three of these */
-	const char *file; /* NULL: applied through the API */
-	uint32_t line; /* of the document's first line */
-	uint64_t hash; /* of the content, origin excluded */
+	const char *file;	/* NULL: applied through the API */
+	uint32_t line;		/* of the document's first line */
+	uint32_t n_labels, n_annotations;
+	const struct label *labels, *annotations; /* in the order of their keys */
+	uint64_t hash;				  /* of the content; origin and line numbers excluded */
 	struct arena *arena;
 	union {
 		struct host host;
@@ -129,6 +150,14 @@ const char *object_kind_name(enum object_kind kind);
 /* Accepts the kind's name in any case, and its plural (kubectl habits). -1: unknown. */
 int object_kind_from_name(const char *name);
 
+/* -1, 0, 1: the order of (kind, namespace, name), by which lists are sorted. */
+int object_compare(const struct object *a, const struct object *b);
+/* The same content, wherever it came from. */
+bool object_equal(const struct object *a, const struct object *b);
+/* "HostPolicy web" or "Port default/web-1", for messages. Returns text. */
+#define OBJECT_TITLE_MAX 600
+char *object_title(enum object_kind kind, const char *namespace_, const char *name, char text[OBJECT_TITLE_MAX]);
+
 struct object *object_ref(struct object *object);
 void object_unref(struct object *object); /* NULL is fine */
 
@@ -139,5 +168,9 @@ struct object_list {
 };
 void object_list_clear(struct object_list *list);
 int object_list_add(struct object_list *list, struct object *object); /* takes its own reference; -ENOMEM */
+void object_list_sort(struct object_list *list);
+/* By binary search in a sorted list; NULL: not there. */
+struct object *object_list_find(const struct object_list *list, enum object_kind kind, const char *namespace_, const char *name);
+#define _cleanup_object_list_ __attribute__((cleanup(object_list_clear)))
 
 #endif
