@@ -122,8 +122,9 @@ install: all
 	install -d $(addprefix $(DESTDIR),$(PREFIX)/sbin $(PREFIX)/bin $(UNITDIR) $(SYSCONFDIR)/heddle)
 	install -m 0755 $(BUILD)/heddled $(DESTDIR)$(PREFIX)/sbin/heddled
 	install -m 0755 $(BUILD)/heddle $(DESTDIR)$(PREFIX)/bin/heddle
-	sed 's#/usr/local/sbin/#$(PREFIX)/sbin/#' agent/heddled.service >$(BUILD)/heddled.service
-	install -m 0644 $(BUILD)/heddled.service $(DESTDIR)$(UNITDIR)/heddled.service
+	for unit in heddled.service heddled-guard.service; do \
+		sed -E 's#=/usr/local/(s?bin)/#=$(PREFIX)/\1/#' "agent/$$unit" >"$(BUILD)/$$unit"; \
+		install -m 0644 "$(BUILD)/$$unit" "$(DESTDIR)$(UNITDIR)/$$unit"; done
 	for page in $(MAN); do \
 		install -D -m 0644 "$$page" "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; done
 	[ ! -f tools/completion/heddle.bash ] || \
@@ -133,6 +134,7 @@ install: all
 # Leaves configuration, state and what is attached: run heddled --detach first for the latter.
 uninstall:
 	rm -f $(addprefix $(DESTDIR),$(PREFIX)/sbin/heddled $(PREFIX)/bin/heddle $(UNITDIR)/heddled.service \
+		$(UNITDIR)/heddled-guard.service \
 		$(PREFIX)/share/bash-completion/completions/heddle $(PREFIX)/share/zsh/site-functions/_heddle \
 		$(foreach page,$(MAN),$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))))
 clean:
