@@ -17,12 +17,17 @@
 #include <heddle/event.h>
 #include <heddle/explain.h>
 #include <heddle/flow.h>
+#include <heddle/reasons.h>
 #include <policy/compile.h>
 
 struct datapath;
 
+/* How the TC programs are attached. AUTO: TCX where the kernel has it, else clsact; HEDDLE_TC=tcx|clsact in the environment overrules it. */
+enum datapath_tc { DATAPATH_TC_AUTO = 0, DATAPATH_TC_TCX, DATAPATH_TC_CLSACT };
+
 struct datapath_config {
 	const char *bpffs; /* a bpffs mount point (mounted by datapath_open when it is not one); pins go under heddle/ in it */
+	enum datapath_tc tc; /* for tests of the fallback */
 };
 
 /* Settings that live in hd_control besides the generation. */
@@ -50,6 +55,8 @@ int datapath_rules(struct datapath *dp, datapath_rule_cb cb, void *userdata);
  * pickup_seconds counts only on a first start (nothing found); an adopted pickup time runs on.
  */
 int datapath_load(struct datapath *dp, const struct datapath_sizes *sizes, const struct datapath_settings *settings, uint32_t pickup_seconds);
+/* Forgets what datapath_load() loaded and datapath_go_live() has not confirmed; what was in force before stays. Not after an attach. */
+void datapath_abandon(struct datapath *dp);
 int datapath_settings(struct datapath *dp, const struct datapath_settings *settings); /* of the loaded programs, in place */
 void datapath_sizes(const struct datapath *dp, struct datapath_sizes *ret);
 

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <heddle/reasons.h>
+#include <observe/counters.h>
+#include <observe/metrics.h>
+#include <observe/names.h>
+#include <observe/status.h>
+#include <util/cleanup.h>
+
+struct scrape {
+	const struct view *view;
+	struct buffer *text;
+	struct hd_counter drops[HD_REASON_COUNT][2];
+	struct hd_counter totals[HD_TOTAL_COUNT];
+	uint64_t full[HD_TABLE_COUNT];
+	uint64_t proven, unproven;
+	struct status_memory memory;
+};
+
+/* A label value: backslash, quote and newline are escaped (OpenMetrics, "Label value"). */
+static void add_label(struct buffer *text, const char *name, const char *value)
+{
+	buffer_printf(text, "%s=\"", name);
+	for (; *value; value++) {
+		if (*value == '\n')
+			buffer_add_string(text, "\\n");
+		else if (*value == '"' || *value == '\\')
+			buffer_printf(text, "\\%c", *value);
+		else
+			buffer_add_char(text, *value);
+	}
+	buffer_add_char(text, '"');
+}
+
+static void drops(struct scrape *s, const char *name)
+{
+	for (unsigned reason = HD_R_NONE + 1; reason < HD_REASON_COUNT; reason++)
+		for (unsigned direction = 0; direction < HD_DIRECTIONS; direction++)
+			buffer_printf(s->text, "%s_total{reason=\"%s\",direction=\"%s\"} %" PRIu64 "\n", name, reason_name(reason),
+				direction_name(direction), (uint64_t)s->drops[reason][direction].packets);
+}
+
+static void packets(struct scrape *s, const char *name)
+{
+	for (unsigned i = 0; i < HD_DIRECTIONS; i++)
+		buffer_printf(s->text, "%s_total{direction=\"%s\"} %" PRIu64 "\n", name, direction_name(i), (uint64_t)s->totals[i].packets);
+}
+
+static void bytes(struct scrape *s, const char *name)
+{
+	for (unsigned i = 0; i < HD_DIRECTIONS; i++)
+		buffer_printf(s->text, "%s_total{direction=\"%s\"} %" PRIu64 "\n", name, direction_name(i), (uint64_t)s->totals[i].bytes);
+}
+
+static void total(struct scrape *s, const char *name, enum hd_total which)
+{
+	buffer_printf(s->text, "%s_total %" PRIu64 "\n", name, (uint64_t)s->totals[which].packets);
+}
+
+static void flows(struct scrape *s, const char *name)
+{
+	buffer_printf(s->text, "%s{state=\"proven\"} %" PRIu64 "\n%s{state=\"unproven\"} %" PRIu64 "\n", name, s->proven, name, s->unproven);
+}
+
+static void flows_created(struct scrape *s, const char *name)
+{
+	total(s, name, HD_TOTAL_FLOWS_CREATED);
+}
+
+static void flows_proven(struct scrape *s, const char *name)
+{
+	total(s, name, HD_TOTAL_FLOWS_PROVEN);
+}
+
+static void flows_aged(struct scrape *s, const char *name)
+{
+	total(s, name, HD_TOTAL_FLOWS_AGED);
+}
+
+static void flows_rejudged(struct scrape *s, const char *name)
+{
+	total(s, name, HD_TOTAL_REJUDGED);
+}
+
+static void flows_cut(struct scrape *s, const char *name)
+{
+	total(s, name, HD_TOTAL_CUT);
+}
+
+static void flows_picked_up(struct scrape *s, const char *name)
+{
+	total(s, name, HD_TOTAL_PICKED_UP);
+}
+
+static void events_lost(struct scrape *s, const char *name)
+{
+	total(s, name, HD_TOTAL_EVENTS_LOST);
+}
+
+static void events_limited(struct scrape *s, const char *name)
+{
+	total(s, name, HD_TOTAL_EVENTS_LIMITED);
+}
+
+static void rejects_limited(struct scrape *s, const char *name)
+{
+	total(s, name, HD_TOTAL_REJECTS_LIMITED);
+}
+
+static void table_full(struct scrape *s, const char *name)
+{
+	for (unsigned i = 0; i < HD_TABLE_COUNT; i++)
+		buffer_printf(s->text, "%s_total{table=\"%s\"} %" PRIu64 "\n", name, table_name(i), s->full[i]);
+}
+
+struct rule_samples {
+	struct scrape *scrape;
+	const char *name;
+	bool bytes;
+	unsigned shown;
+	uint64_t other;
+};
+
+static int rule_sample(uint32_t id, const struct rule_reference *rule, const struct hd_counter *counter, void *userdata)
+{
+	struct rule_samples *samples = userdata;
+	struct buffer *text = samples->scrape->text;
+	uint64_t value = samples->bytes ? counter->bytes : counter->packets;
+	char label[16];
+
+	if (samples->shown >= METRICS_RULES_MAX) {
+		samples->other += value;
+		return 0;
+	}
+	samples->shown++;
+	snprintf(label, sizeof(label), "#%" PRIu32, rule->index);
+	buffer_printf(text, "%s_total{", samples->name);
+	add_label(text, "policy", rule->policy);
+	buffer_add_char(text, ',');
+	add_label(text, "direction", rule->builtin ? "" : direction_name(rule->direction));
+	buffer_add_char(text, ',');
+	add_label(text, "rule", rule->name ? rule->name : label);
+	buffer_printf(text, ",id=\"%" PRIu32 "\"} %" PRIu64 "\n", id, value);
+	return 0;
+}
+
+static void rules(struct scrape *s, const char *name, bool in_bytes)
+{
+	struct rule_samples samples = {.scrape = s, .name = name, .bytes = in_bytes};
+
+	if (counters_each_rule(s->view, rule_sample, &samples) < 0)
+		s->text->failed = true;
+	if (samples.shown >= METRICS_RULES_MAX)
+		buffer_printf(s->text, "%s_total{policy=\"\",direction=\"\",rule=\"other\",id=\"\"} %" PRIu64 "\n", name, samples.other);
+}
+
+static void rule_packets(struct scrape *s, const char *name)
+{
+	rules(s, name, false);
+}
+
+static void rule_bytes(struct scrape *s, const char *name)
+{
+	rules(s, name, true);
+}
+
+static void generation(struct scrape *s, const char *name)
+{
+	buffer_printf(s->text, "%s %" PRIu32 "\n", name, s->view->generation);
+}
+
+static void ready(struct scrape *s, const char *name)
+{
+	buffer_printf(s->text, "%s %d\n", name, s->view->ready);
+}
+
+static void objects(struct scrape *s, const char *name)
+{
+	for (unsigned kind = 0; kind < OBJECT_KIND_COUNT; kind++)
+		buffer_printf(s->text, "%s{kind=\"%s\"} %zu\n", name, object_kind_name(kind), status_count_objects(s->view, kind));
+}
+
+static void uplinks(struct scrape *s, const char *name)
+{
+	size_t attached = 0, declared = s->view->host ? s->view->host->n_uplinks : 0;
+
+	for (size_t i = 0; i < declared; i++) {
+		const struct netdev *device = view_device_by_name(s->view, s->view->host->uplinks[i].device);
+
+		attached += device && view_attachment(s->view, device->ifindex);
+	}
+	buffer_printf(s->text, "%s{state=\"attached\"} %zu\n%s{state=\"waiting\"} %zu\n", name, attached, name, declared - attached);
+}
+
+static void last_error(struct scrape *s, const char *name)
+{
+	buffer_printf(s->text, "%s %d\n", name, s->view->last_error != NULL);
+}
+
+static void resident(struct scrape *s, const char *name)
+{
+	buffer_printf(s->text, "%s %" PRIu64 "\n", name, s->memory.rss);
+}
+
+static void build_info(struct scrape *s, const char *name)
+{
+	buffer_printf(s->text, "%s_info{", name);
+	add_label(s->text, "version", s->view->version);
+	buffer_printf(s->text, ",schema=\"%d\"} 1\n", HD_SCHEMA_VERSION);
+}
+
+/* A counter's samples end in _total and an info's in _info; the family's name does not. */
+static const struct metric {
+	const char *name, *type, *unit, *help;
+	void (*write)(struct scrape *s, const char *name);
+} metrics[] = {
+	{"heddle_build", "info", NULL, "Version of heddled and of the pinned schema.", build_info},
+	{"heddle_ready", "gauge", NULL, "1 when the policy is in force on every declared uplink that exists.", ready},
+	{"heddle_generation", "gauge", NULL, "Number of the policy in force.", generation},
+	{"heddle_objects", "gauge", NULL, "Documents in force, by kind.", objects},
+	{"heddle_uplinks", "gauge", NULL, "Declared uplinks, by state.", uplinks},
+	{"heddle_config_error", "gauge", NULL, "1 while the last change of the configuration stands refused.", last_error},
+	{"heddle_packets", "counter", NULL, "Packets judged at the uplinks.", packets},
+	{"heddle_bytes", "counter", NULL, "Bytes of the packets judged at the uplinks.", bytes},
+	{"heddle_drops", "counter", NULL, "Packets not let through, by reason.", drops},
+	{"heddle_rule_packets", "counter", NULL, "Packets on which a rule decided.", rule_packets},
+	{"heddle_rule_bytes", "counter", NULL, "Bytes of the packets on which a rule decided.", rule_bytes},
+	{"heddle_flows", "gauge", NULL, "Entries in the flow tables.", flows},
+	{"heddle_flows_created", "counter", NULL, "Flows created.", flows_created},
+	{"heddle_flows_proven", "counter", NULL, "Flows that were proven.", flows_proven},
+	{"heddle_flows_aged", "counter", NULL, "Proven flows removed after their timeout.", flows_aged},
+	{"heddle_flows_rejudged", "counter", NULL, "Flows judged again after a policy change.", flows_rejudged},
+	{"heddle_flows_cut", "counter", NULL, "Flows ended because a new policy denies them.", flows_cut},
+	{"heddle_flows_picked_up", "counter", NULL, "Running connections taken over after a first start.", flows_picked_up},
+	{"heddle_table_full", "counter", NULL, "Times a table took no entry.", table_full},
+	{"heddle_events_lost", "counter", NULL, "Events lost because the ring buffer was full.", events_lost},
+	{"heddle_events_limited", "counter", NULL, "Events held back by the rate limit.", events_limited},
+	{"heddle_rejects_limited", "counter", NULL, "Rejects left unanswered by the rate limit.", rejects_limited},
+	{"heddle_resident_memory_bytes", "gauge", "bytes", "Resident memory of heddled.", resident},
+};
+
+int metrics_text(const struct view *view, struct buffer *text)
+{
+	_cleanup_free_ struct scrape *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return -ENOMEM;
+	s->view = view;
+	s->text = text;
+	status_memory(&s->memory);
+	if (view->datapath &&
+		(datapath_drops(view->datapath, s->drops) < 0 || datapath_totals(view->datapath, s->totals) < 0 ||
+			datapath_full(view->datapath, s->full) < 0 || datapath_flow_counts(view->datapath, &s->proven, &s->unproven) < 0))
+		return -EIO;
+	for (size_t i = 0; i < ARRAY_SIZE(metrics); i++) {
+		const struct metric *metric = &metrics[i];
+
+		buffer_printf(text, "# TYPE %s %s\n", metric->name, metric->type);
+		if (metric->unit)
+			buffer_printf(text, "# UNIT %s %s\n", metric->name, metric->unit);
+		buffer_printf(text, "# HELP %s %s\n", metric->name, metric->help);
+		metric->write(s, metric->name);
+	}
+	buffer_add_string(text, "# EOF\n");
+	return text->failed ? -ENOMEM : 0;
+}

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <net/if_arp.h>
+
+#include <observe/json.h>
+#include <observe/names.h>
+#include <observe/status.h>
+#include <util/cleanup.h>
+#include <util/clock.h>
+
+void status_memory(struct status_memory *ret)
+{
+	_cleanup_fclose_ FILE *file = fopen("/proc/self/statm", "re");
+	uint64_t pages;
+
+	*ret = (struct status_memory){0};
+	if (file && fscanf(file, "%*u %" SCNu64, &pages) == 1)
+		ret->rss = pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+size_t status_count_objects(const struct view *view, enum object_kind kind)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; view->objects && i < view->objects->n; i++)
+		n += view->objects->items[i]->kind == kind;
+	return n;
+}
+
+/* The XDP program runs on the devices where XDP is on, the TC ones on all. */
+static const char *mode_at(const struct datapath_attachment *attachment, enum hd_hook hook)
+{
+	return hook == HD_HOOK_XDP_UPLINK ? attachment->xdp_mode : attachment->tc_mode;
+}
+
+static json_t *programs_json(const struct view *view)
+{
+	const struct datapath_attachment *attachments;
+	const struct datapath_program *programs;
+	json_t *items = json_array();
+	size_t n_programs, n_attachments;
+
+	if (!view->datapath)
+		return items;
+	n_programs = datapath_programs(view->datapath, &programs);
+	n_attachments = datapath_attachments(view->datapath, &attachments);
+	for (size_t a = 0; a < n_attachments; a++)
+		for (size_t p = 0; p < n_programs; p++) {
+			const struct datapath_attachment *at = &attachments[a];
+			const char *mode = mode_at(at, programs[p].hook);
+			bool xdp = programs[p].hook == HD_HOOK_XDP_UPLINK;
+			json_t *item;
+
+			item = json_pack("{s:s, s:s, s:s, s:I, s:o, s:I, s:I}", "hook", hook_name(programs[p].hook), "device", at->device, "mode",
+				mode ? mode : "off", "id", (json_int_t)programs[p].id, "name", json_text(programs[p].name), "verifiedInstructions",
+				(json_int_t)programs[p].insns_verified, "jitedBytes", (json_int_t)programs[p].jited_bytes);
+			if (xdp && at->xdp_reason[0])
+				json_object_set_new(item, "reason", json_text(at->xdp_reason));
+			json_array_append_new(items, item);
+		}
+	return items;
+}
+
+static json_t *uplinks_json(const struct view *view)
+{
+	json_t *items = json_array();
+
+	for (size_t i = 0; view->host && i < view->host->n_uplinks; i++) {
+		const char *name = view->host->uplinks[i].device;
+		const struct netdev *device = view_device_by_name(view, name);
+		const struct datapath_attachment *at = device ? view_attachment(view, device->ifindex) : NULL;
+
+		json_array_append_new(items,
+			json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:I, s:o}", "device", name, "ifindex",
+				device ? json_integer(device->ifindex) : json_null(), "state", at ? "attached" : "waiting", "xdp",
+				json_text(at ? at->xdp_mode : NULL), "xdpReason", json_text(at && at->xdp_reason[0] ? at->xdp_reason : NULL), "tc",
+				json_text(at ? at->tc_mode : NULL), "foreignAhead", (json_int_t)(at ? at->foreign_ahead : 0), "driver",
+				json_text(device && device->driver[0] ? device->driver : NULL)));
+	}
+	return items;
+}
+
+static json_t *unguarded_json(const struct view *view)
+{
+	json_t *items = json_array();
+
+	for (size_t i = 0; i < view->n_devices; i++)
+		if (view->devices[i].type != ARPHRD_LOOPBACK && !view_is_uplink(view, view->devices[i].name))
+			json_array_append_new(items, json_string(view->devices[i].name));
+	return items;
+}
+
+static json_t *flows_json(const struct view *view)
+{
+	struct datapath_sizes sizes = {0};
+	uint64_t proven = 0, unproven = 0;
+
+	if (view->datapath) {
+		datapath_flow_counts(view->datapath, &proven, &unproven);
+		datapath_sizes(view->datapath, &sizes);
+	}
+	return json_pack("{s:I, s:I, s:{s:I, s:I, s:I}}", "proven", (json_int_t)proven, "unproven", (json_int_t)unproven, "limits", "flows",
+		(json_int_t)sizes.flows, "flowsNew", (json_int_t)sizes.flows_new, "flowsOther", (json_int_t)sizes.flows_other);
+}
+
+static json_t *memory_json(const struct view *view)
+{
+	struct datapath_sizes sizes = {0};
+	struct status_memory memory;
+	uint64_t policy;
+
+	status_memory(&memory);
+	if (view->datapath)
+		datapath_sizes(view->datapath, &sizes);
+	policy = (uint64_t)sizes.policy.addr_nodes * sizeof(struct hd_addr_node) + (uint64_t)sizes.policy.rule_nodes * sizeof(struct hd_rule_node) +
+		(uint64_t)sizes.policy.class_rules * (sizeof(struct hd_class_key) + sizeof(struct hd_class_rules)) +
+		(uint64_t)sizes.policy.rules * sizeof(struct hd_rule_info);
+	return json_pack("{s:I, s:{s:I, s:I, s:I, s:I, s:I}}", "rss", (json_int_t)memory.rss, "maps", "policyBytes", (json_int_t)policy, "addrNodes",
+		(json_int_t)sizes.policy.addr_nodes, "ruleNodes", (json_int_t)sizes.policy.rule_nodes, "classRules",
+		(json_int_t)sizes.policy.class_rules, "rules", (json_int_t)sizes.policy.rules);
+}
+
+static json_t *objects_json(const struct view *view)
+{
+	json_t *kinds = json_object();
+
+	for (unsigned kind = 0; kind < OBJECT_KIND_COUNT; kind++)
+		json_object_set_new(kinds, object_kind_name(kind), json_integer((json_int_t)status_count_objects(view, kind)));
+	return kinds;
+}
+
+static json_t *last_error_json(const struct view *view)
+{
+	if (!view->last_error)
+		return json_null();
+	return json_pack("{s:o, s:o}", "time", json_time(view->last_error_time), "details", json_lines(view->last_error));
+}
+
+json_t *status_json(const struct view *view)
+{
+	return json_pack("{s:b, s:I, s:b, s:o, s:o, s:o, s:[], s:o, s:o, s:o, s:o, s:I, s:s, s:o}", "ready", view->ready, "generation",
+		(json_int_t)view->generation, "lockdown", view->lockdown, "programs", programs_json(view), "uplinks", uplinks_json(view), "unguarded",
+		unguarded_json(view), "ports", "flows", flows_json(view), "objects", objects_json(view), "memory", memory_json(view), "lastError",
+		last_error_json(view), "uptime", (json_int_t)((int64_t)clock_ms() - view->started) / 1000, "version", view->version,
+		"pendingConfirm", view->confirm_before ? json_pack("{s:o}", "confirmBefore", json_time(view->confirm_before)) : json_null());
+}

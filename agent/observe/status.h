@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* GET /v1/status: what is in force, where, and what is not as wished. */
+#ifndef HEDDLE_OBSERVE_STATUS_H
+#define HEDDLE_OBSERVE_STATUS_H
+
+#include <jansson.h>
+
+#include <observe/view.h>
+
+json_t *status_json(const struct view *view);
+
+struct status_memory {
+	uint64_t rss; /* bytes, resident */
+};
+void status_memory(struct status_memory *ret);
+size_t status_count_objects(const struct view *view, enum object_kind kind);
+
+#endif

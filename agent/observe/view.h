@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the agent lets others look at. The controller keeps one view up to date; everything in observe/ and the reading half
+ * of api/ answers from it, that is from the live maps through `datapath`, never from a copy of its own.
+ */
+#ifndef HEDDLE_OBSERVE_VIEW_H
+#define HEDDLE_OBSERVE_VIEW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <datapath/datapath.h>
+#include <model/object.h>
+#include <netdev/netdev.h>
+#include <policy/compile.h>
+
+struct view {
+	struct datapath *datapath; /* NULL: nothing loaded, there is nothing to read */
+	const struct compiler *compiler; /* NULL with it */
+	const struct object_list *objects; /* the documents in force */
+	const struct host *host; /* of the Host document in force; NULL: none */
+	const struct netdev *devices; /* every interface of the machine */
+	size_t n_devices;
+	uint32_t generation;
+	bool ready; /* in force on every declared uplink that exists */
+	bool lockdown; /* no valid policy yet: failsafe and built-in rules only */
+	int64_t confirm_before; /* ms since the epoch; 0: nothing waits for a confirmation */
+	const char *last_error; /* one mistake a line; NULL: none */
+	int64_t last_error_time; /* ms since the epoch */
+	int64_t started; /* ms, CLOCK_MONOTONIC */
+	const char *version;
+};
+
+/* NULL: no such device. */
+const struct netdev *view_device(const struct view *view, uint32_t ifindex);
+const struct netdev *view_device_by_name(const struct view *view, const char *name);
+/* NULL: not an uplink of ours, or not attached. */
+const struct datapath_attachment *view_attachment(const struct view *view, uint32_t ifindex);
+bool view_is_uplink(const struct view *view, const char *device);
+
+#endif
