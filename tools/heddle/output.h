@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Ways to print what the daemon said: JSON, YAML, aligned tables. */
+#ifndef HEDDLE_CLI_OUTPUT_H
+#define HEDDLE_CLI_OUTPUT_H
+
+#include "heddle.h"
+
+/* The whole value in a machine's format. output must not be OUTPUT_TABLE. Returns an exit status. */
+int print_value(enum output output, const json_t *value);
+/* One of many: a line of JSON, or a YAML document of its own. Flushed, so that a reader of the pipe sees it at once. */
+int print_line(enum output output, const json_t *value);
+
+/* A YAML document without the leading marker. 0 or -EIO. */
+int yaml_write(FILE *file, const json_t *value);
+
+/* Text that others wrote, on a terminal: control characters as \xNN, so that they cannot drive the terminal. */
+void print_text(FILE *file, const char *text);
+
+/* A table is built row by row and printed at the end; every column is as wide as its widest cell. */
+struct table;
+struct table *table_new(const char *const *columns, size_t n_columns); /* exits when there is no memory, as all of these */
+void table_cell(struct table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void table_right(struct table *table, size_t column); /* align to the right: numbers */
+size_t table_rows(const struct table *table);
+void table_print(struct table *table, FILE *file); /* and frees it */
+
+/* --- fields of an answer; a missing or odd one reads as NULL, 0, or "-" --- */
+const char *string_at(const json_t *object, const char *key);
+const char *text_at(const json_t *object, const char *key); /* never NULL: "-" */
+long long number_at(const json_t *object, const char *key);
+bool true_at(const json_t *object, const char *key);
+
+#define TEXT_MAX 320
+/* 192.0.2.1:80, [2001:db8::1]:80, or the address alone without a port. */
+const char *endpoint_text(const json_t *object, const char *address_key, const char *port_key, char out[TEXT_MAX]);
+/* base/ssh, base#3 for a rule without a name; "-" none. */
+const char *rule_text(const json_t *rule, char out[TEXT_MAX]);
+/* FILE:LINE, or "applied", "built in". */
+const char *origin_text(const json_t *rule, char out[TEXT_MAX]);
+const char *duration_text(double seconds, char out[TEXT_MAX]);
+/* One line for the packet fields that monitor, explain --pcap and flows share: TCP 192.0.2.1:1 > 192.0.2.2:22 [SYN] vlan 10 */
+const char *packet_text(const json_t *packet, char out[TEXT_MAX]);
+const char *bytes_text(double bytes, char out[TEXT_MAX]);
+
+#endif

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* heddle status: what guards which device, in which mode, and what is wrong. */
+#include "client.h"
+#include "heddle.h"
+#include "output.h"
+
+static void print_state(const json_t *status)
+{
+	const json_t *pending = json_object_get(status, "pendingConfirm");
+	const json_t *error = json_object_get(status, "lastError"), *detail;
+	const json_t *confirm_before = json_is_object(pending) ? json_object_get(pending, "confirmBefore") : pending;
+	char uptime[TEXT_MAX];
+	size_t i;
+
+	printf("heddled %s: %s, generation %lld, up %s\n", text_at(status, "version"),
+		true_at(status, "ready") ? "ready" : "NOT READY", number_at(status, "generation"),
+		duration_text((double)number_at(status, "uptime"), uptime));
+	if (json_is_string(confirm_before))
+		printf("an unconfirmed apply rolls back at %s (heddle confirm keeps it)\n", json_string_value(confirm_before));
+	if (json_is_string(error)) {
+		printf("last error: ");
+		print_text(stdout, json_string_value(error));
+		printf("\n");
+	} else if (json_is_object(error)) {
+		printf("last error: ");
+		print_text(stdout, text_at(error, "error"));
+		printf("\n");
+		json_array_foreach (json_object_get(error, "details"), i, detail) {
+			printf("  ");
+			print_text(stdout, json_is_string(detail) ? json_string_value(detail) : "-");
+			printf("\n");
+		}
+	}
+}
+
+static void print_uplinks(const json_t *uplinks)
+{
+	static const char *const columns[] = {"UPLINK", "STATE", "XDP", "TC", "AHEAD OF US", "NOTE"};
+	struct table *table = table_new(columns, 6);
+	const json_t *uplink;
+	size_t i;
+
+	table_right(table, 4);
+	json_array_foreach (uplinks, i, uplink) {
+		const char *note = string_at(uplink, "xdpReason");
+
+		table_cell(table, "%s", text_at(uplink, "device"));
+		table_cell(table, "%s", text_at(uplink, "state"));
+		table_cell(table, "%s", text_at(uplink, "xdp"));
+		table_cell(table, "%s", text_at(uplink, "tc"));
+		table_cell(table, "%lld", number_at(uplink, "foreignAhead"));
+		table_cell(table, "%s", note ? note : "");
+	}
+	printf("\n");
+	table_print(table, stdout);
+}
+
+static void print_programs(const json_t *programs)
+{
+	static const char *const columns[] = {"HOOK", "DEVICE", "MODE", "PROGRAM", "NOTE"};
+	struct table *table = table_new(columns, 5);
+	const json_t *program;
+	size_t i;
+
+	table_right(table, 3);
+	json_array_foreach (programs, i, program) {
+		const char *note = string_at(program, "reason");
+
+		table_cell(table, "%s", text_at(program, "hook"));
+		table_cell(table, "%s", text_at(program, "device"));
+		table_cell(table, "%s", text_at(program, "mode"));
+		table_cell(table, "%lld", number_at(program, "id"));
+		table_cell(table, "%s", note ? note : "");
+	}
+	printf("\n");
+	table_print(table, stdout);
+}
+
+/* "12 of 65536 proven": a count and the limit that belongs to it, when the daemon says one. */
+static void print_count(const char *before, const json_t *flows, const char *key)
+{
+	const json_t *limit = json_object_get(json_object_get(flows, "limits"), key);
+
+	printf("%s%lld", before, number_at(flows, key));
+	if (json_is_integer(limit))
+		printf(" of %" JSON_INTEGER_FORMAT, json_integer_value(limit));
+	printf(" %s", key);
+}
+
+static void print_rest(const json_t *status)
+{
+	const json_t *flows = json_object_get(status, "flows"), *objects = json_object_get(status, "objects"), *value;
+	const json_t *memory = json_object_get(status, "memory"), *unguarded = json_object_get(status, "unguarded");
+	char text[TEXT_MAX];
+	const char *key;
+	size_t i;
+
+	printf("\nflows: ");
+	print_count("", flows, "proven");
+	print_count(", ", flows, "unproven");
+	printf("\nobjects:");
+	if (json_is_integer(objects))
+		printf(" %" JSON_INTEGER_FORMAT, json_integer_value(objects));
+	json_object_foreach ((json_t *)objects, key, value)
+		printf(" %s %" JSON_INTEGER_FORMAT, key, json_integer_value(value));
+	printf("\nmemory:");
+	json_object_foreach ((json_t *)memory, key, value)
+		printf(" %s %s", key, bytes_text(json_number_value(value), text));
+	printf("\nnot guarded:");
+	json_array_foreach (unguarded, i, value)
+		printf(" %s", json_is_string(value) ? json_string_value(value) : "-");
+	printf("%s\n", json_array_size(unguarded) ? "" : " none");
+}
+
+static int status_run(struct cli *cli)
+{
+	json_auto_t *status = NULL;
+	int code = client_call(cli->client, &(struct client_request){.path = "/v1/status"}, &status);
+
+	if (code)
+		return code;
+	if (cli->output != OUTPUT_TABLE)
+		return print_value(cli->output, status);
+	print_state(status);
+	print_uplinks(json_object_get(status, "uplinks"));
+	print_programs(json_object_get(status, "programs"));
+	print_rest(status);
+	return CLI_DONE;
+}
+
+const struct verb verb_status = {
+	.name = "status",
+	.arguments = "",
+	.summary = "what guards which device, in which mode, and what is wrong",
+	.run = status_run,
+};
