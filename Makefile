@@ -189,7 +189,10 @@ $(BUILD)/heddled: $(BUILD)/obj/agent/main.o $(BUILD)/libheddle.a
 	$(CC) $(CFLAGS_ALL) -pie $^ $(LDFLAGS_ALL) $(AGENT_LIBS) -o $@
 $(BUILD)/asan/heddled: $(BUILD)/asan/agent/main.o $(BUILD)/asan/libheddle.a
 	$(CC) $(CFLAGS_ASAN) $^ $(LDFLAGS_ALL) $(AGENT_LIBS) -o $@
-$(BUILD)/heddle: $(CLI_OBJ) $(BUILD)/libheddle.a
+# The client shares the lowest layer and nothing else.
+$(BUILD)/libutil.a: $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard agent/util/*.c))
+	$(archive)
+$(BUILD)/heddle: $(CLI_OBJ) $(BUILD)/libutil.a
 	$(CC) $(CFLAGS_ALL) -pie $^ $(LDFLAGS_ALL) $(CLI_LIBS) -o $@
 
 # --- tests ---
