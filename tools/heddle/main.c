@@ -180,8 +180,13 @@ static int run(struct cli *cli, const struct globals *globals)
 
 	r = r ?: cli->verb->run(cli);
 	client_free(cli->client);
-	/* What was printed counts only when it arrived: a full disk must not look like success. */
-	if (fflush(stdout) || ferror(stdout))
+	return r;
+}
+
+/* What was printed counts only when it arrived: a full disk must not look like success. */
+static int finish(int r)
+{
+	if (r == CLI_DONE && (fflush(stdout) || ferror(stdout)))
 		return fail(CLI_REFUSED, "cannot write the output: %m");
 	return r;
 }
@@ -195,7 +200,7 @@ int main(int argc, char **argv)
 
 	r = parse(argc, argv, NULL, &globals, NULL, true);
 	if (r >= 0)
-		return r;
+		return finish(r);
 	if (optind >= argc)
 		return fail(CLI_USAGE, "which verb? heddle --help lists them");
 	for (const struct verb *const *v = verbs; *v && !cli.verb; v++)
@@ -207,12 +212,12 @@ int main(int argc, char **argv)
 	argv += optind;
 	r = parse(argc, argv, cli.verb, &globals, cli.value, false);
 	if (r >= 0)
-		return r;
+		return finish(r);
 	cli.output = globals.output;
 	cli.arguments = argv + optind;
 	cli.n_arguments = argc - optind;
 	if (cli.n_arguments < cli.verb->arguments_min || cli.n_arguments > cli.verb->arguments_max)
 		return fail(CLI_USAGE, "usage: heddle %s%s%s%s", cli.verb->name, cli.verb->options ? " [OPTIONS]" : "",
 			cli.verb->arguments[0] ? " " : "", cli.verb->arguments);
-	return run(&cli, &globals);
+	return finish(run(&cli, &globals));
 }

@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every verb: what it asks the daemon, what it prints, how it exits."""
+import json
+import struct
+
+import pytest
+import yaml
+
+from fake import stream
+
+RULE = {"policy": "base", "name": "ssh", "index": 0, "direction": "ingress", "file": "/etc/heddle/base.yaml", "line": 14, "id": 64}
+STATUS = {
+    "ready": True, "generation": 7, "version": "0.1.0", "uptime": 3723, "lastError": None, "pendingConfirm": None,
+    "programs": [{"hook": "xdp_uplink", "device": "eth1", "mode": "native", "id": 41},
+                 {"hook": "tc_uplink_out", "device": "eth1", "mode": "tcx", "id": 43, "reason": "because"}],
+    "uplinks": [{"device": "eth1", "ifindex": 4, "state": "attached", "xdp": "native", "xdpReason": "", "tc": "tcx", "foreignAhead": 2}],
+    "unguarded": ["lo", "wg0"], "ports": [], "flows": {"proven": 3, "unproven": 1, "limits": {"proven": 65536, "unproven": 32768}},
+    "objects": 4, "memory": {"rss": 7340032, "maps": 1000},
+}
+POLICY = {"apiVersion": "heddle.dev/v1alpha1", "kind": "HostPolicy", "metadata": {"name": "base"},
+          "spec": {"priority": 100, "ingress": [{"name": "ssh", "action": "allow", "ports": [{"protocol": "TCP", "port": 22}]}],
+                   "egress": [], "default": {"ingress": "deny", "egress": "allow"}}}
+GROUP = {"apiVersion": "heddle.dev/v1alpha1", "kind": "AddressGroup", "metadata": {"name": "admins"},
+         "spec": {"cidrs": ["10.0.0.0/8", "fd00::/8"]}}
+
+
+def words(text):
+    """The table without its spacing."""
+    return [line.split() for line in text.splitlines()]
+
+
+def test_status(fake, cli):
+    fake.answers["GET /v1/status"] = STATUS
+    out, _ = cli("status")
+    assert out.startswith("heddled 0.1.0: ready, generation 7, up 1h02m\n")
+    assert ["eth1", "attached", "native", "tcx", "2"] in words(out)
+    assert ["tc_uplink_out", "eth1", "tcx", "43", "because"] in words(out)
+    assert "flows: 3 of 65536 proven, 1 of 32768 unproven\n" in out
+    assert "not guarded: lo wg0\n" in out
+    assert "memory: rss 7.0 MiB maps 1000 B\n" in out
+    assert cli.json("status") == STATUS
+    assert yaml.safe_load(cli("status", "-o", "yaml")[0]) == STATUS
+    assert [request[:2] for request in fake.requests] == [("GET", "/v1/status")] * 3
+
+
+def test_status_that_is_not_well(fake, cli):
+    fake.answers["GET /v1/status"] = {**STATUS, "ready": False, "lastError": "a.yaml:3: spec.x: want \x1b[2J", "unguarded": [],
+                                      "pendingConfirm": {"confirmBefore": "2026-01-01T00:00:00Z"}}
+    out, _ = cli("status")
+    assert "NOT READY" in out and "not guarded: none" in out
+    assert "an unconfirmed apply rolls back at 2026-01-01T00:00:00Z" in out
+    assert "\x1b" not in out and "last error: a.yaml:3: spec.x: want \\x1b[2J\n" in out
+
+
+def test_wait_returns_when_ready(fake, cli):
+    asked = []
+
+    def answer(handler):
+        asked.append(1)
+        handler.say(200, json.dumps({**STATUS, "ready": len(asked) >= 3}).encode())
+
+    fake.answers["GET /v1/status"] = answer
+    assert cli("wait") == ("", "")
+    assert len(asked) == 3
+
+
+def test_wait_gives_up(fake, cli, lonely):
+    fake.answers["GET /v1/status"] = {**STATUS, "ready": False, "lastError": "no Host"}
+    _, err = cli("wait", "--timeout", "100ms", expect=1)
+    assert err == "heddle: the data plane is not in force: no Host\n"
+    lonely("wait", "--timeout", "100ms", expect=3)
+    lonely("wait", "--timeout", "0s", expect=3)
+
+
+def test_apply(fake, cli, tmp_path):
+    fake.answers["POST /v1/apply"] = {"items": [{"kind": "HostPolicy", "name": "base", "result": "created"}], "generation": 8}
+    text = b"kind: HostPolicy\n---\n# \xc3\xa4\n" * 1000
+    path = tmp_path / "a.yaml"
+    path.write_bytes(text)
+    out, _ = cli("apply", "-f", str(path))
+    assert out == "HostPolicy/base created\ngeneration 8\n"
+    assert fake.requests[-1][2] == text
+    cli("apply", "-f", "-", stdin=text)
+    assert fake.requests[-1][2] == text
+    assert cli.json("apply", "--filename", str(path))["generation"] == 8
+
+
+def test_apply_confirm(fake, cli):
+    fake.answers["POST /v1/apply?confirm=1m30s"] = {"items": [], "generation": 8, "confirmBefore": "2026-01-01T00:00:00Z"}
+    fake.answers["POST /v1/confirm"] = {"generation": 8}
+    out, _ = cli("apply", "-f", "-", "--confirm", "1m30s", stdin=b"{}")
+    assert "rolls back at 2026-01-01T00:00:00Z unless confirmed" in out
+    assert cli("confirm")[0] == "confirmed\n"
+    assert fake.requests[-1][:2] == ("POST", "/v1/confirm")
+
+
+def test_apply_refused(fake, cli):
+    fake.answers["POST /v1/apply"] = (400, {"error": "2 mistakes", "details": ["line 3: spec.x: want y", "line 4: z"]})
+    out, err = cli("apply", "-f", "-", stdin=b"x", expect=1)
+    assert out == "" and err == "heddle: 2 mistakes\n  line 3: spec.x: want y\n  line 4: z\n"
+
+
+def test_get(fake, cli):
+    fake.answers["GET /v1/objects/hostpolicy"] = {"items": [POLICY]}
+    fake.answers["GET /v1/objects/HostPolicies/base"] = POLICY
+    fake.answers["GET /v1/objects/builtin"] = {"items": [{"kind": "Builtin", "name": "arp", "description": "address resolution"}]}
+    out, _ = cli("get", "hostpolicy")
+    assert words(out)[1][:2] == ["HostPolicy", "base"]
+    assert "priority 100, 1 ingress, 0 egress, default deny / allow" in out
+    assert cli.json("get", "hostpolicy") == {"items": [POLICY]}
+    for output in ("table", "yaml"):
+        assert yaml.safe_load(cli("get", "HostPolicies", "base", "-o", output)[0]) == POLICY
+    assert ["Builtin", "arp", "built", "in", "address", "resolution"] in words(cli("get", "builtin")[0])
+
+
+def test_names_are_escaped(fake, cli):
+    fake.answers["GET /v1/objects/a%2Fb/..%2F%3Fx%20%C3%A4"] = POLICY
+    cli("get", "a/b", "../?x ä")
+    fake.answers["DELETE /v1/objects/host/.."] = {}
+    cli("delete", "host", "..")
+    cli("get", "host", "x" * 5000, expect=1)
+
+
+def test_delete(fake, cli):
+    fake.answers["DELETE /v1/objects/hostpolicy/base"] = {"generation": 9}
+    fake.answers["DELETE /v1/objects/hostpolicy/file"] = (409, {"error": "HostPolicy/file belongs to /etc/heddle/a.yaml"})
+    assert cli("delete", "hostpolicy", "base")[0] == "hostpolicy/base deleted\n"
+    _, err = cli("delete", "hostpolicy", "file", expect=1)
+    assert err == "heddle: HostPolicy/file belongs to /etc/heddle/a.yaml\n"
+
+
+def diff(fake, cli, *items):
+    fake.answers["POST /v1/diff"] = {"items": list(items)}
+    return cli("diff", "-f", "-", stdin=b"x")[0]
+
+
+def test_diff(fake, cli):
+    ssh, web, dns = ({"name": name, "action": "allow", "ports": [{"protocol": "TCP", "port": port}]}
+                     for name, port in (("ssh", 22), ("web", 80), ("dns", 53)))
+    before = {**POLICY, "spec": {"priority": 100, "ingress": [ssh, web], "egress": []}}
+    after = {**POLICY, "spec": {"priority": 50, "ingress": [dns, ssh, {**web, "action": "deny"}], "log": True}}
+    out = diff(fake, cli, {"kind": "HostPolicy", "name": "base", "change": "update", "before": before, "after": after},
+               {"kind": "Host", "name": "n", "change": "none", "before": GROUP, "after": GROUP})
+    assert out.splitlines() == [
+        "~ HostPolicy/base",
+        "    ~ spec.priority: 100 -> 50",
+        '    ~ spec.ingress[web].action: "allow" -> "deny"',
+        '    + spec.ingress[dns]: {"action": "allow", "name": "dns", "ports": [{"port": 53, "protocol": "TCP"}]}',
+        "    - spec.egress: []",
+        "    + spec.log: true",
+    ]
+
+
+def test_diff_order_counts(fake, cli):
+    a, b = {"name": "a", "action": "allow"}, {"name": "b", "action": "deny"}
+    out = diff(fake, cli, {"kind": "HostPolicy", "name": "p", "change": "update", "before": {"spec": {"ingress": [a, b]}},
+                           "after": {"spec": {"ingress": [b, a]}}})
+    assert out == "~ HostPolicy/p\n    ~ spec.ingress: order: a was at place 0, b comes here now\n"
+
+
+def test_diff_lists_without_names(fake, cli):
+    cidrs = [f"10.{i // 256}.{i % 256}.0/24" for i in range(3000)]
+    out = diff(fake, cli, {"kind": "AddressGroup", "name": "g", "change": "update", "before": {"spec": {"cidrs": cidrs}},
+                           "after": {"spec": {"cidrs": ["192.0.2.0/24"] + cidrs[:10] + cidrs[11:]}}})
+    assert out == '~ AddressGroup/g\n    - spec.cidrs: "10.0.10.0/24"\n    + spec.cidrs: "192.0.2.0/24"\n'
+    out = diff(fake, cli, {"kind": "X", "name": "g", "change": "update", "before": {"l": [{"p": 1}, {"p": 2}, 3]},
+                           "after": {"l": [{"p": 1}, {"p": 4}, 3, 5]}})
+    assert out == "~ X/g\n    ~ l[1].p: 2 -> 4\n    + l[3]: 5\n"
+
+
+def test_diff_new_and_none(fake, cli):
+    out = diff(fake, cli, {"kind": "AddressGroup", "name": "admins", "change": "create", "before": None, "after": GROUP})
+    assert out == '+ AddressGroup/admins\n    + cidrs: "10.0.0.0/8"\n    + cidrs: "fd00::/8"\n'
+    out = diff(fake, cli, {"kind": "AddressGroup", "name": "admins", "change": "none", "before": GROUP, "after": GROUP})
+    assert out == "nothing would change (1 object)\n"
+    assert cli.json("diff", "-f", "-", stdin=b"x")["items"][0]["change"] == "none"
+
+
+FLOW = {"network": "host", "protocol": "TCP", "source": "192.0.2.1", "sourcePort": 40000, "destination": "2001:db8::1",
+        "destinationPort": 22, "state": "established", "proven": True, "packets": 10, "bytes": 1000, "idleMs": 1500, "rule": RULE,
+        "device": "eth1"}
+
+
+def test_flows(fake, cli):
+    ping = {**FLOW, "protocol": "ICMP", "destination": "192.0.2.9", "sourcePort": 0, "destinationPort": 0, "icmpId": 7, "rule": None}
+    fake.answers["GET /v1/flows"] = {"items": [FLOW, ping]}
+    rows = words(cli("flows")[0])
+    assert rows[1] == ["TCP", "192.0.2.1:40000", "[2001:db8::1]:22", "established", "yes", "10", "1000", "1s", "eth1", "base/ssh"]
+    assert rows[2][:3] == ["ICMP", "192.0.2.1", "192.0.2.9"]
+    assert cli.json("flows") == {"items": [FLOW, ping]}
+
+
+def test_flows_watch(fake, cli):
+    fake.answers["GET /v1/flows?watch=1"] = stream({"type": "new", **FLOW}, {"type": "end", **FLOW})
+    out, err = cli("flows", "--watch", expect=1)
+    assert err == "heddle: the daemon ended the stream\n"
+    assert [line.split()[0] for line in out.splitlines()] == ["new", "end"]
+    assert "TCP 192.0.2.1:40000 > [2001:db8::1]:22" in out
+    out, _ = cli("-o", "json", "flows", "-w", expect=1)
+    assert [json.loads(line)["type"] for line in out.splitlines()] == ["new", "end"]
+    out, _ = cli("-o", "yaml", "flows", "-w", expect=1)
+    assert [document["type"] for document in yaml.safe_load_all(out)] == ["new", "end"]
+
+
+EVENT = {"type": "drop", "time": "2026-01-01T00:00:00.123Z", "verdict": "drop", "reason": "tcp-no-flow", "hook": "xdp_uplink",
+         "device": "eth1", "direction": "ingress", "rule": RULE, "generation": 7, "vlan": [10, 20], "length": 64, "protocol": "TCP",
+         "source": "192.0.2.1", "destination": "192.0.2.2", "sourcePort": 1, "destinationPort": 2, "tcpFlags": "A"}
+
+
+def test_monitor(fake, cli):
+    other = {"type": "drop", "verdict": "deny", "reason": "policy-deny", "etherType": "0x88b5", "vlan": [], "rule": None}
+    full = {"type": "full", "time": "T", "table": "flows", "device": "eth1"}
+    ping = {"verdict": "allow", "reason": "none", "protocol": "ICMP", "source": "::1", "destination": "::2", "icmpType": 8, "icmpCode": 0,
+            "rule": {"policy": "builtin", "name": "nd", "file": None}}
+    fake.answers["GET /v1/monitor"] = stream(EVENT, other, full, ping, b"", {"lost": 5})
+    fake.answers["GET /v1/monitor?drops=1"] = stream(EVENT)
+    lines = cli("monitor", expect=1)[0].splitlines()
+    assert lines[0] == ("2026-01-01T00:00:00.123Z  drop    xdp_uplink eth1 ingress  TCP 192.0.2.1:1 > 192.0.2.2:2 [A] vlan 10,20 64 bytes"
+                        "  tcp-no-flow  base/ssh (/etc/heddle/base.yaml:14)")
+    assert "EtherType 0x88b5  policy-deny" in lines[1]
+    assert lines[2] == "T  full    the table flows took no entry"
+    assert "ICMP ::1 > ::2 type 8 code 0  builtin/nd (built in)" in lines[3]
+    assert lines[4] == "... 5 events were lost here: the reader is too slow"
+    assert len(lines) == 5
+    out, _ = cli("-o", "json", "monitor", "--drops", expect=1)
+    assert json.loads(out) == EVENT
+
+
+EXPLANATION = {"verdict": "deny", "reason": "policy-deny", "rule": RULE, "path": [
+    {"program": "xdp_uplink", "device": "eth1", "step": "parsed", "protocol": "TCP"}, "a sentence"],
+    "packet": {"protocol": "TCP", "source": "192.0.2.1", "sourcePort": 1, "destination": "192.0.2.2", "destinationPort": 22}}
+
+
+def test_explain(fake, cli):
+    fake.answers["POST /v1/explain"] = EXPLANATION
+    out, _ = cli("explain", "--from", "192.0.2.1", "--to", "192.0.2.2", "--protocol", "tcp", "--dport", "22", "--sport", "1",
+                 "--tcp-flags", "S", "--vlan", "10,20", "--reply", "--uplink", "eth1")
+    assert json.loads(fake.requests[-1][2]) == {"from": "192.0.2.1", "to": "192.0.2.2", "protocol": "tcp", "dport": 22, "sport": 1,
+                                                "tcpFlags": "S", "vlan": [10, 20], "reply": True, "uplink": "eth1"}
+    assert out.splitlines() == ["verdict: deny", "reason:  policy-deny", "rule:    base/ssh, ingress rule 0, /etc/heddle/base.yaml:14",
+                                "path:", "  1. xdp_uplink on eth1: parsed protocol=TCP", "  2. a sentence"]
+    cli("explain", "--from", "::1", "--to", "::2", "--icmp-type", "128", "--icmp-code", "0", "--vlan", "10", "--egress", "e",
+        "--network", "n", "--port", "p")
+    assert json.loads(fake.requests[-1][2]) == {"from": "::1", "to": "::2", "icmpType": 128, "icmpCode": 0, "vlan": 10, "egress": "e",
+                                                "network": "n", "port": "p"}
+    assert cli.json("explain", "--from", "::1", "--to", "::2") == EXPLANATION
+
+
+def pcap(path, frames, link=1):
+    with open(path, "wb") as file:
+        file.write(struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 262144, link))
+        for data, length in frames:
+            file.write(struct.pack("<IIII", 1767225600, 500000, len(data), length) + data)
+
+
+def test_explain_pcap(fake, cli, tmp_path):
+    path = tmp_path / "a.pcap"
+    frame = bytes(range(60))
+    pcap(path, [(frame, 60), (frame[:20], 64)])
+    fake.answers["POST /v1/explain"] = EXPLANATION
+    out, _ = cli("explain", "--pcap", str(path), "--uplink", "eth1")
+    asked = [json.loads(request[2]) for request in fake.requests]
+    assert asked == [{"frame": frame.hex(), "uplink": "eth1"}, {"frame": frame[:20].hex() + "00" * 44, "uplink": "eth1"}]
+    lines = out.splitlines()
+    assert lines[0] == "1  2026-01-01T00:00:00.500000Z  deny    base/ssh  TCP 192.0.2.1:1 > 192.0.2.2:22  policy-deny"
+    assert lines[1].endswith("(captured in part: the rest taken as zeros)")
+    out, _ = cli("-o", "json", "explain", "--pcap", "-", stdin=path.read_bytes())
+    results = [json.loads(line) for line in out.splitlines()]
+    assert [(result["frame"], result["verdict"], result.get("padded")) for result in results] == [(1, "deny", None), (2, "deny", True)]
+
+
+def test_explain_pcap_other_links(fake, cli, tmp_path):
+    path = tmp_path / "a.pcap"
+    fake.answers["POST /v1/explain"] = EXPLANATION
+    ethernet = "020000000001020000000002"
+    ip = bytes([0x45]) + bytes(19)
+    ip6 = bytes([0x60]) + bytes(39)
+    for link, data, wanted in ((101, ip, "0800" + ip.hex()), (101, ip6, "86dd" + ip6.hex()),
+                               (113, bytes(14) + b"\x08\x06" + ip, "0806" + ip.hex()),
+                               (276, b"\x86\xdd" + bytes(18) + ip6, "86dd" + ip6.hex())):
+        pcap(path, [(data, len(data))], link)
+        cli("explain", "--pcap", str(path))
+        assert json.loads(fake.requests[-1][2])["frame"] == ethernet + wanted
+    pcap(path, [], 105)
+    _, err = cli("explain", "--pcap", str(path), expect=1)
+    assert "link type" in err
+
+
+def test_explain_pcap_goes_on_after_a_bad_frame(fake, cli, tmp_path):
+    path = tmp_path / "a.pcap"
+    pcap(path, [(b"", 0), (bytes(60), 60)])
+
+    def answer(handler):
+        good = json.loads(handler.body)["frame"]
+        handler.say(200 if good else 400, json.dumps(EXPLANATION if good else {"error": "frame: too short"}).encode())
+
+    fake.answers["POST /v1/explain"] = answer
+    out, err = cli("explain", "--pcap", str(path), expect=1)
+    assert "frame: too short" in out.splitlines()[0] and "deny" in out.splitlines()[1]
+    assert err == "heddle: 1 frames could not be explained\n"
+    path.write_bytes(b"not a capture")
+    cli("explain", "--pcap", str(path), expect=1)
+    cli("explain", "--pcap", str(tmp_path / "none"), expect=1)
+
+
+def test_rules(fake, cli):
+    fake.answers["GET /v1/rules"] = {"items": [
+        {"id": 3, "policy": "builtin", "name": "arp", "direction": None, "index": None, "action": None, "file": None, "line": None,
+         "packets": 2, "bytes": 84},
+        {**RULE, "action": "allow", "packets": 10, "bytes": 1000},
+        {**RULE, "name": None, "file": None, "line": None, "action": "deny", "index": 1, "packets": 0, "bytes": 0}]}
+    rows = words(cli("rules")[0])
+    assert rows[1] == ["builtin", "-", "-", "arp", "-", "2", "84", "built", "in"]
+    assert rows[2] == ["base", "ingress", "0", "ssh", "allow", "10", "1000", "/etc/heddle/base.yaml:14"]
+    assert rows[3] == ["base", "ingress", "1", "-", "deny", "0", "0", "applied"]
+    assert len(cli.json("rules")["items"]) == 3
+
+
+def test_counters(fake, cli):
+    answer = {"drops": [{"reason": "policy-deny", "direction": "ingress", "packets": 5, "bytes": 300, "description": "a rule says so"}],
+              "totals": {"ingress": {"packets": 9, "bytes": 900}, "cut": 1}, "tableFull": {"flows": 2}, "eventsLost": 0}
+    fake.answers["GET /v1/counters"] = answer
+    rows = words(cli("counters")[0])
+    assert ["policy-deny", "ingress", "5", "300", "a", "rule", "says", "so"] in rows
+    assert ["ingress", "9", "900"] in rows and ["cut", "1"] in rows and ["flows", "2"] in rows
+    assert cli.json("counters") == answer
+    fake.answers["GET /v1/counters"] = {"drops": [], "totals": {}, "tableFull": {}}
+    assert cli("counters")[0] == "nothing was dropped\n"
+
+
+@pytest.mark.parametrize("value", ["", "no", "1e3", "0x10", "10:20", "~", "-", "null", "a: b", "# x", "é", "\n", "\t", "a\nb", "22", "1.0.0.0", "@x",
+                                   "-a", "true", "x" * 300, "\U0001f600", "a ", "\x7f", "[", "/etc/heddle/a.yaml", "10.0.0.0/8"])
+def test_yaml_keeps_strings(fake, cli, value):
+    answer = {"x": value, "list": [value, [], {}, [[value]], {"k": [{"a": value}]}], "n": 1, "f": 0.1, "t": True, "none": None,
+              value or "k": -9007199254740993}
+    fake.answers["GET /v1/status"] = answer
+    assert yaml.safe_load(cli("status", "-o", "yaml")[0]) == answer
