@@ -17,13 +17,13 @@ static void bash_words(const struct cli_option *options)
 static void bash_argument(const char *complete)
 {
 	if (!complete)
-		printf("return");
-	else if (strcmp(complete, "@file") == 0)
-		printf("_heddle_files \"$cur\"");
+		return;
+	if (strcmp(complete, "@file") == 0)
+		printf("\t\t_heddle_files \"$cur\"\n");
 	else if (strcmp(complete, "@device") == 0)
-		printf("_heddle_words \"$(ls /sys/class/net)\" \"$cur\"");
+		printf("\t\t_heddle_words \"$(ls /sys/class/net)\" \"$cur\"\n");
 	else
-		printf("_heddle_words \"%s\" \"$cur\"", complete);
+		printf("\t\t_heddle_words \"%s\" \"$cur\"\n", complete);
 }
 
 /* The patterns of `case "$verb $prev"` for the options that take a value. */
@@ -35,9 +35,9 @@ static void bash_options(const char *verb, const struct cli_option *options)
 		printf("\t");
 		if (o->letter)
 			printf("%s\" -%c\" | ", verb, o->letter);
-		printf("%s\" --%s\")\n\t\t", verb, o->name);
+		printf("%s\" --%s\")\n", verb, o->name);
 		bash_argument(o->complete);
-		printf("\n\t\treturn\n\t\t;;\n");
+		printf("\t\treturn\n\t\t;;\n");
 	}
 }
 
