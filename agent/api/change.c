@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What changes something, or would. */
+#include <errno.h>
+
+#include <api/http.h>
+#include <util/duration.h>
+
+#define CONFIRM_MAX_MS (24ull * 3600 * 1000)
+
+static int decode_body(struct request *request, struct object_list *list, struct diag *diag)
+{
+	int r = decode_documents(NULL, request->body.data ? request->body.data : "", request->body.length, list, diag);
+
+	/* a large body is not needed twice while the policy is compiled */
+	request->api->bodies -= request->body.length;
+	buffer_clear(&request->body);
+	return r;
+}
+
+static enum MHD_Result finish(struct request *request, int r, json_t *answer, struct object_list *list, struct diag *diag)
+{
+	enum MHD_Result result = r < 0 ? respond_failure(request, r, diag) : respond_json(request, MHD_HTTP_OK, answer);
+
+	if (list)
+		object_list_clear(list);
+	diag_clear(diag);
+	return result;
+}
+
+enum MHD_Result api_post_apply(struct request *request)
+{
+	const char *confirm = request_argument(request, "confirm");
+	struct object_list list = {0};
+	struct diag diag = {0};
+	json_t *answer = NULL;
+	uint64_t confirm_ms = 0;
+	int r;
+
+	if (confirm && (duration_parse(confirm, &confirm_ms) < 0 || confirm_ms < 1000 || confirm_ms > CONFIRM_MAX_MS))
+		return respond_error(request, MHD_HTTP_BAD_REQUEST, NULL, "confirm: want a duration of 1s..24h, got \"%.64s\"", confirm);
+	r = decode_body(request, &list, &diag);
+	if (r >= 0)
+		r = request->api->ops->apply(request->api->userdata, &list, confirm_ms, &answer, &diag);
+	return finish(request, r, answer, &list, &diag);
+}
+
+enum MHD_Result api_post_diff(struct request *request)
+{
+	struct object_list list = {0};
+	struct diag diag = {0};
+	json_t *answer = NULL;
+	int r = decode_body(request, &list, &diag);
+
+	if (r >= 0)
+		r = request->api->ops->diff(request->api->userdata, &list, &answer, &diag);
+	return finish(request, r, answer, &list, &diag);
+}
+
+enum MHD_Result api_post_confirm(struct request *request)
+{
+	struct diag diag = {0};
+	json_t *answer = NULL;
+	int r = request->api->ops->confirm(request->api->userdata, &answer, &diag);
+
+	return finish(request, r, answer, NULL, &diag);
+}
+
+enum MHD_Result api_delete_object(struct request *request)
+{
+	const char *namespace_ = request_argument(request, "namespace");
+	int kind = object_kind_from_name(request->kind);
+	struct diag diag = {0};
+	json_t *answer = NULL;
+	int r;
+
+	if (kind < 0)
+		return respond_error(request, MHD_HTTP_NOT_FOUND, NULL, "no such kind: %.64s", request->kind);
+	r = request->api->ops->remove(request->api->userdata, kind, namespace_, request->name, &answer, &diag);
+	return finish(request, r, answer, NULL, &diag);
+}
