@@ -74,6 +74,10 @@ HEDDLED := $(if $(wildcard agent/main.c),$(BUILD)/heddled)
 HEDDLE := $(if $(CLI_SRC),$(BUILD)/heddle)
 MAN := $(wildcard tools/man/*.[0-9])
 
+# One short line a step; V=1 shows the commands.
+Q := $(if $(V),,@)
+say = @$(if $(V),:,printf '  %-7s %s\n' $(1) $@)
+
 # --- what can be asked for ---
 
 .PHONY: all bpf unit fuzzers tools tests asan
@@ -144,14 +148,17 @@ clean:
 
 $(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c
 	@mkdir -p $(@D)
-	$(CLANG) $(BPF_CFLAGS) -MMD -MP -MT $@ -MF $(@:.o=.d) -c $< -o $@
-	llvm-strip -g $@
+	$(call say,BPF)
+	$(Q)$(CLANG) $(BPF_CFLAGS) -MMD -MP -MT $@ -MF $(@:.o=.d) -c $< -o $@
+	$(Q)llvm-strip -g $@
 $(BUILD)/tests/%.bpf.o: tests/%.bpf.c
 	@mkdir -p $(@D)
-	$(CLANG) $(BPF_CFLAGS) -MMD -MP -MT $@ -MF $(@:.o=.d) -c $< -o $@
+	$(call say,BPF)
+	$(Q)$(CLANG) $(BPF_CFLAGS) -MMD -MP -MT $@ -MF $(@:.o=.d) -c $< -o $@
 $(BUILD)/include/%.skel.h: $(BUILD)/bpf/%.bpf.o
 	@mkdir -p $(@D)
-	$(BPFTOOL) gen skeleton $< name $(subst -,_,$*)_bpf >$@
+	$(call say,SKEL)
+	$(Q)$(BPFTOOL) gen skeleton $< name $(subst -,_,$*)_bpf >$@
 
 # --- user space, three ways: as shipped, with sanitizers, for fuzzing ---
 
@@ -161,18 +168,22 @@ $(foreach how,obj asan fuzz,$(DATAPATH_SRC:%.c=$(BUILD)/$(how)/%.o)): | $(SKELET
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
+	$(call say,CC)
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
 $(BUILD)/asan/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ASAN) -MMD -MP -c $< -o $@
+	$(call say,CC)
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ASAN) -MMD -MP -c $< -o $@
 $(BUILD)/fuzz/%.o: %.c
 	@mkdir -p $(@D)
-	$(CLANG) $(CPPFLAGS_ALL) $(CFLAGS_FUZZ) -MMD -MP -c $< -o $@
+	$(call say,CC)
+	$(Q)$(CLANG) $(CPPFLAGS_ALL) $(CFLAGS_FUZZ) -MMD -MP -c $< -o $@
 
 define archive
 @mkdir -p $(@D)
-rm -f $@
-ar rcs $@ $^
+$(call say,AR)
+$(Q)rm -f $@
+$(Q)ar rcs $@ $^
 endef
 $(BUILD)/libheddle.a: $(AGENT_OBJ)
 	$(archive)
@@ -186,48 +197,60 @@ $(BUILD)/asan/libunit.a: $(UNIT_HELPER_SRC:%.c=$(BUILD)/asan/%.o)
 	$(archive)
 
 $(BUILD)/heddled: $(BUILD)/obj/agent/main.o $(BUILD)/libheddle.a
-	$(CC) $(CFLAGS_ALL) -pie $^ $(LDFLAGS_ALL) $(AGENT_LIBS) -o $@
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS_ALL) -pie $^ $(LDFLAGS_ALL) $(AGENT_LIBS) -o $@
 $(BUILD)/asan/heddled: $(BUILD)/asan/agent/main.o $(BUILD)/asan/libheddle.a
-	$(CC) $(CFLAGS_ASAN) $^ $(LDFLAGS_ALL) $(AGENT_LIBS) -o $@
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS_ASAN) $^ $(LDFLAGS_ALL) $(AGENT_LIBS) -o $@
 # The client shares the lowest layer and nothing else.
 $(BUILD)/libutil.a: $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard agent/util/*.c))
 	$(archive)
 $(BUILD)/heddle: $(CLI_OBJ) $(BUILD)/libutil.a
-	$(CC) $(CFLAGS_ALL) -pie $^ $(LDFLAGS_ALL) $(CLI_LIBS) -o $@
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS_ALL) -pie $^ $(LDFLAGS_ALL) $(CLI_LIBS) -o $@
 
 # --- tests ---
 
 UNIT_LIBS := $(if $(UNIT_HELPER_SRC),$(BUILD)/asan/libunit.a) $(BUILD)/asan/libheddle.a
 $(BUILD)/tests/unit/cli%_test: $(BUILD)/asan/tests/unit/cli%_test.o $(BUILD)/asan/libcli.a $(UNIT_LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ASAN) $^ $(LDFLAGS_ALL) -lcmocka $(CLI_LIBS) $(AGENT_LIBS) -o $@
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS_ASAN) $^ $(LDFLAGS_ALL) -lcmocka $(CLI_LIBS) $(AGENT_LIBS) -o $@
 $(BUILD)/tests/unit/%_test: $(BUILD)/asan/tests/unit/%_test.o $(UNIT_LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ASAN) $^ $(LDFLAGS_ALL) -lcmocka $(AGENT_LIBS) -o $@
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS_ASAN) $^ $(LDFLAGS_ALL) -lcmocka $(AGENT_LIBS) -o $@
 $(BUILD)/tests/fuzz/%_fuzz: $(BUILD)/fuzz/tests/fuzz/%_fuzz.o $(BUILD)/fuzz/libheddle.a
 	@mkdir -p $(@D)
-	$(CLANG) $(subst fuzzer-no-link,fuzzer,$(CFLAGS_FUZZ)) $^ $(LDFLAGS_ALL) $(AGENT_LIBS) -o $@
+	$(call say,LINK)
+	$(Q)$(CLANG) $(subst fuzzer-no-link,fuzzer,$(CFLAGS_FUZZ)) $^ $(LDFLAGS_ALL) $(AGENT_LIBS) -o $@
 $(BUILD)/tests/libverdict.so: $(VERDICT_SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/libheddle.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -shared $^ $(LDFLAGS_ALL) $(AGENT_LIBS) -o $@
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS_ALL) -shared $^ $(LDFLAGS_ALL) $(AGENT_LIBS) -o $@
 # Needs nothing of the agent, so that it builds and runs wherever a BPF object does.
 $(BUILD)/tests/kernel/%: $(BUILD)/obj/tests/kernel/%.o
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $^ $(LDFLAGS_ALL) -lbpf -lelf -lz -o $@
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS_ALL) $^ $(LDFLAGS_ALL) -lbpf -lelf -lz -o $@
 $(BUILD)/tests/net/%: $(BUILD)/obj/tests/net/%.o
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $^ $(LDFLAGS_ALL) -lbpf -lelf -lz -lpthread -lm -o $@
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS_ALL) $^ $(LDFLAGS_ALL) -lbpf -lelf -lz -lpthread -lm -o $@
 $(BUILD)/tests/differential/%: $(BUILD)/obj/tests/differential/%.o $(BUILD)/libheddle.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $^ $(LDFLAGS_ALL) $(AGENT_LIBS) -o $@
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS_ALL) $^ $(LDFLAGS_ALL) $(AGENT_LIBS) -o $@
 $(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libheddle.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $^ $(LDFLAGS_ALL) $(AGENT_LIBS) -o $@
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS_ALL) $^ $(LDFLAGS_ALL) $(AGENT_LIBS) -o $@
 
 # --- for editors and clang-tidy ---
 
 compile_commands.json: Makefile tools/compile-commands $(wildcard agent/*.c agent/*/*.c tools/heddle/*.c bpf/*.c tests/*/*.c)
-	tools/compile-commands "$(CLANG) $(BPF_CFLAGS)" '$(CC) $(CPPFLAGS_ALL) $(filter-out -Werror,$(CFLAGS_ALL))' \
+	$(call say,GEN)
+	$(Q)tools/compile-commands "$(CLANG) $(BPF_CFLAGS)" '$(CC) $(CPPFLAGS_ALL) $(filter-out -Werror,$(CFLAGS_ALL))' \
 		$(filter %.c,$^) >$@
 
 .SECONDARY:
