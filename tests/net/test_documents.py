@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files, apply, get, delete, diff and apply --confirm, on a running host."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from lib import documents as doc
+from lib import traffic
+from lib.documents import DENY_ALL, DENY_IN, group, policy, rule
+from lib.heddled import HEDDLED, wait_for
+from lib.traffic import expect_tcp
+
+
+@pytest.fixture
+def up(fresh):
+    g = fresh(backend="tcx")
+    with traffic.Servers(g.server, tcp=[7800, 7801, 7802]):
+        yield g
+
+
+def tcp(up, port):
+    return traffic.tcp_probe(up.client, up.server4, port, 0.15)
+
+
+def test_files_are_watched(up):
+    path = up.daemon.write("10-web.yaml", policy("web", ingress=[rule("allow", "TCP", 7800)], default=DENY_IN))
+    wait_for(lambda: tcp(up, 7801) == "timeout", what="new file in force")
+    expect_tcp(up.client, up.server4, 7800, "open")
+    # written in place, as `cat >` does
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(doc.text(policy("web", ingress=[rule("allow", "TCP", 7801)], default=DENY_IN)))
+    wait_for(lambda: tcp(up, 7801) == "open" and tcp(up, 7800) == "timeout", what="changed file in force")
+    os.unlink(path)
+    wait_for(lambda: tcp(up, 7800) == "open", what="removed file no longer in force")
+
+
+def test_a_bad_file_changes_nothing_and_is_named(up):
+    up.daemon.write("10-web.yaml", policy("web", ingress=[rule("allow", "TCP", 7800)], default=DENY_IN))
+    wait_for(lambda: tcp(up, 7801) == "timeout", what="policy in force")
+    generation = up.daemon.generation()
+    up.daemon.write(
+        "20-bad.yaml",
+        "apiVersion: heddle.dev/v1alpha1\n"
+        "kind: HostPolicy\n"
+        "metadata: {name: bad}\n"
+        "spec:\n"
+        "  priority: 1\n"
+        "  ingress:\n"
+        "  - action: allow\n"
+        "    ports:\n"
+        "    - protocol: TCP\n"
+        "      port: 70000\n",
+    )
+    error = wait_for(lambda: up.daemon.status().get("lastError"), what="lastError in status")
+    assert "20-bad.yaml:10: spec.ingress[0].ports[0].port: want" in json.dumps(error), error
+    assert "70000" in json.dumps(error)
+    assert "20-bad.yaml:10:" in up.daemon.log()
+    assert up.daemon.generation() == generation
+    assert (tcp(up, 7800), tcp(up, 7801)) == ("open", "timeout")
+    up.daemon.unlink("20-bad.yaml")
+    up.daemon.write("30-more.yaml", policy("more", 50, ingress=[rule("allow", "TCP", 7801)]))
+    wait_for(lambda: tcp(up, 7801) == "open", what="a good change after the bad file is gone")
+
+
+def test_check_needs_no_privilege_over_the_machine_and_names_mistakes(up, tmp_path):
+    good = tmp_path / "good.yaml"
+    good.write_text(doc.text(doc.host("nosuch0"), policy(ingress=[rule("allow", "TCP", 1)])))
+    result = subprocess.run([HEDDLED, "--check", "--config", str(good)], capture_output=True, text=True, timeout=20, check=False)
+    assert result.returncode == 0, result.stderr
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(doc.text(doc.host("nosuch0")) + "---\n" + doc.text(policy(ingress=[rule("allow", "TCP", 1, tpyo=1)])))
+    result = subprocess.run([HEDDLED, "--check", "--config", str(bad)], capture_output=True, text=True, timeout=20, check=False)
+    assert result.returncode == 1
+    assert "bad.yaml:" in result.stderr + result.stdout and "tpyo" in result.stderr + result.stdout
+
+
+def test_apply_get_delete_by_the_cli(up, tmp_path):
+    f = tmp_path / "p.yaml"
+    f.write_text(doc.text(group("friends", "192.0.2.0/24"), policy("mine", ingress=[rule("deny", "TCP", 7800, name="no")])))
+    up.daemon.cli("apply", "-f", f)
+    expect_tcp(up.client, up.server4, 7800, "timeout")
+    items = up.daemon.json("get", "hostpolicy")["items"]
+    assert [i["metadata"]["name"] for i in items] == ["mine"]
+    one = up.daemon.json("get", "HostPolicy", "mine")
+    assert one["kind"] == "HostPolicy" and one["spec"]["ingress"][0]["name"] == "no"
+    assert up.daemon.json("get", "addressgroup", "friends")["spec"]["cidrs"] == ["192.0.2.0/24"]
+    # what get printed can be applied again
+    again = up.daemon.cli("apply", "-f", "-", input=json.dumps(one))
+    assert again.returncode == 0
+    up.daemon.cli("delete", "hostpolicy", "mine")
+    expect_tcp(up.client, up.server4, 7800, "open")
+    assert up.daemon.cli("get", "hostpolicy", "mine", check=False).returncode == 1
+    assert up.daemon.cli("delete", "hostpolicy", "mine", check=False).returncode == 1
+
+
+def test_apply_is_one_transaction(up):
+    bad = policy("second", ingress=[rule("allow", "TCP", 1, peers=["no-such-group"])])
+    result = up.daemon.cli("apply", "-f", "-", input=doc.text(policy("first", default=DENY_ALL), bad), check=False)
+    assert result.returncode == 1
+    assert "no-such-group" in result.stderr
+    assert up.daemon.json("get", "hostpolicy")["items"] == []
+    expect_tcp(up.client, up.server4, 7800, "open")
+
+
+def test_what_a_file_owns_cannot_be_changed_through_the_api(up):
+    up.daemon.write("10-web.yaml", policy("web", default=DENY_IN))
+    wait_for(lambda: tcp(up, 7800) == "timeout", what="file in force")
+    result = up.daemon.cli("apply", "-f", "-", input=doc.text(policy("web", default={"ingress": "allow"})), check=False)
+    assert result.returncode == 1 and "10-web.yaml" in result.stderr
+    assert up.daemon.cli("delete", "hostpolicy", "web", check=False).returncode == 1
+    expect_tcp(up.client, up.server4, 7800, "timeout")
+
+
+def test_applied_objects_survive_restart_and_the_loss_of_run_and_bpffs(up):
+    up.daemon.apply(policy("mine", ingress=[rule("deny", "TCP", 7800)]))
+    up.daemon.restart()
+    expect_tcp(up.client, up.server4, 7800, "timeout")
+    up.daemon.detach()
+    expect_tcp(up.client, up.server4, 7800, "open")
+    up.daemon.start()
+    expect_tcp(up.client, up.server4, 7800, "timeout")
+
+
+def test_diff_says_what_would_change_and_changes_nothing(up):
+    up.daemon.apply(policy("mine", ingress=[rule("deny", "TCP", 7800)]))
+    generation = up.daemon.generation()
+    changed = policy("mine", ingress=[rule("deny", "TCP", 7801)])
+    items = json.loads(
+        up.daemon.cli("-o", "json", "diff", "-f", "-", input=doc.text(changed, group("new", "192.0.2.0/24"))).stdout
+    )["items"]
+    assert {(i["name"], i["change"]) for i in items if i["change"] != "none"} == {("mine", "update"), ("new", "create")}
+    expect_tcp(up.client, up.server4, 7800, "timeout")
+    assert up.daemon.generation() == generation
+
+
+def test_confirm_keeps_and_silence_rolls_back(up):
+    up.daemon.cli("apply", "-f", "-", "--confirm", "1s", input=doc.text(policy("mine", ingress=[rule("deny", "TCP", 7800)])))
+    expect_tcp(up.client, up.server4, 7800, "timeout")
+    wait_for(lambda: tcp(up, 7800) == "open", timeout=4, what="rollback")
+    assert up.daemon.json("get", "hostpolicy")["items"] == []
+    up.daemon.cli("apply", "-f", "-", "--confirm", "1s", input=doc.text(policy("mine", ingress=[rule("deny", "TCP", 7800)])))
+    up.daemon.cli("confirm")
+    time.sleep(1.5)
+    expect_tcp(up.client, up.server4, 7800, "timeout")
+    assert up.daemon.cli("confirm", check=False).returncode == 1  # nothing is pending
+
+
+@pytest.mark.parametrize("back", ["before the deadline", "after the deadline"])
+def test_rollback_also_when_heddled_was_killed(up, back):
+    up.daemon.apply(policy("old", ingress=[rule("deny", "TCP", 7801)]))
+    up.daemon.apply(policy("new", ingress=[rule("deny", "TCP", 7800)]), confirm="2s")
+    expect_tcp(up.client, up.server4, 7800, "timeout")
+    up.daemon.kill()
+    if back == "after the deadline":
+        time.sleep(2.2)
+    up.daemon.start()
+    if back == "before the deadline":
+        assert tcp(up, 7800) == "timeout"
+    wait_for(lambda: tcp(up, 7800) == "open", timeout=5, what="rollback after the restart")
+    expect_tcp(up.client, up.server4, 7801, "timeout")
+    assert [i["metadata"]["name"] for i in up.daemon.json("get", "hostpolicy")["items"]] == ["old"]
+
+
+def test_start_with_an_unreadable_config_keeps_the_last_good_state(up):
+    up.daemon.write("10-web.yaml", policy("web", ingress=[rule("allow", "TCP", 7800)], default=DENY_IN))
+    wait_for(lambda: tcp(up, 7801) == "timeout", what="policy in force")
+    up.daemon.write("10-web.yaml", "this: [is not\n")
+    up.daemon.detach()
+    up.daemon.start()
+    assert (tcp(up, 7800), tcp(up, 7801)) == ("open", "timeout")
+    assert up.daemon.status()["lastError"]
+
+
+def test_lockdown_when_there_is_no_last_good_state(fresh):
+    """A Host can be decoded, the rest cannot, and nothing good was ever seen: only failsafe ports and built-ins get in."""
+    up = fresh(backend="tcx", start=False, host_spec={"failsafe": [{"protocol": "TCP", "port": 22}]})
+    up.daemon.write("10-web.yaml", "kind: HostPolicy\nthis is: [not a policy\n")
+    with traffic.Servers(up.server, tcp=[22, 7800]):
+        up.daemon.start()
+        expect_tcp(up.client, up.server4, 22, "open")
+        expect_tcp(up.client, up.server4, 7800, "timeout")
+        assert not traffic.ping(up.client, up.server4, answered=False)
+        assert up.daemon.status()["lastError"]
+        up.daemon.write("10-web.yaml", policy("web", ingress=[rule("allow", "TCP", 7800)], default=DENY_IN))
+        wait_for(lambda: tcp(up, 7800) == "open", what="the repaired file in force")
+
+
+def test_nothing_attaches_when_no_host_can_be_decoded(fresh):
+    up = fresh(backend="tcx", start=False)
+    up.daemon.write("00-host.yaml", "kind: Host\nnonsense: [\n")
+    up.daemon.start(wait=False)
+    assert up.daemon.cli("wait", "--timeout", "1s", check=False, timeout=10).returncode != 0
+    assert up.daemon.process.poll() is None, "a config that cannot be read ended the daemon"
+    assert up.daemon.json("status")["ready"] is False
+    with traffic.Servers(up.server, tcp=[7800]):
+        expect_tcp(up.client, up.server4, 7800, "open")
+    up.daemon.write("00-host.yaml", doc.host("up0", "off"))
+    up.daemon.wait()
+
+
+def test_an_empty_directory_is_a_valid_configuration(fresh):
+    up = fresh(backend="tcx", start=False)
+    up.daemon.unlink("00-host.yaml")
+    up.daemon.start(wait=False)
+    wait_for(lambda: os.path.exists(up.daemon.socket), what="socket")
+    assert up.daemon.cli("status").returncode == 0
+    assert "up0" in json.dumps(up.daemon.status()["unguarded"])
+
+
+def test_hup_reloads(up):
+    up.daemon.write("10-web.yaml", policy("web", ingress=[rule("deny", "TCP", 7800)]))
+    up.daemon.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: tcp(up, 7800) == "timeout", what="policy in force")
+    assert up.daemon.process.poll() is None
+
+
+def test_exit_statuses_of_the_cli(up):
+    assert up.daemon.cli("status").returncode == 0
+    assert up.daemon.cli("nonsense", check=False).returncode == 2
+    assert up.daemon.cli("get", check=False).returncode == 2
+    up.daemon.stop()
+    assert up.daemon.cli("status", check=False).returncode == 3

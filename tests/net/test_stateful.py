@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""State: replies, errors about flows, TCP's own rules, and what a change of policy does to a running flow."""
+
+import socket
+import struct
+import time
+
+import pytest
+from lib import raw, traffic
+from lib.documents import DENY_ALL, DENY_IN, group, policy, rule
+from lib.heddled import wait_for
+from lib.traffic import expect_tcp, expect_udp, roundtrip
+from scapy.layers.inet6 import ICMPv6DestUnreach
+
+
+@pytest.fixture
+def up(guarded):
+    return guarded
+
+
+def ip_pair(up, family, **kwargs):
+    """IP header from the client to the server."""
+    if family == 4:
+        return raw.IP(src=up.client4, dst=up.server4, **kwargs)
+    return raw.IPv6(src=up.client6, dst=up.server6, **kwargs)
+
+
+def from_client(up, packet):
+    return raw.Ether(src=up.client_mac, dst=up.server_mac) / packet
+
+
+def flow_of(up, **match):
+    flows = up.daemon.flows(**match)
+    assert len(flows) == 1, flows
+    return flows[0]
+
+
+def test_flow_is_listed_with_its_states(up, family):
+    source, target = up.client_address(family), up.server_address(family)
+    up.policy(policy(ingress=[rule("allow", "TCP", 7200, name="web")], default=DENY_IN))
+    c, s = traffic.accept_pair(up.client, up.server, target, 7200)
+    sport = c.getsockname()[1]
+    c.sendall(b"x" * 1000)
+    s.recv(2000)
+    f = wait_for(lambda: up.daemon.flows(sourcePort=sport, state="established"), what="established flow")[0]
+    assert (f["protocol"], f["source"], f["destination"], f["destinationPort"]) == ("TCP", source, target, 7200)
+    assert f["packets"] >= 4 and f["bytes"] >= 1000
+    c.close()
+    time.sleep(0.05)
+    assert up.daemon.flows(sourcePort=sport)[0]["state"] in ("fin-originator", "fin-responder", "closed")
+    s.close()
+    wait_for(lambda: all(f["state"] == "closed" for f in up.daemon.flows(sourcePort=sport)), what="closed")
+
+
+def test_mid_stream_segments_without_a_flow_are_refused(up, family):
+    """pickupSeconds is 0 on this host: no data without a handshake, whatever the policy allows."""
+    port = 7201
+    with raw.Wire(up.client, "wire0") as wire, raw.LocalWitness(up.server, [6], [6]) as witness:
+        for flags in ("A", "PA", "SA", "FA", "RA"):
+            before = up.daemon.drops().get(("tcp-no-flow", "ingress"), 0)
+            mark = b"mid-stream " + flags.encode()
+            wire.send(from_client(up, ip_pair(up, family) / raw.TCP(sport=4200, dport=port, flags=flags, seq=1000, ack=2000) / mark))
+            assert not witness.saw(mark, 0.1), flags
+            assert up.daemon.drops().get(("tcp-no-flow", "ingress"), 0) == before + 1, flags
+
+
+def established(up, family, port):
+    """A connected pair, and the sequence numbers on the wire as a tap at the client saw them."""
+    with up.client:
+        tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 3)
+        tap.bind(("wire0", 3))
+        tap.setblocking(False)
+    with tap:
+        c, s = traffic.accept_pair(up.client, up.server, up.server_address(family), port)
+        c.sendall(b"hello")
+        assert s.recv(10) == b"hello"
+        s.sendall(b"world")
+        assert c.recv(10) == b"world"
+        time.sleep(0.1)
+        client_next = server_next = None
+        for frame in raw.drain(tap):
+            p = raw.Ether(frame)
+            if raw.TCP not in p or port not in (p[raw.TCP].sport, p[raw.TCP].dport):
+                continue
+            tcp = p[raw.TCP]
+            length = (p[raw.IP].len - p[raw.IP].ihl * 4 if raw.IP in p else p[raw.IPv6].plen) - tcp.dataofs * 4
+            end = (tcp.seq + length + (1 if tcp.flags & 3 else 0)) & 0xFFFFFFFF
+            if tcp.dport == port:
+                client_next = end
+            else:
+                server_next = end
+    return c, s, client_next, server_next
+
+
+def test_a_blind_rst_does_not_end_a_flow(up, family):
+    port = 7202
+    c, s, client_next, server_next = established(up, family, port)
+    sport = c.getsockname()[1]
+    with raw.Wire(up.client, "wire0") as wire:
+        before = up.daemon.drops().get(("tcp-window", "ingress"), 0)
+        for offset in (0x40000000, 0x80000000, -0x40000000):
+            seq = (client_next + offset) & 0xFFFFFFFF
+            wire.send(from_client(up, ip_pair(up, family) / raw.TCP(sport=sport, dport=port, flags="R", seq=seq)))
+        wait_for(lambda: up.daemon.drops().get(("tcp-window", "ingress"), 0) == before + 3, what="tcp-window drops")
+        # inside the window but not the very next number: the server's stack challenges it (RFC 5961), the flow stays
+        wire.send(from_client(up, ip_pair(up, family) / raw.TCP(sport=sport, dport=port, flags="R", seq=(client_next + 50) & 0xFFFFFFFF)))
+        time.sleep(0.05)
+    c.sendall(b"alive")
+    s.settimeout(2)
+    assert s.recv(10) == b"alive"
+    assert flow_of(up, sourcePort=sport)["state"] == "established"
+    c.close()
+    s.close()
+
+
+def test_a_right_rst_ends_the_flow(up, family):
+    port = 7203
+    c, s, _, _ = established(up, family, port)
+    sport = c.getsockname()[1]
+    c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    c.close()
+    s.settimeout(2)
+    with pytest.raises(ConnectionResetError):
+        s.recv(10)
+    assert flow_of(up, sourcePort=sport)["state"] == "closed"
+    s.close()
+
+
+def test_icmp_error_about_a_flow_passes_and_others_do_not(up, family):
+    """A `port unreachable` from the far end reaches the host's socket under default deny; one about nothing does not."""
+    up.policy(policy(default=DENY_IN))
+    with up.server.socket(traffic.family_of(up.server_address(family)), socket.SOCK_DGRAM) as s:
+        s.connect((up.client_address(family), 7999))
+        s.settimeout(2)
+        s.send(b"anybody there")
+        with pytest.raises(ConnectionRefusedError):
+            s.recv(10)
+    # the same error about a tuple that no flow has
+    embedded = raw.UDP(sport=5999, dport=7999) / b"never sent"
+    if family == 4:
+        error = ip_pair(up, 4) / raw.ICMP(type=3, code=3) / (raw.IP(src=up.server4, dst=up.client4) / embedded)
+    else:
+        error = ip_pair(up, 6) / ICMPv6DestUnreach(code=4) / (raw.IPv6(src=up.server6, dst=up.client6) / embedded)
+    with raw.Wire(up.client, "wire0") as wire, raw.LocalWitness(up.server, [1], [58]) as witness:
+        wire.send(from_client(up, error))
+        assert not witness.saw(b"never sent", traffic.QUICK)
+
+
+def test_icmp_error_whose_inside_contradicts_its_outside_is_dropped(up, family):
+    """The embedded packet was not sent by the host the error is addressed to."""
+    inner = raw.UDP(sport=5000, dport=6000) / b"somebody else's"
+    if family == 4:
+        error = ip_pair(up, 4) / raw.ICMP(type=3, code=3) / (raw.IP(src="192.0.2.1", dst="192.0.2.2") / inner)
+    else:
+        error = ip_pair(up, 6) / ICMPv6DestUnreach(code=4) / (raw.IPv6(src="2001:db8::1", dst="2001:db8::2") / inner)
+    before = up.daemon.drops().get(("icmp-embedded", "ingress"), 0)
+    with raw.Wire(up.client, "wire0") as wire, raw.LocalWitness(up.server, [1], [58]) as witness:
+        wire.send(from_client(up, error))
+        assert not witness.saw(b"somebody else's", 0.1)
+    assert up.daemon.drops().get(("icmp-embedded", "ingress"), 0) == before + 1
+
+
+def test_a_change_of_policy_cuts_at_the_next_packet(up, family):
+    target = up.server_address(family)
+    allow = policy(ingress=[rule("allow", "TCP", 7204), rule("allow", "TCP", 7205)], default=DENY_IN)
+    with traffic.Servers(up.server, tcp=[7204, 7205], udp=[7204]):
+        up.policy(allow)
+        cut, kept = traffic.connect(up.client, target, 7204), traffic.connect(up.client, target, 7205)
+        assert roundtrip(cut) and roundtrip(kept)
+        up.policy(policy(ingress=[rule("allow", "TCP", 7205)], default=DENY_IN))
+        assert not roundtrip(cut, timeout=0.4), "a denied flow went on"
+        assert roundtrip(kept), "a flow that is still allowed was cut"
+        # allowed again: the old connection was ended, a new one works
+        up.policy(allow)
+        expect_tcp(up.client, target, 7204, "open")
+        assert roundtrip(kept)
+        cut.close()
+        kept.close()
+
+
+def test_a_group_changes_live(up, family):
+    target = up.server_address(family)
+    mine = up.client_address(family) + ("/32" if family == 4 else "/128")
+    other = "203.0.113.0/24" if family == 4 else "2001:db8:1::/48"
+    base = policy(ingress=[rule("allow", "TCP", 7206, peers=["friends"])], default=DENY_IN)
+    with traffic.Servers(up.server, tcp=[7206]):
+        up.policy(group("friends", other), base)
+        expect_tcp(up.client, target, 7206, "timeout")
+        up.daemon.apply(group("friends", other, mine))
+        s = traffic.connect(up.client, target, 7206)
+        assert roundtrip(s)
+        up.daemon.apply(group("friends", other))
+        assert not roundtrip(s, timeout=0.4)
+        expect_tcp(up.client, target, 7206, "timeout")
+        s.close()
+
+
+def test_replies_ride_and_new_flows_do_not(up, family):
+    """Under deny-all for ingress, what the host opened works both ways, and the far end can open nothing back."""
+    up.policy(policy(default=DENY_IN))
+    with traffic.Servers(up.client, tcp=[7300], udp=[7300]), traffic.Servers(up.server, udp=[7301], tcp=[7301]):
+        s = traffic.connect(up.server, up.client_address(family), 7300)
+        assert roundtrip(s, b"z" * 100000)
+        expect_udp(up.server, up.client_address(family), 7300, "reply")
+        expect_udp(up.client, up.server_address(family), 7301, "timeout")
+        expect_tcp(up.client, up.server_address(family), 7301, "timeout", sport=7302)
+        s.close()
+
+
+def test_udp_flow_is_one_tuple(up, family):
+    """A reply is from the very address and port that were spoken to; a neighbour port is a new flow and denied."""
+    up.policy(policy(default=DENY_IN))
+    target = up.client_address(family)
+    kind = traffic.family_of(target)
+    with up.server.socket(kind, socket.SOCK_DGRAM) as host, up.client.socket(kind, socket.SOCK_DGRAM) as peer, up.client.socket(
+        kind, socket.SOCK_DGRAM
+    ) as stranger:
+        peer.bind((target, 7310))
+        stranger.bind((target, 7311))
+        host.sendto(b"question", (target, 7310))
+        peer.settimeout(2)
+        _, back = peer.recvfrom(100)
+        stranger.sendto(b"forged", back[:2])
+        peer.sendto(b"answer", back[:2])
+        host.settimeout(2)
+        assert host.recv(100) == b"answer"
+        host.settimeout(traffic.QUICK)
+        with pytest.raises(TimeoutError):
+            host.recv(100)
+
+
+def test_timeouts_end_flows_also_without_the_agent(fresh, family):
+    up = fresh(host_spec={"timeouts": {"udp": "1s", "udpStream": "1s", "icmp": "1s"}}, docs=[policy(default=DENY_IN)])
+    target = up.client_address(family)
+    kind = traffic.family_of(target)
+    up.daemon.kill()
+    with up.server.socket(kind, socket.SOCK_DGRAM) as host, up.client.socket(kind, socket.SOCK_DGRAM) as peer:
+        peer.bind((target, 7310))
+        peer.settimeout(2)
+        host.settimeout(traffic.QUICK)
+        host.sendto(b"question", (target, 7310))
+        _, back = peer.recvfrom(100)
+        peer.sendto(b"in time", back[:2])
+        assert host.recv(100) == b"in time"
+        time.sleep(1.6)
+        peer.sendto(b"too late", back[:2])
+        with pytest.raises(TimeoutError):
+            host.recv(100)
+
+
+# --- pickup ---
+
+
+@pytest.mark.parametrize("opened_by", ["client", "server"])
+def test_pickup_of_running_connections(fresh, family, opened_by):
+    """heddle is installed on a host with live connections: those that policy allows go on, the others end."""
+    up = fresh(start=False, host_spec={"pickupSeconds": 3})
+    client, server = (up.client, up.server) if opened_by == "client" else (up.server, up.client)
+    target = up.server_address(family) if opened_by == "client" else up.client_address(family)
+    with traffic.Servers(server, tcp=[7400, 7401]):
+        good, bad = traffic.connect(client, target, 7400), traffic.connect(client, target, 7401)
+        assert roundtrip(good) and roundtrip(bad)
+        rules = {"ingress" if opened_by == "client" else "egress": [rule("allow", "TCP", 7400)]}
+        up.daemon.write("10-policy.yaml", policy(default=DENY_ALL, **rules))
+        up.daemon.start()
+        assert roundtrip(good), "a live connection was not picked up"
+        assert not roundtrip(bad, timeout=0.4), "a connection that policy denies was picked up"
+        assert roundtrip(good, b"a" * 200000)
+        # the pickup time is over: a stray segment of an unknown connection is refused
+        time.sleep(3.2)
+        before = up.daemon.drops().get(("tcp-no-flow", "ingress"), 0)
+        with raw.Wire(up.client, "wire0") as wire:
+            wire.send(from_client(up, ip_pair(up, family) / raw.TCP(sport=7400, dport=7400, flags="PA", seq=1, ack=1) / b"stray"))
+            wait_for(lambda: up.daemon.drops().get(("tcp-no-flow", "ingress"), 0) == before + 1, what="stray segment dropped")
+        assert roundtrip(good), "a picked-up connection ended with the pickup time"
+        good.close()
+        bad.close()
+
+
+def test_no_pickup_after_a_restart(fresh, family):
+    """Pickup is for the first start only: a restart must not open the door again."""
+    up = fresh(host_spec={"pickupSeconds": 60}, start=False)
+    up.daemon.write("00-host.yaml", dict(up.host_document, spec={**up.host_document["spec"], "pickupSeconds": 1}))
+    up.daemon.start()
+    time.sleep(1.2)
+    up.daemon.restart()
+    with raw.Wire(up.client, "wire0") as wire, raw.LocalWitness(up.server, [6], [6]) as witness:
+        wire.send(from_client(up, ip_pair(up, family) / raw.TCP(sport=4400, dport=7400, flags="PA", seq=1, ack=1) / b"stray"))
+        assert not witness.saw(b"stray", traffic.QUICK)
