@@ -163,7 +163,7 @@ def test_documents_that_cannot_be_read(fake, cli, tmp_path):
     ["apply", "-f", "-", "--confirm", "-5s"], ["explain"], ["explain", "--from", "::1"], ["completion"], ["completion", "fish"],
     ["explain", "--from", "a", "--to", "b", "--dport", "65536"], ["explain", "--from", "a", "--to", "b", "--dport", "-1"],
     ["explain", "--from", "a", "--to", "b", "--sport", "http"], ["explain", "--from", "a", "--to", "b", "--icmp-type", "256"],
-    ["explain", "--from", "a", "--to", "b", "--vlan", "0"], ["explain", "--from", "a", "--to", "b", "--vlan", "4095"],
+    ["explain", "--from", "a", "--to", "b", "--vlan", "-1"], ["explain", "--from", "a", "--to", "b", "--vlan", "4095"],
     ["explain", "--from", "a", "--to", "b", "--vlan", "1,"], ["explain", "--from", "a", "--to", "b", "--vlan", "1,2,3"],
     ["explain", "--from", "a", "--to", "b", "--vlan", ",1"], ["explain", "--from", "a", "--to", "b", "--uplink", "x", "--egress", "y"],
     ["explain", "--pcap", "x", "--from", "a"], ["explain", "--from", b"\xff", "--to", "b"], ["--socket", "x" * 200, "status"],

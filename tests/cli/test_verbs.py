@@ -14,8 +14,8 @@ STATUS = {
     "programs": [{"hook": "xdp_uplink", "device": "eth1", "mode": "native", "id": 41},
                  {"hook": "tc_uplink_out", "device": "eth1", "mode": "tcx", "id": 43, "reason": "because"}],
     "uplinks": [{"device": "eth1", "ifindex": 4, "state": "attached", "xdp": "native", "xdpReason": "", "tc": "tcx", "foreignAhead": 2}],
-    "unguarded": ["lo", "wg0"], "ports": [], "flows": {"proven": 3, "unproven": 1, "limits": {"proven": 65536, "unproven": 32768}},
-    "objects": 4, "memory": {"rss": 7340032, "maps": 1000},
+    "unguarded": ["lo", "wg0"], "ports": [], "flows": {"proven": 3, "unproven": 1, "limits": {"flows": 65536, "flowsNew": 32768, "flowsOther": 16}},
+    "objects": {"Host": 1, "HostPolicy": 3}, "memory": {"rss": 7340032, "maps": {"policyBytes": 1000}}, "lockdown": False,
 }
 POLICY = {"apiVersion": "heddle.dev/v1alpha1", "kind": "HostPolicy", "metadata": {"name": "base"},
           "spec": {"priority": 100, "ingress": [{"name": "ssh", "action": "allow", "ports": [{"protocol": "TCP", "port": 22}]}],
@@ -35,21 +35,23 @@ def test_status(fake, cli):
     assert out.startswith("heddled 0.1.0: ready, generation 7, up 1h02m\n")
     assert ["eth1", "attached", "native", "tcx", "2"] in words(out)
     assert ["tc_uplink_out", "eth1", "tcx", "43", "because"] in words(out)
-    assert "flows: 3 of 65536 proven, 1 of 32768 unproven\n" in out
+    assert "flows: 3 proven (at most 65536 of TCP, 16 of others), 1 unproven (at most 32768)\n" in out
     assert "not guarded: lo wg0\n" in out
-    assert "memory: rss 7.0 MiB maps 1000 B\n" in out
+    assert "objects: Host 1 HostPolicy 3\nmemory: agent 7.0 MiB, policy maps 1000 B\n" in out
     assert cli.json("status") == STATUS
     assert yaml.safe_load(cli("status", "-o", "yaml")[0]) == STATUS
     assert [request[:2] for request in fake.requests] == [("GET", "/v1/status")] * 3
 
 
 def test_status_that_is_not_well(fake, cli):
-    fake.answers["GET /v1/status"] = {**STATUS, "ready": False, "lastError": "a.yaml:3: spec.x: want \x1b[2J", "unguarded": [],
+    fake.answers["GET /v1/status"] = {**STATUS, "ready": False, "lockdown": True, "unguarded": [],
+                                      "lastError": {"time": "T", "details": ["a.yaml:3: spec.x: want \x1b[2J", "b"]},
                                       "pendingConfirm": {"confirmBefore": "2026-01-01T00:00:00Z"}}
     out, _ = cli("status")
     assert "NOT READY" in out and "not guarded: none" in out
     assert "an unconfirmed apply rolls back at 2026-01-01T00:00:00Z" in out
-    assert "\x1b" not in out and "last error: a.yaml:3: spec.x: want \\x1b[2J\n" in out
+    assert "LOCKDOWN" in out
+    assert "last error, T:\n  a.yaml:3: spec.x: want \\x1b[2J\n  b\n" in out
 
 
 def test_wait_returns_when_ready(fake, cli):
@@ -65,7 +67,7 @@ def test_wait_returns_when_ready(fake, cli):
 
 
 def test_wait_gives_up(fake, cli, lonely):
-    fake.answers["GET /v1/status"] = {**STATUS, "ready": False, "lastError": "no Host"}
+    fake.answers["GET /v1/status"] = {**STATUS, "ready": False, "lastError": {"time": "T", "details": ["no Host"]}}
     _, err = cli("wait", "--timeout", "100ms", expect=1)
     assert err == "heddle: the data plane is not in force: no Host\n"
     lonely("wait", "--timeout", "100ms", expect=3)
@@ -101,13 +103,15 @@ def test_apply_refused(fake, cli):
 
 
 def test_get(fake, cli):
-    fake.answers["GET /v1/objects/hostpolicy"] = {"items": [POLICY]}
+    fake.answers["GET /v1/objects/hostpolicy"] = {"items": [POLICY, {**POLICY, "metadata": {"name": "x"}}], "origins": [
+        {"name": "base", "file": "/etc/heddle/base.yaml", "line": 9}, {"name": "x", "file": None, "line": None}]}
     fake.answers["GET /v1/objects/HostPolicies/base"] = POLICY
     fake.answers["GET /v1/objects/builtin"] = {"items": [{"kind": "Builtin", "name": "arp", "description": "address resolution"}]}
     out, _ = cli("get", "hostpolicy")
-    assert words(out)[1][:2] == ["HostPolicy", "base"]
+    assert words(out)[1][:3] == ["HostPolicy", "base", "/etc/heddle/base.yaml:9"]
+    assert words(out)[2][:3] == ["HostPolicy", "x", "applied"]
     assert "priority 100, 1 ingress, 0 egress, default deny / allow" in out
-    assert cli.json("get", "hostpolicy") == {"items": [POLICY]}
+    assert cli.json("get", "hostpolicy")["items"][0] == POLICY
     for output in ("table", "yaml"):
         assert yaml.safe_load(cli("get", "HostPolicies", "base", "-o", output)[0]) == POLICY
     assert ["Builtin", "arp", "built", "in", "address", "resolution"] in words(cli("get", "builtin")[0])
@@ -227,8 +231,8 @@ def test_monitor(fake, cli):
 
 
 EXPLANATION = {"verdict": "deny", "reason": "policy-deny", "rule": RULE, "path": [
-    {"program": "xdp_uplink", "device": "eth1", "step": "parsed", "protocol": "TCP"}, "a sentence"],
-    "packet": {"protocol": "TCP", "source": "192.0.2.1", "sourcePort": 1, "destination": "192.0.2.2", "destinationPort": 22}}
+    {"step": "hook", "program": "xdp_uplink", "device": "eth1", "text": "xdp_uplink on eth1 judges"},
+    {"step": "packet", "text": "TCP 192.0.2.1 port 1 > 192.0.2.2 port 22 flags S", "protocol": "TCP"}]}
 
 
 def test_explain(fake, cli):
@@ -238,7 +242,7 @@ def test_explain(fake, cli):
     assert json.loads(fake.requests[-1][2]) == {"from": "192.0.2.1", "to": "192.0.2.2", "protocol": "tcp", "dport": 22, "sport": 1,
                                                 "tcpFlags": "S", "vlan": [10, 20], "reply": True, "uplink": "eth1"}
     assert out.splitlines() == ["verdict: deny", "reason:  policy-deny", "rule:    base/ssh, ingress rule 0, /etc/heddle/base.yaml:14",
-                                "path:", "  1. xdp_uplink on eth1: parsed protocol=TCP", "  2. a sentence"]
+                                "path:", "  1. xdp_uplink on eth1 judges", "  2. TCP 192.0.2.1 port 1 > 192.0.2.2 port 22 flags S"]
     cli("explain", "--from", "::1", "--to", "::2", "--icmp-type", "128", "--icmp-code", "0", "--vlan", "10", "--egress", "e",
         "--network", "n", "--port", "p")
     assert json.loads(fake.requests[-1][2]) == {"from": "::1", "to": "::2", "icmpType": 128, "icmpCode": 0, "vlan": 10, "egress": "e",
@@ -262,7 +266,7 @@ def test_explain_pcap(fake, cli, tmp_path):
     asked = [json.loads(request[2]) for request in fake.requests]
     assert asked == [{"frame": frame.hex(), "uplink": "eth1"}, {"frame": frame[:20].hex() + "00" * 44, "uplink": "eth1"}]
     lines = out.splitlines()
-    assert lines[0] == "1  2026-01-01T00:00:00.500000Z  deny    base/ssh  TCP 192.0.2.1:1 > 192.0.2.2:22  policy-deny"
+    assert lines[0] == "1  2026-01-01T00:00:00.500000Z  deny    TCP 192.0.2.1 port 1 > 192.0.2.2 port 22 flags S  base/ssh  policy-deny"
     assert lines[1].endswith("(captured in part: the rest taken as zeros)")
     out, _ = cli("-o", "json", "explain", "--pcap", "-", stdin=path.read_bytes())
     results = [json.loads(line) for line in out.splitlines()]

@@ -67,7 +67,7 @@ void client_free(struct client *client)
 
 const char *client_error(const struct client *client)
 {
-	return client->error ? client->error : "";
+	return client->error ? client->error : "no answer";
 }
 
 static int set_error(struct client *client, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -268,6 +268,8 @@ int client_call_quietly(struct client *client, const struct client_request *requ
 	char url[CLIENT_PATH_MAX + 32];
 	int code = 0;
 
+	free(client->error);
+	client->error = NULL;
 	prepare(client, request, url, sizeof(url));
 	curl_easy_setopt(client->curl, CURLOPT_TIMEOUT_MS, timeout_ms < INT_MAX ? (long)timeout_ms : INT_MAX);
 	curl_easy_setopt(client->curl, CURLOPT_WRITEFUNCTION, take_answer);

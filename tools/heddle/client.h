@@ -32,7 +32,7 @@ struct client_request {
  */
 int client_call(struct client *client, const struct client_request *request, json_t **ret);
 int client_call_quietly(struct client *client, const struct client_request *request, json_t **ret);
-const char *client_error(const struct client *client); /* of the last call; "" none */
+const char *client_error(const struct client *client); /* of the last call that failed; never NULL */
 
 /* Called for each line of a stream; the object is borrowed. Non-zero ends the stream and is returned. */
 typedef int (*client_line)(json_t *object, void *userdata);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* heddle explain: what the loaded programs would do with a packet, and which rule says so. */
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#include <util/cleanup.h>
 
 #include "capture.h"
 #include "client.h"
@@ -79,17 +80,17 @@ static int add_vlans(json_t *request, const char *text)
 	long long outer, inner;
 
 	if (!comma) {
-		if (parse_number(text, 1, 4094, &outer))
-			return fail(CLI_USAGE, "--vlan %s: want 1..4094, or two of these with a comma", text);
+		if (parse_number(text, 0, 4094, &outer))
+			return fail(CLI_USAGE, "--vlan %s: want 0..4094, or two of these with a comma", text);
 		json_object_set_new(request, "vlan", json_integer(outer));
 		return 0;
 	}
 	if ((size_t)(comma - text) >= sizeof(first))
-		return fail(CLI_USAGE, "--vlan %s: want 1..4094, or two of these with a comma", text);
+		return fail(CLI_USAGE, "--vlan %s: want 0..4094, or two of these with a comma", text);
 	memcpy(first, text, (size_t)(comma - text));
 	first[comma - text] = 0;
-	if (parse_number(first, 1, 4094, &outer) || parse_number(comma + 1, 1, 4094, &inner))
-		return fail(CLI_USAGE, "--vlan %s: want 1..4094, or two of these with a comma", text);
+	if (parse_number(first, 0, 4094, &outer) || parse_number(comma + 1, 0, 4094, &inner))
+		return fail(CLI_USAGE, "--vlan %s: want 0..4094, or two of these with a comma", text);
 	json_object_set_new(request, "vlan", json_pack("[I,I]", (json_int_t)outer, (json_int_t)inner));
 	return 0;
 }
@@ -121,47 +122,17 @@ static int make_request(const struct cli *cli, json_t *request)
 
 static int ask(struct client *client, const json_t *request, json_t **ret)
 {
-	char *body = json_dumps(request, JSON_COMPACT);
-	int code;
+	_cleanup_free_ char *body = json_dumps(request, JSON_COMPACT);
 
 	if (!body)
 		return fail(CLI_REFUSED, "out of memory");
-	code = client_call_quietly(client,
+	return client_call_quietly(client,
 		&(struct client_request){.method = "POST",
 			.path = "/v1/explain",
 			.content_type = "application/json",
 			.body = body,
 			.length = strlen(body)},
 		ret);
-	free(body);
-	return code;
-}
-
-/* A step is a sentence, or an object with one in "text" or "step" and fields besides. */
-static void print_step(const json_t *step, size_t place)
-{
-	const char *key, *text = json_string_value(step) ?: string_at(step, "text") ?: string_at(step, "step");
-	const json_t *value;
-
-	printf("  %zu.", place);
-	if (string_at(step, "program"))
-		printf(" %s", string_at(step, "program"));
-	if (string_at(step, "device"))
-		printf(" on %s", string_at(step, "device"));
-	if (string_at(step, "program") || string_at(step, "device"))
-		printf(":");
-	printf(" %s", text ? text : "");
-	json_object_foreach ((json_t *)step, key, value) {
-		if (json_is_null(value) || json_is_object(value) || json_is_array(value) || !strcmp(key, "program") ||
-			!strcmp(key, "device") || json_string_value(value) == text)
-			continue;
-		printf(" %s=", key);
-		if (json_is_string(value))
-			print_text(stdout, json_string_value(value));
-		else
-			json_dumpf(value, stdout, JSON_ENCODE_ANY);
-	}
-	printf("\n");
 }
 
 static void print_explanation(const json_t *answer)
@@ -184,7 +155,21 @@ static void print_explanation(const json_t *answer)
 	}
 	printf("path:\n");
 	json_array_foreach (json_object_get(answer, "path"), i, step)
-		print_step(step, i + 1);
+		printf("  %zu. ", i + 1);
+	print_text(stdout, text_at(step, "text"));
+	printf("\n");
+}
+
+/* What the daemon made of a frame, in its words. */
+static const char *packet_of(const json_t *answer)
+{
+	const json_t *step;
+	size_t i;
+
+	json_array_foreach (json_object_get(answer, "path"), i, step)
+		if (strcmp(text_at(step, "step"), "packet") == 0)
+			return text_at(step, "text");
+	return "-";
 }
 
 struct replay {
@@ -193,14 +178,25 @@ struct replay {
 	size_t n_failed;
 };
 
+/* The daemon's error and its details in one line. */
+static void print_error_line(const char *error)
+{
+	_cleanup_free_ char *text = strdup(error);
+
+	for (char *c = text; c && *c; c++)
+		if (*c == '\n')
+			*c = ';';
+	print_text(stdout, text ?: error);
+}
+
 static int print_frame_result(enum output output, const struct capture_frame *frame, json_t *answer, const char *error)
 {
-	char rule[TEXT_MAX], packet[TEXT_MAX], time_text[40];
+	char rule[TEXT_MAX], time_text[40];
 	const char *reason = string_at(answer, "reason");
 	struct tm parts;
 
-	gmtime_r(&frame->seconds, &parts);
-	strftime(time_text, sizeof(time_text), "%Y-%m-%dT%H:%M:%S", &parts);
+	if (!gmtime_r(&frame->seconds, &parts) || !strftime(time_text, sizeof(time_text), "%Y-%m-%dT%H:%M:%S", &parts))
+		time_text[0] = '\0'; /* a year beyond reason, in a made-up file */
 	snprintf(time_text + strlen(time_text), sizeof(time_text) - strlen(time_text), ".%06ldZ", frame->microseconds);
 	if (output != OUTPUT_TABLE) {
 		json_auto_t *line = error ? json_pack("{s:s}", "error", error) : json_incref(answer);
@@ -213,11 +209,10 @@ static int print_frame_result(enum output output, const struct capture_frame *fr
 	}
 	printf("%zu  %s  ", frame->number, time_text);
 	if (error)
-		print_text(stdout, error);
+		print_error_line(error);
 	else
-		printf("%-6s  %s", text_at(answer, "verdict"), rule_text(json_object_get(answer, "rule"), rule));
-	if (json_is_object(json_object_get(answer, "packet")))
-		printf("  %s", packet_text(json_object_get(answer, "packet"), packet));
+		printf("%-6s  %s  %s", text_at(answer, "verdict"), packet_of(answer),
+			rule_text(json_object_get(answer, "rule"), rule));
 	if (reason && strcmp(reason, "none") != 0)
 		printf("  %s", reason);
 	printf("%s\n", frame->padded ? "  (captured in part: the rest taken as zeros)" : "");
@@ -228,17 +223,16 @@ static int explain_frame(const struct capture_frame *frame, void *userdata)
 {
 	struct replay *replay = userdata;
 	json_auto_t *request = json_copy((json_t *)replay->request), *answer = NULL;
-	char *hex = capture_hex(frame);
+	_cleanup_free_ char *hex = capture_hex(frame);
 	int code;
 
-	if (!hex || !request || json_object_set_new(request, "frame", json_string(hex))) {
-		free(hex);
+	if (!hex || !request || json_object_set_new(request, "frame", json_string(hex)))
 		return fail(CLI_REFUSED, "out of memory");
-	}
-	free(hex);
 	code = ask(replay->cli->client, request, &answer);
 	if (code == CLI_NO_DAEMON)
 		return fail(code, "%s", client_error(replay->cli->client));
+	if (code == 0 && !answer)
+		code = CLI_REFUSED;
 	replay->n_failed += code != 0;
 	return print_frame_result(replay->cli->output, frame, answer, code ? client_error(replay->cli->client) : NULL);
 }

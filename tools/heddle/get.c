@@ -45,18 +45,18 @@ static void add_summary(struct table *table, const char *kind, const json_t *obj
 }
 
 /* FILE:LINE, or "applied". */
-static void add_origin(struct table *table, const json_t *object)
+static void add_origin(struct table *table, const json_t *origin)
 {
-	const json_t *origin = json_object_get(object, "origin");
 	const char *file = string_at(origin, "file");
 
-	if (file && number_at(origin, "line"))
+	if (file)
 		table_cell(table, "%s:%lld", file, number_at(origin, "line"));
 	else
-		table_cell(table, "%s", file ?: string_at(object, "description") ? "built in" : "applied");
+		table_cell(table, "%s", origin ? "applied" : "built in");
 }
 
-static void print_objects(const json_t *items, const char *kind)
+/* origins: where each of the items comes from, in the same order; built-in rules have none. */
+static void print_objects(const json_t *items, const json_t *origins, const char *kind)
 {
 	static const char *const columns[] = {"KIND", "NAME", "ORIGIN", "WHAT"};
 	struct table *table = table_new(columns, 4);
@@ -68,7 +68,7 @@ static void print_objects(const json_t *items, const char *kind)
 
 		table_cell(table, "%s", object_kind);
 		table_cell(table, "%s", string_at(json_object_get(object, "metadata"), "name") ?: text_at(object, "name"));
-		add_origin(table, object);
+		add_origin(table, json_array_get(origins, i));
 		add_summary(table, object_kind, object);
 	}
 	table_print(table, stdout);
@@ -93,7 +93,7 @@ static int get_run(struct cli *cli)
 	/* One object has no table that would do it justice: it is shown as it would be written. */
 	if (name)
 		return print_value(OUTPUT_YAML, answer);
-	print_objects(json_object_get(answer, "items"), kind);
+	print_objects(json_object_get(answer, "items"), json_object_get(answer, "origins"), kind);
 	return CLI_DONE;
 }
 

@@ -6,30 +6,25 @@
 
 static void print_state(const json_t *status)
 {
-	const json_t *pending = json_object_get(status, "pendingConfirm");
 	const json_t *error = json_object_get(status, "lastError"), *detail;
-	const json_t *confirm_before = json_is_object(pending) ? json_object_get(pending, "confirmBefore") : pending;
+	const char *confirm_before = string_at(json_object_get(status, "pendingConfirm"), "confirmBefore");
 	char uptime[TEXT_MAX];
 	size_t i;
 
 	printf("heddled %s: %s, generation %lld, up %s\n", text_at(status, "version"),
 		true_at(status, "ready") ? "ready" : "NOT READY", number_at(status, "generation"),
 		duration_text((double)number_at(status, "uptime"), uptime));
-	if (json_is_string(confirm_before))
-		printf("an unconfirmed apply rolls back at %s (heddle confirm keeps it)\n", json_string_value(confirm_before));
-	if (json_is_string(error)) {
-		printf("last error: ");
-		print_text(stdout, json_string_value(error));
+	if (true_at(status, "lockdown"))
+		printf("LOCKDOWN: there is no valid policy; only failsafe ports and the built-in rules let anything in\n");
+	if (confirm_before)
+		printf("an unconfirmed apply rolls back at %s (heddle confirm keeps it)\n", confirm_before);
+	if (!json_is_object(error))
+		return;
+	printf("last error, %s:\n", text_at(error, "time"));
+	json_array_foreach (json_object_get(error, "details"), i, detail) {
+		printf("  ");
+		print_text(stdout, json_is_string(detail) ? json_string_value(detail) : "-");
 		printf("\n");
-	} else if (json_is_object(error)) {
-		printf("last error: ");
-		print_text(stdout, text_at(error, "error"));
-		printf("\n");
-		json_array_foreach (json_object_get(error, "details"), i, detail) {
-			printf("  ");
-			print_text(stdout, json_is_string(detail) ? json_string_value(detail) : "-");
-			printf("\n");
-		}
 	}
 }
 
@@ -76,37 +71,29 @@ static void print_programs(const json_t *programs)
 	table_print(table, stdout);
 }
 
-/* "12 of 65536 proven": a count and the limit that belongs to it, when the daemon says one. */
-static void print_count(const char *before, const json_t *flows, const char *key)
+static void print_flows(const json_t *flows)
 {
-	const json_t *limit = json_object_get(json_object_get(flows, "limits"), key);
+	const json_t *limits = json_object_get(flows, "limits");
 
-	printf("%s%lld", before, number_at(flows, key));
-	if (json_is_integer(limit))
-		printf(" of %" JSON_INTEGER_FORMAT, json_integer_value(limit));
-	printf(" %s", key);
+	printf("\nflows: %lld proven (at most %lld of TCP, %lld of others), %lld unproven (at most %lld)\n",
+		number_at(flows, "proven"), number_at(limits, "flows"), number_at(limits, "flowsOther"),
+		number_at(flows, "unproven"), number_at(limits, "flowsNew"));
 }
 
 static void print_rest(const json_t *status)
 {
-	const json_t *flows = json_object_get(status, "flows"), *objects = json_object_get(status, "objects"), *value;
+	const json_t *objects = json_object_get(status, "objects"), *value;
 	const json_t *memory = json_object_get(status, "memory"), *unguarded = json_object_get(status, "unguarded");
-	char text[TEXT_MAX];
+	char rss[TEXT_MAX], maps[TEXT_MAX];
 	const char *key;
 	size_t i;
 
-	printf("\nflows: ");
-	print_count("", flows, "proven");
-	print_count(", ", flows, "unproven");
-	printf("\nobjects:");
-	if (json_is_integer(objects))
-		printf(" %" JSON_INTEGER_FORMAT, json_integer_value(objects));
+	printf("objects:");
 	json_object_foreach ((json_t *)objects, key, value)
 		printf(" %s %" JSON_INTEGER_FORMAT, key, json_integer_value(value));
-	printf("\nmemory:");
-	json_object_foreach ((json_t *)memory, key, value)
-		printf(" %s %s", key, bytes_text(json_number_value(value), text));
-	printf("\nnot guarded:");
+	printf("\nmemory: agent %s, policy maps %s\n", bytes_text((double)number_at(memory, "rss"), rss),
+		bytes_text((double)number_at(json_object_get(memory, "maps"), "policyBytes"), maps));
+	printf("not guarded:");
 	json_array_foreach (unguarded, i, value)
 		printf(" %s", json_is_string(value) ? json_string_value(value) : "-");
 	printf("%s\n", json_array_size(unguarded) ? "" : " none");
@@ -124,6 +111,7 @@ static int status_run(struct cli *cli)
 	print_state(status);
 	print_uplinks(json_object_get(status, "uplinks"));
 	print_programs(json_object_get(status, "programs"));
+	print_flows(json_object_get(status, "flows"));
 	print_rest(status);
 	return CLI_DONE;
 }
