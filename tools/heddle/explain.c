@@ -154,10 +154,11 @@ static void print_explanation(const json_t *answer)
 		printf("rule:    none\n");
 	}
 	printf("path:\n");
-	json_array_foreach (json_object_get(answer, "path"), i, step)
+	json_array_foreach (json_object_get(answer, "path"), i, step) {
 		printf("  %zu. ", i + 1);
-	print_text(stdout, text_at(step, "text"));
-	printf("\n");
+		print_text(stdout, text_at(step, "text"));
+		printf("\n");
+	}
 }
 
 /* What the daemon made of a frame, in its words. */
