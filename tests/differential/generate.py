@@ -33,7 +33,7 @@ class Generator:
         # the low host numbers of a world are where others' prefixes are as well
         span = network.num_addresses
         offset = r.choice([0, 1, 2, 3, 255, 256, span - 1, r.randrange(span)]) % span
-        return ipaddress.ip_network((int(network.network_address) + offset, length), strict=False)
+        return type(network)((int(network.network_address) + offset, length), strict=False)
 
     def peer(self, groups):
         r = self.rng

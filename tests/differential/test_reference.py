@@ -42,7 +42,7 @@ def request_of(packet):
     request = {
         "from": str(packet["src"]),
         "to": str(packet["dst"]),
-        "protocol": NAMES.get(packet["protocol"], str(packet["protocol"])),
+        "protocol": NAMES.get(packet["protocol"], packet["protocol"]),
         "uplink" if packet["direction"] == "ingress" else "egress": packet["uplink"],
     }
     for ours, theirs in (("sport", "sport"), ("dport", "dport"), ("type", "icmpType"), ("code", "icmpCode")):

@@ -15,7 +15,7 @@ BACKENDS = {
     "native": {"xdp": "native", "env": {}},
     "generic": {"xdp": "generic", "env": {}},
     "tcx": {"xdp": "off", "env": {}},
-    "clsact": {"xdp": "off", "env": {"HEDDLE_FORCE_CLSACT": "1"}},
+    "clsact": {"xdp": "off", "env": {"HEDDLE_TC": "clsact"}},
 }
 
 

@@ -195,6 +195,10 @@ class Heddled:
     def status(self):
         return self.api.get("/v1/status")
 
+    def programs(self, device="up0"):
+        """{hook: mode} of what is really attached to the device."""
+        return {p["hook"]: p["mode"] for p in self.status()["programs"] if p["device"] == device and p["mode"] != "off"}
+
     def generation(self):
         return self.status()["generation"]
 

@@ -191,12 +191,12 @@ class Routed:
 
     uplink = "up0"
 
-    def __init__(self, inside_mtu=1500):
+    def __init__(self, inside_mtu=1500, outer_mtu=1500):
         self.stack = contextlib.ExitStack()
         self.client, self.router, self.inside = Namespace("client"), Namespace("router"), Namespace("inside")
         for ns in (self.client, self.router, self.inside):
             self.stack.callback(ns.delete)
-        self.outer = Link(self.client, "wire0", self.router, "up0", 1)
+        self.outer = Link(self.client, "wire0", self.router, "up0", 1, mtu=outer_mtu)
         self.inner = Link(self.router, "in0", self.inside, "eth9", 2, mtu=inside_mtu)
         self.client.ip(f"route add 10.66.2.0/24 via {self.outer.b4}", f"route add fd66:2::/64 via {self.outer.b6}")
         self.inside.ip(f"route add 10.66.1.0/24 via {self.inner.a4}", f"route add fd66:1::/64 via {self.inner.a6}")
@@ -205,6 +205,16 @@ class Routed:
 
     def close(self):
         self.stack.close()
+
+
+class Behind(Routed):
+    """The same three, and the one behind the router is the guarded host."""
+
+    uplink = "eth9"
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.server = self.inside
 
 
 def sweep_dead_runs():

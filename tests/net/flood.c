@@ -63,8 +63,8 @@ static int parse_mac(const char *text, uint8_t *mac)
 }
 
 /* Everything that is the same in all packets. */
-static void make_template(struct frame *f, const uint8_t *source_mac, const uint8_t *destination_mac, int family, const uint8_t *destination,
-	uint8_t protocol, uint16_t port)
+static void make_template(struct frame *f, const uint8_t *source_mac, const uint8_t *destination_mac, int family,
+	const uint8_t *destination, uint8_t protocol, uint16_t port)
 {
 	size_t l3 = family == AF_INET ? 20 : 40, l4 = protocol == IPPROTO_TCP ? 20 : 12;
 	uint8_t *ip = f->data + ETH_HLEN, *header = ip + l3;
@@ -133,17 +133,18 @@ static double now(void)
 int main(int argc, char **argv)
 {
 	static struct frame frames[BATCH];
-	struct mmsghdr messages[BATCH] = { 0 };
+	struct mmsghdr messages[BATCH] = {0};
 	struct iovec vectors[BATCH];
 	uint8_t source_mac[ETH_ALEN], destination_mac[ETH_ALEN], destination[16];
-	struct sockaddr_ll address = { .sll_family = AF_PACKET };
+	struct sockaddr_ll address = {.sll_family = AF_PACKET};
 	int fd, family;
 	uint8_t protocol;
 	uint32_t count, sent = 0;
 	double rate, start;
 
 	if (argc < 8 || parse_mac(argv[2], source_mac) || parse_mac(argv[3], destination_mac)) {
-		fprintf(stderr, "usage: flood DEVICE SOURCE_MAC DESTINATION_MAC DESTINATION tcp|udp PORT COUNT [PACKETS_PER_SECOND]\n");
+		fprintf(stderr,
+			"usage: flood DEVICE SOURCE_MAC DESTINATION_MAC DESTINATION tcp|udp PORT COUNT [PACKETS_PER_SECOND]\n");
 		return 2;
 	}
 	family = strchr(argv[4], ':') ? AF_INET6 : AF_INET;
@@ -161,8 +162,8 @@ int main(int argc, char **argv)
 	}
 	for (size_t i = 0; i < BATCH; i++) {
 		make_template(&frames[i], source_mac, destination_mac, family, destination, protocol, (uint16_t)atoi(argv[6]));
-		vectors[i] = (struct iovec){ frames[i].data, frames[i].length };
-		messages[i].msg_hdr = (struct msghdr){ .msg_iov = &vectors[i], .msg_iovlen = 1 };
+		vectors[i] = (struct iovec){frames[i].data, frames[i].length};
+		messages[i].msg_hdr = (struct msghdr){.msg_iov = &vectors[i], .msg_iovlen = 1};
 	}
 	start = now();
 	while (sent < count) {

@@ -123,7 +123,7 @@ def counted(up):
     """Drops by (reason, direction), and how many packets each direction judged."""
     counters = up.daemon.api.get("/v1/counters")
     drops = {(d["reason"], d["direction"]): d["packets"] for d in counters["drops"] if d["packets"]}
-    return drops, {d["direction"]: d["packets"] for d in counters["judged"]}
+    return drops, {d: counters["totals"][d]["packets"] for d in ("ingress", "egress")}
 
 
 @pytest.fixture(params=["native", "generic", "tcx"])

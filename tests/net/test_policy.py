@@ -11,6 +11,7 @@ from lib.documents import DENY_ALL, DENY_IN, policy, rule
 from lib.heddled import wait_for
 from lib.traffic import expect_tcp, expect_udp, ping
 from scapy.layers.inet6 import ICMPv6EchoReply
+from scapy.layers.sctp import SCTP, SCTPChunkInit
 
 PORTS = [22, 7000, 7001, 7002, 7003, 7099, 7100]
 
@@ -264,6 +265,18 @@ def test_address_resolution_and_dhcp_pass_under_deny_all(fresh):
             )
             assert s.recv(100) == b"reply"
     expect_tcp(up.client, up.server4, 22, "timeout")
+
+
+def test_sctp(up, family):
+    """Hand-made, since the kernel may have no SCTP sockets: an INIT to an allowed port arrives, to another it does not."""
+    up.policy(policy(ingress=[rule("allow", "SCTP", 7000)], default=DENY_IN))
+    ip = raw.IP(src=up.client4, dst=up.server4) if family == 4 else raw.IPv6(src=up.client6, dst=up.server6)
+    with raw.Wire(up.client, "wire0") as wire, raw.LocalWitness(up.server, [132], [132]) as witness:
+        for port, arrives in ((7000, True), (7001, False)):
+            mark = f"sctp {port}".encode()
+            frame = raw.Ether(src=up.client_mac, dst=up.server_mac) / ip / SCTP(sport=4000, dport=port, tag=0)
+            wire.send(frame / SCTPChunkInit(init_tag=7) / mark)
+            assert witness.saw(mark, traffic.PATIENT if arrives else traffic.QUICK) == arrives
 
 
 def test_failsafe_port_under_deny_all(fresh, family):

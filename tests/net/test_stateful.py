@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """State: replies, errors about flows, TCP's own rules, and what a change of policy does to a running flow."""
 
+import errno
 import socket
 import struct
 import time
@@ -8,7 +9,9 @@ import time
 import pytest
 from lib import raw, traffic
 from lib.documents import DENY_ALL, DENY_IN, group, policy, rule
+from lib.fixtures import Guarded
 from lib.heddled import wait_for
+from lib.netns import Behind
 from lib.traffic import expect_tcp, expect_udp, roundtrip
 from scapy.layers.inet6 import ICMPv6DestUnreach
 
@@ -246,6 +249,26 @@ def test_timeouts_end_flows_also_without_the_agent(fresh, family):
         peer.sendto(b"too late", back[:2])
         with pytest.raises(TimeoutError):
             host.recv(100)
+
+
+@pytest.mark.parametrize("error", ["time exceeded", "too big"])
+def test_errors_of_a_router_on_the_way_reach_the_host(main_backend, family, error):
+    """Default deny; the router between host and client answers what the host sent. Errors come from an address no flow has."""
+    with Guarded(main_backend, topology=Behind, outer_mtu=1300, docs=[policy(default=DENY_IN)]) as up:
+        target = up.outer.a4 if family == 4 else up.outer.a6
+        level = socket.IPPROTO_IP if family == 4 else socket.IPPROTO_IPV6
+        with up.server.socket(traffic.family_of(target), socket.SOCK_DGRAM) as s:
+            s.setsockopt(level, 11 if family == 4 else 25, 1)  # IP_RECVERR, IPV6_RECVERR
+            if error == "time exceeded":
+                s.setsockopt(level, socket.IP_TTL if family == 4 else socket.IPV6_UNICAST_HOPS, 1)
+            else:
+                s.setsockopt(level, 10 if family == 4 else 23, 2)  # IP_MTU_DISCOVER, IPV6_MTU_DISCOVER: never fragment
+            s.connect((target, 7320))
+            s.settimeout(2)
+            s.send(b"x" * 1400)
+            with pytest.raises(OSError) as caught:
+                s.recv(10)
+            assert caught.value.errno == (errno.EHOSTUNREACH if error == "time exceeded" else errno.EMSGSIZE)
 
 
 # --- pickup ---
