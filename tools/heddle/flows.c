@@ -46,9 +46,10 @@ static int watch_line(json_t *flow, void *userdata)
 
 	if (cli->output != OUTPUT_TABLE)
 		return print_line(cli->output, flow);
-	printf("%-6s  %s  %s  %lld packets %lld bytes  %s\n", text_at(flow, "type"), packet_text(flow, packet),
-		text_at(flow, "state"), number_at(flow, "packets"), number_at(flow, "bytes"),
-		rule_text(json_object_get(flow, "rule"), rule));
+	if (!print_lost(flow))
+		printf("%-6s  %s  %s  %lld packets %lld bytes  %s\n", text_at(flow, "type"), packet_text(flow, packet),
+			text_at(flow, "state"), number_at(flow, "packets"), number_at(flow, "bytes"),
+			rule_text(json_object_get(flow, "rule"), rule));
 	return fflush(stdout) ? fail(CLI_REFUSED, "cannot write the output: %m") : 0;
 }
 

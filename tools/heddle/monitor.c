@@ -15,17 +15,14 @@ static const struct cli_option options[] = {
 static int event_line(json_t *event, void *userdata)
 {
 	const struct cli *cli = userdata;
-	const json_t *lost = json_object_get(event, "lost");
 	char packet[TEXT_MAX], rule[TEXT_MAX], origin[TEXT_MAX];
 	const char *reason = string_at(event, "reason");
 
 	if (cli->output != OUTPUT_TABLE)
 		return print_line(cli->output, event);
-	if (json_is_integer(lost)) {
-		printf("... %" JSON_INTEGER_FORMAT " events were lost here: the reader is too slow\n", json_integer_value(lost));
-	} else if (string_at(event, "table")) {
+	if (string_at(event, "table")) {
 		printf("%s  full    the table %s took no entry\n", text_at(event, "time"), text_at(event, "table"));
-	} else {
+	} else if (!print_lost(event)) {
 		printf("%s  %-6s  %s %s %s  %s", text_at(event, "time"), text_at(event, "verdict"), text_at(event, "hook"),
 			text_at(event, "device"), text_at(event, "direction"), packet_text(event, packet));
 		if (reason && strcmp(reason, "none") != 0)

@@ -136,3 +136,11 @@ const char *packet_text(const json_t *packet, char out[TEXT_MAX])
 		add(out, " %lld bytes", number_at(packet, "length"));
 	return out;
 }
+
+bool print_lost(const json_t *line)
+{
+	if (strcmp(text_at(line, "type"), "lost") != 0)
+		return false;
+	printf("... %lld lines were lost here\n", number_at(line, "count"));
+	return true;
+}
