@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The flow tables, read in batches straight from the kernel. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <arpa/inet.h>
+
+#include <bpf/bpf.h>
+
+#include <datapath/internal.h>
+#include <util/addr.h>
+
+#define FLOW_BATCH 1024u
+
+static const struct {
+	unsigned map;
+	uint8_t family;
+	bool proven;
+} tables[] = {
+	{MAP_FLOWS4, 4, true},
+	{MAP_FLOWS6, 6, true},
+	{MAP_FLOWS4_OTHER, 4, true},
+	{MAP_FLOWS6_OTHER, 6, true},
+	{MAP_FLOWS4_NEW, 4, false},
+	{MAP_FLOWS6_NEW, 6, false},
+};
+
+union flow_key {
+	struct hd_flow_key4 key4;
+	struct hd_flow_key6 key6;
+};
+
+static void decode(const void *key, uint8_t family, bool proven, const struct hd_flow *value, struct datapath_flow *ret)
+{
+	struct hd_addr lo, hi;
+	__be16 lo_port, hi_port;
+	bool swap = value->flags & HD_FLOW_ORIG_IS_HI;
+
+	if (family == 4) {
+		struct hd_flow_key4 key4;
+
+		memcpy(&key4, key, sizeof(key4));
+		lo = addr_from_ipv4(key4.lo);
+		hi = addr_from_ipv4(key4.hi);
+		lo_port = key4.lo_port;
+		hi_port = key4.hi_port;
+		ret->network = key4.network;
+		ret->kind = key4.kind;
+		ret->protocol = key4.protocol;
+	} else {
+		struct hd_flow_key6 key6;
+
+		memcpy(&key6, key, sizeof(key6));
+		lo = key6.lo;
+		hi = key6.hi;
+		lo_port = key6.lo_port;
+		hi_port = key6.hi_port;
+		ret->network = key6.network;
+		ret->kind = key6.kind;
+		ret->protocol = key6.protocol;
+	}
+	ret->family = family;
+	ret->proven = proven;
+	ret->source = swap ? hi : lo;
+	ret->destination = swap ? lo : hi;
+	ret->source_port = ntohs(swap ? hi_port : lo_port);
+	ret->destination_port = ntohs(swap ? lo_port : hi_port);
+	ret->flow = *value;
+}
+
+/* 0 when it has timed out: the data plane takes it as absent too, though the timer or a new flow has not removed it yet. */
+static bool alive(const struct hd_control *control, const struct hd_flow *flow, uint32_t now, uint32_t *ret_idle_ms)
+{
+	int32_t idle = (int32_t)(now - flow->last_seen);
+
+	if (idle < 0)
+		idle = 0;
+	*ret_idle_ms = (uint32_t)(((uint64_t)idle << HD_TICK_SHIFT) / 1000000);
+	return flow->state < HD_FLOW_STATE_COUNT && (uint32_t)idle <= control->timeout[flow->state];
+}
+
+struct walk {
+	const struct hd_control *control;
+	datapath_flow_cb cb;
+	void *userdata;
+	uint32_t now;
+};
+
+static int walk_table(const struct map *map, uint8_t family, bool proven, const struct walk *walk)
+{
+	size_t key_size = map->key_size;
+	_cleanup_free_ uint8_t *keys = NULL;
+	_cleanup_free_ struct hd_flow *values = NULL;
+	uint32_t batch = FLOW_BATCH, cursor = 0, count;
+	bool first = true;
+
+	if (map->fd < 0 || map->value_size != sizeof(struct hd_flow))
+		return 0;
+	for (;;) {
+		int r;
+
+		if (!keys) {
+			keys = malloc(key_size * batch);
+			values = malloc(sizeof(*values) * batch);
+			if (!keys || !values)
+				return -ENOMEM;
+		}
+		count = batch;
+		r = bpf_map_lookup_batch(map->fd, first ? NULL : &cursor, &cursor, keys, values, &count, NULL) < 0 ? -errno : 0;
+		/* One bucket holds more than fits: it is read as a whole or not at all. */
+		if (r == -ENOSPC && batch < 1u << 20) {
+			batch *= 4;
+			free(TAKE_PTR(keys));
+			free(TAKE_PTR(values));
+			continue;
+		}
+		if (r < 0 && r != -ENOENT)
+			return r;
+		for (uint32_t i = 0; i < count; i++) {
+			struct datapath_flow flow = {0};
+			int stop;
+
+			if (!alive(walk->control, &values[i], walk->now, &flow.idle_ms))
+				continue;
+			decode(keys + key_size * i, family, proven, &values[i], &flow);
+			stop = walk->cb(&flow, walk->userdata);
+			if (stop)
+				return stop;
+		}
+		if (r == -ENOENT)
+			return 0;
+		first = false;
+	}
+}
+
+int datapath_flows(struct datapath *dp, datapath_flow_cb cb, void *userdata)
+{
+	const struct load *load = load_readable(dp);
+	struct hd_control control;
+	struct walk walk = {.control = &control, .cb = cb, .userdata = userdata, .now = tick_now()};
+	uint32_t zero = 0;
+	int r = 0;
+
+	if (load_map(load, MAP_CONTROL) < 0)
+		return -ENOTCONN;
+	if (bpf_map_lookup_elem(load_map(load, MAP_CONTROL), &zero, &control) < 0)
+		return -errno;
+	for (size_t i = 0; i < ARRAY_SIZE(tables) && r == 0; i++)
+		r = walk_table(&load->maps[tables[i].map], tables[i].family, tables[i].proven, &walk);
+	return r < 0 ? log_err(r, "cannot read the flow tables") : 0;
+}
+
+struct flow_counts {
+	uint64_t n[2];
+};
+
+static int count_flow(const struct datapath_flow *flow, void *userdata)
+{
+	struct flow_counts *counts = userdata;
+
+	counts->n[flow->proven]++;
+	return 0;
+}
+
+int datapath_flow_counts(struct datapath *dp, uint64_t *proven, uint64_t *unproven)
+{
+	struct flow_counts counts = {0};
+	int r = datapath_flows(dp, count_flow, &counts);
+
+	if (r < 0)
+		return r;
+	*proven = counts.n[true];
+	*unproven = counts.n[false];
+	return 0;
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of this folder share. Nothing outside it includes this. */
+#ifndef HEDDLE_DATAPATH_INTERNAL_H
+#define HEDDLE_DATAPATH_INTERNAL_H
+
+#include <datapath/datapath.h>
+#include <util/cleanup.h>
+#include <util/log.h>
+
+struct bpf_object;
+struct bpf_program;
+struct ring_buffer;
+
+/*
+ * What happens to a map when programs are loaded over the pins of an earlier agent.
+ *   FLOW   adopted, all of the group or none: slots and flows point at each other
+ *   KEPT   adopted with the size it has
+ *   GROWN  adopted; where it is too small, a larger one takes over its contents
+ *   FRESH  always new
+ */
+enum map_group { MAP_FLOW, MAP_KEPT, MAP_GROWN, MAP_FRESH };
+
+#define DATAPATH_MAPS(X) \
+	X(CONTROL, "control", FRESH) \
+	X(PORTS, "ports", FRESH) \
+	X(PORTS_HASH, "ports_hash", FRESH) \
+	X(ADDR_NODES, "addr_nodes", FRESH) \
+	X(RULE_NODES, "rule_nodes", FRESH) \
+	X(CLASS_RULES, "class_rules", FRESH) \
+	X(FLOWS4, "flows4", FLOW) \
+	X(FLOWS6, "flows6", FLOW) \
+	X(FLOW_SLOTS, "flow_slots", FLOW) \
+	X(FLOW_FREE, "flow_free", FLOW) \
+	X(FLOW_TIMER, "flow_timer", FLOW) \
+	X(FLOWS4_OTHER, "flows4_other", KEPT) \
+	X(FLOWS6_OTHER, "flows6_other", KEPT) \
+	X(FLOWS4_NEW, "flows4_new", KEPT) \
+	X(FLOWS6_NEW, "flows6_new", KEPT) \
+	X(FRAGS, "frags", KEPT) \
+	X(EVENTS, "events", KEPT) \
+	X(RULES, "rules", GROWN) \
+	X(RULE_COUNTERS, "rule_counters", GROWN) \
+	X(DROPS, "drops", GROWN) \
+	X(TOTALS, "totals", GROWN) \
+	X(FULL, "full", GROWN) \
+	X(EXPLAIN, "explain", FRESH)
+
+#define DATAPATH_MAP_ENUM(sym, name, group) MAP_##sym,
+enum { DATAPATH_MAPS(DATAPATH_MAP_ENUM) MAP_KNOWN, MAP_MAX = 48 };
+#undef DATAPATH_MAP_ENUM
+
+struct map {
+	char name[16]; /* BPF_OBJ_NAME_LEN */
+	int fd; /* -1: not there */
+	uint32_t type, key_size, value_size, max_entries;
+	bool fresh; /* made by this load */
+};
+
+/* One set of programs with the maps they use. Entries from MAP_KNOWN on are scratch maps of the programs' own. */
+struct load {
+	struct map maps[MAP_MAX];
+	unsigned n_maps;
+	int program[HD_HOOKS];
+	int ageing, ageing_type; /* arms the kernel's timer when run */
+	int twin[HD_HOOKS]; /* for explain; -1 until first asked for */
+	struct datapath_program info[HD_HOOKS];
+	struct hd_control *control; /* mapped; NULL: adopted maps only, of programs that some other agent loaded */
+	bool attached; /* packets may be reading its tables */
+	uint8_t *reset; /* bit for each rule id whose counters begin at 0 in this load; NULL: nothing to carry over */
+};
+
+#define HOOK_PROGRAMS(X) X(XDP_UPLINK, "xdp_uplink") X(TC_UPLINK_IN, "tc_uplink_in") X(TC_UPLINK_OUT, "tc_uplink_out")
+extern const char *const hook_program_name[HD_HOOKS];
+
+enum link_kind { LINK_XDP, LINK_TCX_IN, LINK_TCX_OUT, LINK_KINDS };
+extern const char *const link_kind_name[LINK_KINDS]; /* the pin is NAME_DEVICE */
+
+/* A guarded device, or one that an earlier agent guarded. */
+struct attached {
+	char device[IF_NAMESIZE];
+	uint32_t ifindex;
+	int link[LINK_KINDS]; /* -1 */
+	uint32_t xdp_flags; /* XDP_FLAGS_DRV_MODE or XDP_FLAGS_SKB_MODE while link[LINK_XDP] is there */
+	bool clsact; /* our filters are on the clsact qdisc */
+	char xdp_reason[160];
+	unsigned foreign_ahead;
+};
+
+struct datapath {
+	char *bpffs;
+	enum datapath_tc tc;
+	bool tcx_refused; /* the kernel has no TCX */
+	int lock; /* the directory <bpffs>/heddle, flock()ed */
+	struct load *live; /* in force; adopted maps at first; NULL: nothing was found */
+	struct load *next; /* loaded, not yet gone live */
+	uint32_t last_generation;
+	struct attached *attached;
+	size_t n_attached;
+	struct datapath_attachment *report;
+	size_t n_report;
+	bool grace_pending; /* published, and some packet may still read what was there before */
+	int grace_outer, grace_inner;
+	struct ring_buffer *ring;
+	datapath_event_cb event_cb;
+	void *event_data;
+	unsigned event_budget;
+	int packet_socket, raw_socket[2];
+};
+
+/* The load that the next write goes to, or NULL: nothing loaded yet. */
+struct load *load_writable(struct datapath *dp);
+/* The load whose state maps hold the truth, or NULL. */
+const struct load *load_readable(const struct datapath *dp);
+static inline int load_map(const struct load *load, unsigned index)
+{
+	return load ? load->maps[index].fd : -1;
+}
+
+/* load.c */
+struct load *load_new(void);
+void load_free(struct load *load);
+DEFINE_CLEANUP(struct load *, load_free);
+enum map_group map_group_of(unsigned index);
+int map_index(const char *name); /* -ENOENT: a scratch map */
+int map_fill_info(struct map *map); /* from map->fd */
+int control_map(int fd, struct hd_control **ret);
+uint32_t tick_now(void);
+
+/* objects.c: the embedded BPF objects */
+enum object_id { OBJECT_XDP, OBJECT_TC, OBJECT_AGEING, OBJECT_SLOTS, OBJECT_COUNT };
+int object_open(enum object_id id, struct bpf_object **ret);
+int object_set_constant(struct bpf_object *object, const char *name, const void *value, size_t value_size); /* in .rodata, before loading */
+int object_load(struct bpf_object *object, const char *what); /* logs the verifier's first cause */
+void object_log_init(void);
+int program_run_once(int fd, int type, uint32_t *ret_value);
+
+/* carry.c: contents from an older map to a larger new one */
+int map_carry(const struct map *from, const struct map *to, const uint8_t *skip); /* an index whose bit is set in skip keeps what `to` holds */
+
+/* pins.c */
+#define BPFFS_SOURCE "heddle"
+int bpffs_prepare(const char *bpffs);
+bool bpffs_is(const char *path);
+int bpffs_lock(const char *bpffs, bool create, unsigned patience_ms, int *ret_fd);
+int pin_over(const char *bpffs, const char *directory, const char *name, int fd);
+#define LINK_PIN_NAME 64
+void link_pin_name(char name[LINK_PIN_NAME], const char *device, enum link_kind kind);
+int pin_link(const struct datapath *dp, const struct attached *at, enum link_kind kind);
+void pin_link_remove(const struct datapath *dp, const char *device, enum link_kind kind);
+void pin_remove_temporaries(const char *bpffs);
+/* Every name in <bpffs>/heddle/<directory>; cb may remove it. Non-zero ends the walk. A missing directory is an empty one. */
+typedef int (*pin_cb)(const char *path, const char *name, void *userdata);
+int pin_each(const char *bpffs, const char *directory, pin_cb cb, void *userdata);
+/* That the clsact qdisc of a device was made by us. */
+int clsact_mark(const char *bpffs, uint32_t ifindex);
+bool clsact_unmark(const char *bpffs, uint32_t ifindex); /* true: it was marked */
+
+/* adopt.c */
+int adopt(struct datapath *dp, bool *found);
+
+/* attach*.c */
+struct attached *attached_by_ifindex(struct datapath *dp, uint32_t ifindex);
+struct attached *attached_by_device(struct datapath *dp, const char *device);
+struct attached *attached_add(struct datapath *dp, const char *device, uint32_t ifindex);
+int link_inspect(int fd, enum link_kind *ret_kind, uint32_t *ret_ifindex, uint32_t *ret_program);
+int xdp_attach(struct datapath *dp, struct load *load, struct attached *at, const struct datapath_uplink *uplink);
+bool xdp_keeps(const struct attached *at, enum xdp_mode want);
+int xdp_mode_of(uint32_t ifindex, uint32_t program_id, uint32_t *ret_flags);
+unsigned xdp_foreign(uint32_t ifindex, uint32_t own_id);
+int tcx_attach(struct datapath *dp, struct load *load, struct attached *at);
+unsigned tcx_foreign_ahead(uint32_t ifindex, int hook, uint32_t own_id);
+void attached_drop_link(struct datapath *dp, struct attached *at, enum link_kind kind);
+
+int clsact_attach(struct datapath *dp, struct load *load, struct attached *at);
+/* Takes our filters off the device, and the qdisc when it was made by us and nobody else uses it. */
+int clsact_detach(const char *bpffs, uint32_t ifindex);
+struct clsact_filter {
+	uint32_t ifindex;
+	enum hd_direction direction;
+	uint32_t handle, priority, program_id;
+	bool ours;
+};
+typedef int (*clsact_filter_cb)(const struct clsact_filter *filter, void *userdata);
+int clsact_each(uint32_t ifindex, clsact_filter_cb cb, void *userdata); /* of one device */
+int clsact_devices(uint32_t **ret, size_t *ret_n); /* ifindexes with a clsact qdisc */
+
+/* tables.c */
+int port_write(struct load *load, uint32_t ifindex, uint8_t flags, const struct hd_port_policy *policy);
+int port_set_flags(struct load *load, uint32_t ifindex, uint8_t set, uint8_t clear);
+int port_clear(struct load *load, uint32_t ifindex);
+void settings_apply(struct hd_control *control, const struct datapath_settings *settings);
+
+/* grace.c */
+int grace_wait(struct datapath *dp);
+
+/* events.c */
+int events_open(struct datapath *dp, int fd);
+
+/* reject_packet.c: no I/O */
+struct reject_packet {
+	uint8_t data[512];
+	size_t length;
+	size_t l3_offset;
+	uint8_t family; /* 4 or 6 */
+};
+int reject_build(const struct hd_event *event, struct reject_packet *ret);
+
+#endif

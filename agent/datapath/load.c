@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Programs and the maps they use: made, adopted, grown. Nothing here touches what is attached. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include <datapath/internal.h>
+
+const char *const hook_program_name[HD_HOOKS] = {
+#define HOOK_NAME(sym, name) [HD_HOOK_##sym] = name,
+	HOOK_PROGRAMS(HOOK_NAME)
+#undef HOOK_NAME
+};
+
+static const struct {
+	const char *name;
+	enum map_group group;
+} map_table[MAP_KNOWN] = {
+#define MAP_ROW(sym, map_name, map_group_) [MAP_##sym] = {map_name, MAP_##map_group_},
+	DATAPATH_MAPS(MAP_ROW)
+#undef MAP_ROW
+};
+
+enum map_group map_group_of(unsigned index)
+{
+	return index < MAP_KNOWN ? map_table[index].group : MAP_FRESH;
+}
+
+int map_index(const char *name)
+{
+	for (unsigned i = 0; i < MAP_KNOWN; i++)
+		if (strcmp(map_table[i].name, name) == 0)
+			return (int)i;
+	return -ENOENT;
+}
+
+uint32_t tick_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (uint32_t)(((uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec) >> HD_TICK_SHIFT);
+}
+
+struct load *load_new(void)
+{
+	struct load *load = calloc(1, sizeof(*load));
+
+	if (!load)
+		return NULL;
+	for (unsigned i = 0; i < MAP_MAX; i++)
+		load->maps[i].fd = -1;
+	for (unsigned i = 0; i < MAP_KNOWN; i++)
+		strcpy(load->maps[i].name, map_table[i].name);
+	load->n_maps = MAP_KNOWN;
+	for (unsigned i = 0; i < HD_HOOKS; i++)
+		load->program[i] = load->twin[i] = -1;
+	load->ageing = -1;
+	return load;
+}
+
+void load_free(struct load *load)
+{
+	if (!load)
+		return;
+	for (unsigned i = 0; i < load->n_maps; i++)
+		safe_close(load->maps[i].fd);
+	for (unsigned i = 0; i < HD_HOOKS; i++) {
+		safe_close(load->program[i]);
+		safe_close(load->twin[i]);
+	}
+	safe_close(load->ageing);
+	if (load->control)
+		munmap(load->control, (size_t)sysconf(_SC_PAGESIZE));
+	free(load->reset);
+	free(load);
+}
+
+int map_fill_info(struct map *map)
+{
+	struct bpf_map_info info = {0};
+	__u32 size = sizeof(info);
+
+	if (bpf_obj_get_info_by_fd(map->fd, &info, &size) < 0)
+		return -errno;
+	map->type = info.type;
+	map->key_size = info.key_size;
+	map->value_size = info.value_size;
+	map->max_entries = info.max_entries;
+	return 0;
+}
+
+int control_map(int fd, struct hd_control **ret)
+{
+	void *page = mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (page == MAP_FAILED)
+		return -errno;
+	*ret = page;
+	return 0;
+}
+
+/* --- sizes --- */
+
+static uint32_t wanted_entries(unsigned index, const struct datapath_sizes *sizes, uint32_t least)
+{
+	uint32_t wanted = 0;
+
+	switch (index) {
+	case MAP_ADDR_NODES:
+		wanted = sizes->policy.addr_nodes;
+		break;
+	case MAP_RULE_NODES:
+		wanted = sizes->policy.rule_nodes;
+		break;
+	case MAP_CLASS_RULES:
+		wanted = sizes->policy.class_rules;
+		break;
+	case MAP_RULES:
+	case MAP_RULE_COUNTERS:
+		wanted = sizes->policy.rules;
+		break;
+	case MAP_FLOWS4:
+	case MAP_FLOWS6:
+	case MAP_FLOW_SLOTS:
+	case MAP_FLOW_FREE:
+		return sizes->flows ? sizes->flows : least;
+	case MAP_FLOWS4_NEW:
+	case MAP_FLOWS6_NEW:
+		return sizes->flows_new ? sizes->flows_new : least;
+	case MAP_FLOWS4_OTHER:
+	case MAP_FLOWS6_OTHER:
+		return sizes->flows_other ? sizes->flows_other : least;
+	default:
+		break;
+	}
+	return wanted > least ? wanted : least;
+}
+
+/* --- one object over the maps so far --- */
+
+static bool same_shape(const struct map *have, const struct bpf_map *want)
+{
+	return have->fd >= 0 && have->type == bpf_map__type(want) && have->key_size == bpf_map__key_size(want) &&
+	       have->value_size == bpf_map__value_size(want);
+}
+
+/* Slots hold copies of keys, and flows hold slot numbers: of different ages they would be worse than none. */
+static bool flow_group_fits(const struct load *old, const struct bpf_object *object)
+{
+	for (unsigned i = 0; i < MAP_KNOWN; i++) {
+		const struct bpf_map *map;
+
+		if (map_table[i].group != MAP_FLOW)
+			continue;
+		map = bpf_object__find_map_by_name(object, map_table[i].name);
+		if (map && !same_shape(&old->maps[i], map))
+			return false;
+	}
+	return true;
+}
+
+struct adoption {
+	const struct load *old; /* NULL: nothing to adopt */
+	const struct datapath_sizes *sizes;
+	bool said;
+};
+
+static bool adopts(struct adoption *adoption, const struct bpf_object *object, unsigned index, const struct bpf_map *map)
+{
+	const struct load *old = adoption->old;
+	const struct map *have = old ? &old->maps[index] : NULL;
+	bool fits;
+
+	if (!have || have->fd < 0 || map_table[index].group == MAP_FRESH)
+		return false;
+	fits = map_table[index].group == MAP_FLOW ? flow_group_fits(old, object) : same_shape(have, map);
+	if (!fits && !adoption->said) {
+		log_notice("the pinned table %s is of another version: a new one takes its place, and what it held is lost",
+			map_table[index].name);
+		adoption->said = map_table[index].group == MAP_FLOW;
+	}
+	return fits;
+}
+
+static struct map *scratch_map(struct load *load, const char *name)
+{
+	for (unsigned i = MAP_KNOWN; i < load->n_maps; i++)
+		if (strcmp(load->maps[i].name, name) == 0)
+			return &load->maps[i];
+	if (load->n_maps == MAP_MAX || strlen(name) >= sizeof(load->maps[0].name))
+		return NULL;
+	strcpy(load->maps[load->n_maps].name, name);
+	return &load->maps[load->n_maps++];
+}
+
+static struct map *map_of(struct load *load, const struct bpf_map *map)
+{
+	int index = map_index(bpf_map__name(map));
+
+	return index >= 0 ? &load->maps[index] : scratch_map(load, bpf_map__name(map));
+}
+
+/* Before loading: maps that exist are used again, the others get their size. */
+static int prepare_maps(struct load *load, struct bpf_object *object, struct adoption *adoption)
+{
+	struct bpf_map *map;
+	int r;
+
+	bpf_object__for_each_map(map, object) {
+		int index = map_index(bpf_map__name(map));
+		struct map *slot;
+		uint32_t entries;
+
+		if (bpf_map__is_internal(map))
+			continue;
+		slot = map_of(load, map);
+		if (!slot)
+			return log_err(-E2BIG, "the BPF object declares more maps than expected: %s", bpf_map__name(map));
+		entries = bpf_map__max_entries(map);
+		if (index >= 0)
+			entries = wanted_entries((unsigned)index, adoption->sizes, entries);
+		if (slot->fd < 0 && index >= 0 && adopts(adoption, object, (unsigned)index, map)) {
+			const struct map *have = &adoption->old->maps[index];
+
+			if (map_table[index].group != MAP_GROWN || have->max_entries >= entries) {
+				*slot = *have;
+				slot->fresh = false;
+				slot->fd = fcntl(have->fd, F_DUPFD_CLOEXEC, 3);
+				if (slot->fd < 0)
+					return -errno;
+			}
+		}
+		r = slot->fd >= 0 ? bpf_map__reuse_fd(map, slot->fd) : bpf_map__set_max_entries(map, entries);
+		if (r < 0)
+			return log_err(r, "cannot prepare the map %s", bpf_map__name(map));
+	}
+	return 0;
+}
+
+/* After loading: those that libbpf made are ours from now on, since the object goes. */
+static int take_maps(struct load *load, struct bpf_object *object)
+{
+	struct bpf_map *map;
+	int r;
+
+	bpf_object__for_each_map(map, object) {
+		struct map *slot = bpf_map__is_internal(map) ? NULL : map_of(load, map);
+
+		if (!slot || slot->fd >= 0)
+			continue;
+		slot->fd = fcntl(bpf_map__fd(map), F_DUPFD_CLOEXEC, 3);
+		if (slot->fd < 0)
+			return -errno;
+		r = map_fill_info(slot);
+		if (r < 0)
+			return r;
+		slot->fresh = true;
+	}
+	return 0;
+}
+
+static int take_program(const struct bpf_object *object, const char *name, int *ret_fd, int *ret_type)
+{
+	const struct bpf_program *program = bpf_object__find_program_by_name(object, name);
+	int fd;
+
+	if (!program)
+		return log_err(-ENOENT, "the BPF object has no program %s", name);
+	fd = fcntl(bpf_program__fd(program), F_DUPFD_CLOEXEC, 3);
+	if (fd < 0)
+		return -errno;
+	*ret_fd = fd;
+	if (ret_type)
+		*ret_type = bpf_program__type(program);
+	return 0;
+}
+
+static int load_object(struct load *load, struct bpf_object *object, struct adoption *adoption, const char *what)
+{
+	int r = prepare_maps(load, object, adoption);
+
+	if (r == 0)
+		r = object_load(object, what);
+	return r < 0 ? r : take_maps(load, object);
+}
+
+static int program_info(struct load *load, enum hd_hook hook)
+{
+	struct bpf_prog_info info = {0};
+	__u32 size = sizeof(info);
+
+	if (bpf_obj_get_info_by_fd(load->program[hook], &info, &size) < 0)
+		return -errno;
+	load->info[hook] = (struct datapath_program){.name = hook_program_name[hook],
+		.hook = hook,
+		.id = info.id,
+		.insns_verified = info.verified_insns,
+		.jited_bytes = info.jited_prog_len};
+	return 0;
+}
+
+static int load_hooks(struct load *load, struct adoption *adoption)
+{
+	static const struct {
+		enum object_id object;
+		const char *what;
+	} from[HD_HOOKS] = {
+		[HD_HOOK_XDP_UPLINK] = {OBJECT_XDP, "XDP program"},
+		[HD_HOOK_TC_UPLINK_IN] = {OBJECT_TC, "TC programs"},
+		[HD_HOOK_TC_UPLINK_OUT] = {OBJECT_TC, "TC programs"},
+	};
+	struct bpf_object *object = NULL;
+	int r = 0;
+
+	for (unsigned hook = 0; hook < HD_HOOKS && r == 0; hook++) {
+		if (hook == 0 || from[hook].object != from[hook - 1].object) {
+			bpf_object__close(object);
+			object = NULL;
+			r = object_open(from[hook].object, &object);
+			if (r == 0)
+				r = load_object(load, object, adoption, from[hook].what);
+		}
+		if (r == 0)
+			r = take_program(object, hook_program_name[hook], &load->program[hook], NULL);
+		if (r == 0)
+			r = program_info(load, hook);
+	}
+	bpf_object__close(object);
+	return r;
+}
+
+static int load_ageing(struct load *load, struct adoption *adoption)
+{
+	struct bpf_object *object = NULL;
+	int r = object_open(OBJECT_AGEING, &object);
+
+	if (r == 0)
+		r = load_object(load, object, adoption, "ageing program");
+	if (r == 0)
+		r = take_program(object, "ageing_start", &load->ageing, &load->ageing_type);
+	bpf_object__close(object);
+	return r;
+}
+
+/* A stack map takes one element a call and no batch: pushing from a program is some 20 times as fast. */
+static int fill_slots(struct load *load, struct adoption *adoption)
+{
+	struct bpf_object *object = NULL;
+	_cleanup_close_ int program = -1;
+	uint32_t failed = 1, slots = load->maps[MAP_FLOW_SLOTS].max_entries - 1;
+	int type = 0, r;
+
+	if (!load->maps[MAP_FLOW_FREE].fresh)
+		return 0;
+	r = object_open(OBJECT_SLOTS, &object);
+	if (r == 0)
+		r = object_set_constant(object, "slot_count", &slots, sizeof(slots));
+	if (r == 0)
+		r = load_object(load, object, adoption, "program that fills the list of free flow slots");
+	if (r == 0)
+		r = take_program(object, "fill_slots", &program, &type);
+	bpf_object__close(object);
+	if (r == 0)
+		r = program_run_once(program, type, &failed);
+	if (r == 0 && failed)
+		r = -EIO;
+	return r < 0 ? log_err(r, "cannot fill the list of free flow slots") : 0;
+}
+
+/* --- settings --- */
+
+static uint32_t ticks_of_ms(uint32_t ms)
+{
+	return (uint32_t)(((uint64_t)ms * 1000000u + (1u << HD_TICK_SHIFT) - 1) >> HD_TICK_SHIFT);
+}
+
+void settings_apply(struct hd_control *control, const struct datapath_settings *settings)
+{
+#define APPLY_TIMEOUT(sym, name, timeout_name) control->timeout[HD_FS_##sym] = ticks_of_ms(settings->timeouts.timeout_name);
+	HD_FLOW_STATES(APPLY_TIMEOUT)
+#undef APPLY_TIMEOUT
+	control->log_every = settings->log_every;
+	control->event_rate = settings->event_rate;
+	control->reject_rate = settings->reject_rate;
+}
+
+static int init_control(struct load *load, const struct load *old, const struct datapath_settings *settings, uint32_t pickup_seconds)
+{
+	struct hd_control before = {0};
+	uint32_t zero = 0;
+	int r = control_map(load->maps[MAP_CONTROL].fd, &load->control);
+
+	if (r < 0)
+		return log_err(r, "cannot map the control map");
+	load->control->schema = HD_SCHEMA_VERSION;
+	settings_apply(load->control, settings);
+	if (load->maps[MAP_FLOWS4].fresh) {
+		if (pickup_seconds) {
+			load->control->pickup_until = tick_now() + pickup_seconds * HD_TICKS_PER_SECOND;
+			load->control->flags = HD_CONTROL_PICKUP;
+		}
+	} else if (load_map(old, MAP_CONTROL) >= 0 && bpf_map_lookup_elem(load_map(old, MAP_CONTROL), &zero, &before) == 0) {
+		load->control->pickup_until = before.pickup_until;
+		load->control->flags = before.flags & HD_CONTROL_PICKUP;
+		/* A monitor of this agent's goes on over a table that grows; one of an earlier agent is gone. */
+		if (old->control)
+			load->control->flags |= before.flags & HD_CONTROL_MONITOR;
+	}
+	return 0;
+}
+
+/* Larger tables begin with the contents of those they replace; the counters follow just before the switch (carry_over). */
+static int carry_grown(struct load *load, const struct load *old)
+{
+	int r;
+
+	for (unsigned i = 0; old && i < MAP_KNOWN; i++) {
+		const struct map *from = &old->maps[i], *to = &load->maps[i];
+
+		if (map_table[i].group != MAP_GROWN || !to->fresh || from->fd < 0 || from->value_size != to->value_size ||
+			from->type != to->type || i == MAP_RULE_COUNTERS)
+			continue;
+		r = map_carry(from, to, NULL);
+		if (r < 0)
+			return log_err(r, "cannot copy the table %s into a larger one", to->name);
+	}
+	if (load->maps[MAP_RULE_COUNTERS].fresh) {
+		load->reset = calloc(1, load->maps[MAP_RULE_COUNTERS].max_entries / 8 + 1);
+		if (!load->reset)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+int datapath_load(struct datapath *dp, const struct datapath_sizes *sizes, const struct datapath_settings *settings, uint32_t pickup_seconds)
+{
+	_cleanup_(load_free_p) struct load *load = load_new();
+	const struct load *old = load_readable(dp);
+	struct adoption adoption = {.old = old, .sizes = sizes};
+	int r;
+
+	if (!load)
+		return -ENOMEM;
+	r = load_hooks(load, &adoption);
+	if (r == 0)
+		r = load_ageing(load, &adoption);
+	if (r == 0)
+		r = fill_slots(load, &adoption);
+	if (r == 0)
+		r = carry_grown(load, old);
+	if (r == 0)
+		r = init_control(load, old, settings, pickup_seconds);
+	if (r == 0)
+		r = events_open(dp, load->maps[MAP_EVENTS].fd);
+	if (r < 0)
+		return r;
+	load_free(dp->next);
+	dp->next = TAKE_PTR(load);
+	return 0;
+}
+
+void datapath_abandon(struct datapath *dp)
+{
+	if (dp->next && !dp->next->attached) {
+		load_free(dp->next);
+		dp->next = NULL;
+	}
+}
+
+struct load *load_writable(struct datapath *dp)
+{
+	if (dp->next)
+		return dp->next;
+	return dp->live && dp->live->control ? dp->live : NULL;
+}
+
+const struct load *load_readable(const struct datapath *dp)
+{
+	if (dp->next && (dp->next->attached || !dp->live))
+		return dp->next;
+	return dp->live;
+}
+
+int datapath_settings(struct datapath *dp, const struct datapath_settings *settings)
+{
+	struct load *load = load_writable(dp);
+
+	if (!load)
+		return -ENOTCONN;
+	settings_apply(load->control, settings);
+	return 0;
+}
+
+void datapath_sizes(const struct datapath *dp, struct datapath_sizes *ret)
+{
+	const struct load *load = dp->next ? dp->next : dp->live;
+
+	memset(ret, 0, sizeof(*ret));
+	if (!load)
+		return;
+	ret->policy = (struct compiler_limits){.addr_nodes = load->maps[MAP_ADDR_NODES].max_entries,
+		.rule_nodes = load->maps[MAP_RULE_NODES].max_entries,
+		.class_rules = load->maps[MAP_CLASS_RULES].max_entries,
+		.rules = load->maps[MAP_RULES].max_entries};
+	ret->flows = load->maps[MAP_FLOWS4].max_entries;
+	ret->flows_new = load->maps[MAP_FLOWS4_NEW].max_entries;
+	ret->flows_other = load->maps[MAP_FLOWS4_OTHER].max_entries;
+}
+
+size_t datapath_programs(const struct datapath *dp, const struct datapath_program **ret)
+{
+	const struct load *load = dp->next && dp->next->attached ? dp->next : dp->live;
+
+	if (!load || !load->control)
+		return 0;
+	*ret = load->info;
+	return HD_HOOKS;
+}

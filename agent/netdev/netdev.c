@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <linux/ethtool.h>
+#include <linux/if_link.h>
+#include <linux/rtnetlink.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <libmnl/libmnl.h>
+
+#include <netdev/netdev.h>
+#include <util/cleanup.h>
+#include <util/log.h>
+
+/* A message of one link with its statistics and its VFs can be long; the kernel never makes one longer than this. */
+#define MESSAGE_SIZE 32768
+/* Room for a burst of interfaces that come or go at once; what overflows is made good by a new dump. */
+#define RECEIVE_BUFFER (1 << 20)
+
+struct known {
+	uint32_t ifindex;
+	bool seen; /* in the dump that is running */
+	char name[IF_NAMESIZE];
+};
+
+struct netdev_watch {
+	struct mnl_socket *socket;
+	netdev_event event;
+	void *userdata;
+	struct known *known; /* so that after lost messages those that went can be told */
+	size_t n_known;
+	bool lost;
+	bool dumping;
+	int r;
+	char buffer[MESSAGE_SIZE];
+};
+
+DEFINE_CLEANUP(struct netdev_watch *, netdev_watch_free);
+
+/* --- one interface --- */
+
+static void find_driver(struct netdev *device)
+{
+	_cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ethtool_drvinfo info = {.cmd = ETHTOOL_GDRVINFO};
+	struct ifreq request = {.ifr_data = (char *)&info};
+
+	if (fd < 0)
+		return;
+	memcpy(request.ifr_name, device->name, sizeof(request.ifr_name));
+	if (ioctl(fd, SIOCETHTOOL, &request) == 0)
+		snprintf(device->driver, sizeof(device->driver), "%.*s", (int)sizeof(info.driver) - 1, info.driver);
+}
+
+static bool parse_link(const struct nlmsghdr *message, struct netdev *ret)
+{
+	const struct ifinfomsg *link = mnl_nlmsg_get_payload(message);
+	const struct nlattr *attribute;
+
+	*ret = (struct netdev){.ifindex = (uint32_t)link->ifi_index, .type = link->ifi_type, .up = link->ifi_flags & IFF_UP};
+	mnl_attr_for_each(attribute, message, sizeof(*link)) {
+		switch (mnl_attr_get_type(attribute)) {
+		case IFLA_IFNAME:
+			if (mnl_attr_validate(attribute, MNL_TYPE_NUL_STRING) < 0)
+				return false;
+			snprintf(ret->name, sizeof(ret->name), "%s", mnl_attr_get_str(attribute));
+			break;
+		case IFLA_MTU:
+			if (mnl_attr_validate(attribute, MNL_TYPE_U32) < 0)
+				return false;
+			ret->mtu = mnl_attr_get_u32(attribute);
+			break;
+		case IFLA_ADDRESS:
+			if (mnl_attr_get_payload_len(attribute) == sizeof(ret->mac))
+				memcpy(ret->mac, mnl_attr_get_payload(attribute), sizeof(ret->mac));
+			break;
+		default:
+			break;
+		}
+	}
+	return ret->ifindex != 0 && ret->name[0];
+}
+
+/* --- the watch --- */
+
+static struct known *find_known(struct netdev_watch *watch, uint32_t ifindex)
+{
+	for (size_t i = 0; i < watch->n_known; i++)
+		if (watch->known[i].ifindex == ifindex)
+			return &watch->known[i];
+	return NULL;
+}
+
+static int remember(struct netdev_watch *watch, const struct netdev *device)
+{
+	struct known *known = find_known(watch, device->ifindex), *grown;
+
+	if (!known) {
+		grown = reallocarray(watch->known, watch->n_known + 1, sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		watch->known = grown;
+		known = &watch->known[watch->n_known++];
+		known->ifindex = device->ifindex;
+	}
+	known->seen = true;
+	memcpy(known->name, device->name, sizeof(known->name));
+	return 0;
+}
+
+static void forget(struct netdev_watch *watch, struct known *known)
+{
+	struct netdev gone = {.ifindex = known->ifindex};
+
+	memcpy(gone.name, known->name, sizeof(gone.name));
+	*known = watch->known[--watch->n_known];
+	watch->event(&gone, true, watch->userdata);
+}
+
+static int on_message(const struct nlmsghdr *message, void *userdata)
+{
+	struct netdev_watch *watch = userdata;
+	const struct ifinfomsg *link = mnl_nlmsg_get_payload(message);
+	struct known *known;
+	struct netdev device;
+
+	if (mnl_nlmsg_get_payload_len(message) < sizeof(*link))
+		return MNL_CB_OK;
+	/* A bridge tells of its ports in its own family too: their coming and going there is not the device's. */
+	if (link->ifi_family != AF_UNSPEC)
+		return MNL_CB_OK;
+	switch (message->nlmsg_type) {
+	case RTM_NEWLINK:
+		if (!parse_link(message, &device))
+			break;
+		watch->r = remember(watch, &device);
+		if (watch->r < 0)
+			return MNL_CB_ERROR;
+		find_driver(&device);
+		watch->event(&device, false, watch->userdata);
+		break;
+	case RTM_DELLINK:
+		known = find_known(watch, (uint32_t)link->ifi_index);
+		if (known)
+			forget(watch, known);
+		break;
+	default:
+		break;
+	}
+	return MNL_CB_OK;
+}
+
+static int request_dump(struct netdev_watch *watch)
+{
+	uint8_t buffer[128] = {0};
+	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
+
+	request->nlmsg_type = RTM_GETLINK;
+	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	request->nlmsg_seq = 1;
+	mnl_nlmsg_put_extra_header(request, sizeof(struct ifinfomsg));
+	/* Without it every interface brings its VFs' statistics along. */
+	mnl_attr_put_u32(request, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+	for (size_t i = 0; i < watch->n_known; i++)
+		watch->known[i].seen = false;
+	watch->lost = false;
+	watch->dumping = true;
+	return mnl_socket_sendto(watch->socket, request, request->nlmsg_len) < 0 ? -errno : 0;
+}
+
+static void end_dump(struct netdev_watch *watch)
+{
+	watch->dumping = false;
+	for (size_t i = watch->n_known; i-- > 0;)
+		if (!watch->known[i].seen)
+			forget(watch, &watch->known[i]);
+}
+
+/* Reads what is there; flags 0 waits for it. -EAGAIN: nothing. */
+static int receive(struct netdev_watch *watch, int flags)
+{
+	struct iovec vector = {.iov_base = watch->buffer, .iov_len = sizeof(watch->buffer)};
+	struct sockaddr_nl from = {0};
+	struct msghdr header = {.msg_name = &from, .msg_namelen = sizeof(from), .msg_iov = &vector, .msg_iovlen = 1};
+	ssize_t length = recvmsg(mnl_socket_get_fd(watch->socket), &header, flags);
+
+	if (length < 0) {
+		if (errno == ENOBUFS) {
+			watch->lost = true;
+			return 0;
+		}
+		return errno == EINTR ? 0 : -errno;
+	}
+	if (from.nl_pid != 0)
+		return 0; /* not from the kernel */
+	watch->r = 0;
+	/* Notifications have sequence number 0, a dump's answers that of the request: neither is checked here. */
+	switch (mnl_cb_run(watch->buffer, (size_t)length, 0, 0, on_message, watch)) {
+	case MNL_CB_ERROR:
+		if (watch->r < 0)
+			return watch->r;
+		/* The interfaces changed while the kernel listed them (NLM_F_DUMP_INTR). */
+		watch->lost = true;
+		watch->dumping = false;
+		return errno == EINTR ? 0 : -errno;
+	case MNL_CB_STOP:
+		if (watch->dumping)
+			end_dump(watch);
+		break;
+	}
+	return 0;
+}
+
+static int finish_dump(struct netdev_watch *watch)
+{
+	int r = 0;
+
+	while (r == 0 && (watch->dumping || watch->lost)) {
+		if (watch->lost)
+			r = request_dump(watch);
+		while (r == 0 && watch->dumping && !watch->lost)
+			r = receive(watch, 0);
+	}
+	return r;
+}
+
+int netdev_watch_new(netdev_event event, void *userdata, struct netdev_watch **ret)
+{
+	_cleanup_(netdev_watch_free_p) struct netdev_watch *watch = calloc(1, sizeof(*watch));
+	int r;
+
+	if (!watch)
+		return -ENOMEM;
+	watch->event = event;
+	watch->userdata = userdata;
+	watch->socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	if (!watch->socket || mnl_socket_bind(watch->socket, RTMGRP_LINK, MNL_SOCKET_AUTOPID) < 0)
+		return log_err(-errno, "cannot watch the interfaces");
+	(void)setsockopt(mnl_socket_get_fd(watch->socket), SOL_SOCKET, SO_RCVBUFFORCE, &(int){RECEIVE_BUFFER}, sizeof(int));
+	watch->lost = true; /* nothing is known yet */
+	r = finish_dump(watch);
+	if (r < 0)
+		return log_err(r, "cannot list the interfaces");
+	*ret = TAKE_PTR(watch);
+	return 0;
+}
+
+void netdev_watch_free(struct netdev_watch *watch)
+{
+	if (!watch)
+		return;
+	if (watch->socket)
+		mnl_socket_close(watch->socket);
+	free(watch->known);
+	free(watch);
+}
+
+int netdev_watch_fd(const struct netdev_watch *watch)
+{
+	return mnl_socket_get_fd(watch->socket);
+}
+
+int netdev_watch_dispatch(struct netdev_watch *watch)
+{
+	int r;
+
+	do
+		r = receive(watch, MSG_DONTWAIT);
+	while (r == 0 && !watch->lost);
+	if (watch->lost) {
+		log_info("interface changes came faster than they were read: listing all anew");
+		r = finish_dump(watch);
+	}
+	return r == -EAGAIN ? 0 : r < 0 ? log_err(r, "cannot read the changes of interfaces") : 0;
+}
+
+/* --- once --- */
+
+int netdev_list(netdev_event event, void *userdata)
+{
+	struct netdev_watch *watch = NULL;
+	int r = netdev_watch_new(event, userdata, &watch);
+
+	netdev_watch_free(watch);
+	return r;
+}
+
+struct search {
+	const char *name;
+	struct netdev *found;
+	bool done;
+};
+
+static void match_name(const struct netdev *device, bool gone, void *userdata)
+{
+	struct search *search = userdata;
+
+	if (gone || strcmp(device->name, search->name) != 0)
+		return;
+	*search->found = *device;
+	search->done = true;
+}
+
+int netdev_by_name(const char *name, struct netdev *ret)
+{
+	struct netdev found;
+	struct search search = {.name = name, .found = &found};
+	int r = netdev_list(match_name, &search);
+
+	if (r < 0)
+		return r;
+	if (!search.done)
+		return -ENODEV;
+	*ret = found;
+	return 0;
+}
