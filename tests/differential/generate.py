@@ -70,6 +70,8 @@ class Generator:
                     rule["sourcePorts"] = [self.port_range(p) for p in named for _ in range(r.choice([1, 2]))]
         if (kind > 0.6 and kind < 0.85) and "sourcePorts" not in rule:
             rule["icmp"] = [self.icmp() for _ in range(r.choice([1, 1, 3]))]
+        if kind > 0.95:
+            rule["sourcePorts"] = [self.port_range(p) for p in r.sample(["TCP", "UDP"], r.randint(1, 2))]
         if r.random() < 0.2:
             rule["log"] = True
         if r.random() < 0.5:

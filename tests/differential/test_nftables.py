@@ -53,6 +53,8 @@ def rule_matches(rule, groups, direction, word):
                 # several matches: nftables wants the elements of one set not to overlap
                 peers.append(match + "".join(f" {ip} {word} != {e}" for e in p.get("except", [])))
     services = []
+    if "ports" not in rule and "icmp" not in rule:
+        services = [source_match(s) for s in rule.get("sourcePorts", [])] or [""]
     for item in rule.get("ports", []):
         protocol = item["protocol"].lower()
         match = f"meta l4proto {protocol}" if "port" not in item else f"{protocol} dport {span(item)}"
@@ -63,9 +65,12 @@ def rule_matches(rule, groups, direction, word):
             services.append(match)
     for item in rule.get("icmp", []):
         services.append(f"icmpv6 type {item['type']}" if "family" in item else f"icmp type {item['type']}")
-    if "ports" not in rule and "icmp" not in rule:
-        services = [""]
     return [f"{p} {s}".strip() for p in peers for s in services]
+
+
+def source_match(item):
+    protocol = item["protocol"].lower()
+    return f"{protocol} sport {span(item)}" if "port" in item else f"meta l4proto {protocol}"
 
 
 def direction_key(direction):
