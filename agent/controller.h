@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The agent itself: sources → store → compiler → data plane, in one thread and one event loop. Everything that must not happen
+ * twice at once (a change of the policy) is a function call here.
+ */
+#ifndef HEDDLE_CONTROLLER_H
+#define HEDDLE_CONTROLLER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct controller_options {
+	const char *const *config;
+	size_t n_config;
+	const char *run_dir, *state_dir, *bpffs;
+	const char *metrics; /* NULL: no TCP listener */
+};
+
+/* Runs until SIGTERM or SIGINT, which leave the data plane as it is. 0 or a negative errno; logs what fails. */
+int controller_run(const struct controller_options *options);
+/* Decodes and compiles what is configured; touches nothing. Mistakes go to stderr. 0 or a negative errno. */
+int controller_check(const struct controller_options *options);
+/* Ends the agent of this run_dir if one runs, then removes its programs, links, maps and pins. */
+int controller_detach(const struct controller_options *options);
+
+#endif

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The interfaces of the machine, and which of them carry our programs. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include <net/if_arp.h>
+
+#include <controller_internal.h>
+#include <systemd/sd-daemon.h>
+
+#define RETRY_FIRST_US (1000ull * 1000)
+#define RETRY_MAX_US (60 * RETRY_FIRST_US)
+
+static void show_devices(struct controller *c)
+{
+	c->view.devices = c->devices;
+	c->view.n_devices = c->n_devices;
+}
+
+static bool is_declared(const struct controller *c, const char *name)
+{
+	return view_is_uplink(&c->view, name);
+}
+
+static void tell_state(struct controller *c)
+{
+	size_t attached = 0, declared = c->view.host ? c->view.host->n_uplinks : 0;
+
+	c->view.ready = c->compiler && !c->attach_error;
+	for (size_t i = 0; i < declared; i++) {
+		const struct netdev *device = view_device_by_name(&c->view, c->view.host->uplinks[i].device);
+
+		attached += device && view_attachment(&c->view, device->ifindex);
+	}
+	(void)sd_notifyf(0, "STATUS=Generation %u, %zu of %zu uplinks guarded%s", c->view.generation, attached, declared,
+		c->view.lockdown ? ", locked down: no valid policy" : "");
+	if (c->view.ready && !c->told_ready) {
+		c->told_ready = true;
+		(void)sd_notify(0, "READY=1");
+	}
+}
+
+static int on_reattach(sd_event_source *source, uint64_t now, void *userdata)
+{
+	(void)source;
+	(void)now;
+	(void)devices_attach(userdata);
+	return 0;
+}
+
+static void attach_in(struct controller *c, uint64_t us)
+{
+	if (!c->compiler)
+		return;
+	if (!c->reattach)
+		(void)sd_event_add_time_relative(c->event, &c->reattach, CLOCK_MONOTONIC, us, 1000, on_reattach, c);
+	else if (sd_event_source_set_time_relative(c->reattach, us) >= 0)
+		(void)sd_event_source_set_enabled(c->reattach, SD_EVENT_ONESHOT);
+}
+
+int devices_attach(struct controller *c)
+{
+	const struct host *host = c->view.host ? c->view.host : &policy_no_host;
+	_cleanup_free_ struct datapath_uplink *uplinks = calloc(host->n_uplinks ? host->n_uplinks : 1, sizeof(*uplinks));
+	size_t n = 0;
+	int r;
+
+	if (!uplinks)
+		return -ENOMEM;
+	for (size_t i = 0; i < host->n_uplinks; i++) {
+		const struct netdev *device = view_device_by_name(&c->view, host->uplinks[i].device);
+
+		if (!device) {
+			log_info("uplink %s is not there yet", host->uplinks[i].device);
+			continue;
+		}
+		uplinks[n++] = (struct datapath_uplink){
+			.device = device->name,
+			.ifindex = device->ifindex,
+			.xdp = host->uplinks[i].xdp,
+			.driver = device->driver,
+			.forward_judge = host->forward_judge,
+			.ethernet = device->type == ARPHRD_ETHER,
+		};
+	}
+	r = datapath_attach(c->datapath, uplinks, n, c->policies, c->n_policies);
+	c->attach_error = r < 0 ? r : 0;
+	if (r < 0) {
+		c->attach_retry = c->attach_retry ? c->attach_retry * 2 : RETRY_FIRST_US;
+		if (c->attach_retry > RETRY_MAX_US)
+			c->attach_retry = RETRY_MAX_US;
+		attach_in(c, c->attach_retry);
+	} else {
+		c->attach_retry = 0;
+		if (c->reattach)
+			(void)sd_event_source_set_enabled(c->reattach, SD_EVENT_OFF);
+	}
+	tell_state(c);
+	return r;
+}
+
+static void forget_device(struct controller *c, size_t i)
+{
+	c->n_devices--;
+	memmove(&c->devices[i], &c->devices[i + 1], (c->n_devices - i) * sizeof(*c->devices));
+}
+
+/* What attachment depends on. */
+static bool differs(const struct netdev *a, const struct netdev *b)
+{
+	return strcmp(a->name, b->name) || a->type != b->type || strcmp(a->driver, b->driver);
+}
+
+static void on_device(const struct netdev *device, bool gone, void *userdata)
+{
+	struct controller *c = userdata;
+	bool concerns = is_declared(c, device->name);
+	struct netdev *grown;
+
+	for (size_t i = 0; i < c->n_devices; i++) {
+		struct netdev *known = &c->devices[i];
+
+		if (known->ifindex != device->ifindex)
+			continue;
+		concerns |= is_declared(c, known->name);
+		if (gone)
+			forget_device(c, i);
+		else if (differs(known, device))
+			*known = *device;
+		else {
+			*known = *device;
+			concerns = false;
+		}
+		show_devices(c);
+		if (concerns)
+			attach_in(c, 0);
+		return;
+	}
+	if (gone)
+		return;
+	grown = reallocarray(c->devices, c->n_devices + 1, sizeof(*grown));
+	if (!grown) {
+		log_err(-ENOMEM, "cannot take note of %s", device->name);
+		return;
+	}
+	c->devices = grown;
+	c->devices[c->n_devices++] = *device;
+	show_devices(c);
+	if (concerns)
+		attach_in(c, 0);
+}
+
+static int on_netdev_io(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+	struct controller *c = userdata;
+	int r;
+
+	(void)source;
+	(void)fd;
+	(void)events;
+	r = netdev_watch_dispatch(c->watch);
+	if (r < 0)
+		log_err(r, "cannot follow the interfaces");
+	return 0;
+}
+
+int devices_start(struct controller *c)
+{
+	int r = netdev_watch_new(on_device, c, &c->watch);
+
+	if (r < 0)
+		return log_err(r, "cannot list the interfaces");
+	return sd_event_add_io(c->event, &c->netdev, netdev_watch_fd(c->watch), EPOLLIN, on_netdev_io, c);
+}
+
+void devices_free(struct controller *c)
+{
+	sd_event_source_disable_unref(c->netdev);
+	sd_event_source_disable_unref(c->reattach);
+	if (c->watch)
+		netdev_watch_free(c->watch);
+	free(c->devices);
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared by the controller*.c files only. */
+#ifndef HEDDLE_CONTROLLER_INTERNAL_H
+#define HEDDLE_CONTROLLER_INTERNAL_H
+
+#include <systemd/sd-event.h>
+
+#include <api/api.h>
+#include <controller.h>
+#include <observe/view.h>
+#include <source/applied.h>
+#include <source/files.h>
+#include <source/store.h>
+#include <util/cleanup.h>
+#include <util/log.h>
+
+struct controller {
+	const struct controller_options *options;
+	sd_event *event;
+	int lock; /* of run_dir: one agent at a time */
+
+	/* sources */
+	struct files *files;
+	struct applied *applied; /* NULL: its log cannot be read, nothing can be applied */
+	struct store store; /* what is in force */
+	bool save; /* the files' last good state is to be kept */
+
+	/* policy */
+	struct datapath *datapath;
+	struct compiler *compiler; /* NULL: nothing loaded */
+	const struct policy_delta *unsettled; /* published; its grace period is to be waited for */
+	struct uplink_policy *policies; /* of the generation in force; owned, with their names */
+	size_t n_policies;
+	struct datapath_settings settings; /* as loaded */
+	struct object *host; /* reference; NULL: no Host document */
+
+	/* devices */
+	struct netdev_watch *watch;
+	struct netdev *devices;
+	size_t n_devices;
+	int attach_error; /* of the last attempt; 0: all that exist are attached */
+	uint64_t attach_retry; /* us until the next attempt */
+
+	/* event sources */
+	sd_event_source *later, *reattach, *confirm, *events, *netdev, *rebuild;
+
+	struct view view;
+	struct api *api;
+	char *last_error;
+	bool told_ready;
+};
+
+/* --- controller_policy.c: a set of objects becomes the policy in force --- */
+
+/*
+ * 0: in force on every uplink that exists and could be attached (see attach_error for the others). On an error what was in force
+ * still is: -EINVAL and -E2BIG with diag, others from the kernel.
+ */
+int policy_activate(struct controller *c, const struct object_list *all, bool lockdown, struct diag *diag);
+/* The same objects over freshly loaded programs and tables: when a table is broken. */
+int policy_rebuild(struct controller *c);
+/* Waits for the grace period of the last change, if that was not done yet. */
+void policy_settle(struct controller *c);
+void policy_free(struct controller *c);
+/* compiler_compile() with tables as large as it takes. On success *compiler is the one to commit on. */
+int policy_compile_fresh(uint32_t first_generation, struct datapath *adopt, uint32_t rules, const struct policy_input *input,
+	struct compiler **ret_compiler, struct compiler_limits *ret_limits, struct policy_delta **ret_delta, struct diag *diag);
+const struct object *policy_host(const struct object_list *all); /* NULL: none */
+/* What counts where there is no Host document. */
+extern const struct host policy_no_host;
+
+/* --- controller_devices.c: interfaces, and our programs on them --- */
+
+int devices_start(struct controller *c);
+void devices_free(struct controller *c);
+/* Attaches what is declared and exists. The error is kept in attach_error, logged, and tried again later. */
+int devices_attach(struct controller *c);
+
+/* --- controller_change.c: what the API and the files ask for --- */
+
+extern const struct api_ops change_ops;
+void change_files(struct controller *c); /* reads the configured files, makes them live */
+int change_start(struct controller *c); /* the first policy of this run; -EINVAL: none could be had, lastError says why */
+int change_arm_confirm(struct controller *c); /* sets the timer of an unconfirmed apply */
+void change_error(struct controller *c, const struct diag *diag, const char *what); /* kept for status, and logged */
+void change_clear_error(struct controller *c);
+void change_later(struct controller *c); /* what can wait until after the answer: grace period, disk, memory */
+
+/* --- controller_rescue.c --- */
+
+/* The first Host document that decodes, out of files that as a whole do not. NULL: none. */
+struct object *rescue_host(const char *const *paths, size_t n);
+
+/* --- controller_confine.c --- */
+
+/* Gives up what a running agent does not need. Failures are logged and not fatal. */
+void confine(const char *state_dir);
+
+#endif
