@@ -94,9 +94,14 @@ static_assert(offsetof(struct hd_flow, seq_end) == 64, "hd_flow second line");
  * of an array a tick instead of walking a hash of a million entries in one RCU section. Free slots are on the
  * stack flow_free; none left means flows* is full and the flow stays in flows*_new.
  */
+union hd_flow_slot_key {
+	struct hd_flow_key4 key4;
+	struct hd_flow_key6 key6;
+};
+
 struct hd_flow_slot {
 	__u32 used; /* 0 free, 4 IPv4, 6 IPv6 */
-	__u32 epoch;
+	__u32 epoch; /* the flow's: changes together with `used`, as one 64-bit word */
 	union {
 		struct hd_flow_key4 key4;
 		struct hd_flow_key6 key6;

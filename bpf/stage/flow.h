@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The flow tables: keys, lookup, creation, promotion, end. What the states mean to a packet is told in tcp.h and track.h. */
+#ifndef HEDDLE_STAGE_FLOW_H
+#define HEDDLE_STAGE_FLOW_H
+
+#include "event.h"
+#include "packet.h"
+#include "scratch.h"
+#include "slot.h"
+
+#include <maps/flow.bpf.h>
+
+/* flow_lookup and its kin: the table of proven flows of the packet's protocol, or that of unproven ones. */
+enum { TABLE_PROVEN, TABLE_NEW };
+
+/* Which end sent the echo request of this packet's exchange is part of its key. */
+static __always_inline __u8 flow_kind(const struct pkt *p)
+{
+	bool request;
+
+	if (p->family == 4 && p->protocol == PROTO_ICMP)
+		request = p->icmp_type == ICMP_ECHO_REQUEST;
+	else if (p->family == 6 && p->protocol == PROTO_ICMPV6)
+		request = p->icmp_type == ICMPV6_ECHO_REQUEST;
+	else
+		return HD_FLOW_PLAIN;
+	return request == !!p->from_hi ? HD_FLOW_ECHO_BY_HI : HD_FLOW_ECHO_BY_LO;
+}
+
+static __always_inline void flow_key4(struct pkt *p, struct hd_flow_key4 *key)
+{
+	__be32 source = p->source.w[3], destination = p->destination.w[3];
+	bool hi = bpf_ntohl(source) > bpf_ntohl(destination) || (source == destination && bpf_ntohs(p->sport) > bpf_ntohs(p->dport));
+
+	p->from_hi = hi;
+	key->network = p->network;
+	key->kind = flow_kind(p);
+	key->protocol = p->protocol;
+	key->lo = hi ? destination : source;
+	key->hi = hi ? source : destination;
+	key->lo_port = hi ? p->dport : p->sport;
+	key->hi_port = hi ? p->sport : p->dport;
+}
+
+static __always_inline void flow_key6(struct pkt *p, struct hd_flow_key6 *key)
+{
+	__u64 s0 = bpf_be64_to_cpu(p->source.q[0]), s1 = bpf_be64_to_cpu(p->source.q[1]);
+	__u64 d0 = bpf_be64_to_cpu(p->destination.q[0]), d1 = bpf_be64_to_cpu(p->destination.q[1]);
+	bool hi = s0 > d0 || (s0 == d0 && (s1 > d1 || (s1 == d1 && bpf_ntohs(p->sport) > bpf_ntohs(p->dport))));
+
+	p->from_hi = hi;
+	key->network = p->network;
+	key->kind = flow_kind(p);
+	key->protocol = p->protocol;
+	if (hi) {
+		key->lo = p->destination;
+		key->hi = p->source;
+		key->lo_port = p->dport;
+		key->hi_port = p->sport;
+	} else {
+		key->lo = p->source;
+		key->hi = p->destination;
+		key->lo_port = p->sport;
+		key->hi_port = p->dport;
+	}
+}
+
+/* CALL(map, key) on the right table with the right key: the one place that knows that there are six. */
+#define WITH_TABLE(p, table, CALL) \
+	({ \
+		typeof(CALL(&flows4, (void *)0)) result_; \
+		if ((p)->family == 4) { \
+			struct hd_flow_key4 key_; \
+			flow_key4(p, &key_); \
+			if ((table) == TABLE_NEW) \
+				result_ = CALL(&flows4_new, &key_); \
+			else if ((p)->protocol == PROTO_TCP) \
+				result_ = CALL(&flows4, &key_); \
+			else \
+				result_ = CALL(&flows4_other, &key_); \
+		} else { \
+			struct hd_flow_key6 key_; \
+			flow_key6(p, &key_); \
+			if ((table) == TABLE_NEW) \
+				result_ = CALL(&flows6_new, &key_); \
+			else if ((p)->protocol == PROTO_TCP) \
+				result_ = CALL(&flows6, &key_); \
+			else \
+				result_ = CALL(&flows6_other, &key_); \
+		} \
+		result_; \
+	})
+
+static __always_inline struct hd_flow *flow_lookup(struct pkt *p, int table)
+{
+	return WITH_TABLE(p, table, bpf_map_lookup_elem);
+}
+
+static __always_inline __u32 flow_side(const struct pkt *p, const struct hd_flow *flow)
+{
+	return !!p->from_hi == !!(flow->flags & HD_FLOW_ORIG_IS_HI) ? HD_ORIG : HD_REPLY;
+}
+
+static __always_inline __u32 flow_direction(const struct hd_flow *flow)
+{
+	return flow->flags & HD_FLOW_DIR_EGRESS ? HD_EGRESS : HD_INGRESS;
+}
+
+static __always_inline bool flow_expired(const struct hd_flow *flow, const struct hd_control *c, __u32 now)
+{
+	/* Signed: another CPU may have seen the flow a tick later than this packet's clock says. */
+	return (__s32)(now - flow->last_seen) > (__s32)c->timeout[flow->state & 15];
+}
+
+/* What every packet of a flow leaves behind. */
+static __always_inline void flow_count(struct hd_flow *flow, const struct pkt *p, __u32 side)
+{
+	if (dry_run)
+		return;
+	flow->packets[side & 1] += p->segments;
+	flow->bytes[side & 1] += p->l3_length;
+	flow->last_seen = p->now;
+}
+
+/* Takes the flow out of its table and gives its slot back. */
+__noinline int flow_delete(struct pkt *p, struct hd_flow *flow)
+{
+	__u32 slot, epoch;
+
+	if (!p || !flow || dry_run)
+		return 0;
+	slot = flow->slot;
+	epoch = flow->epoch;
+	if (p->found == HD_FOUND_NEW) {
+		WITH_TABLE(p, TABLE_NEW, bpf_map_delete_elem);
+		return 0;
+	}
+	WITH_TABLE(p, TABLE_PROVEN, bpf_map_delete_elem);
+	if (slot)
+		slot_free(slot, p->family, epoch);
+	return 0;
+}
+
+#define FLOW_INSERT_ANY(map, key) bpf_map_update_elem(map, key, flow, BPF_ANY)
+#define FLOW_INSERT_NEW(map, key) bpf_map_update_elem(map, key, flow, BPF_NOEXIST)
+
+/* A TCP flow needs a slot, through which the sweep finds it. True: it has one and is in the table. */
+static __always_inline bool flow_promote_tcp(struct pkt *p, struct hd_flow *flow)
+{
+	__u32 slot = 0;
+	long r;
+
+	if (bpf_map_pop_elem(&flow_free, &slot)) {
+		event_full(p, HD_TABLE_FLOWS);
+		return false;
+	}
+	flow->slot = slot;
+	r = WITH_TABLE(p, TABLE_PROVEN, FLOW_INSERT_NEW);
+	if (r) {
+		bpf_map_push_elem(&flow_free, &slot, 0);
+		/* -EEXIST: another CPU was first. */
+		if (r != -17)
+			event_full(p, HD_TABLE_FLOWS);
+		return false;
+	}
+	/* After the insertion, so that the sweep never sees a slot in use without its flow. */
+	if (p->family == 4) {
+		struct hd_flow_key4 key;
+
+		flow_key4(p, &key);
+		slot_use4(slot, &key, flow->epoch);
+	} else {
+		struct hd_flow_key6 key;
+
+		flow_key6(p, &key);
+		slot_use6(slot, &key, flow->epoch);
+	}
+	return true;
+}
+
+/*
+ * Moves a flow from the unproven to the proven. Where that table is full, it stays where it is and works on, only less safe from floods.
+ */
+__noinline int flow_promote(struct pkt *p, struct hd_flow *flow)
+{
+	if (!p || !flow || dry_run)
+		return 0;
+	if (p->protocol == PROTO_TCP) {
+		if (!flow_promote_tcp(p, flow)) {
+			flow->slot = 0;
+			return 0;
+		}
+	} else if (WITH_TABLE(p, TABLE_PROVEN, FLOW_INSERT_ANY)) {
+		return event_full(p, HD_TABLE_FLOWS_OTHER);
+	}
+	WITH_TABLE(p, TABLE_NEW, bpf_map_delete_elem);
+	total_add(HD_TOTAL_FLOWS_PROVEN);
+	return 0;
+}
+
+/* A closed connection gives its place up at once: what still comes of it finds it among the unproven. */
+__noinline int flow_demote(struct pkt *p, struct hd_flow *flow)
+{
+	__u32 slot, epoch;
+
+	if (!p || !flow || dry_run)
+		return 0;
+	slot = flow->slot;
+	epoch = flow->epoch;
+	flow->slot = 0;
+	WITH_TABLE(p, TABLE_NEW, FLOW_INSERT_ANY);
+	WITH_TABLE(p, TABLE_PROVEN, bpf_map_delete_elem);
+	if (slot)
+		slot_free(slot, p->family, epoch);
+	return 0;
+}
+
+/* The numbers of the packet that a flow begins with. */
+static __always_inline void flow_first_packet(const struct pkt *p, struct hd_flow *flow, __u32 side)
+{
+	bool ack = p->tcp_flags & TCP_ACK;
+	__u32 end = p->seq + p->payload + !!(p->tcp_flags & (TCP_SYN | TCP_FIN));
+	/* The least that the other end may expect next. */
+	__u32 expected = p->tcp_flags & TCP_SYN ? p->seq + 1 : p->seq;
+	__u32 window = ack ? (__u32)p->window << TCP_WSCALE_MAX : p->window;
+	__u8 scale = p->tcp_flags & TCP_SYN ? p->wscale : 0xff;
+
+	if (side == HD_ORIG) {
+		flow->packets[HD_ORIG] = p->segments;
+		flow->bytes[HD_ORIG] = p->l3_length;
+	} else {
+		flow->packets[HD_REPLY] = p->segments;
+		flow->bytes[HD_REPLY] = p->l3_length;
+	}
+	if (p->protocol != PROTO_TCP)
+		return;
+	if (side == HD_ORIG) {
+		flow->seq_end[HD_ORIG] = end;
+		flow->win[HD_ORIG] = window;
+		flow->wscale[HD_ORIG] = scale;
+		flow->ack[HD_REPLY] = expected;
+		if (ack)
+			flow->ack[HD_ORIG] = flow->seq_end[HD_REPLY] = p->ack;
+	} else { /* picked up in its middle */
+		flow->seq_end[HD_REPLY] = end;
+		flow->win[HD_REPLY] = window;
+		flow->ack[HD_ORIG] = expected;
+		flow->ack[HD_REPLY] = flow->seq_end[HD_ORIG] = p->ack;
+	}
+}
+
+/* An entry for a packet that the policy let in. side: whose packet it is. 0 or the drop reason. */
+__noinline int flow_create(struct pkt *p, __u32 state, __u32 flags, __u32 side)
+{
+	struct hd_scratch *room = scratch_room();
+	struct hd_flow *flow;
+	long r;
+
+	if (!p || !room)
+		return HD_R_FLOW_TABLE;
+	if (dry_run)
+		return 0;
+	flow = &room->flow;
+	__builtin_memset(flow, 0, sizeof(*flow));
+	flow->last_seen = flow->created = p->now;
+	flow->epoch = bpf_get_prandom_u32() | 1;
+	flow->version[0] = by_direction(p->version, flags & HD_FLOW_DIR_EGRESS ? HD_EGRESS : HD_INGRESS);
+	flow->rule[0] = p->rule;
+	flow->state = state;
+	flow->wscale[0] = flow->wscale[1] = 0xff;
+	flow->ifindex = p->ifindex;
+	flow_first_packet(p, flow, side);
+	/* from_hi is known since the first lookup */
+	if (!!p->from_hi == (side == HD_ORIG))
+		flags |= HD_FLOW_ORIG_IS_HI;
+	if (p->log)
+		flags |= HD_FLOW_LOGGED;
+	flow->flags = flags;
+	r = WITH_TABLE(p, TABLE_NEW, FLOW_INSERT_ANY);
+	if (r) {
+		event_full(p, HD_TABLE_FLOWS_NEW);
+		return HD_R_FLOW_TABLE;
+	}
+	event_flow(p);
+	return 0;
+}
+
+#endif

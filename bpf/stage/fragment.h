@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Later fragments have no ports: they get what their first one got, and nothing is ever matched on their payload. */
+#ifndef HEDDLE_STAGE_FRAGMENT_H
+#define HEDDLE_STAGE_FRAGMENT_H
+
+#include "event.h"
+#include "packet.h"
+
+#include <maps/flow.bpf.h>
+
+static __always_inline void fragment_key(const struct pkt *p, struct hd_frag_key *key)
+{
+	key->source = p->source;
+	key->destination = p->destination;
+	key->id = p->frag_id;
+	key->network = p->network;
+	key->protocol = p->family == 4 ? p->protocol : 0;
+	key->direction = p->direction;
+}
+
+/* What the first fragment got, for those that follow. */
+__noinline int fragment_first(struct pkt *p, __u32 reason)
+{
+	struct hd_frag_key key;
+	struct hd_frag value = {};
+
+	if (!p || dry_run)
+		return 0;
+	fragment_key(p, &key);
+	value.seen = p->now;
+	value.version = by_direction(p->version, p->direction);
+	value.rule = p->rule;
+	value.reason = reason;
+	value.first_end = p->l4_length;
+	if (bpf_map_update_elem(&frags, &key, &value, BPF_ANY))
+		event_full(p, HD_TABLE_FRAGMENTS);
+	return 0;
+}
+
+__noinline int fragment_later(struct pkt *p)
+{
+	struct hd_frag_key key;
+	const struct hd_frag *first;
+
+	if (!p)
+		return HD_R_FRAG_UNKNOWN;
+	fragment_key(p, &key);
+	first = bpf_map_lookup_elem(&frags, &key);
+	if (!first || (__s32)(p->now - first->seen) > HD_FRAG_TICKS || first->version != by_direction(p->version, p->direction))
+		return HD_R_FRAG_UNKNOWN;
+	/* Rewriting what the first one showed us (RFC 1858, RFC 3128). */
+	if (p->frag_offset < first->first_end)
+		return HD_R_FRAG_TINY;
+	if (first->reason) {
+		p->rule = first->rule;
+		p->verdict = first->reason == HD_R_POLICY_REJECT ? HD_REJECT : HD_DENY;
+		return first->reason;
+	}
+	p->rule = HD_RULE_FRAGMENT;
+	return 0;
+}
+
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The whole way of a packet over an uplink. Read this first. */
+#ifndef HEDDLE_STAGE_JUDGE_H
+#define HEDDLE_STAGE_JUDGE_H
+
+#include "event.h"
+#include "flow.h"
+#include "fragment.h"
+#include "icmp.h"
+#include "parse.h"
+#include "policy.h"
+#include "port.h"
+#include "tcp.h"
+#include "track.h"
+
+/* Not a drop reason: the device is none of ours. */
+#define UNGUARDED (-1)
+
+static __always_inline int classify(HOOK_CTX *ctx, struct pkt *p, struct hd_flow *proven)
+{
+	if (!p->family)
+		return policy_judge(p, p->direction, 0);
+	if (p->fragment == FRAGMENT_LATER)
+		return fragment_later(p);
+	if (icmp_is(p) && !icmp_echo(p))
+		return icmp_judge(ctx, p);
+	return track(ctx, p, proven);
+}
+
+/* Everything but the ordinary packet of a known flow. proven: the flow, if one was found. */
+__noinline int judge(HOOK_CTX *ctx, struct pkt *p, struct hd_flow *proven)
+{
+	int reason;
+
+	if (!p)
+		return HD_R_RULE_TREE;
+	reason = classify(ctx, p, proven);
+	if (p->fragment == FRAGMENT_FIRST)
+		fragment_first(p, reason);
+	return reason;
+}
+
+/* Frame hardware addresses and the clock are the same for all hooks; the shell has set ifindex, direction, hook, length, segments. */
+static __always_inline int port_enter(struct pkt *p, const struct hd_control *c, const struct hd_port *port)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+
+	p->time = now;
+	p->now = now >> HD_TICK_SHIFT;
+	/* Read once: a packet is judged by one generation. */
+	p->generation = READ_ONCE(c->generation);
+	return port_copy(p, port) ? 0 : HD_R_NOT_READY;
+}
+
+/*
+ * The ordinary packet: its flow is proven and judged by the policy in force, and it changes nothing but numbers. True: it may pass, and is
+ * accounted for in its flow.
+ */
+static __always_inline bool ordinary(struct pkt *p, struct hd_flow *flow, const struct hd_control *c)
+{
+	__u32 side = flow_side(p, flow);
+
+	if (flow->version[0] != by_direction(p->version, flow_direction(flow)) || flow->ifindex != p->ifindex || flow->flags & HD_FLOW_FORWARDED)
+		return false;
+	if (p->fragment || flow_expired(flow, c, p->now))
+		return false;
+	if (p->protocol == PROTO_TCP && !tcp_ordinary(flow, p, side))
+		return false;
+	flow_count(flow, p, side);
+	p->found = HD_FOUND_PROVEN;
+	p->rule = flow->rule[0];
+	EXPLAIN(flow_state = flow->state);
+	EXPLAIN(flow_reply = side);
+	return true;
+}
+
+/* After parse(). 0 or the drop reason. */
+static __always_inline int judge_parsed(HOOK_CTX *ctx, struct pkt *p, const struct hd_control *c)
+{
+	struct hd_flow *flow = NULL;
+
+	if (likely(p->family && p->fragment != FRAGMENT_LATER)) {
+		flow = flow_lookup(p, TABLE_PROVEN);
+		if (likely(flow && ordinary(p, flow, c)))
+			return 0;
+	}
+	return judge(ctx, p, flow);
+}
+
+#endif

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The policy's answer to one question. How the tables work is told in heddle/policy.h. */
+#ifndef HEDDLE_STAGE_POLICY_H
+#define HEDDLE_STAGE_POLICY_H
+
+#include "explain.h"
+#include "packet.h"
+
+#include <heddle/search.h>
+#include <maps/policy.bpf.h>
+
+/* A walk that reached no leaf: the tables are broken. No leaf is 0, its tag is set. */
+#define BROKEN 0
+
+struct question {
+	struct hd_addr peer;
+	__u32 generation;
+	__u32 set;
+	__u32 root; /* of the set's own rule tree */
+	__u32 key; /* HD_L4_KEY */
+	__u16 sport; /* host byte order */
+	__u8 family; /* 0: not IP, only rules for any peer count */
+	__u8 reserved;
+};
+
+/* Value of the leaf for the keys: the first one until HD_TAG_NEXT, then the second. */
+__noinline __u32 addr_walk(__u32 value, __u64 first, __u64 second)
+{
+	const struct hd_addr_node *node;
+	__u64 key = first;
+	__u32 id;
+	int i;
+
+	for (i = 0; i < 2 * HD_ADDR_DEPTH; i++) {
+		__u32 tag = value & HD_TAG_MASK;
+
+		if (tag == HD_TAG_LEAF)
+			return value;
+		if (tag == HD_TAG_NEXT)
+			key = second;
+		id = value & HD_VALUE_MASK;
+		node = bpf_map_lookup_elem(&addr_nodes, &id);
+		if (!node)
+			return BROKEN;
+		value = node->value[hd_addr_node_find(node, key)];
+	}
+	return (value & HD_TAG_MASK) == HD_TAG_LEAF ? value : BROKEN;
+}
+
+/* order << 32 | leaf */
+__noinline __u64 rule_walk(__u32 value, __u32 key, __u32 sport)
+{
+	const struct hd_rule_node *node;
+	__u32 id, order = HD_ORDER_LAST;
+	int i;
+
+	for (i = 0; i < HD_RULE_DEPTH; i++) {
+		__u32 tag = value & HD_TAG_MASK, at;
+
+		if (tag == HD_TAG_LEAF)
+			break;
+		if (tag == HD_TAG_NEXT)
+			key = sport;
+		id = value & HD_VALUE_MASK;
+		node = bpf_map_lookup_elem(&rule_nodes, &id);
+		if (!node)
+			return BROKEN;
+		at = hd_rule_node_find(node, key);
+		value = node->value[at];
+		order = node->order[at];
+	}
+	if ((value & HD_TAG_MASK) != HD_TAG_LEAF)
+		return BROKEN;
+	return (__u64)order << 32 | value;
+}
+
+static __always_inline __u32 leaf_verdict(__u32 leaf)
+{
+	return leaf >> HD_LEAF_VERDICT_SHIFT & 3;
+}
+
+/* The root of the rules that name the peer; *ret 0: none do. */
+static __always_inline int class_root(const struct question *q, __u32 *ret)
+{
+	struct hd_class_key key = {.set = q->set};
+	const struct hd_class_rules *row;
+	const struct hd_roots *roots;
+	struct hd_control *c;
+	__u32 zero = 0, leaf;
+
+	*ret = 0;
+	c = bpf_map_lookup_elem(&control, &zero);
+	if (!c)
+		return HD_R_RULE_TREE;
+	roots = &c->roots[q->generation & 1];
+	/* Two updates within one packet: the slot is already the next one's. The writer waits a grace period, so this is no more than a seat belt. */
+	if (roots->generation != q->generation)
+		return HD_R_RULE_TREE;
+	if (q->family == 4)
+		leaf = addr_walk(roots->addr4, (__u64)bpf_ntohl(q->peer.w[3]) << 32, 0);
+	else
+		leaf = addr_walk(roots->addr6, bpf_be64_to_cpu(q->peer.q[0]), bpf_be64_to_cpu(q->peer.q[1]));
+	if (leaf == BROKEN)
+		return HD_R_RULE_TREE;
+	key.class_id = leaf & HD_VALUE_MASK;
+	EXPLAIN(class_id = key.class_id);
+	if (key.class_id == HD_CLASS_NONE)
+		return 0;
+	row = bpf_map_lookup_elem(&class_rules, &key);
+	if (row)
+		*ret = (__s32)(q->generation - row->generation) >= 0 ? row->root : row->previous;
+	return 0;
+}
+
+/* The leaf that decides, or BROKEN. */
+static __always_inline __u32 policy_ask(const struct question *q)
+{
+	__u32 root = 0;
+	__u64 any, peer = BROKEN;
+
+	EXPLAIN(judged = 1);
+	EXPLAIN(set = q->set);
+	any = rule_walk(q->root, q->key, q->sport);
+	if (any == BROKEN)
+		return BROKEN;
+	EXPLAIN(any_leaf = (__u32)any);
+	if (q->family) {
+		if (class_root(q, &root))
+			return BROKEN;
+		EXPLAIN(class_root = root);
+	}
+	if (root) {
+		peer = rule_walk(root, q->key, q->sport);
+		if (peer == BROKEN)
+			return BROKEN;
+		EXPLAIN(class_leaf = (__u32)peer);
+		/* Orders are distinct, so whole values compare like them. */
+		if (leaf_verdict(peer) != HD_DROP && (leaf_verdict(any) == HD_DROP || peer < any))
+			return peer;
+	}
+	return leaf_verdict(any) == HD_DROP ? BROKEN : (__u32)any;
+}
+
+/* Whether the packet's protocol is one that the family's parser gave ports or a type, and the number that rules match. */
+static __always_inline __u32 l4_key(__u8 family, __u8 protocol, __be16 dport, __u8 icmp_type, __u8 icmp_code)
+{
+	__u32 port = bpf_ntohs(dport), icmp = icmp_type << 8 | icmp_code;
+
+	if (protocol == PROTO_TCP)
+		return HD_L4_KEY(HD_L4_TCP, port);
+	if (protocol == PROTO_UDP)
+		return HD_L4_KEY(HD_L4_UDP, port);
+	if (protocol == PROTO_SCTP)
+		return HD_L4_KEY(HD_L4_SCTP, port);
+	if (protocol == PROTO_ICMP && family == 4)
+		return HD_L4_KEY(HD_L4_ICMP, icmp);
+	if (protocol == PROTO_ICMPV6 && family == 6)
+		return HD_L4_KEY(HD_L4_ICMPV6, icmp);
+	return HD_L4_KEY(HD_L4_PROTOCOL, protocol);
+}
+
+/* Takes the leaf's verdict over into p. 0 or the drop reason. */
+static __always_inline int policy_settle(struct pkt *p, __u32 leaf)
+{
+	if (leaf == BROKEN)
+		return HD_R_RULE_TREE;
+	p->rule = leaf & HD_LEAF_RULE_MASK;
+	p->verdict = leaf_verdict(leaf);
+	p->log = !!(leaf & HD_LEAF_LOG);
+	if (p->verdict == HD_ALLOW)
+		return 0;
+	return p->verdict == HD_REJECT ? HD_R_POLICY_REJECT : HD_R_POLICY_DENY;
+}
+
+/*
+ * The packet as it stands, judged by the policy of one direction. reply: as the answer to a connection that the other end opened
+ * in that direction.
+ */
+__noinline int policy_judge(struct pkt *p, __u32 direction, __u32 reply)
+{
+	struct question q = {};
+	bool peer_is_source;
+
+	if (!p)
+		return HD_R_RULE_TREE;
+	peer_is_source = (direction == HD_INGRESS) != !!reply;
+	q.generation = p->generation;
+	q.set = by_direction(p->set, direction);
+	q.root = by_direction(p->root, direction);
+	q.family = p->family;
+	if (p->family) {
+		q.peer = peer_is_source ? p->source : p->destination;
+		q.key = l4_key(p->family, p->protocol, reply ? p->sport : p->dport, p->icmp_type, p->icmp_code);
+		q.sport = bpf_ntohs(reply ? p->dport : p->sport);
+	} else {
+		q.key = HD_L4_KEY(HD_L4_ETHERTYPE, p->ethertype);
+	}
+	return policy_settle(p, policy_ask(&q));
+}
+
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The record of an interface, and its policy in the generation of the packet. */
+#ifndef HEDDLE_STAGE_PORT_H
+#define HEDDLE_STAGE_PORT_H
+
+#include "packet.h"
+
+#include <maps/policy.bpf.h>
+
+static __always_inline struct hd_port *port_find(__u32 ifindex)
+{
+	__u32 slot = ifindex & (HD_PORT_SLOTS - 1);
+	struct hd_port *port = bpf_map_lookup_elem(&ports, &slot);
+
+	if (likely(port && port->ifindex == ifindex))
+		return port;
+	/* Two interfaces of one slot: the later one is in the hash. An empty slot means that neither is guarded. */
+	if (port && !port->ifindex)
+		return NULL;
+	return bpf_map_lookup_elem(&ports_hash, &ifindex);
+}
+
+/* Copies what p->generation says of the port. False: nothing yet. */
+static __always_inline bool port_copy(struct pkt *p, const struct hd_port *port)
+{
+	const struct hd_port_policy *policy;
+	int at = hd_port_policy_at(port, p->generation);
+
+	if (at < 0 || !p->generation)
+		return false;
+	policy = &port->policy[at & 1];
+	p->version[0] = policy->version[0];
+	p->version[1] = policy->version[1];
+	p->set[0] = policy->set[0];
+	p->set[1] = policy->set[1];
+	p->root[0] = policy->root[0];
+	p->root[1] = policy->root[1];
+	p->port_flags = port->flags;
+	p->network = port->network;
+	return true;
+}
+
+static __always_inline bool port_policy(struct pkt *p, __u32 ifindex)
+{
+	struct hd_port *port = port_find(ifindex);
+
+	return port && port_copy(p, port);
+}
+
+#endif

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Room for what does not fit on the 512 bytes of stack that a program and all it calls share. Each program runs to its end before
+ * another one of ours begins on the same CPU, so one of each is enough; what a use leaves there means nothing to the next.
+ */
+#ifndef HEDDLE_STAGE_SCRATCH_H
+#define HEDDLE_STAGE_SCRATCH_H
+
+#include "packet.h"
+
+struct hd_scratch {
+	struct hd_flow flow; /* a new entry */
+	struct pkt packet; /* the one an ICMP error quotes, or the packet as a flow's home would see it */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct hd_scratch);
+} scratch SEC(".maps");
+
+static __always_inline struct hd_scratch *scratch_room(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&scratch, &zero);
+}
+
+#endif
