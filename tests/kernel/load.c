@@ -121,7 +121,7 @@ static int load(const char *path, bool dry)
 		complain(path, dry ? "cannot load with dry_run" : "cannot load", r);
 		goto out;
 	}
-	bpf_object__for_each_program(program, object) {
+	bpf_object__for_each_program (program, object) {
 		struct bpf_prog_info info = {};
 		__u32 length = sizeof(info);
 
@@ -130,8 +130,8 @@ static int load(const char *path, bool dry)
 			complain(path, bpf_program__name(program), r);
 			goto out;
 		}
-		printf("%s%s %u %u %u\n", bpf_program__name(program), dry ? "/dry" : "", info.verified_insns, info.xlated_prog_len,
-			info.jited_prog_len);
+		printf("%s%s %u %u %u\n", bpf_program__name(program), dry ? "/dry" : "", info.verified_insns,
+			info.xlated_prog_len, info.jited_prog_len);
 	}
 out:
 	bpf_object__close(object);
