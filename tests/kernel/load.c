@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOG_TAIL 6000
+#define LOG_TAIL 2500
 
 /* What libbpf said while the current object was loaded; a verifier log comes as one message of up to megabytes. */
 static char *said;
