@@ -429,18 +429,12 @@ static int op_confirm(void *userdata, json_t **ret, struct diag *diag)
 
 /* --- diff --- */
 
-static bool same_name(const struct object *a, const struct object *b)
-{
-	return a->kind == b->kind && !strcmp(a->name, b->name) && !a->namespace_ == !b->namespace_ &&
-		(!a->namespace_ || !strcmp(a->namespace_, b->namespace_));
-}
-
-static struct object *find_same(const struct object_list *list, const struct object *object)
+static bool is_among(const struct object_list *list, const struct object *object)
 {
 	for (size_t i = 0; i < list->n; i++)
-		if (same_name(list->items[i], object))
-			return list->items[i];
-	return NULL;
+		if (!object_compare(list->items[i], object))
+			return true;
+	return false;
 }
 
 /* The whole as it would be: it must be valid. Files' objects may be compared too, so it is no proposal. */
@@ -450,7 +444,7 @@ static int check_whole(const struct controller *c, const struct object_list *obj
 	int r = copy_list(&whole, objects);
 
 	for (size_t i = 0; r >= 0 && i < c->store.all.n; i++)
-		if (!find_same(objects, c->store.all.items[i]))
+		if (!is_among(objects, c->store.all.items[i]))
 			r = object_list_add(&whole, c->store.all.items[i]);
 	if (r >= 0)
 		r = model_validate(&whole, diag);
@@ -468,8 +462,9 @@ static int op_diff(void *userdata, const struct object_list *objects, json_t **r
 		return r;
 	items = json_array();
 	for (size_t i = 0; i < objects->n; i++) {
-		const struct object *after = objects->items[i], *before = find_same(&c->store.all, after);
-		const char *change = !before ? "create" : before->hash == after->hash ? "none" : "update";
+		const struct object *after = objects->items[i], 
+				    *before = object_list_find(&c->store.all, after->kind, after->namespace_, after->name);
+		const char *change = !before ? "create" : object_equal(before, after) ? "none" : "update";
 		json_t *item = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o}", "kind", object_kind_name(after->kind), "name", after->name, "change", change,
 			"before", before ? encode_object(before) : json_null(), "after", encode_object(after), "file",
 			json_text(before ? before->file : NULL));

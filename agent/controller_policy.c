@@ -27,9 +27,9 @@ const struct host policy_no_host = {
 		.icmp = 10000,
 		.other = 60000},
 	.pickup_seconds = 60,
-	.log_every = 1,
-	.event_rate = 100,
-	.reject_rate = 100,
+	.log_every = HOST_LOG_EVERY,
+	.event_rate = HOST_EVENT_RATE,
+	.reject_rate = HOST_REJECT_RATE,
 };
 
 const struct object *policy_host(const struct object_list *all)
@@ -208,6 +208,7 @@ static int load_and_attach(struct controller *c, const struct policy_input *inpu
 	if (r >= 0)
 		r = copy_policies(delta, &policies);
 	if (r < 0) {
+		datapath_abandon(c->datapath);
 		compiler_free(compiler);
 		return r;
 	}

@@ -97,8 +97,7 @@ enum MHD_Result api_get_objects(struct request *request)
 			continue;
 		if (n++)
 			buffer_add_char(&text, ',');
-		if (json_write(encode_object(object), &text) < 0)
-			text.failed = true;
+		encode_text(object, &text);
 		json_array_append_new(origins,
 			json_pack("{s:s, s:o, s:o}", "name", object->name, "file", json_text(object->file), "line",
 				object->file ? json_integer(object->line) : json_null()));
@@ -115,15 +114,18 @@ enum MHD_Result api_get_object(struct request *request)
 	const struct object_list *all = request->api->view->objects;
 	const char *namespace_ = request_argument(request, "namespace");
 	int kind = object_kind_from_name(request->kind);
+	struct buffer text = {0};
 
 	if (kind < 0)
 		return unknown_kind(request);
 	for (size_t i = 0; i < all->n; i++) {
 		const struct object *object = all->items[i];
 
-		if ((int)object->kind == kind && !strcmp(object->name, request->name) &&
-			in_namespace(object, namespace_ ? namespace_ : "default"))
-			return respond_json(request, MHD_HTTP_OK, encode_object(object));
+		if ((int)object->kind != kind || strcmp(object->name, request->name) ||
+			!in_namespace(object, namespace_ ? namespace_ : "default"))
+			continue;
+		encode_text(object, &text);
+		return respond_text(request, MHD_HTTP_OK, "application/json", &text);
 	}
 	return respond_error(request, MHD_HTTP_NOT_FOUND, NULL, "no such object: %s %.253s", object_kind_name(kind), request->name);
 }

@@ -80,6 +80,8 @@ enum MHD_Result respond_failure(struct request *request, int r, const struct dia
 		return respond_error(request, MHD_HTTP_NOT_FOUND, details, "not found");
 	case -ENODEV:
 		return respond_error(request, MHD_HTTP_CONFLICT, details, "no such device under guard");
+	case -EMSGSIZE:
+		return respond_error(request, MHD_HTTP_BAD_REQUEST, details, "the frame is too large to be run");
 	case -ENOMEM:
 		return respond_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, details, "out of memory");
 	default:

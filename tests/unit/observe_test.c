@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shapes of answers, without a data plane: explain's requests, events, status, metrics. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <arpa/inet.h>
+#include <net/if_arp.h>
+#include <netinet/in.h>
+
+#include <cmocka.h>
+
+#include <observe/counters.h>
+#include <observe/events.h>
+#include <observe/explain.h>
+#include <observe/flows.h>
+#include <observe/json.h>
+#include <observe/metrics.h>
+#include <observe/names.h>
+#include <observe/status.h>
+#include <util/addr.h>
+#include <util/cleanup.h>
+
+static const struct object_list no_objects;
+static struct uplink uplinks[] = {{.device = "eth1"}, {.device = "eth2"}};
+static const struct host host = {.uplinks = uplinks, .n_uplinks = 2};
+static const struct netdev devices[] = {
+	{.ifindex = 1, .name = "lo", .type = ARPHRD_LOOPBACK}, {.ifindex = 2, .name = "eth0", .type = ARPHRD_ETHER}, {.ifindex = 3, .name = "eth1", .type = ARPHRD_ETHER}};
+
+static const struct view view = {
+	.objects = &no_objects,
+	.host = &host,
+	.devices = devices,
+	.n_devices = 3,
+	.generation = 7,
+	.last_error = "refused\n/etc/heddle/a.yaml:3: spec: want an object, got a list\n",
+	.last_error_time = 1700000000123,
+	.version = "0.0-\"test\"",
+};
+
+/* --- explain's requests --- */
+
+static int parse(const char *text, struct explain_request *request, struct buffer *mistakes)
+{
+	json_auto_t *body = json_loads(text, JSON_DECODE_ANY, NULL);
+
+	assert_non_null(body);
+	return explain_parse(body, request, mistakes);
+}
+
+static void test_explain_defaults(void **state)
+{
+	_cleanup_buffer_ struct buffer mistakes = {0};
+	struct explain_request request;
+
+	(void)state;
+	assert_int_equal(parse("{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":22}", &request, &mistakes), 0);
+	assert_int_equal(request.spec.protocol, IPPROTO_TCP);
+	assert_int_equal(request.spec.tcp_flags, 0x02);
+	assert_int_equal(request.spec.destination_port, 22);
+	assert_true(request.spec.source_port >= 49152);
+
+	assert_int_equal(parse("{\"from\":\"2001:db8::1\",\"to\":\"2001:db8::2\",\"protocol\":\"icmp\"}", &request, &mistakes), 0);
+	assert_int_equal(request.spec.protocol, IPPROTO_ICMPV6);
+	assert_int_equal(request.spec.icmp_type, 128);
+
+	assert_int_equal(parse("{\"from\":\"2001:db8::1\",\"to\":\"2001:db8::2\",\"protocol\":\"ICMPv6\",\"reply\":true}", &request, &mistakes), 0);
+	assert_int_equal(request.spec.icmp_type, 129);
+
+	assert_int_equal(
+		parse("{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":1,\"reply\":true,\"vlan\":[5,6],\"uplink\":null}", &request, &mistakes), 0);
+	assert_int_equal(request.spec.tcp_flags, 0x10);
+	assert_int_equal(request.spec.n_vlan, 2);
+	assert_int_equal(request.spec.vlan[1], 6);
+
+	assert_int_equal(parse("{\"frame\":\"ffffffffffff0200000000010806\",\"uplink\":\"eth1\"}", &request, &mistakes), 0);
+	assert_false(request.described);
+	assert_int_equal(request.length, 14);
+	assert_string_equal(request.uplink, "eth1");
+	assert_int_equal(mistakes.length, 0);
+}
+
+static void test_explain_mistakes(void **state)
+{
+	static const struct {
+		const char *text, *says;
+	} cases[] = {
+		{"[]", "want a JSON object"},
+		{"{}", "from: want an address\nto: want an address"},
+		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\"}", "dport: want 0..65535"},
+		{"{\"from\":\"192.0.2.1\",\"to\":\"2001:db8::1\",\"dport\":1}", "to: want an address of the family of `from`"},
+		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.256\",\"dport\":1}", "to: want an address, got \"192.0.2.256\""},
+		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":65536}", "dport: want 0..65535, got 65536"},
+		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":\"22\"}", "dport: want 0..65535, got \"22\""},
+		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"protocol\":\"foo\"}", "protocol: want a protocol name or 0..255, got \"foo\""},
+		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"protocol\":256}", "protocol: want"},
+		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":1,\"vlan\":4095}", "vlan: want 0..4094"},
+		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":1,\"vlan\":[1,2,3]}", "vlan: want"},
+		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":1,\"uplink\":\"a\",\"egress\":\"b\"}", "egress: want one of"},
+		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":1,\"uplink\":\"averyverylongname\"}", "uplink: want a device name"},
+		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":1,\"tcpFlags\":\"Q\"}", "tcpFlags: want letters"},
+		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":1,\"nonsense\":1}", "nonsense: unknown field"},
+		{"{\"frame\":\"00\"}", "frame: want 28"},
+		{"{\"frame\":\"zz00000000000000000000000000\"}", "frame: want 28"},
+		{"{\"frame\":\"0000000000000000000000000000\",\"from\":\"192.0.2.1\"}", "frame: want a frame, or from and to, not both"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_buffer_ struct buffer mistakes = {0};
+		struct explain_request request;
+
+		assert_int_equal(parse(cases[i].text, &request, &mistakes), -EINVAL);
+		if (!strstr(mistakes.data, cases[i].says))
+			fail_msg("%s: got %s", cases[i].text, mistakes.data);
+	}
+}
+
+static void test_explain_without_uplink(void **state)
+{
+	_cleanup_buffer_ struct buffer mistakes = {0};
+	struct explain_request request;
+	json_t *answer = NULL;
+
+	(void)state;
+	assert_int_equal(parse("{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":22}", &request, &mistakes), 0);
+	assert_int_equal(explain_run(&view, &request, &answer, &mistakes), -ENODEV);
+	assert_non_null(strstr(mistakes.data, "there is none"));
+}
+
+/* --- events --- */
+
+static struct hd_event tcp_event(void)
+{
+	struct hd_event event = {
+		.type = HD_EVENT_DROP,
+		.hook = HD_HOOK_XDP_UPLINK,
+		.direction = HD_INGRESS,
+		.verdict = HD_DENY,
+		.reason = HD_R_POLICY_DENY,
+		.rule = HD_RULE_DEFAULT_INGRESS,
+		.ifindex = 3,
+		.length = 54,
+		.generation = 7,
+		.source_port = htons(1234),
+		.destination_port = htons(22),
+		.ethertype = htons(0x0800),
+		.protocol = IPPROTO_TCP,
+		.tcp_flags = 0x02,
+		.vlan = {0x1000 | 10, 0},
+		.l3_offset = 14,
+	};
+
+	assert_int_equal(addr_parse("192.0.2.1", &event.source), 0);
+	assert_int_equal(addr_parse("192.0.2.2", &event.destination), 0);
+	return event;
+}
+
+static const char *text_of(const json_t *json, const char *key)
+{
+	const char *text = json_string_value(json_object_get(json, key));
+
+	return text ? text : "";
+}
+
+static void test_event(void **state)
+{
+	struct hd_event event = tcp_event();
+	json_auto_t *line = event_json(&view, &event);
+
+	(void)state;
+	assert_string_equal(text_of(line, "verdict"), "deny");
+	assert_string_equal(text_of(line, "reason"), "policy-deny");
+	assert_string_equal(text_of(line, "hook"), "xdp_uplink");
+	assert_string_equal(text_of(line, "device"), "eth1");
+	assert_string_equal(text_of(line, "direction"), "ingress");
+	assert_string_equal(text_of(line, "protocol"), "TCP");
+	assert_string_equal(text_of(line, "source"), "192.0.2.1");
+	assert_string_equal(text_of(line, "tcpFlags"), "S");
+	assert_int_equal(json_integer_value(json_object_get(line, "destinationPort")), 22);
+	assert_int_equal(json_integer_value(json_array_get(json_object_get(line, "vlan"), 0)), 10);
+	assert_string_equal(text_of(json_object_get(line, "rule"), "name"), "default-ingress");
+	assert_true(event_is_drop(&event));
+	event.type = HD_EVENT_FLOW;
+	assert_false(event_is_drop(&event));
+}
+
+static void test_event_unparsed(void **state)
+{
+	struct hd_event event = {.type = HD_EVENT_DROP, .verdict = HD_DROP, .reason = HD_R_ETH_TRUNCATED, .ifindex = 99};
+	json_auto_t *line = event_json(&view, &event), *full;
+
+	(void)state;
+	assert_non_null(line);
+	assert_true(json_is_null(json_object_get(line, "device")));
+	assert_true(json_is_null(json_object_get(line, "etherType")));
+	assert_null(json_object_get(line, "source"));
+	event.type = HD_EVENT_FULL;
+	event.reason = HD_TABLE_FLOWS_NEW;
+	full = event_json(&view, &event);
+	assert_string_equal(text_of(full, "table"), "flows_new");
+	json_decref(full);
+	event.type = 77;
+	assert_null(event_json(&view, &event));
+}
+
+/* --- names --- */
+
+static void test_names(void **state)
+{
+	char buffer[PROTOCOL_NAME_MAX];
+
+	(void)state;
+	assert_string_equal(reason_name(HD_R_NONLINEAR), "nonlinear");
+	assert_string_equal(reason_name(HD_REASON_COUNT), "?");
+	assert_string_equal(verdict_name(99), "?");
+	assert_string_equal(flow_state_name(HD_FS_TCP_ESTABLISHED), "established");
+	assert_int_equal(protocol_from_name("tcp"), 6);
+	assert_int_equal(protocol_from_name("IPv6-ICMP"), 58);
+	assert_int_equal(protocol_from_name("255"), 255);
+	assert_int_equal(protocol_from_name("256"), -1);
+	assert_int_equal(protocol_from_name(""), -1);
+	for (unsigned protocol = 0; protocol < 256; protocol++)
+		assert_int_equal(protocol_from_name(protocol_name(protocol, buffer)), protocol);
+}
+
+/* --- status and metrics --- */
+
+static void test_status(void **state)
+{
+	json_auto_t *status = status_json(&view);
+	const json_t *waiting;
+
+	(void)state;
+	assert_non_null(status);
+	assert_true(json_is_false(json_object_get(status, "ready")));
+	assert_int_equal(json_integer_value(json_object_get(status, "generation")), 7);
+	assert_int_equal(json_array_size(json_object_get(status, "uplinks")), 2);
+	waiting = json_array_get(json_object_get(status, "uplinks"), 1);
+	assert_string_equal(text_of(waiting, "state"), "waiting");
+	assert_true(json_is_null(json_object_get(waiting, "ifindex")));
+	assert_int_equal(json_array_size(json_object_get(status, "unguarded")), 1);
+	assert_string_equal(json_string_value(json_array_get(json_object_get(status, "unguarded"), 0)), "eth0");
+	assert_int_equal(json_array_size(json_object_get(json_object_get(status, "lastError"), "details")), 2);
+	assert_string_equal(text_of(json_object_get(status, "lastError"), "time"), "2023-11-14T22:13:20.123Z");
+	assert_true(json_is_null(json_object_get(status, "pendingConfirm")));
+}
+
+/* Every sample belongs to the family that was announced last, with its type's suffix, and the text ends in # EOF. */
+static void test_metrics(void **state)
+{
+	_cleanup_buffer_ struct buffer text = {0};
+	char family[128] = "", type[32] = "";
+	char *line, *rest = NULL;
+	unsigned samples = 0;
+
+	(void)state;
+	assert_int_equal(metrics_text(&view, &text), 0);
+	assert_non_null(strstr(text.data, "version=\"0.0-\\\"test\\\"\""));
+	assert_string_equal(text.data + text.length - 6, "# EOF\n");
+	for (line = strtok_r(text.data, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+		size_t length = strlen(family);
+		const char *suffix;
+
+		if (sscanf(line, "# TYPE %127s %31s", family, type) == 2 || !strncmp(line, "# ", 2))
+			continue;
+		if (strncmp(line, family, length))
+			fail_msg("%s is not of %s", line, family);
+		suffix = !strcmp(type, "counter") ? "_total" : !strcmp(type, "info") ? "_info" : "";
+		if (strncmp(line + length, suffix, strlen(suffix)) || !strchr("{ ", line[length + strlen(suffix)]))
+			fail_msg("%s: want the suffix \"%s\"", line, suffix);
+		samples++;
+	}
+	assert_true(samples > 100);
+}
+
+static void test_counters(void **state)
+{
+	json_auto_t *counters = counters_json(&view);
+	_cleanup_buffer_ struct buffer rules = {0}, flows = {0};
+	json_auto_t *builtin = builtin_rules_json();
+
+	(void)state;
+	assert_int_equal(json_array_size(json_object_get(counters, "drops")), 0);
+	assert_true(json_is_object(json_object_get(json_object_get(counters, "totals"), "ingress")));
+	assert_int_equal(rules_text(&view, &rules), 0);
+	assert_string_equal(rules.data, "{\"items\":[]}\n");
+	assert_int_equal(flows_text(&view, &flows), 0);
+	assert_string_equal(flows.data, "{\"items\":[]}\n");
+	assert_int_equal(json_array_size(json_object_get(builtin, "items")), HD_RULE_BUILTIN_COUNT - 1);
+}
+
+static void test_flow(void **state)
+{
+	struct datapath_flow flow = {.family = 4,
+		.proven = true,
+		.protocol = IPPROTO_TCP,
+		.source_port = 5,
+		.destination_port = 22,
+		.flow = {.state = HD_FS_TCP_ESTABLISHED, .packets = {3, 2}, .bytes = {30, 20}, .ifindex = 3, .rule = {HD_RULE_FAILSAFE}}};
+	json_t *json;
+
+	(void)state;
+	assert_int_equal(addr_parse("192.0.2.1", &flow.source), 0);
+	assert_int_equal(addr_parse("192.0.2.2", &flow.destination), 0);
+	json = flow_json(&view, &flow);
+	assert_string_equal(text_of(json, "state"), "established");
+	assert_string_equal(text_of(json, "network"), "host");
+	assert_int_equal(json_integer_value(json_object_get(json, "packets")), 5);
+	assert_string_equal(text_of(json_object_get(json, "rule"), "policy"), "builtin");
+	json_decref(json);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_explain_defaults),
+		cmocka_unit_test(test_explain_mistakes),
+		cmocka_unit_test(test_explain_without_uplink),
+		cmocka_unit_test(test_event),
+		cmocka_unit_test(test_event_unparsed),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_status),
+		cmocka_unit_test(test_metrics),
+		cmocka_unit_test(test_counters),
+		cmocka_unit_test(test_flow),
+	};
+
+	return cmocka_run_group_tests_name("observe", tests, NULL, NULL);
+}
