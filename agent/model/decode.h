@@ -27,8 +27,9 @@ int decode_documents(const char *file, const char *text, size_t length, struct o
  * diag. */
 int model_validate(const struct object_list *all, struct diag *diag);
 
-/* Limits of one input. */
-#define DECODE_BYTES_MAX ((size_t)64 << 20)
+/* Limits of one input. Those who take text from outside allow less: what they took must be readable again once it was encoded. */
+#define DECODE_BYTES_MAX ((size_t)256 << 20)
+#define DECODE_BYTES_OUTSIDE ((size_t)64 << 20)
 #define DECODE_DEPTH_MAX 32
 
 #define _cleanup_diag_ __attribute__((cleanup(diag_clear)))

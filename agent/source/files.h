@@ -33,8 +33,8 @@ int files_watch(struct files *files, struct sd_event *event, files_changed chang
 
 /*
  * Reads and decodes what is there now. A file that has not changed since the last load is not decoded again: its objects are
- * the same pointers. 0, or an error with the mistakes in diag and nothing added: -EINVAL for documents (also one (kind, name)
- * twice), the errno for a file that cannot be read.
+ * the same pointers. 0, or an error with the mistakes in diag and nothing added: -EINVAL for documents, the errno for a file that
+ * cannot be read. What several files say together is checked by store_propose_files().
  */
 int files_load(struct files *files, struct object_list *list, struct diag *diag);
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <util/cleanup.h>
@@ -81,12 +82,19 @@ int file_sync_directory(int dir_fd)
 
 int file_write(int dir_fd, const char *path, const void *data, size_t length, mode_t mode)
 {
+	struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = length};
+
+	return file_write_pieces(dir_fd, path, &piece, 1, mode);
+}
+
+int file_write_pieces(int dir_fd, const char *path, const struct iovec *pieces, size_t n, mode_t mode)
+{
 	_cleanup_close_ int parent = -1, fd = -1;
 	_cleanup_free_ char *directory = NULL;
 	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
 	char temporary[sizeof(FILE_TEMPORARY_PREFIX) + 32];
 	static unsigned count;
-	int r;
+	int r = 0;
 
 	directory = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
 	if (!directory)
@@ -100,7 +108,8 @@ int file_write(int dir_fd, const char *path, const void *data, size_t length, mo
 	} while (fd < 0 && errno == EEXIST); /* left by a crash of an earlier process with this number */
 	if (fd < 0)
 		return -errno;
-	r = file_write_all(fd, data, length);
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = file_write_all(fd, pieces[i].iov_base, pieces[i].iov_len);
 	if (r == 0 && fsync(fd) < 0)
 		r = -errno;
 	if (r == 0 && renameat(parent, temporary, parent, name) < 0)

@@ -18,6 +18,9 @@ int file_read(int dir_fd, const char *path, size_t limit, char **ret_text, size_
  * or not at all. */
 int file_write(int dir_fd, const char *path, const void *data, size_t length, mode_t mode);
 
+struct iovec;
+int file_write_pieces(int dir_fd, const char *path, const struct iovec *pieces, size_t n, mode_t mode);
+
 /* write(2) until all is written. */
 int file_write_all(int fd, const void *data, size_t length);
 
