@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Completion scripts and man pages say what the program does. (docs/reference.md: tools/check-docs.)"""
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from conftest import TOP
+
+PAGES = ["heddle.1", "heddled.8", "heddle.yaml.5"]
+
+
+def read(*path):
+    with open(os.path.join(TOP, *path), encoding="utf-8") as file:
+        return file.read()
+
+
+def verbs(lonely):
+    return re.findall(r"^  (\w+) ", re.search(r"Verbs:\n(.*?)\n\n", lonely("--help")[0], re.S)[1], re.M)
+
+
+@pytest.mark.parametrize("shell, file", [("bash", "heddle.bash"), ("zsh", "_heddle")])
+def test_completion_is_what_heddle_prints(lonely, shell, file):
+    assert lonely("completion", shell)[0] == read("tools", "completion", file), f"heddle completion {shell} >tools/completion/{file}"
+
+
+def complete(*words):
+    script = 'source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _heddle; printf "%s\\n" "${COMPREPLY[@]}"'
+    done = subprocess.run(["bash", "-c", script, os.path.join(TOP, "tools/completion/heddle.bash"), *words], capture_output=True, text=True)
+    assert done.stderr == "", done.stderr
+    return done.stdout.split()
+
+
+def test_bash_completes(lonely):
+    assert set(complete("heddle", "")) >= set(verbs(lonely))
+    assert complete("heddle", "st") == ["status"]
+    assert complete("heddle", "-o", "j") == ["json"]
+    assert complete("heddle", "-o", "json", "flows", "--w") == ["--watch"]
+    assert complete("heddle", "get", "hostp") == ["hostpolicy"]
+    assert complete("heddle", "explain", "--protocol", "sc") == ["sctp"]
+    assert complete("heddle", "apply", "-f", os.path.join(TOP, "READ")) == [os.path.join(TOP, "README.md")]
+    assert "lo" in complete("heddle", "explain", "--uplink", "")
+    assert complete("heddle", "wait", "--timeout", "") == []
+
+
+def test_man_page_has_every_verb_and_option(lonely):
+    page = read("tools", "man", "heddle.1")
+    for verb in verbs(lonely):
+        assert f".It Cm {verb}" in page, verb
+        for option in re.findall(r"--([\w-]+)", lonely(verb, "--help")[0]):
+            if option != "filename":  # -f in the page
+                assert f"Fl -{option}" in page, (verb, option)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_man_pages_are_clean(page):
+    path = os.path.join(TOP, "tools/man", page)
+    linter = ["mandoc", "-T", "lint", "-W", "warning"] if shutil.which("mandoc") else ["groff", "-mdoc", "-ww", "-z"]
+    if not shutil.which(linter[0]):
+        pytest.skip("neither mandoc nor groff is installed")
+    done = subprocess.run([*linter, path], capture_output=True, text=True)
+    assert done.stdout + done.stderr == ""
