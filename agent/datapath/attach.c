@@ -213,6 +213,8 @@ static void count_foreign(const struct load *load, struct attached *at)
 		at->foreign_ahead += tcx_foreign_ahead(at->ifindex, COMPAT_BPF_TCX_INGRESS, load->info[HD_HOOK_TC_UPLINK_IN].id);
 	if (at->link[LINK_TCX_OUT] >= 0)
 		at->foreign_ahead += tcx_foreign_ahead(at->ifindex, COMPAT_BPF_TCX_EGRESS, load->info[HD_HOOK_TC_UPLINK_OUT].id);
+	if (at->clsact)
+		at->foreign_ahead += clsact_foreign_ahead(at->ifindex);
 	at->foreign_ahead += xdp_foreign(at->ifindex, load->info[HD_HOOK_XDP_UPLINK].id);
 }
 

@@ -230,6 +230,30 @@ int clsact_attach(struct datapath *dp, struct load *load, struct attached *at)
 	return r;
 }
 
+struct ahead {
+	bool passed[HD_DIRECTIONS];
+	unsigned n;
+};
+
+static int count_ahead(const struct clsact_filter *filter, void *userdata)
+{
+	struct ahead *ahead = userdata;
+
+	if (filter->ours)
+		ahead->passed[filter->direction] = true;
+	else if (!ahead->passed[filter->direction])
+		ahead->n++;
+	return 0;
+}
+
+unsigned clsact_foreign_ahead(uint32_t ifindex)
+{
+	struct ahead ahead = {0};
+
+	/* The kernel lists them in the order in which packets meet them. */
+	return clsact_each(ifindex, count_ahead, &ahead) < 0 ? 0 : ahead.n;
+}
+
 int clsact_detach(const char *bpffs, uint32_t ifindex)
 {
 	struct own_filters own = {0};

@@ -182,6 +182,7 @@ struct clsact_filter {
 };
 typedef int (*clsact_filter_cb)(const struct clsact_filter *filter, void *userdata);
 int clsact_each(uint32_t ifindex, clsact_filter_cb cb, void *userdata); /* of one device */
+unsigned clsact_foreign_ahead(uint32_t ifindex);
 int clsact_devices(uint32_t **ret, size_t *ret_n); /* ifindexes with a clsact qdisc */
 
 /* tables.c */
