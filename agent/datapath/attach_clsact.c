@@ -232,6 +232,7 @@ int clsact_attach(struct datapath *dp, struct load *load, struct attached *at)
 
 struct ahead {
 	bool passed[HD_DIRECTIONS];
+	uint32_t priority[HD_DIRECTIONS]; /* of the classifier counted last: each one lists its tables and entries too */
 	unsigned n;
 };
 
@@ -241,8 +242,9 @@ static int count_ahead(const struct clsact_filter *filter, void *userdata)
 
 	if (filter->ours)
 		ahead->passed[filter->direction] = true;
-	else if (!ahead->passed[filter->direction])
+	else if (!ahead->passed[filter->direction] && (filter->program_id || filter->priority != ahead->priority[filter->direction]))
 		ahead->n++;
+	ahead->priority[filter->direction] = filter->priority;
 	return 0;
 }
 

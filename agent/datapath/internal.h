@@ -177,7 +177,8 @@ int clsact_detach(const char *bpffs, uint32_t ifindex);
 struct clsact_filter {
 	uint32_t ifindex;
 	enum hd_direction direction;
-	uint32_t handle, priority, program_id;
+	uint32_t handle, priority;
+	uint32_t program_id; /* 0: not of kind bpf */
 	bool ours;
 };
 typedef int (*clsact_filter_cb)(const struct clsact_filter *filter, void *userdata);
