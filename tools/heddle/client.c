@@ -339,7 +339,7 @@ static bool path_add(char path[CLIENT_PATH_MAX], const char *text)
 
 bool client_object_path(char path[CLIENT_PATH_MAX], const char *kind, const char *name)
 {
-	strcpy(path, "/v1/objects/");
+	snprintf(path, CLIENT_PATH_MAX, "/v1/objects/");
 	if (!path_add(path, kind))
 		return false;
 	if (!name)

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <util/cleanup.h>
+
 #include "heddle.h"
 #include "output.h"
 
@@ -47,51 +49,41 @@ int parse_number(const char *text, long long min, long long max, long long *ret)
 
 int read_input(const char *file, char **ret, size_t *ret_length)
 {
-	bool standard_input = strcmp(file, "-") == 0;
-	size_t length = 0, size = 65536;
-	char *text = malloc(size + 1);
-	int fd = standard_input ? STDIN_FILENO : open(file, O_RDONLY | O_CLOEXEC);
-	int code = -1;
+	_cleanup_close_ int opened = -1;
+	_cleanup_free_ char *text = NULL;
+	size_t length = 0, size = 0;
+	int fd = STDIN_FILENO;
 
-	if (fd < 0)
-		code = fail(CLI_REFUSED, "%s: %m", file);
-	if (!text && code < 0)
-		code = fail(CLI_REFUSED, "out of memory");
-	while (code < 0) {
-		ssize_t n = read(fd, text + length, size - length);
-		char *larger;
+	if (strcmp(file, "-") != 0) {
+		opened = open(file, O_RDONLY | O_CLOEXEC);
+		fd = opened;
+		if (fd < 0)
+			return fail(CLI_REFUSED, "%s: %m", file);
+	}
+	for (;;) {
+		ssize_t n;
 
+		if (length == size) {
+			char *larger = realloc(text, (size ? 2 * size : 65536) + 1);
+
+			if (!larger)
+				return fail(CLI_REFUSED, "out of memory");
+			text = larger;
+			size = size ? 2 * size : 65536;
+		}
+		n = read(fd, text + length, size - length);
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0) {
-			code = fail(CLI_REFUSED, "%s: %m", file);
-			break;
-		}
+		if (n < 0)
+			return fail(CLI_REFUSED, "%s: %m", file);
 		if (n == 0)
 			break;
 		length += (size_t)n;
-		if (length > CLI_DOCUMENT_MAX) {
-			code = fail(CLI_REFUSED, "%s: more than %u MiB of documents", file, CLI_DOCUMENT_MAX >> 20);
-			break;
-		}
-		if (length < size)
-			continue;
-		larger = realloc(text, size * 2 + 1);
-		if (!larger) {
-			code = fail(CLI_REFUSED, "out of memory");
-			break;
-		}
-		text = larger;
-		size *= 2;
+		if (length > CLI_DOCUMENT_MAX)
+			return fail(CLI_REFUSED, "%s: more than %u MiB of documents", file, CLI_DOCUMENT_MAX >> 20);
 	}
-	if (!standard_input && fd >= 0)
-		close(fd);
-	if (code >= 0) {
-		free(text);
-		return code;
-	}
-	text[length] = 0;
-	*ret = text;
+	text[length] = '\0';
+	*ret = TAKE_PTR(text);
 	*ret_length = length;
 	return 0;
 }

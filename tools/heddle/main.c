@@ -121,7 +121,7 @@ static int parse(int argc, char **argv, const struct verb *verb, struct globals 
 	int c;
 
 	/* "+": stop at the verb. ":": a missing argument is told apart; the messages are ours. */
-	strcpy(parser.letters, first_only ? "+:" : ":");
+	snprintf(parser.letters, sizeof(parser.letters), "%s", first_only ? "+:" : ":");
 	parser_add(&parser, verb ? verb->options : NULL, 0);
 	parser_add(&parser, global_options, CLI_OPTIONS_MAX);
 	opterr = 0;
@@ -147,7 +147,7 @@ static int parse(int argc, char **argv, const struct verb *verb, struct globals 
 			globals->socket = optarg;
 			break;
 		case GLOBAL_OUTPUT:
-			if (set_output(globals, optarg))
+			if (set_output(globals, optarg ?: ""))
 				return CLI_USAGE;
 			break;
 		case GLOBAL_VERSION:
@@ -198,7 +198,7 @@ int main(int argc, char **argv)
 	struct cli cli = {.verb = NULL};
 	int r;
 
-	r = parse(argc, argv, NULL, &globals, NULL, true);
+	r = parse(argc, argv, NULL, &globals, cli.value, true);
 	if (r >= 0)
 		return finish(r);
 	if (optind >= argc)
