@@ -23,7 +23,7 @@ struct sweep {
 	__u32 now;
 };
 
-static __always_inline struct hd_flow *slot_flow(__u32 used, const struct hd_flow_slot *slot, union hd_flow_slot_key *key)
+static __always_inline struct hd_flow *slot_flow(__u32 used, const struct hd_flow_slot *slot, union hd_flow_key *key)
 {
 	if (used == 4) {
 		key->key4 = slot->key4;
@@ -35,7 +35,7 @@ static __always_inline struct hd_flow *slot_flow(__u32 used, const struct hd_flo
 
 static long sweep_slot(__u32 step, struct sweep *s)
 {
-	union hd_flow_slot_key key = {};
+	union hd_flow_key key = {};
 	struct hd_flow_slot *slot;
 	struct hd_flow *flow;
 	__u32 index = s->state->next_slot, total = HD_TOTAL_FLOWS_AGED, used, epoch;

@@ -29,10 +29,10 @@ static __always_inline void total_add(__u32 index)
 }
 
 /* One token of this CPU's bucket; rate is also the depth: a second's worth. */
-static __always_inline bool rate_take(__u32 which, __u32 rate, __u64 now)
+static __always_inline bool rate_take(__u32 which, __u32 rate)
 {
 	struct hd_bucket *bucket = bpf_map_lookup_elem(&rates, &which);
-	__u64 elapsed, more;
+	__u64 now = bpf_ktime_get_coarse_ns(), elapsed, more;
 
 	if (!bucket)
 		return false;
@@ -56,7 +56,7 @@ static __always_inline bool rate_take(__u32 which, __u32 rate, __u64 now)
 
 static __always_inline void event_fill(struct hd_event *e, const struct pkt *p, __u32 type, __u32 reason)
 {
-	e->time = p->time;
+	e->time = bpf_ktime_get_coarse_ns();
 	e->type = type;
 	e->hook = p->hook;
 	e->direction = p->direction;
@@ -96,8 +96,8 @@ static __always_inline void event_reject(HOOK_CTX *ctx, const struct pkt *p, __u
 	__builtin_memset(e->packet, 0, sizeof(e->packet));
 	if (length > HD_EVENT_PACKET)
 		length = HD_EVENT_PACKET;
-	asm volatile("" : "+r"(length)); /* keeps the bound in the register that the helper gets */
-	if (length > 0 && length <= HD_EVENT_PACKET && hook_load(ctx, 0, e->packet, length) == 0)
+	asm volatile("" : "+r"(length)); /* keeps clang from joining both bounds in one comparison, which 6.1 does not follow */
+	if (length >= sizeof(struct ethhdr) && hook_load(ctx, 0, e->packet, length) == 0)
 		e->packet_length = length;
 	bpf_ringbuf_submit(e, 0);
 }
@@ -125,7 +125,7 @@ static __always_inline void event_limited(const struct pkt *p, __u32 type, __u32
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (!c)
 		return;
-	if (rate_take(HD_RATE_EVENT, c->event_rate, p->time))
+	if (rate_take(HD_RATE_EVENT, c->event_rate))
 		event_short(p, type, reason);
 	else
 		total_add(HD_TOTAL_EVENTS_LIMITED);
@@ -175,7 +175,7 @@ __noinline int event_full(struct pkt *p, __u32 table)
 	if (count)
 		(*count)++;
 	/* One a second and CPU says it all. */
-	if (rate_take(HD_RATE_FULL, 1, p->time))
+	if (rate_take(HD_RATE_FULL, 1))
 		event_short(p, HD_EVENT_FULL, table);
 	return 0;
 }
@@ -232,7 +232,7 @@ __noinline int drop(HOOK_CTX *ctx, struct pkt *p, __u32 reason)
 			return 0;
 	}
 	if (reason == HD_R_POLICY_REJECT && answerable(ctx, p)) {
-		if (rate_take(HD_RATE_REJECT, c->reject_rate, p->time)) {
+		if (rate_take(HD_RATE_REJECT, c->reject_rate)) {
 			event_reject(ctx, p, reason);
 			return 0;
 		}

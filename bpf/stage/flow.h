@@ -65,35 +65,42 @@ static __always_inline void flow_key6(struct pkt *p, struct hd_flow_key6 *key)
 	}
 }
 
-/* CALL(map, key) on the right table with the right key: the one place that knows that there are six. */
-#define WITH_TABLE(p, table, CALL) \
-	({ \
-		typeof(CALL(&flows4, (void *)0)) result_; \
-		if ((p)->family == 4) { \
-			struct hd_flow_key4 key_; \
-			flow_key4(p, &key_); \
-			if ((table) == TABLE_NEW) \
-				result_ = CALL(&flows4_new, &key_); \
-			else if ((p)->protocol == PROTO_TCP) \
-				result_ = CALL(&flows4, &key_); \
-			else \
-				result_ = CALL(&flows4_other, &key_); \
-		} else { \
-			struct hd_flow_key6 key_; \
-			flow_key6(p, &key_); \
-			if ((table) == TABLE_NEW) \
-				result_ = CALL(&flows6_new, &key_); \
-			else if ((p)->protocol == PROTO_TCP) \
-				result_ = CALL(&flows6, &key_); \
-			else \
-				result_ = CALL(&flows6_other, &key_); \
-		} \
-		result_; \
-	})
-
-static __always_inline struct hd_flow *flow_lookup(struct pkt *p, int table)
+static __always_inline void flow_key(struct pkt *p, union hd_flow_key *key)
 {
-	return WITH_TABLE(p, table, bpf_map_lookup_elem);
+	if (p->family == 4)
+		flow_key4(p, &key->key4);
+	else
+		flow_key6(p, &key->key6);
+}
+
+/* CALL(map, key) on the right table: the one place that knows that there are six. */
+#define WITH_TABLE(p, table, key, CALL) \
+	((p)->family == 4 ? ((table) == TABLE_NEW ? CALL(&flows4_new, &(key)->key4) \
+			     : (p)->protocol == PROTO_TCP \
+				     ? CALL(&flows4, &(key)->key4) \
+				     : CALL(&flows4_other, &(key)->key4)) \
+			  : ((table) == TABLE_NEW ? CALL(&flows6_new, &(key)->key6) \
+			     : (p)->protocol == PROTO_TCP \
+				     ? CALL(&flows6, &(key)->key6) \
+				     : CALL(&flows6_other, &(key)->key6)))
+
+static __always_inline struct hd_flow *flow_lookup(const struct pkt *p, int table, const union hd_flow_key *key)
+{
+	return WITH_TABLE(p, table, key, bpf_map_lookup_elem);
+}
+
+static __always_inline long flow_remove(const struct pkt *p, int table, const union hd_flow_key *key)
+{
+	return WITH_TABLE(p, table, key, bpf_map_delete_elem);
+}
+
+/* flags: BPF_ANY or BPF_NOEXIST. */
+static __always_inline long flow_insert(
+	const struct pkt *p, int table, const union hd_flow_key *key, const struct hd_flow *flow, __u64 flags)
+{
+#define FLOW_INSERT(map, key) bpf_map_update_elem(map, key, flow, flags)
+	return WITH_TABLE(p, table, key, FLOW_INSERT);
+#undef FLOW_INSERT
 }
 
 static __always_inline __u32 flow_side(const struct pkt *p, const struct hd_flow *flow)
@@ -125,27 +132,35 @@ static __always_inline void flow_count(struct hd_flow *flow, const struct pkt *p
 /* Takes the flow out of its table and gives its slot back. */
 __noinline int flow_delete(struct pkt *p, struct hd_flow *flow)
 {
+	union hd_flow_key key = {};
 	__u32 slot, epoch;
 
 	if (!p || !flow || dry_run)
 		return 0;
+	flow_key(p, &key);
+	if (p->found == HD_FOUND_NEW)
+		return flow_remove(p, TABLE_NEW, &key);
 	slot = flow->slot;
 	epoch = flow->epoch;
-	if (p->found == HD_FOUND_NEW) {
-		WITH_TABLE(p, TABLE_NEW, bpf_map_delete_elem);
-		return 0;
-	}
-	WITH_TABLE(p, TABLE_PROVEN, bpf_map_delete_elem);
+	flow_remove(p, TABLE_PROVEN, &key);
 	if (slot)
 		slot_free(slot, p->family, epoch);
 	return 0;
 }
 
-#define FLOW_INSERT_ANY(map, key) bpf_map_update_elem(map, key, flow, BPF_ANY)
-#define FLOW_INSERT_NEW(map, key) bpf_map_update_elem(map, key, flow, BPF_NOEXIST)
+/* 6.1 takes a value for a map from a map or the stack only, not from what a function was given. */
+static __always_inline struct hd_flow *flow_copy(const struct hd_flow *from)
+{
+	struct hd_scratch *room = scratch_room();
+
+	if (!from || !room || dry_run)
+		return NULL;
+	room->flow = *from;
+	return &room->flow;
+}
 
 /* A TCP flow needs a slot, through which the sweep finds it. True: it has one and is in the table. */
-static __always_inline bool flow_promote_tcp(struct pkt *p, struct hd_flow *flow)
+static __always_inline bool flow_promote_tcp(struct pkt *p, struct hd_flow *flow, const union hd_flow_key *key)
 {
 	__u32 slot = 0;
 	long r;
@@ -155,7 +170,7 @@ static __always_inline bool flow_promote_tcp(struct pkt *p, struct hd_flow *flow
 		return false;
 	}
 	flow->slot = slot;
-	r = WITH_TABLE(p, TABLE_PROVEN, FLOW_INSERT_NEW);
+	r = flow_insert(p, TABLE_PROVEN, key, flow, BPF_NOEXIST);
 	if (r) {
 		bpf_map_push_elem(&flow_free, &slot, 0);
 		/* -EEXIST: another CPU was first. */
@@ -164,54 +179,48 @@ static __always_inline bool flow_promote_tcp(struct pkt *p, struct hd_flow *flow
 		return false;
 	}
 	/* After the insertion, so that the sweep never sees a slot in use without its flow. */
-	if (p->family == 4) {
-		struct hd_flow_key4 key;
-
-		flow_key4(p, &key);
-		slot_use4(slot, &key, flow->epoch);
-	} else {
-		struct hd_flow_key6 key;
-
-		flow_key6(p, &key);
-		slot_use6(slot, &key, flow->epoch);
-	}
+	slot_use(slot, p->family, key, flow->epoch);
 	return true;
 }
 
 /*
  * Moves a flow from the unproven to the proven. Where that table is full, it stays where it is and works on, only less safe from floods.
  */
-__noinline int flow_promote(struct pkt *p, struct hd_flow *flow)
+__noinline int flow_promote(struct pkt *p, struct hd_flow *from)
 {
+	struct hd_flow *flow = flow_copy(from);
+	union hd_flow_key key = {};
+
 	if (!p || !flow || dry_run)
 		return 0;
+	flow_key(p, &key);
 	if (p->protocol == PROTO_TCP) {
-		if (!flow_promote_tcp(p, flow)) {
-			flow->slot = 0;
+		if (!flow_promote_tcp(p, flow, &key))
 			return 0;
-		}
-	} else if (WITH_TABLE(p, TABLE_PROVEN, FLOW_INSERT_ANY)) {
+	} else if (flow_insert(p, TABLE_PROVEN, &key, flow, BPF_ANY)) {
 		return event_full(p, HD_TABLE_FLOWS_OTHER);
 	}
-	WITH_TABLE(p, TABLE_NEW, bpf_map_delete_elem);
+	flow_remove(p, TABLE_NEW, &key);
 	total_add(HD_TOTAL_FLOWS_PROVEN);
 	return 0;
 }
 
 /* A closed connection gives its place up at once: what still comes of it finds it among the unproven. */
-__noinline int flow_demote(struct pkt *p, struct hd_flow *flow)
+__noinline int flow_demote(struct pkt *p, struct hd_flow *from)
 {
-	__u32 slot, epoch;
+	struct hd_flow *flow = flow_copy(from);
+	union hd_flow_key key = {};
+	__u32 slot;
 
 	if (!p || !flow || dry_run)
 		return 0;
+	flow_key(p, &key);
 	slot = flow->slot;
-	epoch = flow->epoch;
 	flow->slot = 0;
-	WITH_TABLE(p, TABLE_NEW, FLOW_INSERT_ANY);
-	WITH_TABLE(p, TABLE_PROVEN, bpf_map_delete_elem);
+	flow_insert(p, TABLE_NEW, &key, flow, BPF_ANY);
+	flow_remove(p, TABLE_PROVEN, &key);
 	if (slot)
-		slot_free(slot, p->family, epoch);
+		slot_free(slot, p->family, flow->epoch);
 	return 0;
 }
 
@@ -253,8 +262,8 @@ static __always_inline void flow_first_packet(const struct pkt *p, struct hd_flo
 __noinline int flow_create(struct pkt *p, __u32 state, __u32 flags, __u32 side)
 {
 	struct hd_scratch *room = scratch_room();
+	union hd_flow_key key = {};
 	struct hd_flow *flow;
-	long r;
 
 	if (!p || !room)
 		return HD_R_FLOW_TABLE;
@@ -270,14 +279,13 @@ __noinline int flow_create(struct pkt *p, __u32 state, __u32 flags, __u32 side)
 	flow->wscale[0] = flow->wscale[1] = 0xff;
 	flow->ifindex = p->ifindex;
 	flow_first_packet(p, flow, side);
-	/* from_hi is known since the first lookup */
+	flow_key(p, &key); /* and from_hi with it */
 	if (!!p->from_hi == (side == HD_ORIG))
 		flags |= HD_FLOW_ORIG_IS_HI;
 	if (p->log)
 		flags |= HD_FLOW_LOGGED;
 	flow->flags = flags;
-	r = WITH_TABLE(p, TABLE_NEW, FLOW_INSERT_ANY);
-	if (r) {
+	if (flow_insert(p, TABLE_NEW, &key, flow, BPF_ANY)) {
 		event_full(p, HD_TABLE_FLOWS_NEW);
 		return HD_R_FLOW_TABLE;
 	}

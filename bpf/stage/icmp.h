@@ -120,6 +120,7 @@ static __always_inline bool icmp_in_flight(const struct hd_flow *flow, const str
 static __always_inline int icmp_related(HOOK_CTX *ctx, struct pkt *p)
 {
 	struct hd_scratch *room = scratch_room();
+	union hd_flow_key key = {};
 	struct hd_flow *flow;
 	struct pkt *q;
 	__u32 zero = 0, side;
@@ -138,10 +139,11 @@ static __always_inline int icmp_related(HOOK_CTX *ctx, struct pkt *p)
 	if (!c || q->fragment == FRAGMENT_LATER || (icmp_is(q) && !icmp_echo(q)))
 		return -1;
 	q->found = HD_FOUND_PROVEN;
-	flow = flow_lookup(q, TABLE_PROVEN);
+	flow_key(q, &key);
+	flow = flow_lookup(q, TABLE_PROVEN, &key);
 	if (!flow) {
 		q->found = HD_FOUND_NEW;
-		flow = flow_lookup(q, TABLE_NEW);
+		flow = flow_lookup(q, TABLE_NEW, &key);
 	}
 	if (!flow || flow_expired(flow, c, p->now))
 		return -1;

@@ -43,10 +43,7 @@ __noinline int judge(HOOK_CTX *ctx, struct pkt *p, struct hd_flow *proven)
 /* Frame hardware addresses and the clock are the same for all hooks; the shell has set ifindex, direction, hook, length, segments. */
 static __always_inline int port_enter(struct pkt *p, const struct hd_control *c, const struct hd_port *port)
 {
-	__u64 now = bpf_ktime_get_coarse_ns();
-
-	p->time = now;
-	p->now = now >> HD_TICK_SHIFT;
+	p->now = bpf_ktime_get_coarse_ns() >> HD_TICK_SHIFT;
 	/* Read once: a packet is judged by one generation. */
 	p->generation = READ_ONCE(c->generation);
 	return port_copy(p, port) ? 0 : HD_R_NOT_READY;
@@ -78,9 +75,11 @@ static __always_inline bool ordinary(struct pkt *p, struct hd_flow *flow, const 
 static __always_inline int judge_parsed(HOOK_CTX *ctx, struct pkt *p, const struct hd_control *c)
 {
 	struct hd_flow *flow = NULL;
+	union hd_flow_key key;
 
 	if (likely(p->family && p->fragment != FRAGMENT_LATER)) {
-		flow = flow_lookup(p, TABLE_PROVEN);
+		flow_key(p, &key);
+		flow = flow_lookup(p, TABLE_PROVEN, &key);
 		if (likely(flow && ordinary(p, flow, c)))
 			return 0;
 	}

@@ -26,7 +26,6 @@ volatile const bool dry_run = false;
 enum { FRAGMENT_NONE = 0, FRAGMENT_FIRST = 1, FRAGMENT_LATER = 2 };
 
 struct pkt {
-	__u64 time; /* ns, coarse */
 	__u32 now; /* tick */
 	__u32 ifindex;
 	__u32 arrived_on; /* egress: the device a forwarded packet came in on, 0: sent by the host */

@@ -116,74 +116,68 @@ static __always_inline int parse_fragment(struct pkt *p, __u32 length)
 	return 0;
 }
 
-/* Walks hop-by-hop, routing, destination options, AH and fragment headers to the L4 header (RFC 8200 section 4.1, RFC 4302). */
-__noinline int parse_ip6_extensions(HOOK_CTX *ctx, struct pkt *p)
+static __always_inline bool extension(__u8 protocol)
+{
+	return protocol == PROTO_HOPOPTS || protocol == PROTO_ROUTING || protocol == PROTO_FRAGMENT || protocol == PROTO_DSTOPTS ||
+	       protocol == PROTO_AH;
+}
+
+/* One of them: p->l4 and p->protocol go on to what follows it. */
+static __always_inline int parse_ip6_extension(HOOK_CTX *ctx, struct pkt *p, bool first)
 {
 	struct {
 		__u8 next, length;
 		__be16 offset; /* fragment header */
 		__be32 id;
 	} header;
+	__u8 protocol = p->protocol;
 	__u32 size;
+
+	if (protocol == PROTO_HOPOPTS && !first)
+		return HD_R_IP6_EXT_CHAIN;
+	if (p->l4_length < sizeof(header) || hook_load(ctx, p->l4, &header, sizeof(header)))
+		return p->fragment ? HD_R_FRAG_TINY : HD_R_IP6_EXT_TRUNCATED;
+	size = ((__u32)header.length + 1) * 8;
+	if (protocol == PROTO_AH)
+		size = ((__u32)header.length + 2) * 4;
+	if (protocol == PROTO_FRAGMENT)
+		size = sizeof(header);
+	if (size > p->l4_length)
+		return p->fragment ? HD_R_FRAG_TINY : HD_R_IP6_EXT_TRUNCATED;
+	if (protocol == PROTO_ROUTING && bpf_ntohs(header.offset) >> 8 == 0)
+		return HD_R_IP6_ROUTING;
+	p->protocol = header.next;
+	p->l4 += size;
+	p->l4_length -= size;
+	if (protocol != PROTO_FRAGMENT)
+		return 0;
+	if (p->fragment)
+		return HD_R_IP6_EXT_CHAIN;
+	p->frag_offset = bpf_ntohs(header.offset) & 0xfff8;
+	p->frag_more = bpf_ntohs(header.offset) & 1;
+	p->frag_id = header.id;
+	/* An atomic fragment is a whole packet (RFC 6946). */
+	if (!p->frag_offset && !p->frag_more)
+		return 0;
+	return parse_fragment(p, p->l4_length);
+}
+
+/* Walks hop-by-hop, routing, destination options, AH and fragment headers to the L4 header (RFC 8200 section 4.1, RFC 4302). */
+__noinline int parse_ip6_extensions(HOOK_CTX *ctx, struct pkt *p)
+{
 	int i, r;
 
 	if (!p)
 		return HD_R_IP6_EXT_CHAIN;
-	for (i = 0; i <= EXTENSIONS_MAX; i++) {
-		switch (p->protocol) {
-		case PROTO_HOPOPTS:
-			if (i)
-				return HD_R_IP6_EXT_CHAIN;
-			break;
-		case PROTO_ROUTING:
-		case PROTO_DSTOPTS:
-		case PROTO_AH:
-		case PROTO_FRAGMENT:
-			break;
-		default:
+	for (i = 0; i < EXTENSIONS_MAX; i++) {
+		r = parse_ip6_extension(ctx, p, !i);
+		if (r)
+			return r;
+		/* What is behind a later fragment's header is a piece of payload, whatever the header says. */
+		if (p->fragment == FRAGMENT_LATER || !extension(p->protocol))
 			return 0;
-		}
-		if (i == EXTENSIONS_MAX)
-			return HD_R_IP6_EXT_CHAIN;
-		if (p->l4_length < sizeof(header) || hook_load(ctx, p->l4, &header, sizeof(header)))
-			return p->fragment ? HD_R_FRAG_TINY : HD_R_IP6_EXT_TRUNCATED;
-		size = ((__u32)header.length + 1) * 8;
-		if (p->protocol == PROTO_AH)
-			size = ((__u32)header.length + 2) * 4;
-		if (p->protocol == PROTO_FRAGMENT)
-			size = sizeof(header);
-		if (size > p->l4_length || size < sizeof(header))
-			return p->fragment ? HD_R_FRAG_TINY : HD_R_IP6_EXT_TRUNCATED;
-		if (p->protocol == PROTO_ROUTING && (bpf_ntohs(header.offset) >> 8) == 0)
-			return HD_R_IP6_ROUTING;
-		p->l4 += size;
-		p->l4_length -= size;
-		if (p->protocol == PROTO_FRAGMENT) {
-			if (p->fragment)
-				return HD_R_IP6_EXT_CHAIN;
-			p->frag_offset = bpf_ntohs(header.offset) & 0xfff8;
-			p->frag_more = bpf_ntohs(header.offset) & 1;
-			p->frag_id = header.id;
-			/* An atomic fragment is a whole packet (RFC 6946). */
-			if (p->frag_offset || p->frag_more) {
-				r = parse_fragment(p, p->l4_length);
-				if (r)
-					return r;
-			}
-			if (p->fragment == FRAGMENT_LATER) {
-				p->protocol = header.next;
-				return 0;
-			}
-		}
-		p->protocol = header.next;
 	}
 	return HD_R_IP6_EXT_CHAIN;
-}
-
-static __always_inline bool extension(__u8 protocol)
-{
-	return protocol == PROTO_HOPOPTS || protocol == PROTO_ROUTING || protocol == PROTO_FRAGMENT || protocol == PROTO_DSTOPTS ||
-	       protocol == PROTO_AH;
 }
 
 /* A frame may be longer than its packet (padding), and longer than what is in the first buffer; never shorter. */

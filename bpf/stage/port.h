@@ -14,9 +14,7 @@ static __always_inline struct hd_port *port_find(__u32 ifindex)
 
 	if (likely(port && port->ifindex == ifindex))
 		return port;
-	/* Two interfaces of one slot: the later one is in the hash. An empty slot means that neither is guarded. */
-	if (port && !port->ifindex)
-		return NULL;
+	/* Two interfaces of one slot: the later one is in the hash, and stays there when the first one goes. */
 	return bpf_map_lookup_elem(&ports_hash, &ifindex);
 }
 

@@ -23,24 +23,14 @@ static __always_inline void slot_free(__u32 index, __u32 used, __u32 epoch)
 		bpf_map_push_elem(&flow_free, &index, 0);
 }
 
-static __always_inline void slot_use4(__u32 index, const struct hd_flow_key4 *key, __u32 epoch)
+static __always_inline void slot_use(__u32 index, __u32 used, const union hd_flow_key *key, __u32 epoch)
 {
 	struct hd_flow_slot *slot = bpf_map_lookup_elem(&flow_slots, &index);
 
-	if (slot) {
-		slot->key4 = *key;
-		*(volatile __u64 *)slot = slot_owner(4, epoch);
-	}
-}
-
-static __always_inline void slot_use6(__u32 index, const struct hd_flow_key6 *key, __u32 epoch)
-{
-	struct hd_flow_slot *slot = bpf_map_lookup_elem(&flow_slots, &index);
-
-	if (slot) {
-		slot->key6 = *key;
-		*(volatile __u64 *)slot = slot_owner(6, epoch);
-	}
+	if (!slot)
+		return;
+	slot->key6 = key->key6; /* the whole of the union */
+	*(volatile __u64 *)slot = slot_owner(used, epoch);
 }
 
 #endif

@@ -66,6 +66,7 @@ static __always_inline int pickup_time(const struct pkt *p)
 static __always_inline int pick_up(HOOK_CTX *ctx, struct pkt *p)
 {
 	__u32 flags = HD_FLOW_PICKUP, side = HD_ORIG;
+	union hd_flow_key key = {};
 	struct hd_flow *flow;
 	int r;
 
@@ -89,7 +90,8 @@ static __always_inline int pick_up(HOOK_CTX *ctx, struct pkt *p)
 	if (r || dry_run)
 		return r;
 	total_add(HD_TOTAL_PICKED_UP);
-	flow = flow_lookup(p, TABLE_NEW);
+	flow_key(p, &key);
+	flow = flow_lookup(p, TABLE_NEW, &key);
 	if (flow)
 		flow_promote(p, flow);
 	return 0;
@@ -312,6 +314,7 @@ __noinline int track_known(struct pkt *p, struct hd_flow *flow)
 static __always_inline int track(HOOK_CTX *ctx, struct pkt *p, struct hd_flow *proven)
 {
 	struct hd_flow *flow = proven;
+	union hd_flow_key key = {};
 	__u32 zero = 0;
 	struct hd_control *c;
 	int r;
@@ -328,7 +331,8 @@ static __always_inline int track(HOOK_CTX *ctx, struct pkt *p, struct hd_flow *p
 	}
 	if (!flow) {
 		p->found = HD_FOUND_NEW;
-		flow = flow_lookup(p, TABLE_NEW);
+		flow_key(p, &key);
+		flow = flow_lookup(p, TABLE_NEW, &key);
 		/* Past its time it is overwritten or displaced, which needs no help. */
 		if (flow && flow_expired(flow, c, p->now))
 			flow = NULL;

@@ -94,7 +94,7 @@ static_assert(offsetof(struct hd_flow, seq_end) == 64, "hd_flow second line");
  * of an array a tick instead of walking a hash of a million entries in one RCU section. Free slots are on the
  * stack flow_free; none left means flows* is full and the flow stays in flows*_new.
  */
-union hd_flow_slot_key {
+union hd_flow_key {
 	struct hd_flow_key4 key4;
 	struct hd_flow_key6 key6;
 };

@@ -3,8 +3,8 @@
  * The search inside one node of the policy trees, shared by the BPF programs and by user space (the compiler's own lookup, tests).
  *
  * Binary search without branches: the outcome of each comparison depends on the packet, so a branch would be mispredicted half
- * of the time. BPF has no set-on-condition, hence the borrow of a subtraction. The index is built bit by bit, so the verifier
- * knows its bounds without a mask.
+ * of the time. BPF has no set-on-condition, hence the borrow of a subtraction. The index is built bit by bit; its bounds are said
+ * once more by a mask, which 6.1 needs (it forgets them at the second |).
  */
 #ifndef HEDDLE_SEARCH_H
 #define HEDDLE_SEARCH_H
@@ -19,6 +19,13 @@
 #define HD_SEARCH_INLINE static inline __attribute__((unused))
 #define HD_OPAQUE(x) ((void)0)
 #endif
+
+/* i with its bits within mask, as they are, for the verifier to see too. */
+HD_SEARCH_INLINE __u64 hd_bounded(__u64 i, __u64 mask)
+{
+	HD_OPAQUE(i);
+	return i & mask;
+}
 
 /* 1: a >= b, else 0. For any 64-bit numbers: the borrow out of a - b (Hacker's Delight, section 2-13). */
 HD_SEARCH_INLINE __u64 hd_not_below64(__u64 a, __u64 b)
@@ -44,9 +51,11 @@ HD_SEARCH_INLINE __u32 hd_addr_node_find(const struct hd_addr_node *n, __u64 key
 	__u64 i = hd_not_below64(key, n->key[8]) << 3;
 
 	i |= hd_not_below64(key, n->key[i | 4]) << 2;
+	i = hd_bounded(i, 12);
 	i |= hd_not_below64(key, n->key[i | 2]) << 1;
+	i = hd_bounded(i, 14);
 	i |= hd_not_below64(key, n->key[i | 1]);
-	return (__u32)i;
+	return (__u32)hd_bounded(i, 15);
 }
 
 /* The same in a rule tree: 0..HD_RULE_FANOUT-1. */
@@ -55,8 +64,9 @@ HD_SEARCH_INLINE __u32 hd_rule_node_find(const struct hd_rule_node *n, __u32 key
 	__u64 i = hd_not_below32(key, n->key[4]) << 2;
 
 	i |= hd_not_below32(key, n->key[i | 2]) << 1;
+	i = hd_bounded(i, 6);
 	i |= hd_not_below32(key, n->key[i | 1]);
-	return (__u32)i;
+	return (__u32)hd_bounded(i, 7);
 }
 
 static_assert(HD_ADDR_FANOUT == 16 && HD_RULE_FANOUT == 8, "the searches above are written out for these");
