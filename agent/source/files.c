@@ -307,12 +307,19 @@ int files_load(struct files *files, struct object_list *list, struct diag *diag)
 	/* Also after a mistake: what could be decoded need not be again. */
 	entries_clear(&files->entries);
 	files->entries = entries;
+	files->good = r == 0;
 	if (r < 0)
 		files_discard(files);
 	return r;
 }
 
 void files_discard(struct files *files)
+{
+	files->good = false;
+	files_drop_texts(files);
+}
+
+void files_drop_texts(struct files *files)
 {
 	for (size_t i = 0; i < files->entries.n; i++) {
 		free(files->entries.items[i].text);

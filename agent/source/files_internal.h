@@ -31,11 +31,13 @@ struct files {
 	char **paths;
 	size_t n_paths;
 	struct file_entries entries; /* as of the last load */
+	bool good; /* entries were loaded without a mistake, and not discarded since */
 	struct watch *watch;	     /* NULL: not watching */
 };
 
 /* Ends as a document's name does, and is not hidden. */
 bool files_is_document(const char *name);
+void files_drop_texts(struct files *files);
 void files_update_watches(struct files *files);
 void files_unwatch(struct files *files);
 

@@ -205,6 +205,8 @@ int files_save(struct files *files, const char *state_dir)
 	_cleanup_close_ int dir_fd = -1;
 	int r;
 
+	if (!files->good)
+		return 0; /* refused meanwhile: what is kept already is the last good state */
 	r = file_make_directory(state_dir, 0700);
 	if (r < 0)
 		return r;
@@ -212,7 +214,7 @@ int files_save(struct files *files, const char *state_dir)
 	if (dir_fd < 0)
 		return -errno;
 	r = save(files, dir_fd);
-	files_discard(files);
+	files_drop_texts(files);
 	return r;
 }
 
