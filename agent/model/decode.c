@@ -97,7 +97,7 @@ static bool decode_object(
 	bool good;
 
 	if (!object)
-		return no_memory(d);
+		return decoder_no_memory(d);
 	good = decode_spec(d, path, node, kind, object);
 	decoder_clear(d);
 	d->arena = NULL;
@@ -109,13 +109,13 @@ static bool decode_object(
 	if (d->file) {
 		object->file = arena_string(arena, d->file, strlen(d->file));
 		if (!object->file)
-			return no_memory(d);
+			return decoder_no_memory(d);
 	}
 	object->hash = content_hash(object);
 	object->arena = TAKE_PTR(arena);
 	good = object_list_add(list, object) == 0;
 	object_unref(object);
-	return good ? true : no_memory(d);
+	return good ? true : decoder_no_memory(d);
 }
 
 /* --- documents --- */
@@ -172,7 +172,7 @@ static bool decode_document(struct decoder *d, const struct path *path, node_id 
 						    : " or ",
 			object_kind_name((enum object_kind)i));
 	d->line = tree_node(d->tree, node)->line;
-	return kinds.failed ? no_memory(d) : want(d, &kind_path, kind, "%s", kinds.data);
+	return kinds.failed ? decoder_no_memory(d) : want(d, &kind_path, kind, "%s", kinds.data);
 }
 
 static int refuse_duplicates(struct decoder *d, const struct object_list *list)

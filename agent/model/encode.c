@@ -86,7 +86,7 @@ static void ports(struct buffer *out, const char *name, const struct port_range 
 	open_field(out, name, '[');
 	for (size_t i = 0; i < n; i++) {
 		const struct port_range *range = &list[i];
-		const char *protocol = protocol_name(range->protocol);
+		const char *protocol = document_protocol_name(range->protocol);
 
 		open_item(out, '{');
 		if (protocol)

@@ -30,7 +30,7 @@ enum port_use {
 extern const struct schema port_schemas[]; /* by enum port_use */
 
 /* "TCP", …; NULL: write the number. */
-const char *protocol_name(uint8_t protocol);
-bool protocol_has_ports(uint8_t protocol);
+const char *document_protocol_name(uint8_t protocol);
+bool document_protocol_has_ports(uint8_t protocol);
 
 #endif

@@ -171,13 +171,13 @@ static bool check_source_ports(struct decoder *d, const struct path *path, node_
 		bool found = false;
 
 		item.index = (uint32_t)i;
-		if (!protocol_has_ports(ports[i].protocol))
+		if (!document_protocol_has_ports(ports[i].protocol))
 			return want(d, &item, child, "TCP, UDP or SCTP beside sourcePorts");
 		for (size_t j = 0; j < from->source_ports.n; j++)
 			found |= sources[j].protocol == 0 || sources[j].protocol == ports[i].protocol;
 		if (!found)
 			return want(d, &source_list, node_field(d, node, "sourcePorts"),
-				"source ports for %s too, which ports names", protocol_name(ports[i].protocol));
+				"source ports for %s too, which ports names", document_protocol_name(ports[i].protocol));
 	}
 	child = tree_first(d->tree, node_field(d, node, "sourcePorts"));
 	for (size_t j = 0; j < from->source_ports.n; j++, child = tree_next(d->tree, child)) {

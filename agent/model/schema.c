@@ -58,7 +58,7 @@ bool want(struct decoder *d, const struct path *path, node_id node, const char *
 	va_end(args);
 	describe(d, node, &got);
 	if (where.failed || wanted.failed || got.failed)
-		return no_memory(d);
+		return decoder_no_memory(d);
 	diag_add(d->diag, d->file, line, where.data, "want %s, got %s", wanted.data, got.data);
 	return false;
 }
@@ -73,12 +73,12 @@ bool mistake(struct decoder *d, const struct path *path, uint32_t line, const ch
 	buffer_vprintf(&message, format, args);
 	va_end(args);
 	if (where.failed || message.failed)
-		return no_memory(d);
+		return decoder_no_memory(d);
 	diag_add(d->diag, d->file, line, where.data, "%s", message.data);
 	return false;
 }
 
-bool no_memory(struct decoder *d)
+bool decoder_no_memory(struct decoder *d)
 {
 	d->no_memory = true;
 	return false;
@@ -117,7 +117,7 @@ const void *decoder_intern(struct decoder *d, const void *data, size_t size, siz
 	uint32_t hash = (uint32_t)hash_bytes(align, data, size), at;
 
 	if (d->n_interned >= d->interned_size / 4 * 3 && !grow_interned(d)) {
-		no_memory(d);
+		decoder_no_memory(d);
 		return NULL;
 	}
 	for (at = hash & (d->interned_size - 1); d->interned[at].data; at = (at + 1) & (d->interned_size - 1)) {
@@ -129,7 +129,7 @@ const void *decoder_intern(struct decoder *d, const void *data, size_t size, siz
 	}
 	const void *copy = arena_copy(d->arena, data, size, align);
 	if (!copy) {
-		no_memory(d);
+		decoder_no_memory(d);
 		return NULL;
 	}
 	d->interned[at] = (struct interned){.data = copy, .hash = hash, .size = (uint32_t)size};
@@ -255,7 +255,7 @@ bool value_choice(struct decoder *d, const struct path *path, node_id node, cons
 	}
 	for (int i = 0; choice->names[i]; i++)
 		buffer_printf(&names, "%s%s", i == 0 ? "" : choice->names[i + 1] ? ", " : " or ", choice->names[i]);
-	return names.failed ? no_memory(d) : want(d, path, node, "%s", names.data);
+	return names.failed ? decoder_no_memory(d) : want(d, path, node, "%s", names.data);
 }
 
 bool value_duration(struct decoder *d, const struct path *path, node_id node, const void *type, void *out)
@@ -284,7 +284,7 @@ bool value_text(struct decoder *d, const struct path *path, node_id node, const 
 		return want(d, path, node, "%s", text_type->what);
 	copy = arena_string(d->arena, tree_text(d->tree, node), scalar->count);
 	if (!copy)
-		return no_memory(d);
+		return decoder_no_memory(d);
 	*(const char **)out = copy;
 	return true;
 }
@@ -317,7 +317,7 @@ bool value_list(struct decoder *d, const struct path *path, node_id node, const 
 	else
 		items = arena_alloc(d->arena, n * list->item_size, 8);
 	if (!items)
-		return no_memory(d);
+		return decoder_no_memory(d);
 	node_id child = tree_first(d->tree, node);
 	for (size_t i = 0; i < n && !d->no_memory; i++, child = tree_next(d->tree, child)) {
 		item_path.index = (uint32_t)i;

@@ -103,7 +103,7 @@ bool want(struct decoder *d, const struct path *path, node_id node, const char *
 /* The same with the words for what is there given: `want …, got …` is format. */
 bool mistake(struct decoder *d, const struct path *path, uint32_t line, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
-bool no_memory(struct decoder *d); /* false */
+bool decoder_no_memory(struct decoder *d); /* false */
 
 /* The value of a mapping's field, for mistakes found by finish(); NODE_NONE: not there. */
 node_id node_field(const struct decoder *d, node_id mapping, const char *name);

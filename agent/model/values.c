@@ -110,7 +110,7 @@ bool value_labels(struct decoder *d, const struct path *path, node_id node, cons
 		return want(d, path, node, "a mapping of names to text");
 	labels = arena_array(d->arena, struct label, tree_node(d->tree, node)->count);
 	if (!labels)
-		return no_memory(d);
+		return decoder_no_memory(d);
 	for (node_id key = tree_first(d->tree, node), value; key; key = tree_next(d->tree, value)) {
 		value = tree_next(d->tree, key);
 		key_path.key = tree_is_scalar(d->tree, key) ? tree_text(d->tree, key) : "";
@@ -126,7 +126,7 @@ bool value_labels(struct decoder *d, const struct path *path, node_id node, cons
 			labels[n].key = arena_string(d->arena, key_path.key, strlen(key_path.key));
 			labels[n].value = arena_string(d->arena, tree_text(d->tree, value), tree_node(d->tree, value)->count);
 			if (!labels[n].key || !labels[n].value)
-				return no_memory(d);
+				return decoder_no_memory(d);
 			n++;
 		}
 	}
@@ -193,7 +193,7 @@ static const struct {
 	{"AH", IPPROTO_AH},
 };
 
-const char *protocol_name(uint8_t protocol)
+const char *document_protocol_name(uint8_t protocol)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(protocols); i++)
 		if (protocols[i].number == protocol)
@@ -201,7 +201,7 @@ const char *protocol_name(uint8_t protocol)
 	return NULL;
 }
 
-bool protocol_has_ports(uint8_t protocol)
+bool document_protocol_has_ports(uint8_t protocol)
 {
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
 }
@@ -235,7 +235,7 @@ static bool finish_ports(
 	struct port_range *range = out;
 	/* As in a NetworkPolicy: no protocol means TCP. */
 	uint8_t protocol = draft->protocol >= 0 ? (uint8_t)draft->protocol : use == PORT_SOURCE ? 0 : IPPROTO_TCP;
-	bool has_ports = protocol_has_ports(protocol) || (use == PORT_SOURCE && draft->protocol < 0);
+	bool has_ports = document_protocol_has_ports(protocol) || (use == PORT_SOURCE && draft->protocol < 0);
 	struct path where = {.up = path, .key = "port"};
 	node_id port = node_field(d, node, "port"), end_port = node_field(d, node, "endPort");
 
