@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The round: from the input to a delta, and what becomes of it. */
+#include <util/cleanup.h>
+
+#include <policy/internal.h>
+
+void u32_vec_clear(u32_vec *v)
+{
+	VEC_FREE(v);
+}
+
+int compiler_new(const struct compiler_limits *limits, uint32_t first_generation, struct compiler **ret)
+{
+	struct compiler *compiler = calloc(1, sizeof(*compiler));
+	struct tables *t;
+
+	if (!compiler)
+		return -ENOMEM;
+	t = &compiler->now;
+	compiler->limits = *limits;
+	compiler->next_generation = first_generation ? first_generation : 1;
+	t->root[0] = t->root[1] = HD_TAG_LEAF | HD_CLASS_NONE;
+	if (VEC_PUSH(&t->classes, (struct class){0}) < 0 || VEC_PUSH(&t->classes, (struct class){.flags = CLASS_SELECTOR}) < 0) {
+		compiler_free(compiler);
+		return -ENOMEM;
+	}
+	*ret = compiler;
+	return 0;
+}
+
+/* --- input --- */
+
+static int name_cmp(const void *a, const void *b)
+{
+	return strcmp((*(struct object *const *)a)->name, (*(struct object *const *)b)->name);
+}
+
+static int take_input(struct round *round)
+{
+	const struct object_list *objects = round->input->objects;
+
+	if (round->input->lockdown || !objects)
+		return 0;
+	for (size_t i = 0; i < objects->n; i++) {
+		struct object *object = objects->items[i];
+		int r = 0;
+
+		if (object->kind == OBJECT_HOST_POLICY)
+			r = VEC_PUSH(&round->new_policies, object);
+		else if (object->kind == OBJECT_ADDRESS_GROUP)
+			r = VEC_PUSH(&round->new_groups, object);
+		if (r < 0)
+			return r;
+	}
+	if (round->new_policies.n)
+		qsort(round->new_policies.data, round->new_policies.n, sizeof(struct object *), policy_cmp);
+	if (round->new_groups.n)
+		qsort(round->new_groups.data, round->new_groups.n, sizeof(struct object *), name_cmp);
+	return 0;
+}
+
+static bool group_equal(const struct object *a, const struct object *b)
+{
+	if (a == b)
+		return true;
+	if (a->group.n_cidrs != b->group.n_cidrs)
+		return false;
+	for (size_t i = 0; i < a->group.n_cidrs; i++)
+		if (a->group.cidrs[i].length != b->group.cidrs[i].length ||
+			memcmp(&a->group.cidrs[i].addr, &b->group.cidrs[i].addr, sizeof(struct hd_addr)) != 0)
+			return false;
+	return true;
+}
+
+/* Puts the new groups into the tables and lists the names of those that changed. */
+static int groups_update(struct round *round)
+{
+	struct tables *t = round->t;
+	const struct tables *old = &round->compiler->before;
+	size_t n = round->new_groups.n;
+	int r = VEC_RESERVE(&t->groups, n);
+
+	for (size_t i = 0, j = 0; (i < n || j < old->groups.n) && r == 0;) {
+		int c = i == n			? 1
+			: j == old->groups.n	? -1
+						: name_cmp(&round->new_groups.data[i], &old->groups.data[j]);
+		struct object *changed = c > 0 ? old->groups.data[j] : round->new_groups.data[i];
+
+		if (c != 0 || !group_equal(round->new_groups.data[i], old->groups.data[j]))
+			r = VEC_PUSH(&round->changed_groups, changed);
+		i += c <= 0;
+		j += c >= 0;
+	}
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < n; i++)
+		t->groups.data[i] = object_ref(round->new_groups.data[i]);
+	t->groups.n = n;
+	round->groups_referenced = true;
+	return 0;
+}
+
+/* --- addresses --- */
+
+static void mark_meaning(struct round *round, uint32_t selector)
+{
+	const struct tables *t = round->t;
+	const struct class *class = &t->classes.data[selector];
+	bool block = class->flags & CLASS_BLOCK;
+	size_t n = block ? t->blocks.data[class->rules + 1] : class->rules != NO_RULE;
+
+	for (size_t i = 0; i < n; i++) {
+		struct rule_place place;
+
+		if (!rule_by_order(t, block ? t->blocks.data[class->rules + 2 + i] : class->rules, &place))
+			continue;
+		for (uint32_t j = 0; j < place.prepared->n_pairs; j++)
+			round->sets.data[SET_ID(place.prepared->pairs[j], place.direction)] |= SET_MEANING;
+	}
+}
+
+/* A group of the selector changed: it is looked at, and the sets that have rules with it mean something else. */
+static int touch_group_users(struct round *round)
+{
+	struct tables *t = round->t;
+
+	if (round->changed_groups.n == 0)
+		return 0;
+	for (uint32_t id = 1; id < t->classes.n; id++) {
+		const struct peer *peers;
+		uint32_t n;
+		bool uses = false;
+
+		if (!(t->classes.data[id].flags & CLASS_GROUP))
+			continue;
+		if (!(t->classes.data[id].flags & CLASS_BLOCK) && t->classes.data[id].rules == NO_RULE)
+			continue; /* its last rule goes in this round: it is listed already, or waits to be collected */
+		selector_peers(round, id, &peers, &n);
+		for (uint32_t i = 0; i < n && !uses; i++)
+			uses = peers[i].group &&
+			       group_find(round->changed_groups.data, round->changed_groups.n, peers[i].group);
+		if (!uses)
+			continue;
+		if (selector_touch(round, id, peers, n) < 0)
+			return -ENOMEM;
+		mark_meaning(round, id);
+	}
+	return 0;
+}
+
+static int addresses_update(struct round *round)
+{
+	int r = touch_group_users(round);
+
+	for (size_t i = 0; i < round->touched.n && r == 0; i++) {
+		const struct touched *touched = &round->touched.data[i];
+		const struct class *class = &round->t->classes.data[touched->selector];
+		bool is = class->flags & CLASS_BLOCK || class->rules != NO_RULE;
+
+		if (touched->was != is || (is && class->flags & CLASS_GROUP && round->changed_groups.n))
+			r = selector_edges(round, touched, is);
+	}
+	for (int family = 0; family < 2 && r == 0; family++) {
+		r = ranges_to_ops(round, family);
+		if (r == 0)
+			r = addr_tree_update(round, family);
+	}
+	return r;
+}
+
+/* --- sizes --- */
+
+static uint32_t headroom(uint32_t live, uint32_t least)
+{
+	uint64_t wanted = (uint64_t)live + live / 4 + 32;
+	uint32_t size = least;
+
+	while (size < wanted)
+		size *= 2;
+	return size;
+}
+
+static int check_sizes(struct round *round, struct compiler_limits *needed)
+{
+	const struct tables *t = round->t;
+	const struct compiler_limits *limits = &round->compiler->limits;
+	const char *what = round->too_big;
+
+	if (!what && t->addr_live > ADDR_NODES_MOST)
+		what = "address nodes";
+	if (!what && t->rule_live > RULE_NODES_MOST)
+		what = "rule nodes";
+	if (!what && t->rows_live > ROWS_MOST)
+		what = "rows of address classes";
+	if (!what && t->rule_order.n > HD_LEAF_RULE_MASK)
+		what = "rules";
+	if (what) {
+		diag_add(round->diag, NULL, 0, NULL, "the policy needs too many %s (most: %u): many rules for wide address blocks cross many for narrow ones",
+			what, what[0] == 'a' ? ADDR_NODES_MOST : what[0] == 'r' && what[1] == 'u' && what[4] == 's' ? HD_LEAF_RULE_MASK : ROWS_MOST);
+		return -E2BIG;
+	}
+	if (t->addr_next.n <= limits->addr_nodes && t->rule_next.n <= limits->rule_nodes &&
+		t->rows_live + round->row_deletes.n <= limits->class_rules && t->rule_order.n <= limits->rules)
+		return 0;
+	*needed = (struct compiler_limits){
+		.addr_nodes = headroom(t->addr_live + 1, 64),
+		.rule_nodes = headroom(t->rule_live + 1, 64),
+		.class_rules = headroom(t->rows_live, 64),
+		.rules = headroom((uint32_t)(t->rule_order.n < HD_RULE_FIRST ? HD_RULE_FIRST : t->rule_order.n), 256),
+	};
+	return -ENOSPC;
+}
+
+/* --- the delta --- */
+
+static int finish(struct round *round)
+{
+	const struct host *host = round->input->host;
+	struct tables *t = round->t;
+	struct policy_delta *delta = &round->delta;
+
+	for (size_t i = 0; i < host->n_uplinks; i++) {
+		uint32_t p = t->uplinks.data[i].pair;
+		struct uplink_policy uplink = {.device = host->uplinks[i].device, .policy = {.generation = round->generation}};
+
+		for (int d = 0; d < HD_DIRECTIONS; d++) {
+			uplink.policy.set[d] = SET_ID(p, d);
+			uplink.policy.version[d] = t->pairs.data[p].version[d];
+			uplink.policy.root[d] = HD_TAG_NODE | t->pairs.data[p].root[d];
+		}
+		if (VEC_PUSH(&round->uplinks, uplink) < 0)
+			return -ENOMEM;
+	}
+	*delta = (struct policy_delta){
+		.generation = round->generation,
+		.roots = {.generation = round->generation, .addr4 = t->root[0], .addr6 = t->root[1]},
+		.addr_nodes = round->addr_writes.data,
+		.rule_nodes = round->rule_writes.data,
+		.rows = round->row_writes.data,
+		.row_deletes = round->row_deletes.data,
+		.rules = round->rules.data,
+		.uplinks = round->uplinks.data,
+		.n_addr_nodes = round->addr_writes.n,
+		.n_rule_nodes = round->rule_writes.n,
+		.n_rows = round->row_writes.n,
+		.n_row_deletes = round->row_deletes.n,
+		.n_rules = round->rules.n,
+		.n_uplinks = round->uplinks.n,
+	};
+	return 0;
+}
+
+static int run(struct round *round, struct compiler_limits *needed)
+{
+	struct tables *t = round->t;
+	int r;
+
+	if (VEC_RESERVE(&round->touch, t->classes.n) < 0)
+		return -ENOMEM;
+	memset(round->touch.data, 0, t->classes.n * sizeof(*round->touch.data));
+	round->touch.n = t->classes.n;
+	r = take_input(round);
+	if (r == 0)
+		r = sets_update(round);
+	if (r == 0)
+		r = policies_update(round);
+	if (r == 0)
+		r = orders_update(round);
+	if (r == 0)
+		r = groups_update(round);
+	if (r == 0)
+		r = addresses_update(round);
+	if (r == 0) {
+		defaults_update(round);
+		r = failsafe_update(round);
+	}
+	if (r == 0)
+		r = tainted_rows_update(round);
+	if (r == 0)
+		r = rows_update(round);
+	if (r == 0)
+		r = any_trees_update(round);
+	if (r == 0)
+		r = addr_writes(round);
+	if (r < 0 && r != -E2BIG)
+		return r;
+	if (r < 0 && !round->too_big)
+		return r;
+	classes_collect(t);
+	r = check_sizes(round, needed);
+	return r < 0 ? r : finish(round);
+}
+
+/* Frees everything of the round; the policies and groups that the tables hold are not its own. */
+static void round_free(struct compiler *compiler)
+{
+	struct round *round = compiler->round;
+
+	if (!round)
+		return;
+	addr_round_end(round);
+	VEC_FREE(&round->new_policies);
+	VEC_FREE(&round->new_groups);
+	VEC_FREE(&round->changed_groups);
+	VEC_FREE(&round->limited);
+	VEC_FREE(&round->member);
+	VEC_FREE(&round->made);
+	VEC_FREE(&round->changes);
+	VEC_FREE(&round->touched);
+	VEC_FREE(&round->touch);
+	VEC_FREE(&round->sets);
+	VEC_FREE(&round->edges[0]);
+	VEC_FREE(&round->edges[1]);
+	VEC_FREE(&round->ops);
+	VEC_FREE(&round->sub_ops);
+	VEC_FREE(&round->taken);
+	VEC_FREE(&round->fresh);
+	VEC_FREE(&round->keys);
+	VEC_FREE(&round->matches);
+	VEC_FREE(&round->sharing.trees);
+	VEC_FREE(&round->sharing.orders);
+	free(round->sharing.slot);
+	VEC_FREE(&round->addr_writes);
+	VEC_FREE(&round->rule_writes);
+	VEC_FREE(&round->row_writes);
+	VEC_FREE(&round->row_deletes);
+	VEC_FREE(&round->rules);
+	VEC_FREE(&round->uplinks);
+	tree_builder_free(round->builder);
+	free(round);
+	compiler->round = NULL;
+}
+
+static void groups_unref(struct tables *t)
+{
+	for (size_t i = 0; i < t->groups.n; i++)
+		object_unref(t->groups.data[i]);
+}
+
+/* Back to the tables before the round. */
+static void restore(struct compiler *compiler)
+{
+	struct round *round = compiler->round;
+
+	if (round->groups_referenced)
+		groups_unref(&compiler->now);
+	for (size_t i = 0; i < round->made.n; i++)
+		prepared_free(round->made.data[i]);
+	for (size_t i = 0; i < compiler->adopted.n; i++)
+		compiler->adopted.data[i].claimed = false;
+	tables_free(&compiler->now);
+	compiler->now = compiler->before;
+	memset(&compiler->before, 0, sizeof(compiler->before));
+	round_free(compiler);
+	compiler->state = ROUND_NONE;
+}
+
+int compiler_compile(struct compiler *compiler, const struct policy_input *input, struct policy_delta **delta,
+	struct compiler_limits *needed, struct diag *diag)
+{
+	struct round *round;
+	int r;
+
+	if (compiler->state != ROUND_NONE) {
+		diag_add(diag, NULL, 0, NULL, "the round before is not settled yet");
+		return -EBUSY;
+	}
+	round = calloc(1, sizeof(*round));
+	if (!round)
+		return -ENOMEM;
+	r = tables_copy(&compiler->before, &compiler->now);
+	if (r < 0) {
+		free(round);
+		return r;
+	}
+	compiler->round = round;
+	round->compiler = compiler;
+	round->t = &compiler->now;
+	round->input = input;
+	round->diag = diag;
+	round->generation = compiler->next_generation;
+	round->first = !compiler->now.started;
+	round->t->started = true;
+	r = run(round, needed);
+	round->t->lockdown = input->lockdown;
+	round->input = NULL;
+	round->diag = NULL;
+	if (r < 0) {
+		restore(compiler);
+		return r;
+	}
+	compiler->state = ROUND_COMPILED;
+	*delta = &round->delta;
+	return 0;
+}
+
+/* Frees the prepared policies that are in neither of the tables any more. */
+static void drop_policies(struct compiler *compiler)
+{
+	struct tables *now = &compiler->now, *before = &compiler->before;
+
+	for (size_t i = 0; i < now->policies.n; i++)
+		now->policies.data[i]->matched = true;
+	for (size_t i = 0; i < before->policies.n; i++)
+		if (!before->policies.data[i]->matched)
+			prepared_free(before->policies.data[i]);
+	for (size_t i = 0; i < compiler->round->made.n; i++)
+		if (!compiler->round->made.data[i]->matched)
+			prepared_free(compiler->round->made.data[i]);
+	for (size_t i = 0; i < now->policies.n; i++)
+		now->policies.data[i]->matched = false;
+}
+
+void compiler_commit(struct compiler *compiler)
+{
+	if (compiler->state != ROUND_COMPILED)
+		return;
+	drop_policies(compiler);
+	groups_unref(&compiler->before);
+	tables_free(&compiler->before);
+	VEC_FREE(&compiler->adopted);
+	VEC_FREE(&compiler->tainted);
+	compiler->next_generation = compiler->round->generation + 1;
+	/* 0 means none, and the roots' slot goes by the last bit: it must alternate. */
+	if (compiler->next_generation == 0)
+		compiler->next_generation = 2;
+	compiler->state = ROUND_COMMITTED;
+}
+
+void compiler_abort(struct compiler *compiler)
+{
+	struct round *round = compiler->round;
+
+	if (compiler->state != ROUND_COMPILED)
+		return;
+	for (size_t i = 0; i < round->row_writes.n; i++)
+		(void)VEC_PUSH(&compiler->tainted, round->row_writes.data[i].key);
+	restore(compiler);
+}
+
+void compiler_settle(struct compiler *compiler)
+{
+	if (compiler->state != ROUND_COMMITTED)
+		return;
+	tables_settle(&compiler->now);
+	round_free(compiler);
+	compiler->state = ROUND_NONE;
+}
+
+void compiler_free(struct compiler *compiler)
+{
+	if (!compiler)
+		return;
+	if (compiler->state == ROUND_COMPILED)
+		restore(compiler);
+	round_free(compiler);
+	groups_unref(&compiler->now);
+	for (size_t i = 0; i < compiler->now.policies.n; i++)
+		prepared_free(compiler->now.policies.data[i]);
+	tables_free(&compiler->now);
+	free(compiler->addr.node);
+	free(compiler->addr.count);
+	VEC_FREE(&compiler->adopted);
+	VEC_FREE(&compiler->tainted);
+	free(compiler);
+}
+
+/* --- rule ids --- */
+
+int compiler_adopt_rule(struct compiler *compiler, uint32_t id, uint64_t key)
+{
+	struct tables *t = &compiler->now;
+
+	if (id < HD_RULE_FIRST || id > HD_LEAF_RULE_MASK || key == 0 || t->started)
+		return -EINVAL;
+	compiler->inherits = true;
+	while (t->rule_order.n <= id)
+		if (VEC_PUSH(&t->rule_order, 0) < 0)
+			return -ENOMEM;
+	return VEC_PUSH(&compiler->adopted, (struct adopted){.key = key, .id = id});
+}
+
+int compiler_rule(const struct compiler *compiler, uint32_t id, struct rule_reference *ret)
+{
+	static const char *const names[] = {
+#define NAME(sym, name, text) [HD_RULE_##sym] = name,
+		HD_BUILTIN_RULES(NAME)
+#undef NAME
+	};
+	const struct tables *t = &compiler->now;
+	const struct rule *rule;
+	struct rule_place place;
+
+	if (id < HD_RULE_BUILTIN_COUNT) {
+		*ret = (struct rule_reference){.policy = "builtin",
+			.name = names[id],
+			.builtin = true,
+			.direction = id == HD_RULE_DEFAULT_EGRESS ? HD_EGRESS : HD_INGRESS,
+			.verdict = id == HD_RULE_LOCKDOWN ? HD_DENY : HD_ALLOW};
+		return 0;
+	}
+	if (id < HD_RULE_FIRST || id >= t->rule_order.n)
+		return -ENOENT;
+	/* A free id has a link there instead of an order: only the rule itself can say. */
+	rule = rule_by_order(t, t->rule_order.data[id], &place);
+	if (!rule || place.prepared->ids[place.direction][place.index] != id)
+		return -ENOENT;
+	*ret = (struct rule_reference){.policy = place.prepared->object->name,
+		.name = rule->name,
+		.file = place.prepared->object->file,
+		.line = rule->line,
+		.index = place.index,
+		.direction = place.direction,
+		.verdict = rule->verdict};
+	return 0;
+}
+
+uint32_t compiler_rule_limit(const struct compiler *compiler)
+{
+	return compiler->now.rule_order.n > HD_RULE_FIRST ? (uint32_t)compiler->now.rule_order.n : HD_RULE_FIRST;
+}

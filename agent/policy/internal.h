@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of this folder share. The words:
+ *
+ * selector  one distinct list of peers (`from` or `to`), however many rules have it. SELECTOR_ANY: rules without one.
+ * class     a set of selectors that cover the same addresses. A class of one selector is that selector; a bigger one is a chain
+ *           (parent class, last selector), wide selectors first, so that chains share their beginnings and equal sets are one class.
+ * row       what a class means in one policy set: the root of a rule tree.
+ * order     the place of a rule among all rules of all policies: the base of its policy and direction, plus its index. Bases
+ *           leave gaps, so a new policy or a growing one renumbers nobody.
+ *
+ * A compilation changes struct tables in place, after a copy was taken: abort is to take the copy back. Address nodes are not
+ * in it: a published one is never changed.
+ */
+#ifndef HEDDLE_POLICY_INTERNAL_H
+#define HEDDLE_POLICY_INTERNAL_H
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <policy/compile.h>
+
+/* --- growing arrays --- */
+
+#define VEC(type) \
+	struct { \
+		type *data; \
+		size_t n, capacity; \
+	}
+int vec_reserve(void *data, size_t *capacity, size_t wanted, size_t size); /* 0 or -ENOMEM; data: pointer to the pointer */
+#define VEC_RESERVE(v, wanted) \
+	((wanted) <= (v)->capacity ? 0 : vec_reserve(&(v)->data, &(v)->capacity, (wanted), sizeof(*(v)->data)))
+#define VEC_PUSH(v, ...) (VEC_RESERVE(v, (v)->n + 1) < 0 ? -ENOMEM : ((v)->data[(v)->n++] = (__VA_ARGS__), 0))
+#define VEC_FREE(v) (free((v)->data), (v)->data = NULL, (v)->n = (v)->capacity = 0)
+#define ARRAY_N(array) (sizeof(array) / sizeof((array)[0]))
+
+typedef VEC(uint32_t) u32_vec;
+void u32_vec_clear(u32_vec *v);
+
+/* --- orders --- */
+
+#define ORDER_BUILTIN 2048u /* built-in rules, and below that failsafe ports */
+#define ORDER_FIRST 4096u
+#define ORDER_END 0xfffffff0u
+
+/* --- classes and selectors --- */
+
+#define SELECTOR_ANY 1u /* its rules are the ones without peers; it covers no address of the trees */
+
+enum class_flags {
+	CLASS_SELECTOR = 1 << 0,
+	CLASS_CHAIN = 1 << 5,
+	CLASS_GROUP = 1 << 1, /* a selector that names a group */
+	CLASS_BLOCK = 1 << 2, /* rules: a block of orders; else the one order, or NO_RULE */
+	CLASS_ROWS = 1 << 3, /* rows: a block of (set, root) pairs; else the one row, set 0 for none */
+	CLASS_BUILT = 1 << 4, /* its rows are in the tables */
+};
+#define NO_RULE 0u
+#define CLASS_LAST(t, id) ((t)->classes.data[id].flags & CLASS_SELECTOR ? (id) : (t)->classes.data[id].selector)
+#define CLASS_PARENT(t, id) ((t)->classes.data[id].flags & CLASS_SELECTOR ? 0 : (t)->classes.data[id].parent)
+
+struct class {
+	union {
+		struct {
+			uint32_t hash_low, hash_high; /* of a selector's peers */
+		};
+		struct {
+			uint32_t parent, selector; /* of a chain */
+		};
+	};
+	uint32_t refs; /* entries of address trees */
+	uint32_t uses; /* chains that have it as parent or selector. Free: the next free one */
+	uint32_t rules; /* of a selector */
+	uint32_t root; /* of the row, or the block of rows */
+	uint16_t set;
+	uint8_t flags; /* 0: free */
+	uint8_t width; /* of a selector: its shortest prefix, 0 with a group; the wide ones come first in a chain */
+};
+static_assert(sizeof(struct class) == 28, "there are as many as rules");
+
+/* --- policies and sets --- */
+
+/* A policy as it is compiled. Immutable once the round is over. */
+struct prepared {
+	struct object *object; /* a reference */
+	uint32_t base[HD_DIRECTIONS]; /* order of the first rule */
+	uint32_t span[HD_DIRECTIONS]; /* orders reserved */
+	uint32_t n_pairs;
+	uint16_t *pairs; /* the pairs of sets it belongs to, ascending; behind ids */
+	uint32_t *ids[HD_DIRECTIONS]; /* rule ids, in the same memory */
+	bool matched; /* scratch */
+};
+
+struct rule_place {
+	const struct prepared *prepared;
+	uint32_t index;
+	uint8_t direction; /* enum hd_direction */
+};
+
+/* The two policy sets of uplinks with the same policies. Set ids: 2 * index + 1 for ingress, + 2 for egress. */
+struct pair {
+	uint8_t state; /* enum pair_state */
+	int8_t verdict[HD_DIRECTIONS]; /* the default */
+	uint32_t version[HD_DIRECTIONS];
+	uint32_t root[HD_DIRECTIONS]; /* tree of the rules for any peer */
+};
+enum pair_state { PAIR_FREE = 0, PAIR_LIVE, PAIR_RETIRED };
+#define SET_ID(pair, direction) ((uint32_t)(pair) * 2 + (direction) + 1)
+#define SET_PAIR(set) (((set) - 1) / 2)
+#define SET_DIRECTION(set) (((set) - 1) & 1)
+#define PAIRS_MAX 32767u /* set ids are kept in 16 bits */
+
+/* Names are cut as the kernel would; an interface with a longer name cannot exist. */
+struct uplink_pair {
+	char device[16];
+	uint32_t pair;
+};
+
+/* --- the tables --- */
+
+#define BLOCK_CLASSES 28
+
+struct tables {
+	VEC(struct class) classes; /* by class id; 0 unused */
+	uint32_t class_free, class_retired;
+	uint32_t *index; /* selectors and chains by content: class ids, open addressing */
+	uint32_t index_size, index_used;
+
+	VEC(uint32_t) blocks; /* lists of orders and rows: capacity class and length, then that many words */
+	uint32_t block_free[BLOCK_CLASSES];
+
+	VEC(uint32_t) rule_next; /* by rule node: the next of its tree, TREE_SHARED, or the next free one */
+	uint32_t rule_free, rule_retired, rule_live;
+	VEC(uint32_t) addr_next; /* by address node: the next free one */
+	uint32_t addr_free, addr_retired, addr_live;
+	uint32_t root[2]; /* values with tag: IPv4, IPv6 */
+
+	VEC(uint32_t) rule_order; /* by rule id: its order, or the next free one */
+	uint32_t id_free, id_free_last, id_retired, id_retired_last;
+	uint32_t ids_live, rows_live;
+
+	VEC(struct pair) pairs;
+	VEC(struct uplink_pair) uplinks;
+	VEC(struct prepared *) policies; /* by (priority, name), so by base too */
+	VEC(struct object *) groups; /* by name */
+	VEC(struct port_range) failsafe;
+	bool lockdown, started;
+};
+
+/* rule_next of a root that several rows share: a block of (references, next). */
+#define TREE_SHARED 0x80000000u
+
+/* Address nodes, by id. Entries past count repeat the last value as the layout wants it. */
+struct addr_pool {
+	struct hd_addr_node *node;
+	uint8_t *count; /* | ADDR_FRESH: made in this round, so it may still change */
+	size_t capacity;
+};
+#define ADDR_FRESH 0x80u
+
+enum round_state { ROUND_NONE = 0, ROUND_COMPILED, ROUND_COMMITTED };
+
+struct adopted {
+	uint64_t key;
+	uint32_t id;
+	bool claimed;
+};
+
+struct compiler {
+	struct compiler_limits limits;
+	uint32_t next_generation;
+	struct tables now, before; /* before: while a round is open */
+	struct addr_pool addr;
+	VEC(struct adopted) adopted; /* until the first commit; sorted by key */
+	bool inherits; /* counters of an earlier agent are there: no id is known to be unused */
+	bool adopted_sorted;
+	enum round_state state;
+	struct round *round; /* while state is not ROUND_NONE */
+	VEC(struct hd_class_key) tainted; /* rows that an aborted round may have written */
+};
+
+/* --- one round --- */
+
+/* No policy is worth more kernel memory than this: 192 MiB, 192 MiB, and about as much. */
+#define ADDR_NODES_MOST (1u << 20)
+#define RULE_NODES_MOST (1u << 21)
+#define ROWS_MOST (1u << 21)
+
+/* A selector that this round looks at. */
+struct touched {
+	uint32_t selector;
+	bool was; /* had rules before */
+	const struct peer *peers;
+	uint32_t n_peers;
+};
+/* What a round knows of a class: flags, and for a selector its index + 1 in touched. */
+#define TOUCH_DIRTY 0x80000000u /* its rules are others than before, or of other sets */
+#define TOUCH_CLEAN 0x40000000u /* none of the chain's are */
+#define TOUCH_INDEX 0x3fffffffu
+
+enum edge_kind { EDGE_ADD = 0, EDGE_ADD_END, EDGE_REMOVE, EDGE_REMOVE_END };
+struct edge {
+	uint64_t high, low; /* position: upper and lower half of IPv6; IPv4 << 32, and 0 */
+	uint32_t selector;
+	uint8_t kind; /* enum edge_kind */
+};
+
+/* A part of the address space in which some selectors are added to every class and some removed. */
+struct addr_op {
+	uint64_t first, last;
+	uint32_t plus, minus; /* classes */
+	uint32_t sub, n_sub; /* n_sub not 0: operations on the lower 64 bits instead; first == last then */
+};
+
+struct change {
+	uint64_t key; /* selector << 32 | order */
+	bool add;
+};
+
+/* Of set flags: the rows are made anew where a class is dirty; the version; the tree of the rules for any peer. */
+enum { SET_TOUCHED = 1 << 0, SET_MEANING = 1 << 1, SET_ANY = 1 << 2 };
+
+/* One line of an ordered list that becomes a tree: a rule, or a range of keys and one of source ports. */
+struct rule_match {
+	uint32_t order, value;
+	const struct rule *rule; /* NULL: the ranges count */
+	uint32_t first, last;
+	uint16_t source_first, source_last;
+};
+
+struct shared {
+	uint64_t hash;
+	size_t orders;
+	uint32_t n, root;
+};
+struct sharing {
+	VEC(struct shared) trees;
+	u32_vec orders;
+	uint32_t *slot, size;
+};
+
+struct tree_builder;
+
+struct round {
+	struct compiler *compiler;
+	struct tables *t;
+	const struct policy_input *input;
+	struct diag *diag;
+	struct policy_delta delta;
+	uint32_t generation;
+	bool first; /* nothing was compiled before */
+	bool groups_referenced;
+	const char *too_big; /* what there is too much of */
+
+	VEC(struct object *) new_policies, new_groups, changed_groups, limited; /* limited: policies that name uplinks */
+	VEC(uint16_t) member;
+	VEC(struct prepared *) made;
+	VEC(struct change) changes;
+	VEC(struct touched) touched;
+	u32_vec touch; /* by class id */
+	VEC(uint8_t) sets; /* by set id */
+
+	VEC(struct edge) edges[2];
+	VEC(struct addr_op) ops, sub_ops;
+	u32_vec taken; /* scratch of the class algebra */
+	u32_vec fresh; /* address nodes made */
+	struct {
+		uint32_t from, plus, minus, to;
+	} memo[64];
+
+	struct tree_builder *builder;
+	uint32_t tree; /* the nodes of the tree being built */
+	VEC(struct rule_match) matches;
+	VEC(uint64_t) keys; /* set << 32 | order */
+	size_t n_orders;
+	struct sharing sharing;
+
+	VEC(struct addr_node_write) addr_writes;
+	VEC(struct rule_node_write) rule_writes;
+	VEC(struct class_row_write) row_writes;
+	VEC(struct hd_class_key) row_deletes;
+	VEC(struct rule_write) rules;
+	VEC(struct uplink_policy) uplinks;
+};
+
+/* tables.c: 0 for an id means that there is no memory */
+uint32_t block_new(struct tables *t, uint32_t n);
+void block_free(struct tables *t, uint32_t block);
+uint32_t rule_node_new(struct tables *t);
+int tree_share(struct tables *t, uint32_t root);
+void tree_release(struct tables *t, uint32_t root);
+uint32_t rule_id_new(struct tables *t, bool *used);
+void rule_id_retire(struct tables *t, uint32_t id);
+void tables_settle(struct tables *t);
+int tables_copy(struct tables *to, const struct tables *from);
+void tables_free(struct tables *t);
+
+/* classes.c */
+uint64_t peers_hash(const struct peer *peers, uint32_t n);
+bool peers_equal(const struct peer *a, uint32_t n_a, const struct peer *b, uint32_t n_b);
+void selector_peers(const struct round *round, uint32_t id, const struct peer **peers, uint32_t *n);
+uint32_t selector_get(struct round *round, const struct peer *peers, uint32_t n);
+int selector_touch(struct round *round, uint32_t id, const struct peer *peers, uint32_t n);
+int class_change(struct round *round, uint32_t class, uint32_t selector, bool add, uint32_t *ret);
+int class_transform(struct round *round, uint32_t class, uint32_t plus, uint32_t minus, uint32_t *ret);
+bool class_dirty(struct round *round, uint32_t id);
+void classes_collect(struct tables *t);
+
+/* policies.c */
+const struct rule *rule_by_order(const struct tables *t, uint32_t order, struct rule_place *where);
+int policy_cmp(const void *a, const void *b);
+void prepared_free(struct prepared *prepared);
+int policies_update(struct round *round);
+
+/* sets.c */
+int sets_update(struct round *round);
+int policy_pairs(struct round *round, const struct object *object, const uint16_t **ret, uint32_t *ret_n);
+void defaults_update(struct round *round);
+int failsafe_update(struct round *round);
+
+/* ranges.c */
+const struct object *group_find(struct object *const *groups, size_t n, const char *name);
+int selector_edges(struct round *round, const struct touched *touched, bool is);
+int ranges_to_ops(struct round *round, int family);
+
+/* addrtree.c */
+int addr_tree_update(struct round *round, int family);
+int addr_writes(struct round *round);
+void addr_round_end(struct round *round);
+
+/* ruletree.c */
+int tree_build(struct round *round, const struct rule_match *matches, size_t n, uint32_t *ret);
+int push_builtins(struct round *round, int direction);
+int push_default(struct round *round, const struct pair *pair, int direction);
+void tree_builder_free(struct tree_builder *builder);
+
+/* rows.c */
+int orders_update(struct round *round);
+int rows_update(struct round *round);
+int any_trees_update(struct round *round);
+int tainted_rows_update(struct round *round);
+
+#endif

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The walk through the policy tables as the data plane does it, over copies of the tables in memory: for tests and for tools that read
+ * maps. Live packets are explained by the loaded programs, not by this.
+ */
+#ifndef HEDDLE_POLICY_LOOKUP_H
+#define HEDDLE_POLICY_LOOKUP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <heddle/policy.h>
+#include <heddle/port.h>
+#include <heddle/search.h>
+
+/* Contents of the maps. */
+struct lookup_tables {
+	const struct hd_addr_node *addr_nodes;
+	const struct hd_rule_node *rule_nodes;
+	uint32_t n_addr_nodes, n_rule_nodes;
+	/* NULL: no such row */
+	const struct hd_class_rules *(*row)(void *userdata, struct hd_class_key key);
+	void *userdata;
+};
+
+struct lookup_packet {
+	struct hd_addr peer; /* source on ingress, destination on egress */
+	bool ip; /* false: peer does not count, kind is HD_L4_ETHERTYPE */
+	uint8_t kind; /* enum hd_l4_kind */
+	uint16_t number; /* as its kind says, host byte order */
+	uint16_t source_port;
+};
+
+struct lookup_result {
+	uint32_t leaf; /* the one that decides: HD_LEAF() */
+	uint32_t order;
+	uint32_t class_id, class_root, class_leaf, any_leaf;
+};
+
+/* The class of an address; *ret_class is HD_CLASS_NONE where no rule names it. -EINVAL: a broken tree. */
+int lookup_class(const struct lookup_tables *tables, const struct hd_roots *roots, const struct hd_addr *addr, uint32_t *ret_class);
+/* The leaf for a key: root is a node's id, 0 for none (a leaf that says "no rule here"). -EINVAL: a broken tree. */
+int lookup_rule(const struct lookup_tables *tables, uint32_t root, uint32_t key, uint16_t source_port, uint32_t *ret_leaf,
+	uint32_t *ret_order);
+/* What the policy in force in roots->generation says. */
+int lookup_packet(const struct lookup_tables *tables, const struct hd_roots *roots, const struct hd_port_policy *policy,
+	enum hd_direction direction, const struct lookup_packet *packet, struct lookup_result *ret);
+
+#endif

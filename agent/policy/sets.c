@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Policy sets: uplinks with the same policies share a pair of sets, one a direction. */
+#include <util/cleanup.h>
+
+#include <policy/internal.h>
+
+static bool policy_names(const struct host_policy *policy, const char *device)
+{
+	for (size_t i = 0; i < policy->n_uplinks; i++)
+		if (strcmp(policy->uplinks[i], device) == 0)
+			return true;
+	return policy->n_uplinks == 0;
+}
+
+/* Both uplinks belong to the same policies. */
+static bool same_policies(const struct round *round, const char *a, const char *b)
+{
+	for (size_t i = 0; i < round->limited.n; i++)
+		if (policy_names(&round->limited.data[i]->policy, a) != policy_names(&round->limited.data[i]->policy, b))
+			return false;
+	return true;
+}
+
+static uint32_t pair_before(const struct tables *t, const char *device)
+{
+	for (size_t i = 0; i < t->uplinks.n; i++)
+		if (strcmp(t->uplinks.data[i].device, device) == 0)
+			return t->uplinks.data[i].pair;
+	return UINT32_MAX;
+}
+
+static int pair_new(struct round *round, uint32_t *ret)
+{
+	struct tables *t = round->t;
+	size_t i = 0;
+
+	while (i < t->pairs.n && t->pairs.data[i].state != PAIR_FREE)
+		i++;
+	if (i == PAIRS_MAX) {
+		diag_add(round->diag, NULL, 0, NULL, "more than %u uplinks with different policies", PAIRS_MAX);
+		return -E2BIG;
+	}
+	if (i == t->pairs.n && VEC_PUSH(&t->pairs, (struct pair){0}) < 0)
+		return -ENOMEM;
+	t->pairs.data[i] = (struct pair){.state = PAIR_LIVE};
+	*ret = (uint32_t)i;
+	return 0;
+}
+
+static int sets_cover(struct round *round)
+{
+	if (VEC_RESERVE(&round->sets, round->t->pairs.n * 2 + 1) < 0)
+		return -ENOMEM;
+	while (round->sets.n < round->t->pairs.n * 2 + 1)
+		round->sets.data[round->sets.n++] = 0;
+	return 0;
+}
+
+/* Which uplinks share a pair now. A group of uplinks keeps the pair that one of them had, so that little changes. */
+int sets_update(struct round *round)
+{
+	const struct host *host = round->input->host;
+	struct tables *t = round->t;
+	size_t n = host->n_uplinks, old_pairs = t->pairs.n;
+	_cleanup_free_ uint32_t *pair = malloc((n + 1) * sizeof(*pair));
+	_cleanup_free_ bool *taken = calloc(old_pairs + 1, sizeof(*taken));
+	int r = 0;
+
+	if (!pair || !taken)
+		return -ENOMEM;
+	for (size_t i = 0; i < round->new_policies.n && r == 0; i++)
+		if (round->new_policies.data[i]->policy.n_uplinks)
+			r = VEC_PUSH(&round->limited, round->new_policies.data[i]);
+	for (size_t i = 0; i < n && r == 0; i++) {
+		size_t first = 0;
+		uint32_t old = UINT32_MAX;
+
+		while (first < i && !same_policies(round, host->uplinks[first].device, host->uplinks[i].device))
+			first++;
+		if (first < i) {
+			pair[i] = pair[first];
+			continue;
+		}
+		for (size_t j = i; j < n && old == UINT32_MAX; j++) {
+			if (!same_policies(round, host->uplinks[i].device, host->uplinks[j].device))
+				continue;
+			old = pair_before(t, host->uplinks[j].device);
+			if (old != UINT32_MAX && taken[old])
+				old = UINT32_MAX;
+		}
+		if (old != UINT32_MAX) {
+			taken[old] = true;
+			pair[i] = old;
+			continue;
+		}
+		r = pair_new(round, &pair[i]);
+		if (r == 0)
+			r = sets_cover(round);
+		if (r == 0 && pair[i] < old_pairs)
+			taken[pair[i]] = true;
+		if (r == 0)
+			for (int d = 0; d < HD_DIRECTIONS; d++)
+				round->sets.data[SET_ID(pair[i], d)] |= SET_TOUCHED | SET_ANY | SET_MEANING;
+	}
+	if (r == 0)
+		r = sets_cover(round);
+	if (r == 0)
+		r = VEC_RESERVE(&t->uplinks, n);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < old_pairs; i++)
+		if (t->pairs.data[i].state == PAIR_LIVE && !taken[i])
+			t->pairs.data[i].state = PAIR_RETIRED;
+	t->uplinks.n = 0;
+	for (size_t i = 0; i < n; i++) {
+		struct uplink_pair *uplink = &t->uplinks.data[t->uplinks.n++];
+
+		*uplink = (struct uplink_pair){.pair = pair[i]};
+		strncpy(uplink->device, host->uplinks[i].device, sizeof(uplink->device) - 1);
+	}
+	return 0;
+}
+
+/* The pairs a policy belongs to, ascending. The list lives until the next call. */
+int policy_pairs(struct round *round, const struct object *object, const uint16_t **ret, uint32_t *ret_n)
+{
+	const struct host *host = round->input->host;
+	struct tables *t = round->t;
+
+	round->member.n = 0;
+	for (size_t i = 0; i < t->uplinks.n; i++) {
+		uint16_t pair = (uint16_t)t->uplinks.data[i].pair;
+		size_t at = 0;
+
+		if (!policy_names(&object->policy, host->uplinks[i].device))
+			continue;
+		while (at < round->member.n && round->member.data[at] < pair)
+			at++;
+		if (at < round->member.n && round->member.data[at] == pair)
+			continue;
+		if (VEC_PUSH(&round->member, 0) < 0)
+			return -ENOMEM;
+		memmove(&round->member.data[at + 1], &round->member.data[at], (round->member.n - 1 - at) * sizeof(uint16_t));
+		round->member.data[at] = pair;
+	}
+	*ret = round->member.data;
+	*ret_n = (uint32_t)round->member.n;
+	return 0;
+}
+
+/* The default of each set: that of the last of its policies that has one. */
+void defaults_update(struct round *round)
+{
+	struct tables *t = round->t;
+
+	for (uint32_t p = 0; p < t->pairs.n; p++)
+		for (int d = 0; d < HD_DIRECTIONS; d++) {
+			int8_t verdict = round->input->lockdown && d == HD_INGRESS ? HD_DENY : HD_ALLOW;
+
+			if (t->pairs.data[p].state != PAIR_LIVE)
+				continue;
+			for (size_t i = t->policies.n; i-- > 0;) {
+				const struct prepared *prepared = t->policies.data[i];
+				bool member = false;
+
+				if (prepared->object->policy.default_verdict[d] < 0)
+					continue;
+				for (uint32_t j = 0; j < prepared->n_pairs && !member; j++)
+					member = prepared->pairs[j] == p;
+				if (!member)
+					continue;
+				verdict = (int8_t)prepared->object->policy.default_verdict[d];
+				break;
+			}
+			if (verdict != t->pairs.data[p].verdict[d] || t->lockdown != round->input->lockdown) {
+				t->pairs.data[p].verdict[d] = verdict;
+				round->sets.data[SET_ID(p, d)] |= SET_ANY | SET_MEANING;
+			}
+		}
+}
+
+static bool failsafe_equal(const struct tables *t, const struct host *host)
+{
+	if (t->failsafe.n != host->n_failsafe)
+		return false;
+	for (size_t i = 0; i < host->n_failsafe; i++) {
+		const struct port_range *a = &t->failsafe.data[i], *b = &host->failsafe[i];
+
+		if (a->protocol != b->protocol || a->first != b->first || a->last != b->last)
+			return false;
+	}
+	return true;
+}
+
+int failsafe_update(struct round *round)
+{
+	const struct host *host = round->input->host;
+	struct tables *t = round->t;
+
+	if (failsafe_equal(t, host))
+		return 0;
+	if (VEC_RESERVE(&t->failsafe, host->n_failsafe) < 0)
+		return -ENOMEM;
+	t->failsafe.n = host->n_failsafe;
+	if (host->n_failsafe)
+		memcpy(t->failsafe.data, host->failsafe, host->n_failsafe * sizeof(*host->failsafe));
+	for (uint32_t p = 0; p < t->pairs.n; p++)
+		round->sets.data[SET_ID(p, HD_INGRESS)] |= SET_ANY | SET_MEANING;
+	return 0;
+}
