@@ -12,28 +12,6 @@
 
 #include <datapath/internal.h>
 
-static int reuse_maps(const struct load *load, struct bpf_object *object)
-{
-	struct bpf_map *map;
-
-	bpf_object__for_each_map(map, object) {
-		bool known = false;
-
-		if (bpf_map__is_internal(map))
-			continue;
-		for (unsigned i = 0; i < load->n_maps && !known; i++) {
-			if (load->maps[i].fd < 0 || strcmp(load->maps[i].name, bpf_map__name(map)) != 0)
-				continue;
-			known = true;
-			if (bpf_map__reuse_fd(map, load->maps[i].fd) < 0)
-				return -errno;
-		}
-		if (!known)
-			return -ENOENT;
-	}
-	return 0;
-}
-
 static int take_twin(struct load *load, const struct bpf_object *object, enum hd_hook hook)
 {
 	const struct bpf_program *program = bpf_object__find_program_by_name(object, hook_program_name[hook]);
@@ -49,13 +27,13 @@ static int load_twins(struct load *load, enum hd_hook hook)
 {
 	struct bpf_object *object = NULL;
 	bool yes = true;
-	int r = object_open(hook == HD_HOOK_XDP_UPLINK ? OBJECT_XDP : OBJECT_TC, &object);
+	int r = object_open(hook_object(hook), &object);
 
 	if (r < 0)
 		return r;
 	r = object_set_constant(object, "dry_run", &yes, sizeof(yes));
 	if (r == 0)
-		r = reuse_maps(load, object);
+		r = load_reuse_maps(load, object);
 	if (r == 0)
 		r = object_load(object, "dry-run twins");
 	if (r == 0 && hook == HD_HOOK_XDP_UPLINK) {

@@ -120,7 +120,7 @@ static inline int load_map(const struct load *load, unsigned index)
 struct load *load_new(void);
 void load_free(struct load *load);
 DEFINE_CLEANUP(struct load *, load_free);
-enum map_group map_group_of(unsigned index);
+int load_reuse_maps(const struct load *load, struct bpf_object *object); /* another object over the same maps */
 int map_index(const char *name); /* -ENOENT: a scratch map */
 int map_fill_info(struct map *map); /* from map->fd */
 int control_map(int fd, struct hd_control **ret);
@@ -128,6 +128,10 @@ uint32_t tick_now(void);
 
 /* objects.c: the embedded BPF objects */
 enum object_id { OBJECT_XDP, OBJECT_TC, OBJECT_AGEING, OBJECT_SLOTS, OBJECT_COUNT };
+static inline enum object_id hook_object(enum hd_hook hook)
+{
+	return hook == HD_HOOK_XDP_UPLINK ? OBJECT_XDP : OBJECT_TC;
+}
 int object_open(enum object_id id, struct bpf_object **ret);
 int object_set_constant(struct bpf_object *object, const char *name, const void *value, size_t value_size); /* in .rodata, before loading */
 int object_load(struct bpf_object *object, const char *what); /* logs the verifier's first cause */

@@ -2,6 +2,7 @@
 /* Programs and the maps they use: made, adopted, grown. Nothing here touches what is attached. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -26,11 +27,6 @@ static const struct {
 	DATAPATH_MAPS(MAP_ROW)
 #undef MAP_ROW
 };
-
-enum map_group map_group_of(unsigned index)
-{
-	return index < MAP_KNOWN ? map_table[index].group : MAP_FRESH;
-}
 
 int map_index(const char *name)
 {
@@ -291,6 +287,42 @@ static int load_object(struct load *load, struct bpf_object *object, struct adop
 	return r < 0 ? r : take_maps(load, object);
 }
 
+/* The maps alone. */
+static int make_maps(struct load *load, enum object_id id, struct adoption *adoption)
+{
+	struct bpf_object *object = NULL;
+	struct bpf_program *program;
+	int r = object_open(id, &object);
+
+	if (r < 0)
+		return r;
+	bpf_object__for_each_program(program, object)
+		(void)bpf_program__set_autoload(program, false);
+	r = load_object(load, object, adoption, "maps");
+	bpf_object__close(object);
+	return r;
+}
+
+int load_reuse_maps(const struct load *load, struct bpf_object *object)
+{
+	struct bpf_map *map;
+
+	bpf_object__for_each_map(map, object) {
+		const struct map *have = NULL;
+
+		if (bpf_map__is_internal(map))
+			continue;
+		for (unsigned i = 0; i < load->n_maps && !have; i++)
+			if (load->maps[i].fd >= 0 && strcmp(load->maps[i].name, bpf_map__name(map)) == 0)
+				have = &load->maps[i];
+		if (!have)
+			return log_err(-ENOENT, "there is no map %s to load a program over", bpf_map__name(map));
+		if (bpf_map__reuse_fd(map, have->fd) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
 static int program_info(struct load *load, enum hd_hook hook)
 {
 	struct bpf_prog_info info = {0};
@@ -306,33 +338,64 @@ static int program_info(struct load *load, enum hd_hook hook)
 	return 0;
 }
 
-static int load_hooks(struct load *load, struct adoption *adoption)
+/* --- the three programs, side by side: nearly all of a start is the verifier at work --- */
+
+struct job {
+	struct load *load;
+	enum hd_hook hook;
+	pthread_t thread;
+	bool threaded;
+	int r;
+};
+
+static int load_hook(struct load *load, enum hd_hook hook)
 {
-	static const struct {
-		enum object_id object;
-		const char *what;
-	} from[HD_HOOKS] = {
-		[HD_HOOK_XDP_UPLINK] = {OBJECT_XDP, "XDP program"},
-		[HD_HOOK_TC_UPLINK_IN] = {OBJECT_TC, "TC programs"},
-		[HD_HOOK_TC_UPLINK_OUT] = {OBJECT_TC, "TC programs"},
-	};
 	struct bpf_object *object = NULL;
+	struct bpf_program *program;
+	int r = object_open(hook_object(hook), &object);
+
+	if (r < 0)
+		return r;
+	bpf_object__for_each_program(program, object)
+		(void)bpf_program__set_autoload(program, strcmp(bpf_program__name(program), hook_program_name[hook]) == 0);
+	r = load_reuse_maps(load, object);
+	if (r == 0)
+		r = object_load(object, hook_program_name[hook]);
+	if (r == 0)
+		r = take_program(object, hook_program_name[hook], &load->program[hook], NULL);
+	if (r == 0)
+		r = program_info(load, hook);
+	bpf_object__close(object);
+	return r;
+}
+
+static void *run_job(void *argument)
+{
+	struct job *job = argument;
+
+	job->r = load_hook(job->load, job->hook);
+	return NULL;
+}
+
+/* Each job writes its own program's entries of load, and only reads the maps. */
+static int load_hooks(struct load *load)
+{
+	struct job jobs[HD_HOOKS];
 	int r = 0;
 
-	for (unsigned hook = 0; hook < HD_HOOKS && r == 0; hook++) {
-		if (hook == 0 || from[hook].object != from[hook - 1].object) {
-			bpf_object__close(object);
-			object = NULL;
-			r = object_open(from[hook].object, &object);
-			if (r == 0)
-				r = load_object(load, object, adoption, from[hook].what);
-		}
-		if (r == 0)
-			r = take_program(object, hook_program_name[hook], &load->program[hook], NULL);
-		if (r == 0)
-			r = program_info(load, hook);
+	for (unsigned hook = 0; hook < HD_HOOKS; hook++) {
+		jobs[hook] = (struct job){.load = load, .hook = hook};
+		jobs[hook].threaded = hook != 0 && pthread_create(&jobs[hook].thread, NULL, run_job, &jobs[hook]) == 0;
 	}
-	bpf_object__close(object);
+	for (unsigned hook = 0; hook < HD_HOOKS; hook++)
+		if (!jobs[hook].threaded)
+			(void)run_job(&jobs[hook]);
+	for (unsigned hook = 0; hook < HD_HOOKS; hook++) {
+		if (jobs[hook].threaded)
+			(void)pthread_join(jobs[hook].thread, NULL);
+		if (r == 0)
+			r = jobs[hook].r;
+	}
 	return r;
 }
 
@@ -448,7 +511,11 @@ int datapath_load(struct datapath *dp, const struct datapath_sizes *sizes, const
 
 	if (!load)
 		return -ENOMEM;
-	r = load_hooks(load, &adoption);
+	r = make_maps(load, OBJECT_XDP, &adoption);
+	if (r == 0)
+		r = make_maps(load, OBJECT_TC, &adoption);
+	if (r == 0)
+		r = load_hooks(load);
 	if (r == 0)
 		r = load_ageing(load, &adoption);
 	if (r == 0)
