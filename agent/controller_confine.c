@@ -93,6 +93,13 @@ static const int refused[] = {
 	SCMP_SYS(mknodat),
 };
 
+/* LeakSanitizer traces the process at its end. */
+#ifdef __SANITIZE_ADDRESS__
+static const bool sanitized = true;
+#else
+static const bool sanitized = false;
+#endif
+
 static int filter_system_calls(void)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
@@ -119,10 +126,8 @@ void confine(const char *state_dir)
 	drop_capabilities(state_dir);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		log_warn(-errno, "cannot give up new privileges");
-/* LeakSanitizer stops and traces the process at its end. */
-#ifndef __SANITIZE_ADDRESS__
-	r = filter_system_calls();
-#endif
+	if (!sanitized)
+		r = filter_system_calls();
 	if (r < 0)
 		log_warn(r, "cannot filter system calls");
 }
