@@ -150,7 +150,6 @@ def test_diff(fake, cli):
         "    ~ spec.priority: 100 -> 50",
         '    ~ spec.ingress[web].action: "allow" -> "deny"',
         '    + spec.ingress[dns]: {"action": "allow", "name": "dns", "ports": [{"port": 53, "protocol": "TCP"}]}',
-        "    - spec.egress: []",
         "    + spec.log: true",
     ]
 

@@ -177,6 +177,10 @@ static void compare(struct changes *changes, const char *path, const json_t *bef
 
 	if (before && after && json_equal(before, after))
 		return;
+	/* absent and empty mean the same in every list that may be empty */
+	if ((!before && json_is_array(after) && !json_array_size(after)) ||
+		(!after && json_is_array(before) && !json_array_size(before)))
+		return;
 	/* a list that appears or goes is shown member by member */
 	if ((!before && json_array_size(after)) || (!after && json_array_size(before))) {
 		nothing = json_array();

@@ -31,7 +31,7 @@ static void print_drops(const json_t *drops)
 /* An object of numbers, or of {packets, bytes}. */
 static void print_numbers(const char *heading, const json_t *numbers)
 {
-	const char *const columns[] = {heading, "PACKETS", "BYTES"};
+	const char *const columns[] = {heading, "COUNT", "BYTES"};
 	struct table *table;
 	const json_t *value;
 	const char *key;
