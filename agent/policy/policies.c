@@ -275,9 +275,9 @@ static void mark_sets(struct round *round, const struct prepared *prepared, int 
 	}
 }
 
-static bool same_pairs(const struct prepared *a, const struct prepared *b)
+static bool same_pairs(const struct prepared *a, const uint16_t *pairs, uint32_t n)
 {
-	return a->n_pairs == b->n_pairs && memcmp(a->pairs, b->pairs, a->n_pairs * sizeof(*a->pairs)) == 0;
+	return a->n_pairs == n && (n == 0 || memcmp(a->pairs, pairs, n * sizeof(*pairs)) == 0);
 }
 
 /* Notes what becomes of each rule of one direction. old or new may be NULL. moved: judged before or after other policies now.
@@ -289,7 +289,7 @@ static int compare_rules(struct round *round, const struct prepared *old, const 
 	bool meaning = moved || !old || !new || n_old != n_new, any = false, changed = false, different = false, sets;
 	int r = 0;
 
-	sets = old && new && !same_pairs(old, new);
+	sets = old && new && !same_pairs(old, new->pairs, new->n_pairs);
 	for (size_t i = 0; i < (n_old > n_new ? n_old : n_new) && r == 0; i++) {
 		const struct rule *before = i < n_old ? &old->object->policy.rules[direction][i] : NULL;
 		const struct rule *after = i < n_new ? &new->object->policy.rules[direction][i] : NULL;
@@ -496,8 +496,7 @@ static int prepare_policies(struct round *round, struct match *matches, struct p
 		r = policy_pairs(round, object, &pairs, &n_pairs);
 		if (r < 0)
 			return r;
-		if (old && !matches[i].moved && old->object == object && old->n_pairs == n_pairs &&
-			memcmp(old->pairs, pairs, n_pairs * sizeof(*pairs)) == 0) {
+		if (old && !matches[i].moved && old->object == object && same_pairs(old, pairs, n_pairs)) {
 			policies[i] = matches[i].new = old;
 			continue;
 		}

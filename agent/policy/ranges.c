@@ -228,6 +228,8 @@ static int sort_edges(struct edge *edges, size_t n)
 	struct edge *from = edges, *to;
 	uint64_t differ[2] = {0, 0};
 
+	if (n < 2)
+		return 0;
 	if (n < 512) {
 		qsort(edges, n, sizeof(*edges), edge_cmp);
 		return 0;
