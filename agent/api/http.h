@@ -27,6 +27,7 @@ struct api {
 	struct stream *streams;
 	unsigned n_streams;
 	struct sd_event_source *poll_flows;
+	struct sd_event_source *resumed; /* has libmicrohttpd look at the streams that were resumed */
 	uint64_t losses_read; /* us: when the data plane was last asked for its losses */
 };
 

@@ -244,7 +244,12 @@ static void run(struct listener *listener)
 {
 	MHD_UNSIGNED_LONG_LONG timeout;
 
-	MHD_run(listener->daemon);
+	/* An answer is written in the run after the one that made it: now, not after what the event loop has in between. */
+	for (unsigned round = 0; round < 8; round++) {
+		MHD_run(listener->daemon);
+		if (MHD_get_timeout(listener->daemon, &timeout) != MHD_YES || timeout)
+			break;
+	}
 	if (MHD_get_timeout(listener->daemon, &timeout) == MHD_YES) {
 		sd_event_source_set_time_relative(listener->timer, (uint64_t)timeout * 1000);
 		sd_event_source_set_enabled(listener->timer, SD_EVENT_ONESHOT);
@@ -266,6 +271,13 @@ static int on_timer(sd_event_source *source, uint64_t now, void *userdata)
 {
 	(void)source;
 	(void)now;
+	run(userdata);
+	return 0;
+}
+
+static int on_resumed(sd_event_source *source, void *userdata)
+{
+	(void)source;
 	run(userdata);
 	return 0;
 }
@@ -417,7 +429,11 @@ int api_new(struct sd_event *event, const struct api_config *config, struct api 
 	if (!server)
 		return -ENOMEM;
 	server->api = (struct api){.event = event, .view = config->view, .ops = config->ops, .userdata = config->userdata};
-	r = listen_local(server, config->run_dir);
+	r = sd_event_add_defer(event, &server->api.resumed, on_resumed, &server->local);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(server->api.resumed, SD_EVENT_OFF);
+	if (r >= 0)
+		r = listen_local(server, config->run_dir);
 	if (r < 0) {
 		log_err(r, "cannot listen on %s/%s", config->run_dir, API_SOCKET_NAME);
 		api_free(&server->api);
@@ -444,6 +460,7 @@ void api_free(struct api *api)
 	listener_stop(&server->local);
 	listener_stop(&server->metrics);
 	sd_event_source_disable_unref(api->poll_flows);
+	sd_event_source_disable_unref(api->resumed);
 	if (server->socket_path && server->socket_inode && !lstat(server->socket_path, &st) && st.st_dev == server->socket_device &&
 		st.st_ino == server->socket_inode)
 		unlink(server->socket_path);

@@ -47,6 +47,8 @@ static void wake(struct stream *stream)
 		return;
 	stream->suspended = false;
 	MHD_resume_connection(stream->connection);
+	/* without threads libmicrohttpd has no way to wake its caller: it notices at its next run */
+	(void)sd_event_source_set_enabled(stream->api->resumed, SD_EVENT_ONESHOT);
 }
 
 static void end(struct stream *stream)
