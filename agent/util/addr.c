@@ -55,6 +55,7 @@ int addr_parse_cidr(const char *text, struct hd_addr *ret_addr, uint8_t *ret_len
 	address[n] = '\0';
 	if (addr_parse(address, &addr) < 0)
 		return ADDR_CIDR_ADDRESS;
+	*ret_addr = addr;
 
 	/* By hand: strtoul() would take signs, blanks and leading zeros. */
 	const char *digits = slash ? slash + 1 : "";
