@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the verdict tests call through ctypes: a data plane of its own, filled from documents by the agent's own layers. `lo` is the
+ * device of every document here, ifindex 1 its record in the tables; nothing is attached to it.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include <datapath/internal.h>
+#include <model/decode.h>
+#include <policy/compile.h>
+
+#define UPLINK 1
+
+struct verdict_world {
+	struct datapath *dp;
+	struct compiler *compiler;
+	uint32_t port_flags;
+	char message[4096];
+};
+
+struct verdict_run {
+	/* in */
+	uint32_t hook; /* enum hd_hook */
+	uint32_t repeat;
+	uint32_t meta_length; /* XDP: the frame begins with so many bytes of metadata */
+	uint32_t gso_segs, gso_size;
+	uint32_t ingress_ifindex, ifindex, mark;
+	uint32_t cb;
+	uint32_t linear; /* XDP: bytes in the first buffer, 0: all. Kernels that know no such test refuse it. */
+	/* out */
+	int32_t verdict; /* the program's return value */
+	uint32_t duration; /* ns a run */
+	uint32_t meta_left; /* XDP: bytes of metadata afterwards */
+	uint32_t out_length;
+	uint8_t out[4096]; /* XDP: metadata included */
+};
+
+struct verdict_world *verdict_open(const char *bpffs, uint32_t flows, uint32_t flows_new, uint32_t flows_other);
+void verdict_close(struct verdict_world *world);
+int verdict_policy(struct verdict_world *world, const char *text);
+const char *verdict_message(const struct verdict_world *world);
+int verdict_run(struct verdict_world *world, const void *frame, uint32_t length, struct verdict_run *run);
+int verdict_map(const struct verdict_world *world, const char *name);
+int verdict_program(struct verdict_world *world, uint32_t hook, int twin);
+int verdict_age(struct verdict_world *world);
+int verdict_port(struct verdict_world *world, uint32_t ifindex, uint32_t flags, int present);
+int verdict_explain(struct verdict_world *world, const struct datapath_probe *probe, struct hd_explain *ret);
+int verdict_events(struct verdict_world *world, struct hd_event *events, int n);
+int verdict_rule(struct verdict_world *world, uint32_t id, char *name, size_t size);
+const char *verdict_reason(uint32_t reason);
+struct hd_control *verdict_control(struct verdict_world *world);
+
+static const struct compiler_limits limits = {.addr_nodes = 16384, .rule_nodes = 16384, .class_rules = 4096, .rules = 4096};
+
+struct verdict_world *verdict_open(const char *bpffs, uint32_t flows, uint32_t flows_new, uint32_t flows_other)
+{
+	struct datapath_config config = {.bpffs = bpffs};
+	struct datapath_sizes sizes = {.policy = limits, .flows = flows, .flows_new = flows_new, .flows_other = flows_other};
+	struct datapath_settings settings = {
+		.timeouts = {.tcp_established = 28800000,
+			.tcp_syn = 60000,
+			.tcp_fin = 10000,
+			.udp = 30000,
+			.udp_stream = 180000,
+			.icmp = 10000,
+			.other = 60000},
+		.log_every = 1,
+		.event_rate = 1000000,
+		.reject_rate = 1000000,
+	};
+	struct verdict_world *world = calloc(1, sizeof(*world));
+	bool found;
+
+	if (!world)
+		return NULL;
+	if (datapath_open(&config, &world->dp, &found) < 0 || datapath_load(world->dp, &sizes, &settings, 0) < 0 ||
+		compiler_new(&limits, 1, &world->compiler) < 0) {
+		verdict_close(world);
+		return NULL;
+	}
+	return world;
+}
+
+void verdict_close(struct verdict_world *world)
+{
+	compiler_free(world->compiler);
+	datapath_close(world->dp);
+	free(world);
+}
+
+static int publish(struct verdict_world *world, const struct host *host, const struct object_list *objects, struct diag *diag)
+{
+	struct policy_input input = {.host = host, .objects = objects};
+	struct compiler_limits needed;
+	struct policy_delta *delta;
+	struct load *load = load_writable(world->dp);
+	int r = compiler_compile(world->compiler, &input, &delta, &needed, diag);
+
+	if (r < 0)
+		return r;
+	r = datapath_write(world->dp, delta);
+	/* Before the switch: nothing reads the record's newer slot until then. */
+	world->port_flags = HD_PORT_UPLINK | (host->forward_judge ? HD_PORT_FORWARD_JUDGE : 0) | (world->port_flags & HD_PORT_XDP);
+	if (r == 0)
+		r = port_write(load, UPLINK, (uint8_t)world->port_flags, &delta->uplinks[0].policy);
+	if (r == 0)
+		r = datapath_publish(world->dp, delta);
+	if (r < 0) {
+		compiler_abort(world->compiler);
+		return r;
+	}
+	compiler_commit(world->compiler);
+	r = datapath_settle(world->dp, delta);
+	compiler_settle(world->compiler);
+	return r;
+}
+
+/* Makes the documents the policy in force. 0 or a negative errno; verdict_message() says why. */
+int verdict_policy(struct verdict_world *world, const char *text)
+{
+	struct object_list objects = {0};
+	struct diag diag = {0};
+	const struct host *host = NULL;
+	int r = decode_documents("test.yaml", text, strlen(text), &objects, &diag);
+
+	if (r == 0)
+		r = model_validate(&objects, &diag);
+	for (size_t i = 0; i < objects.n; i++)
+		if (objects.items[i]->kind == OBJECT_HOST)
+			host = &objects.items[i]->host;
+	if (r == 0)
+		r = host ? publish(world, host, &objects, &diag) : -ENOENT;
+	snprintf(world->message, sizeof(world->message), "%s", diag.text ? diag.text : "");
+	diag_clear(&diag);
+	object_list_clear(&objects);
+	return r;
+}
+
+const char *verdict_message(const struct verdict_world *world)
+{
+	return world->message;
+}
+
+static int run_program(int program, const void *frame, uint32_t length, struct verdict_run *run)
+{
+	struct xdp_md xdp = {.data = run->meta_length, 
+		.data_end = run->linear ? run->linear : length,
+		.ingress_ifindex = run->ifindex};
+	struct __sk_buff skb = {
+		.mark = run->mark, .ifindex = run->ifindex, .ingress_ifindex = run->ingress_ifindex, .gso_segs = run->gso_segs, .gso_size = run->gso_size};
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame, .data_size_in = length, .data_out = run->out,
+		.data_size_out = sizeof(run->out), .repeat = (int)(run->repeat ? run->repeat : 1));
+	int r;
+
+	for (unsigned i = 0; i < 5; i++)
+		skb.cb[i] = run->cb;
+	if (run->hook == HD_HOOK_XDP_UPLINK) {
+		opts.ctx_in = &xdp;
+		opts.ctx_size_in = sizeof(xdp);
+		opts.ctx_out = &xdp;
+		opts.ctx_size_out = sizeof(xdp);
+	} else if (run->mark || run->ifindex || run->ingress_ifindex || run->gso_segs || run->cb) {
+		opts.ctx_in = &skb;
+		opts.ctx_size_in = sizeof(skb);
+	}
+	r = bpf_prog_test_run_opts(program, &opts);
+	if (r < 0)
+		return r;
+	run->verdict = (int32_t)opts.retval;
+	run->duration = opts.duration;
+	run->out_length = opts.data_size_out;
+	run->meta_left = run->hook == HD_HOOK_XDP_UPLINK ? xdp.data - xdp.data_meta : 0;
+	return 0;
+}
+
+int verdict_run(struct verdict_world *world, const void *frame, uint32_t length, struct verdict_run *run)
+{
+	return run_program(load_writable(world->dp)->program[run->hook], frame, length, run);
+}
+
+int verdict_map(const struct verdict_world *world, const char *name)
+{
+	const struct load *load = load_writable(world->dp);
+
+	for (unsigned i = 0; load && i < load->n_maps; i++)
+		if (strcmp(load->maps[i].name, name) == 0)
+			return load->maps[i].fd;
+	return -ENOENT;
+}
+
+/* The fd of a live program, or of its twin (once something was explained). */
+int verdict_program(struct verdict_world *world, uint32_t hook, int twin)
+{
+	const struct load *load = load_writable(world->dp);
+
+	return twin ? load->twin[hook] : load->program[hook];
+}
+
+/* Starts the kernel's timer. */
+int verdict_age(struct verdict_world *world)
+{
+	const struct load *load = load_writable(world->dp);
+	uint32_t ret = 0;
+	int r = program_run_once(load->ageing, load->ageing_type, &ret);
+
+	return r < 0 ? r : (int)ret;
+}
+
+/* The record of lo with other flags, or its copy under another ifindex, or none. */
+int verdict_port(struct verdict_world *world, uint32_t ifindex, uint32_t flags, int present)
+{
+	struct load *load = load_writable(world->dp);
+	uint32_t slot = UPLINK;
+	struct hd_port port;
+	int r;
+
+	if (!present)
+		return port_clear(load, ifindex);
+	if (bpf_map_lookup_elem(load->maps[MAP_PORTS].fd, &slot, &port) < 0)
+		return -errno;
+	if (ifindex == UPLINK)
+		world->port_flags = flags;
+	r = port_write(load, ifindex, (uint8_t)flags, &port.policy[hd_port_policy_at(&port, load->control->generation) & 1]);
+	return r < 0 ? r : port_set_flags(load, ifindex, (uint8_t)flags, (uint8_t)~flags);
+}
+
+int verdict_explain(struct verdict_world *world, const struct datapath_probe *probe, struct hd_explain *ret)
+{
+	return datapath_explain(world->dp, probe, ret);
+}
+
+struct event_sink {
+	struct hd_event *events;
+	int n, max;
+};
+
+static void take_event(const struct hd_event *event, size_t length, void *userdata)
+{
+	struct event_sink *sink = userdata;
+
+	if (sink->n >= sink->max)
+		return;
+	memset(&sink->events[sink->n], 0, sizeof(*event));
+	memcpy(&sink->events[sink->n++], event, length < sizeof(*event) ? length : sizeof(*event));
+}
+
+/* Takes what is waiting; the number taken. */
+int verdict_events(struct verdict_world *world, struct hd_event *events, int n)
+{
+	struct event_sink sink = {.events = events, .max = n};
+	int r = datapath_events_dispatch(world->dp, take_event, &sink);
+
+	return r < 0 ? r : sink.n;
+}
+
+int verdict_rule(struct verdict_world *world, uint32_t id, char *name, size_t size)
+{
+	struct rule_reference rule;
+	int r = compiler_rule(world->compiler, id, &rule);
+
+	if (r == 0)
+		snprintf(name, size, "%s", rule.name ? rule.name : "");
+	return r;
+}
+
+const char *verdict_reason(uint32_t reason)
+{
+#define NAME(sym, name, text) name,
+	static const char *const names[] = {HD_REASONS(NAME)};
+#undef NAME
+	return reason < HD_REASON_COUNT ? names[reason] : NULL;
+}
+
+struct hd_control *verdict_control(struct verdict_world *world)
+{
+	return load_writable(world->dp)->control;
+}
