@@ -275,9 +275,9 @@ static int run(struct round *round, struct compiler_limits *needed)
 		r = failsafe_update(round);
 	}
 	if (r == 0)
-		r = tainted_rows_update(round);
-	if (r == 0)
 		r = rows_update(round);
+	if (r == 0)
+		r = tainted_rows_update(round);
 	if (r == 0)
 		r = any_trees_update(round);
 	if (r == 0)
