@@ -86,6 +86,10 @@ int model_validate(const struct object_list *all, struct diag *diag)
 		const struct object *object = items[i], *other = i ? items[i - 1] : NULL;
 
 		if (other && object_compare(object, other) == 0) {
+			if (!object->file) { /* the mistake is the file's: what was applied was there first */
+				object = other;
+				other = items[i];
+			}
 			object_title(object->kind, object->namespace_, object->name, title);
 			if (other->file)
 				snprintf(got, sizeof(got), "%s again (also in %.256s, line %u)", title, other->file, other->line);

@@ -432,7 +432,7 @@ static void test_mistakes(void **state)
 				   "while scanning for the next "
 				   "token"},
 		{"{\"kind\": \"Host\"",
-			"t.yaml:1: want YAML or JSON, got in column 16: did not find expected ',' or '}', while parsing a flow "
+			"t.yaml:2: want YAML or JSON, got in column 1: did not find expected ',' or '}', while parsing a flow "
 			"mapping"},
 	};
 
