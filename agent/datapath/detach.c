@@ -164,8 +164,9 @@ static void unmount_ours(const char *bpffs)
 	if (ours) {
 		_cleanup_closedir_ DIR *dir = opendir(path);
 
+		/* Names with a dot are the kernel's own (maps.debug, progs.debug): nobody else can make them. */
 		for (struct dirent *entry; dir && (entry = readdir(dir));)
-			if (entry->d_name[0] != '.')
+			if (!strchr(entry->d_name, '.'))
 				return;
 	}
 	if (ours && umount2(path, 0) < 0)

@@ -129,14 +129,25 @@ int env_make_link(struct env *env)
 	return r ? -EIO : 0;
 }
 
-int env_ping_times(const struct env *env, unsigned count, double interval)
-{
-	return env_run("nsenter -t %d -n ping -q -n -c %u -i %g -W 0.4 " ENV_ADDRESS " >/dev/null 2>&1", (int)env->peer, count, interval);
-}
-
 int env_ping(const struct env *env)
 {
-	return env_ping_times(env, 1, 0.2);
+	return env_run("nsenter -t %d -n ping -q -n -c 1 -W 0.4 " ENV_ADDRESS " >/dev/null 2>&1", (int)env->peer);
+}
+
+pid_t env_ping_on(const struct env *env, const char *interval)
+{
+	char target[16];
+	pid_t pid;
+
+	snprintf(target, sizeof(target), "%d", (int)env->peer);
+	pid = fork();
+	if (pid != 0)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (!freopen("/dev/null", "w", stdout))
+		_exit(127);
+	execlp("nsenter", "nsenter", "-t", target, "-n", "ping", "-q", "-n", "-i", interval, "-w", "600", ENV_ADDRESS, NULL);
+	_exit(127);
 }
 
 void flat_policy(struct flat_policy *ret, uint32_t generation, enum hd_verdict ingress)
