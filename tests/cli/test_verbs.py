@@ -44,10 +44,11 @@ def test_status(fake, cli):
 
 
 def test_status_that_is_not_well(fake, cli):
-    fake.answers["GET /v1/status"] = {**STATUS, "ready": False, "lockdown": True, "unguarded": [],
+    fake.answers["GET /v1/status"] = {**STATUS, "ready": False, "lockdown": True, "unguarded": [], "uplinks": [], "programs": [],
                                       "lastError": {"time": "T", "details": ["a.yaml:3: spec.x: want \x1b[2J", "b"]},
                                       "pendingConfirm": {"confirmBefore": "2026-01-01T00:00:00Z"}}
     out, _ = cli("status")
+    assert "no uplink is declared: nothing is guarded" in out and "HOOK" not in out
     assert "NOT READY" in out and "not guarded: none" in out
     assert "an unconfirmed apply rolls back at 2026-01-01T00:00:00Z" in out
     assert "LOCKDOWN" in out
@@ -69,7 +70,7 @@ def test_wait_returns_when_ready(fake, cli):
 def test_wait_gives_up(fake, cli, lonely):
     fake.answers["GET /v1/status"] = {**STATUS, "ready": False, "lastError": {"time": "T", "details": ["no Host"]}}
     _, err = cli("wait", "--timeout", "100ms", expect=1)
-    assert err == "heddle: the data plane is not in force: no Host\n"
+    assert err == "heddle: the data plane is not in force\n  no Host\n"
     lonely("wait", "--timeout", "100ms", expect=3)
     lonely("wait", "--timeout", "0s", expect=3)
 

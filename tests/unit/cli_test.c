@@ -176,7 +176,7 @@ static void test_texts(void **state)
 	assert_string_equal(endpoint_text(flow, "b", "p", out), "192.0.2.1:80");
 	assert_string_equal(endpoint_text(flow, "a", "n", out), "2001:db8::1");
 	assert_string_equal(endpoint_text(flow, "missing", "p", out), "-:80");
-	assert_string_equal(duration_text(0, out), "0ms");
+	assert_string_equal(duration_text(0, out), "0s");
 	assert_string_equal(duration_text(0.25, out), "250ms");
 	assert_string_equal(duration_text(59.9, out), "59s");
 	assert_string_equal(duration_text(3599, out), "59m59s");

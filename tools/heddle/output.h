@@ -40,6 +40,8 @@ const char *origin_text(const json_t *rule, char out[TEXT_MAX]);
 const char *duration_text(double seconds, char out[TEXT_MAX]);
 /* One line for the packet fields that monitor, explain --pcap and flows share: TCP 192.0.2.1:1 > 192.0.2.2:22 [SYN] vlan 10 */
 const char *packet_text(const json_t *packet, char out[TEXT_MAX]);
+/* The lines of "details" in an object, indented. */
+void print_details(FILE *file, const json_t *object);
 /* {"type":"lost","count":N} in a stream: prints it and is true. */
 bool print_lost(const json_t *line);
 const char *bytes_text(double bytes, char out[TEXT_MAX]);

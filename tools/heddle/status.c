@@ -6,10 +6,9 @@
 
 static void print_state(const json_t *status)
 {
-	const json_t *error = json_object_get(status, "lastError"), *detail;
+	const json_t *error = json_object_get(status, "lastError");
 	const char *confirm_before = string_at(json_object_get(status, "pendingConfirm"), "confirmBefore");
 	char uptime[TEXT_MAX];
-	size_t i;
 
 	printf("heddled %s: %s, generation %lld, up %s\n", text_at(status, "version"),
 		true_at(status, "ready") ? "ready" : "NOT READY", number_at(status, "generation"),
@@ -21,20 +20,21 @@ static void print_state(const json_t *status)
 	if (!json_is_object(error))
 		return;
 	printf("last error, %s:\n", text_at(error, "time"));
-	json_array_foreach (json_object_get(error, "details"), i, detail) {
-		printf("  ");
-		print_text(stdout, json_is_string(detail) ? json_string_value(detail) : "-");
-		printf("\n");
-	}
+	print_details(stdout, error);
 }
 
 static void print_uplinks(const json_t *uplinks)
 {
 	static const char *const columns[] = {"UPLINK", "STATE", "XDP", "TC", "AHEAD OF US", "NOTE"};
-	struct table *table = table_new(columns, 6);
+	struct table *table;
 	const json_t *uplink;
 	size_t i;
 
+	if (!json_array_size(uplinks)) {
+		printf("\nno uplink is declared: nothing is guarded\n");
+		return;
+	}
+	table = table_new(columns, 6);
 	table_right(table, 4);
 	json_array_foreach (uplinks, i, uplink) {
 		const char *note = string_at(uplink, "xdpReason");
@@ -53,10 +53,13 @@ static void print_uplinks(const json_t *uplinks)
 static void print_programs(const json_t *programs)
 {
 	static const char *const columns[] = {"HOOK", "DEVICE", "MODE", "PROGRAM", "NOTE"};
-	struct table *table = table_new(columns, 5);
+	struct table *table;
 	const json_t *program;
 	size_t i;
 
+	if (!json_array_size(programs))
+		return;
+	table = table_new(columns, 5);
 	table_right(table, 3);
 	json_array_foreach (programs, i, program) {
 		const char *note = string_at(program, "reason");

@@ -76,8 +76,10 @@ const char *duration_text(double seconds, char out[TEXT_MAX])
 {
 	unsigned long long s = seconds > 0 ? (unsigned long long)seconds : 0;
 
-	if (seconds < 1)
-		snprintf(out, TEXT_MAX, "%.0fms", seconds > 0 ? seconds * 1000 : 0);
+	if (seconds <= 0)
+		snprintf(out, TEXT_MAX, "0s");
+	else if (seconds < 1)
+		snprintf(out, TEXT_MAX, "%.0fms", seconds * 1000);
 	else if (s < 60)
 		snprintf(out, TEXT_MAX, "%llus", s);
 	else if (s < 3600)
@@ -143,4 +145,18 @@ bool print_lost(const json_t *line)
 		return false;
 	printf("... %lld lines were lost here\n", number_at(line, "count"));
 	return true;
+}
+
+void print_details(FILE *file, const json_t *object)
+{
+	const json_t *detail, *details = json_object_get(object, "details");
+	size_t i;
+
+	json_array_foreach (details, i, detail) {
+		if (!json_is_string(detail))
+			continue;
+		fputs("  ", file);
+		print_text(file, json_string_value(detail));
+		fputc('\n', file);
+	}
 }

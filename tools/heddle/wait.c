@@ -45,10 +45,9 @@ static int wait_run(struct cli *cli)
 		if (now_ms() >= end && code)
 			return fail(code, "%s", client_error(cli->client));
 		if (now_ms() >= end) {
-			const json_t *details = json_object_get(json_object_get(status, "lastError"), "details");
-			const char *error = json_string_value(json_array_get(details, 0));
-
-			return fail(CLI_REFUSED, "the data plane is not in force%s%s", error ? ": " : "", error ? error : "");
+			code = fail(CLI_REFUSED, "the data plane is not in force");
+			print_details(stderr, json_object_get(status, "lastError"));
+			return code;
 		}
 		nanosleep(&(struct timespec){.tv_nsec = POLL_MS * 1000000L}, NULL);
 	}
