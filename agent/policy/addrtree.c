@@ -45,64 +45,93 @@ static void count_class(struct round *round, uint32_t value, int by)
 		round->t->classes.data[value & HD_VALUE_MASK].refs += (uint32_t)by;
 }
 
-static int pool_cover(struct addr_pool *pool, uint32_t id)
+static int pool_grow(uint32_t **array, size_t nodes)
 {
-	size_t capacity = pool->capacity, counts = pool->capacity;
+	uint32_t *grown = reallocarray(*array, nodes, HD_ADDR_FANOUT * sizeof(**array));
 
-	if (id < pool->capacity)
+	if (!grown)
+		return -ENOMEM;
+	*array = grown;
+	return 0;
+}
+
+static int pool_cover(struct addr_pool *pool, uint32_t id, bool wide)
+{
+	size_t capacity = id < pool->capacity ? pool->capacity : pool->capacity + pool->capacity / 4 + 16;
+	uint8_t *count;
+
+	if ((wide || pool->low) && pool->low_capacity < capacity) {
+		if (pool_grow(&pool->low, capacity) < 0)
+			return -ENOMEM;
+		pool->low_capacity = capacity;
+	}
+	if (capacity == pool->capacity)
 		return 0;
-	if (vec_reserve(&pool->node, &capacity, id + 1, sizeof(*pool->node)) < 0)
+	if (pool_grow(&pool->high, capacity) < 0 || pool_grow(&pool->value, capacity) < 0)
 		return -ENOMEM;
-	if (vec_reserve(&pool->count, &counts, capacity, sizeof(*pool->count)) < 0)
+	count = realloc(pool->count, capacity);
+	if (!count)
 		return -ENOMEM;
-	memset(pool->count + pool->capacity, 0, capacity - pool->capacity);
+	memset(count + pool->capacity, 0, capacity - pool->capacity);
+	pool->count = count;
 	pool->capacity = capacity;
 	return 0;
+}
+
+static unsigned node_count(const struct round *round, uint32_t id)
+{
+	return round->compiler->addr.count[id] & ADDR_COUNT;
+}
+
+static uint32_t node_value(const struct round *round, uint32_t id, unsigned i)
+{
+	return round->compiler->addr.value[id * HD_ADDR_FANOUT + i];
+}
+
+/* The entries of a node, as many as it has. */
+static unsigned node_read(const struct round *round, uint32_t id, struct interval entries[HD_ADDR_FANOUT])
+{
+	const struct addr_pool *pool = &round->compiler->addr;
+	size_t at = (size_t)id * HD_ADDR_FANOUT;
+	unsigned n = node_count(round, id);
+	bool wide = pool->count[id] & ADDR_WIDE;
+
+	for (unsigned i = 0; i < n; i++)
+		entries[i] = (struct interval){
+			.key = (uint64_t)pool->high[at + i] << 32 | (wide ? pool->low[at + i] : 0), .value = pool->value[at + i]};
+	return n;
 }
 
 /* n: 1..HD_ADDR_FANOUT. 0: no memory. */
 static uint32_t node_new(struct round *round, const struct interval *entries, size_t n)
 {
-	struct tables *t = round->t;
-	uint32_t id = t->addr_free;
-	struct hd_addr_node *node;
+	struct addr_pool *pool = &round->compiler->addr;
+	uint32_t id = node_id_new(&round->t->addr_nodes);
+	size_t at = (size_t)id * HD_ADDR_FANOUT;
+	bool wide = false;
 
-	if (id) {
-		t->addr_free = t->addr_next.data[id];
-	} else {
-		if (t->addr_next.n == 0 && VEC_PUSH(&t->addr_next, 0) < 0)
-			return 0;
-		id = (uint32_t)t->addr_next.n;
-		if (VEC_PUSH(&t->addr_next, 0) < 0)
-			return 0;
-	}
-	if (pool_cover(&round->compiler->addr, id) < 0 || VEC_PUSH(&round->fresh, id) < 0)
+	for (size_t i = 0; i < n; i++)
+		wide = wide || (uint32_t)entries[i].key != 0;
+	if (pool_cover(pool, id, wide) < 0 || VEC_PUSH(&round->fresh, id) < 0)
 		return 0;
-	t->addr_next.data[id] = 0;
-	t->addr_live++;
-	node = &round->compiler->addr.node[id];
-	round->compiler->addr.count[id] = (uint8_t)n | ADDR_FRESH;
-	for (size_t i = 0; i < HD_ADDR_FANOUT; i++) {
-		node->key[i] = i < n ? entries[i].key : UINT64_MAX;
-		node->value[i] = entries[i < n ? i : n - 1].value;
-		if (i < n)
-			count_class(round, node->value[i], 1);
+	for (size_t i = 0; i < n; i++) {
+		pool->high[at + i] = (uint32_t)(entries[i].key >> 32);
+		if (wide)
+			pool->low[at + i] = (uint32_t)entries[i].key;
+		pool->value[at + i] = entries[i].value;
+		count_class(round, entries[i].value, 1);
 	}
+	pool->count[id] = (uint8_t)n | ADDR_FRESH | (wide ? ADDR_WIDE : 0);
 	return id;
 }
 
 static void node_retire(struct round *round, uint32_t id)
 {
-	struct tables *t = round->t;
-	struct addr_pool *pool = &round->compiler->addr;
-
-	for (unsigned i = 0; i < (pool->count[id] & ~ADDR_FRESH); i++)
-		count_class(round, pool->node[id].value[i], -1);
+	for (unsigned i = 0; i < node_count(round, id); i++)
+		count_class(round, node_value(round, id, i), -1);
 	/* Of a node made in this round nothing is left; the delta leaves it out. */
-	pool->count[id] &= (uint8_t)~ADDR_FRESH;
-	t->addr_next.data[id] = t->addr_retired;
-	t->addr_retired = id;
-	t->addr_live--;
+	round->compiler->addr.count[id] &= (uint8_t)~ADDR_FRESH;
+	node_id_retire(&round->t->addr_nodes, id);
 }
 
 /* Makes nodes of the entries and appends them, as entries of the level above. */
@@ -122,36 +151,27 @@ static int pack(struct round *round, const struct interval *entries, size_t n, i
 
 /* --- joining neighbours that have become small --- */
 
-static unsigned node_count(const struct round *round, uint32_t id, bool *fresh)
-{
-	uint8_t count = round->compiler->addr.count[id];
-
-	*fresh = count & ADDR_FRESH;
-	return count & ~ADDR_FRESH;
-}
-
 static int join_small(struct round *round, interval_vec *children)
 {
-	struct interval merged[HD_ADDR_FANOUT * 2];
+	const uint8_t *count = round->compiler->addr.count;
 	size_t kept = 0;
 
 	for (size_t i = 1; i < children->n; i++) {
-		uint32_t a = children->data[kept].value & HD_VALUE_MASK, b = children->data[i].value & HD_VALUE_MASK;
-		bool a_fresh, b_fresh;
-		unsigned n_a = node_count(round, a, &a_fresh), n_b = node_count(round, b, &b_fresh), n = 0;
-		const struct hd_addr_node *node = round->compiler->addr.node;
-		uint32_t id;
+		struct interval merged[HD_ADDR_FANOUT * 2];
+		uint32_t a = children->data[kept].value & HD_VALUE_MASK, b = children->data[i].value & HD_VALUE_MASK, id;
+		unsigned n_a = node_count(round, a), n_b = node_count(round, b), skip;
 
-		if ((!a_fresh && !b_fresh) || n_a + n_b > ADDR_JOIN) {
+		if (!((count[a] | count[b]) & ADDR_FRESH) || n_a + n_b > ADDR_JOIN) {
 			children->data[++kept] = children->data[i];
 			continue;
 		}
-		for (unsigned j = 0; j < n_a; j++)
-			merged[n++] = (struct interval){node[a].key[j], node[a].value[j]};
-		for (unsigned j = 0; j < n_b; j++)
-			if (node[b].value[j] != merged[n - 1].value)
-				merged[n++] = (struct interval){node[b].key[j], node[b].value[j]};
-		id = node_new(round, merged, n);
+		node_read(round, a, merged);
+		node_read(round, b, merged + n_a);
+		skip = merged[n_a].value == merged[n_a - 1].value;
+		if (skip)
+			memmove(merged + n_a, merged + n_a + 1, (n_b - 1) * sizeof(*merged));
+		id = node_new(round, merged, n_a + n_b - skip);
+		count = round->compiler->addr.count;
 		if (!id)
 			return -ENOMEM;
 		node_retire(round, a);
@@ -225,29 +245,27 @@ static int apply_node(struct round *round, uint32_t id, uint64_t first, uint64_t
 {
 	const struct addr_op *end = ops + n_ops;
 	_cleanup_intervals_ interval_vec entries = {0};
-	struct hd_addr_node node;
+	struct interval node[HD_ADDR_FANOUT]; /* a copy: the pool may move */
 	unsigned n;
-	bool fresh;
 	int r = 0;
 
 	while (ops < end && ops->last < first)
 		ops++;
 	if (ops == end || ops->first > last)
 		return VEC_PUSH(ret, (struct interval){first, HD_TAG_NODE | id});
-	node = round->compiler->addr.node[id]; /* a copy: the pool may move */
-	n = node_count(round, id, &fresh);
+	n = node_read(round, id, node);
 	for (unsigned i = 0; i < n && r == 0; i++) {
-		uint64_t from = node.key[i], to = i + 1 < n ? node.key[i + 1] - 1 : last;
+		uint64_t from = node[i].key, to = i + 1 < n ? node[i + 1].key - 1 : last;
 
-		if (is_node(node.value[i])) {
+		if (is_node(node[i].value)) {
 			while (ops < end && ops->last < from)
 				ops++;
-			r = apply_node(round, node.value[i] & HD_VALUE_MASK, from, to, ops, (size_t)(end - ops), &entries);
+			r = apply_node(round, node[i].value & HD_VALUE_MASK, from, to, ops, (size_t)(end - ops), &entries);
 		} else {
-			r = apply_interval(round, from, to, node.value[i], &ops, end, &entries);
+			r = apply_interval(round, from, to, node[i].value, &ops, end, &entries);
 		}
 	}
-	if (r == 0 && is_node(node.value[0]))
+	if (r == 0 && is_node(node[0].value))
 		r = join_small(round, &entries);
 	if (r < 0)
 		return r;
@@ -279,21 +297,19 @@ static unsigned depth(const struct round *round, uint32_t root)
 	unsigned levels = 0;
 
 	for (; is_node(root); levels++)
-		root = round->compiler->addr.node[root & HD_VALUE_MASK].value[0];
+		root = node_value(round, root, 0);
 	return levels;
 }
 
 /* All entries of the leaves; the nodes go. */
 static int flatten(struct round *round, uint32_t id, interval_vec *out)
 {
-	struct hd_addr_node node = round->compiler->addr.node[id];
-	bool fresh;
-	unsigned n = node_count(round, id, &fresh);
+	struct interval node[HD_ADDR_FANOUT];
+	unsigned n = node_read(round, id, node);
 	int r = 0;
 
 	for (unsigned i = 0; i < n && r == 0; i++)
-		r = is_node(node.value[i]) ? flatten(round, node.value[i] & HD_VALUE_MASK, out) :
-						   emit(out, node.key[i], node.value[i]);
+		r = is_node(node[i].value) ? flatten(round, node[i].value, out) : emit(out, node[i].key, node[i].value);
 	node_retire(round, id);
 	return r;
 }
@@ -318,7 +334,6 @@ static int apply_tree(struct round *round, uint32_t root, const struct addr_op *
 {
 	const struct addr_op *at = ops;
 	_cleanup_intervals_ interval_vec level = {0}, above = {0};
-	const struct addr_pool *pool = &round->compiler->addr;
 	int r;
 
 	if (is_leaf(root)) {
@@ -334,10 +349,10 @@ static int apply_tree(struct round *round, uint32_t root, const struct addr_op *
 		return r;
 	*ret = above.n ? above.data[0].value : level.data[0].value;
 	/* Levels of one entry are not needed. The class of a root that is a leaf is counted by whoever keeps the root. */
-	while (is_node(*ret) && (pool->count[*ret] & ~ADDR_FRESH) == 1) {
+	while (is_node(*ret) && node_count(round, *ret) == 1) {
 		uint32_t id = *ret;
 
-		*ret = pool->node[id].value[0];
+		*ret = node_value(round, id, 0);
 		node_retire(round, id);
 	}
 	return depth(round, *ret) > ADDR_DEPTH_MOST ? repack(round, ret) : 0;
@@ -378,11 +393,18 @@ int addr_writes(struct round *round)
 	const struct addr_pool *pool = &round->compiler->addr;
 
 	for (size_t i = 0; i < round->fresh.n; i++) {
-		uint32_t id = round->fresh.data[i];
+		struct addr_node_write write = {.id = round->fresh.data[i]};
+		struct interval entries[HD_ADDR_FANOUT];
+		unsigned n;
 
-		if (!(pool->count[id] & ADDR_FRESH))
+		if (!(pool->count[write.id] & ADDR_FRESH))
 			continue;
-		if (VEC_PUSH(&round->addr_writes, (struct addr_node_write){.id = id, .node = pool->node[id]}) < 0)
+		n = node_read(round, write.id, entries);
+		for (unsigned j = 0; j < HD_ADDR_FANOUT; j++) {
+			write.node.key[j] = j < n ? entries[j].key : UINT64_MAX;
+			write.node.value[j] = entries[j < n ? j : n - 1].value;
+		}
+		if (VEC_PUSH(&round->addr_writes, write) < 0)
 			return -ENOMEM;
 	}
 	return 0;

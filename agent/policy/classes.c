@@ -54,21 +54,19 @@ bool peers_equal(const struct peer *a, uint32_t n_a, const struct peer *b, uint3
 
 /* --- the index --- */
 
-static uint64_t chain_hash(uint32_t parent, uint32_t selector)
+static uint32_t chain_hash(uint32_t parent, uint32_t selector)
 {
-	return hash_u64(2, (uint64_t)parent << 32 | selector);
+	return (uint32_t)hash_u64(2, (uint64_t)parent << 32 | selector);
 }
 
-static uint64_t class_hash(const struct class *class)
+static uint32_t class_hash(const struct class *class)
 {
-	if (class->flags & CLASS_SELECTOR)
-		return (uint64_t)class->hash_high << 32 | class->hash_low;
-	return chain_hash(class->parent, class->selector);
+	return class->flags & CLASS_SELECTOR ? class->hash : chain_hash(class->parent, class->selector);
 }
 
-static void index_insert(struct tables *t, uint32_t id, uint64_t hash)
+static void index_insert(struct tables *t, uint32_t id, uint32_t hash)
 {
-	uint32_t i = (uint32_t)hash & (t->index_size - 1);
+	uint32_t i = hash & (t->index_size - 1);
 
 	while (t->index[i])
 		i = (i + 1) & (t->index_size - 1);
@@ -80,7 +78,7 @@ static int index_grow(struct tables *t)
 	uint32_t size = t->index_size ? t->index_size * 2 : 64, old_size = t->index_size, *old = t->index;
 	uint32_t *grown;
 
-	if (t->index_used < t->index_size / 4 * 3)
+	if (t->index_used < t->index_size / 8 * 7)
 		return 0;
 	grown = calloc(size, sizeof(*grown));
 	if (!grown)
@@ -97,12 +95,12 @@ static int index_grow(struct tables *t)
 /* Closes the gap behind it, so that no search ends too early (Knuth, TAOCP volume 3, section 6.4, algorithm R). */
 static void index_remove(struct tables *t, uint32_t id)
 {
-	uint32_t mask = t->index_size - 1, i = (uint32_t)class_hash(&t->classes.data[id]) & mask;
+	uint32_t mask = t->index_size - 1, i = class_hash(&t->classes.data[id]) & mask;
 
 	while (t->index[i] != id)
 		i = (i + 1) & mask;
 	for (uint32_t j = (i + 1) & mask; t->index[j]; j = (j + 1) & mask) {
-		uint32_t home = (uint32_t)class_hash(&t->classes.data[t->index[j]]) & mask;
+		uint32_t home = class_hash(&t->classes.data[t->index[j]]) & mask;
 
 		if (((j - home) & mask) < ((j - i) & mask))
 			continue;
@@ -114,7 +112,7 @@ static void index_remove(struct tables *t, uint32_t id)
 }
 
 /* A class that is in the index but for its content, which the caller fills in before anything else. 0: no memory. */
-static uint32_t class_new(struct round *round, uint64_t hash)
+static uint32_t class_new(struct round *round, uint32_t hash)
 {
 	struct tables *t = round->t;
 	uint32_t id = t->class_free;
@@ -122,7 +120,7 @@ static uint32_t class_new(struct round *round, uint64_t hash)
 	if (index_grow(t) < 0)
 		return 0;
 	if (id) {
-		t->class_free = t->classes.data[id].uses;
+		t->class_free = t->classes.data[id].refs;
 	} else {
 		while (t->classes.n <= SELECTOR_ANY)
 			if (VEC_PUSH(&t->classes, (struct class){0}) < 0)
@@ -142,40 +140,50 @@ static uint32_t class_new(struct round *round, uint64_t hash)
 	return id;
 }
 
-/* Takes a class out that nothing refers to; its parent and selector may follow. */
-static void class_drop(struct tables *t, uint32_t id)
+/* Nothing refers to it: no address, no chain, and to a selector no rule. */
+static bool class_unused(const struct tables *t, uint32_t id, const uint32_t *uses)
 {
-	while (id) {
-		struct class *class = &t->classes.data[id];
-		uint32_t parent = 0;
+	const struct class *class = &t->classes.data[id];
 
-		if (id == SELECTOR_ANY || class->flags == 0 || class->refs || class->uses || (class->flags & CLASS_BUILT))
-			return;
-		if (class->flags & CLASS_SELECTOR && (class->flags & CLASS_BLOCK || class->rules != NO_RULE))
-			return;
-		index_remove(t, id);
-		if (class->flags & CLASS_CHAIN) {
-			uint32_t selector = class->selector;
-
-			parent = class->parent;
-			t->classes.data[parent].uses--;
-			t->classes.data[selector].uses--;
-			class->flags = 0;
-			class_drop(t, selector); /* a selector has no parent: one step */
-		}
-		class->flags = 0;
-		class->refs = 0;
-		class->uses = t->class_retired;
-		t->class_retired = id;
-		id = parent;
-	}
+	if (id == SELECTOR_ANY || class->flags == 0 || class->refs || uses[id] || class->flags & CLASS_BUILT)
+		return false;
+	return class->flags & CLASS_CHAIN || (!(class->flags & CLASS_BLOCK) && class->rules == NO_RULE);
 }
 
-void classes_collect(struct tables *t)
+static void class_drop(struct tables *t, uint32_t id)
 {
+	index_remove(t, id);
+	t->classes.data[id].flags = 0;
+	t->classes.data[id].refs = t->class_retired;
+	t->class_retired = id;
+}
+
+/* Takes out what nothing refers to any more. A chain that goes may take its parent and its selector with it. */
+int classes_collect(struct tables *t)
+{
+	uint32_t *uses = calloc(t->classes.n, sizeof(*uses));
+
+	if (!uses)
+		return -ENOMEM;
 	for (uint32_t id = 1; id < t->classes.n; id++)
-		if (t->classes.data[id].flags && !t->classes.data[id].refs)
+		if (t->classes.data[id].flags & CLASS_CHAIN) {
+			uses[t->classes.data[id].parent]++;
+			uses[t->classes.data[id].selector]++;
+		}
+	for (uint32_t first = 1; first < t->classes.n; first++)
+		for (uint32_t id = first; id && class_unused(t, id, uses);) {
+			const struct class *class = &t->classes.data[id];
+			uint32_t parent = class->flags & CLASS_CHAIN ? class->parent : 0, selector = parent ? class->selector : 0;
+
 			class_drop(t, id);
+			uses[parent]--;
+			uses[selector]--;
+			if (selector && class_unused(t, selector, uses))
+				class_drop(t, selector);
+			id = parent;
+		}
+	free(uses);
+	return 0;
 }
 
 /* --- selectors --- */
@@ -223,12 +231,12 @@ static bool names_group(const struct peer *peers, uint32_t n)
 uint32_t selector_get(struct round *round, const struct peer *peers, uint32_t n)
 {
 	struct tables *t = round->t;
-	uint64_t hash = peers_hash(peers, n);
+	uint32_t hash = (uint32_t)peers_hash(peers, n);
 	struct class *class;
 	uint32_t id = n ? 0 : SELECTOR_ANY;
 
 	if (n && t->index_size)
-		for (uint32_t i = (uint32_t)hash & (t->index_size - 1); t->index[i]; i = (i + 1) & (t->index_size - 1)) {
+		for (uint32_t i = hash & (t->index_size - 1); t->index[i]; i = (i + 1) & (t->index_size - 1)) {
 			const struct peer *others;
 			uint32_t n_others;
 
@@ -246,8 +254,7 @@ uint32_t selector_get(struct round *round, const struct peer *peers, uint32_t n)
 		if (!id)
 			return 0;
 		class = &t->classes.data[id];
-		class->hash_low = (uint32_t)hash;
-		class->hash_high = (uint32_t)(hash >> 32);
+		class->hash = hash;
 		class->flags = CLASS_SELECTOR | (names_group(peers, n) ? CLASS_GROUP : 0);
 		class->width = selector_width(peers, n);
 	}
@@ -280,13 +287,13 @@ static uint64_t rank(const struct tables *t, uint32_t selector)
 static uint32_t chain_get(struct round *round, uint32_t parent, uint32_t selector)
 {
 	struct tables *t = round->t;
-	uint64_t hash = chain_hash(parent, selector);
+	uint32_t hash = chain_hash(parent, selector);
 	struct class *class;
 	uint32_t id;
 
 	if (!parent)
 		return selector;
-	for (uint32_t i = (uint32_t)hash & (t->index_size - 1); t->index[i]; i = (i + 1) & (t->index_size - 1)) {
+	for (uint32_t i = hash & (t->index_size - 1); t->index[i]; i = (i + 1) & (t->index_size - 1)) {
 		class = &t->classes.data[t->index[i]];
 		if (class->flags & CLASS_CHAIN && class->parent == parent && class->selector == selector)
 			return t->index[i];
@@ -298,8 +305,6 @@ static uint32_t chain_get(struct round *round, uint32_t parent, uint32_t selecto
 	class->parent = parent;
 	class->selector = selector;
 	class->flags = CLASS_CHAIN;
-	t->classes.data[parent].uses++;
-	t->classes.data[selector].uses++;
 	return id;
 }
 

@@ -186,9 +186,9 @@ static int check_sizes(struct round *round, struct compiler_limits *needed)
 	const struct compiler_limits *limits = &round->compiler->limits;
 	const char *what = round->too_big;
 
-	if (!what && t->addr_live > ADDR_NODES_MOST)
+	if (!what && t->addr_nodes.live > ADDR_NODES_MOST)
 		what = "address nodes";
-	if (!what && t->rule_live > RULE_NODES_MOST)
+	if (!what && t->rule_nodes.live > RULE_NODES_MOST)
 		what = "rule nodes";
 	if (!what && t->rows_live > ROWS_MOST)
 		what = "rows of address classes";
@@ -199,12 +199,12 @@ static int check_sizes(struct round *round, struct compiler_limits *needed)
 			what, what[0] == 'a' ? ADDR_NODES_MOST : what[0] == 'r' && what[1] == 'u' && what[4] == 's' ? HD_LEAF_RULE_MASK : ROWS_MOST);
 		return -E2BIG;
 	}
-	if (t->addr_next.n <= limits->addr_nodes && t->rule_next.n <= limits->rule_nodes &&
+	if (t->addr_nodes.end <= limits->addr_nodes && t->rule_nodes.end <= limits->rule_nodes &&
 		t->rows_live + round->row_deletes.n <= limits->class_rules && t->rule_order.n <= limits->rules)
 		return 0;
 	*needed = (struct compiler_limits){
-		.addr_nodes = headroom(t->addr_live + 1, 64),
-		.rule_nodes = headroom(t->rule_live + 1, 64),
+		.addr_nodes = headroom(t->addr_nodes.live + 1, 64),
+		.rule_nodes = headroom(t->rule_nodes.live + 1, 64),
 		.class_rules = headroom(t->rows_live, 64),
 		.rules = headroom((uint32_t)(t->rule_order.n < HD_RULE_FIRST ? HD_RULE_FIRST : t->rule_order.n), 256),
 	};
@@ -226,7 +226,7 @@ static int finish(struct round *round)
 		for (int d = 0; d < HD_DIRECTIONS; d++) {
 			uplink.policy.set[d] = SET_ID(p, d);
 			uplink.policy.version[d] = t->pairs.data[p].version[d];
-			uplink.policy.root[d] = HD_TAG_NODE | t->pairs.data[p].root[d];
+			uplink.policy.root[d] = HD_TAG_NODE | tree_root(t, t->pairs.data[p].tree[d]);
 		}
 		if (VEC_PUSH(&round->uplinks, uplink) < 0)
 			return -ENOMEM;
@@ -286,7 +286,8 @@ static int run(struct round *round, struct compiler_limits *needed)
 		return r;
 	if (r < 0 && !round->too_big)
 		return r;
-	classes_collect(t);
+	if (classes_collect(t) < 0)
+		return -ENOMEM;
 	r = check_sizes(round, needed);
 	return r < 0 ? r : finish(round);
 }
@@ -317,6 +318,7 @@ static void round_free(struct compiler *compiler)
 	VEC_FREE(&round->fresh);
 	VEC_FREE(&round->keys);
 	VEC_FREE(&round->matches);
+	VEC_FREE(&round->tree);
 	VEC_FREE(&round->sharing.trees);
 	VEC_FREE(&round->sharing.orders);
 	free(round->sharing.slot);
@@ -458,7 +460,9 @@ void compiler_free(struct compiler *compiler)
 	for (size_t i = 0; i < compiler->now.policies.n; i++)
 		prepared_free(compiler->now.policies.data[i]);
 	tables_free(&compiler->now);
-	free(compiler->addr.node);
+	free(compiler->addr.high);
+	free(compiler->addr.low);
+	free(compiler->addr.value);
 	free(compiler->addr.count);
 	VEC_FREE(&compiler->adopted);
 	VEC_FREE(&compiler->tainted);

@@ -53,7 +53,7 @@ enum class_flags {
 	CLASS_CHAIN = 1 << 5,
 	CLASS_GROUP = 1 << 1, /* a selector that names a group */
 	CLASS_BLOCK = 1 << 2, /* rules: a block of orders; else the one order, or NO_RULE */
-	CLASS_ROWS = 1 << 3, /* rows: a block of (set, root) pairs; else the one row, set 0 for none */
+	CLASS_ROWS = 1 << 3, /* rows: a block of (set, tree) pairs; else the one row, set 0 for none */
 	CLASS_BUILT = 1 << 4, /* its rows are in the tables */
 };
 #define NO_RULE 0u
@@ -62,22 +62,20 @@ enum class_flags {
 
 struct class {
 	union {
-		struct {
-			uint32_t hash_low, hash_high; /* of a selector's peers */
-		};
-		struct {
-			uint32_t parent, selector; /* of a chain */
-		};
+		uint32_t hash; /* of a selector's peers */
+		uint32_t parent; /* of a chain */
 	};
-	uint32_t refs; /* entries of address trees */
-	uint32_t uses; /* chains that have it as parent or selector. Free: the next free one */
-	uint32_t rules; /* of a selector */
-	uint32_t root; /* of the row, or the block of rows */
-	uint16_t set;
+	union {
+		uint32_t rules; /* of a selector */
+		uint32_t selector; /* of a chain: the last one */
+	};
+	uint32_t refs; /* entries of address trees. Free: the next free one */
+	uint32_t tree; /* of the row, or the block of rows */
+	uint16_t set; /* of the row */
 	uint8_t flags; /* 0: free */
 	uint8_t width; /* of a selector: its shortest prefix, 0 with a group; the wide ones come first in a chain */
 };
-static_assert(sizeof(struct class) == 28, "there are as many as rules");
+static_assert(sizeof(struct class) == 20, "there are as many as rules");
 
 /* --- policies and sets --- */
 
@@ -103,7 +101,7 @@ struct pair {
 	uint8_t state; /* enum pair_state */
 	int8_t verdict[HD_DIRECTIONS]; /* the default */
 	uint32_t version[HD_DIRECTIONS];
-	uint32_t root[HD_DIRECTIONS]; /* tree of the rules for any peer */
+	uint32_t tree[HD_DIRECTIONS]; /* of the rules for any peer */
 };
 enum pair_state { PAIR_FREE = 0, PAIR_LIVE, PAIR_RETIRED };
 #define SET_ID(pair, direction) ((uint32_t)(pair) * 2 + (direction) + 1)
@@ -121,6 +119,13 @@ struct uplink_pair {
 
 #define BLOCK_CLASSES 28
 
+/* Ids of nodes: 0 is none. */
+struct node_ids {
+	u32_vec free, retired; /* retired: not to be used before the round is settled */
+	uint32_t end; /* ids in use are below */
+	uint32_t live;
+};
+
 struct tables {
 	VEC(struct class) classes; /* by class id; 0 unused */
 	uint32_t class_free, class_retired;
@@ -130,10 +135,7 @@ struct tables {
 	VEC(uint32_t) blocks; /* lists of orders and rows: capacity class and length, then that many words */
 	uint32_t block_free[BLOCK_CLASSES];
 
-	VEC(uint32_t) rule_next; /* by rule node: the next of its tree, TREE_SHARED, or the next free one */
-	uint32_t rule_free, rule_retired, rule_live;
-	VEC(uint32_t) addr_next; /* by address node: the next free one */
-	uint32_t addr_free, addr_retired, addr_live;
+	struct node_ids rule_nodes, addr_nodes;
 	uint32_t root[2]; /* values with tag: IPv4, IPv6 */
 
 	VEC(uint32_t) rule_order; /* by rule id: its order, or the next free one */
@@ -148,16 +150,24 @@ struct tables {
 	bool lockdown, started;
 };
 
-/* rule_next of a root that several rows share: a block of (references, next). */
-#define TREE_SHARED 0x80000000u
+/*
+ * A rule tree as its owners keep it: the id of its only node, or TREE_BLOCK | a block of references, root and other nodes. The
+ * nodes themselves are not kept.
+ */
+#define TREE_BLOCK 0x80000000u
 
-/* Address nodes, by id. Entries past count repeat the last value as the layout wants it. */
+/*
+ * Address nodes, by id: 16 of each a node. The lower halves of keys are only there for nodes that need them (none of IPv4's do), and
+ * without such nodes there is no array for them.
+ */
 struct addr_pool {
-	struct hd_addr_node *node;
-	uint8_t *count; /* | ADDR_FRESH: made in this round, so it may still change */
-	size_t capacity;
+	uint32_t *high, *low, *value;
+	uint8_t *count; /* ADDR_COUNT | ADDR_WIDE | ADDR_FRESH */
+	size_t capacity, low_capacity; /* nodes */
 };
-#define ADDR_FRESH 0x80u
+#define ADDR_COUNT 0x1fu
+#define ADDR_WIDE 0x40u /* has lower halves */
+#define ADDR_FRESH 0x80u /* made in this round */
 
 enum round_state { ROUND_NONE = 0, ROUND_COMPILED, ROUND_COMMITTED };
 
@@ -232,7 +242,7 @@ struct rule_match {
 struct shared {
 	uint64_t hash;
 	size_t orders;
-	uint32_t n, root;
+	uint32_t n, tree;
 };
 struct sharing {
 	VEC(struct shared) trees;
@@ -270,7 +280,7 @@ struct round {
 	} memo[64];
 
 	struct tree_builder *builder;
-	uint32_t tree; /* the nodes of the tree being built */
+	u32_vec tree; /* the nodes of the tree being built; the root is the last one */
 	VEC(struct rule_match) matches;
 	VEC(uint64_t) keys; /* set << 32 | order */
 	size_t n_orders;
@@ -287,9 +297,12 @@ struct round {
 /* tables.c: 0 for an id means that there is no memory */
 uint32_t block_new(struct tables *t, uint32_t n);
 void block_free(struct tables *t, uint32_t block);
-uint32_t rule_node_new(struct tables *t);
-int tree_share(struct tables *t, uint32_t root);
-void tree_release(struct tables *t, uint32_t root);
+uint32_t node_id_new(struct node_ids *ids);
+void node_id_retire(struct node_ids *ids, uint32_t id);
+int tree_new(struct tables *t, const u32_vec *nodes, bool shared, uint32_t *ret);
+void tree_share(struct tables *t, uint32_t tree);
+void tree_release(struct tables *t, uint32_t tree);
+uint32_t tree_root(const struct tables *t, uint32_t tree);
 uint32_t rule_id_new(struct tables *t, bool *used);
 void rule_id_retire(struct tables *t, uint32_t id);
 void tables_settle(struct tables *t);
@@ -305,7 +318,7 @@ int selector_touch(struct round *round, uint32_t id, const struct peer *peers, u
 int class_change(struct round *round, uint32_t class, uint32_t selector, bool add, uint32_t *ret);
 int class_transform(struct round *round, uint32_t class, uint32_t plus, uint32_t minus, uint32_t *ret);
 bool class_dirty(struct round *round, uint32_t id);
-void classes_collect(struct tables *t);
+int classes_collect(struct tables *t);
 
 /* policies.c */
 const struct rule *rule_by_order(const struct tables *t, uint32_t order, struct rule_place *where);
@@ -330,7 +343,7 @@ int addr_writes(struct round *round);
 void addr_round_end(struct round *round);
 
 /* ruletree.c */
-int tree_build(struct round *round, const struct rule_match *matches, size_t n, uint32_t *ret);
+int tree_build(struct round *round, const struct rule_match *matches, size_t n, bool shared, uint32_t *ret);
 int push_builtins(struct round *round, int direction);
 int push_default(struct round *round, const struct pair *pair, int direction);
 void tree_builder_free(struct tree_builder *builder);

@@ -90,7 +90,7 @@ int orders_update(struct round *round)
 /* --- rows of a class --- */
 
 struct row {
-	uint32_t set, root;
+	uint32_t set, tree;
 };
 
 static size_t class_rows(const struct tables *t, uint32_t id, struct row *single, const struct row **rows)
@@ -98,10 +98,10 @@ static size_t class_rows(const struct tables *t, uint32_t id, struct row *single
 	const struct class *class = &t->classes.data[id];
 
 	if (class->flags & CLASS_ROWS) {
-		*rows = (const struct row *)&t->blocks.data[class->root + 2];
-		return t->blocks.data[class->root + 1] / 2;
+		*rows = (const struct row *)&t->blocks.data[class->tree + 2];
+		return t->blocks.data[class->tree + 1] / 2;
 	}
-	*single = (struct row){.set = class->set, .root = class->root};
+	*single = (struct row){.set = class->set, .tree = class->tree};
 	*rows = single;
 	return class->set != 0;
 }
@@ -117,7 +117,7 @@ static uint32_t row_root(const struct tables *t, uint32_t id, uint32_t set)
 	n = class_rows(t, id, &single, &rows);
 	for (size_t i = 0; i < n; i++)
 		if (rows[i].set == set)
-			return rows[i].root;
+			return tree_root(t, rows[i].tree);
 	return 0;
 }
 
@@ -134,12 +134,12 @@ static int store_rows(struct tables *t, uint32_t id, const struct row *rows, siz
 	struct class *class = &t->classes.data[id];
 
 	if (class->flags & CLASS_ROWS)
-		block_free(t, class->root);
+		block_free(t, class->tree);
 	class->flags &= (uint8_t)~CLASS_ROWS;
 	if (n > 1)
 		class->flags |= CLASS_ROWS;
 	class->set = n == 1 ? (uint16_t)rows[0].set : 0;
-	class->root = n > 1 ? block : n ? rows[0].root : 0;
+	class->tree = n > 1 ? block : n ? rows[0].tree : 0;
 	return 0;
 }
 
@@ -167,15 +167,15 @@ static uint32_t share_find(struct round *round, const uint64_t *keys, size_t n, 
 		for (size_t j = 0; j < n && equal; j++)
 			equal = s->orders.data[shared->orders + j] == (uint32_t)keys[j];
 		if (equal)
-			return shared->root;
+			return shared->tree;
 	}
 	return 0;
 }
 
-static int share_add(struct round *round, const uint64_t *keys, size_t n, uint64_t hash, uint32_t root)
+static int share_add(struct round *round, const uint64_t *keys, size_t n, uint64_t hash, uint32_t tree)
 {
 	struct sharing *s = &round->sharing;
-	struct shared shared = {.hash = hash, .orders = s->orders.n, .n = (uint32_t)n, .root = root};
+	struct shared shared = {.hash = hash, .orders = s->orders.n, .n = (uint32_t)n, .tree = tree};
 	uint32_t i;
 
 	if (s->trees.n >= s->size / 2) {
@@ -226,14 +226,16 @@ static int row_tree(struct round *round, const uint64_t *keys, size_t n, bool wh
 		for (size_t i = 0; i < n; i++)
 			hash = hash_u64(hash, (uint32_t)keys[i]);
 		*ret = share_find(round, keys, n, hash);
-		if (*ret)
-			return tree_share(round->t, *ret);
+		if (*ret) {
+			tree_share(round->t, *ret);
+			return 0;
+		}
 	}
 	round->matches.n = 0;
 	for (size_t i = 0; i < n && r == 0; i++)
 		r = push_rule(round, (uint32_t)keys[i]);
 	if (r == 0)
-		r = tree_build(round, round->matches.data, round->matches.n, ret);
+		r = tree_build(round, round->matches.data, round->matches.n, !whole, ret);
 	if (r == 0 && !whole && *ret)
 		r = share_add(round, keys, n, hash, *ret);
 	return r;
@@ -292,40 +294,40 @@ static int build_rows(struct round *round, uint32_t id)
 	int r = gather(round, id, !built);
 
 	for (size_t i = 0, j; i < round->keys.n && r == 0; i = j) {
-		uint32_t set = (uint32_t)(round->keys.data[i] >> 32), root;
+		uint32_t set = (uint32_t)(round->keys.data[i] >> 32), tree;
 
 		for (j = i; j < round->keys.n && round->keys.data[j] >> 32 == set; j++)
 			;
-		r = row_tree(round, &round->keys.data[i], j - i, i == 0 && j == round->keys.n && j == round->n_orders, &root);
-		if (r < 0 || !root)
+		r = row_tree(round, &round->keys.data[i], j - i, i == 0 && j == round->keys.n && j == round->n_orders, &tree);
+		if (r < 0 || !tree)
 			continue;
 		r = VEC_PUSH(&after, set);
 		if (r == 0)
-			r = VEC_PUSH(&after, root);
+			r = VEC_PUSH(&after, tree);
 		if (r == 0)
-			r = write_row(round, id, set, root, built ? row_root(t, id, set) : 0);
+			r = write_row(round, id, set, tree_root(t, tree), built ? row_root(t, id, set) : 0);
 	}
 	if (r < 0)
 		return r;
 	n_before = built ? class_rows(t, id, &single, &before) : 0;
 	for (size_t i = 0; i < n_before && r == 0; i++) {
-		uint32_t set = before[i].set, root = before[i].root;
+		uint32_t set = before[i].set, tree = before[i].tree;
 		bool again = false;
 
 		if (!(round->sets.data[set] & SET_TOUCHED)) {
 			r = VEC_PUSH(&after, set);
 			if (r == 0)
-				r = VEC_PUSH(&after, root);
+				r = VEC_PUSH(&after, tree);
 			continue;
 		}
 		for (size_t j = 0; j < after.n && !again; j += 2)
 			again = after.data[j] == set;
 		if (!again) {
-			r = write_row(round, id, set, 0, root);
+			r = write_row(round, id, set, 0, tree_root(t, tree));
 			if (r == 0)
 				r = delete_row(round, id, set);
 		}
-		tree_release(t, root);
+		tree_release(t, tree);
 	}
 	if (r == 0)
 		r = store_rows(t, id, (const struct row *)after.data, after.n / 2);
@@ -350,7 +352,7 @@ static int drop_rows(struct round *round, uint32_t id)
 	for (size_t i = 0; i < n; i++) {
 		if (delete_row(round, id, rows[i].set) < 0)
 			return -ENOMEM;
-		tree_release(t, rows[i].root);
+		tree_release(t, rows[i].tree);
 	}
 	t->rows_live -= (uint32_t)n;
 	store_rows(t, id, NULL, 0);
@@ -386,7 +388,7 @@ static int any_tree(struct round *round, uint32_t p, int direction)
 	struct tables *t = round->t;
 	const uint32_t *orders;
 	size_t n = selector_orders(t, SELECTOR_ANY, &orders);
-	uint32_t root;
+	uint32_t tree;
 	int r;
 
 	round->matches.n = 0;
@@ -405,11 +407,11 @@ static int any_tree(struct round *round, uint32_t p, int direction)
 	if (r == 0)
 		r = push_default(round, &t->pairs.data[p], direction);
 	if (r == 0)
-		r = tree_build(round, round->matches.data, round->matches.n, &root);
+		r = tree_build(round, round->matches.data, round->matches.n, false, &tree);
 	if (r < 0)
 		return r;
-	tree_release(t, t->pairs.data[p].root[direction]);
-	t->pairs.data[p].root[direction] = root;
+	tree_release(t, t->pairs.data[p].tree[direction]);
+	t->pairs.data[p].tree[direction] = tree;
 	return 0;
 }
 
@@ -423,9 +425,9 @@ int any_trees_update(struct round *round)
 			uint8_t flags = round->sets.data[SET_ID(p, d)];
 			struct pair *pair = &t->pairs.data[p];
 
-			if (pair->state == PAIR_RETIRED && pair->root[d]) {
-				tree_release(t, pair->root[d]);
-				pair->root[d] = 0;
+			if (pair->state == PAIR_RETIRED && pair->tree[d]) {
+				tree_release(t, pair->tree[d]);
+				pair->tree[d] = 0;
 			}
 			if (pair->state != PAIR_LIVE)
 				continue;

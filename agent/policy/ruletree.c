@@ -207,10 +207,8 @@ static int add_leaf(struct leaf **leaves, size_t *n, size_t *capacity, uint32_t 
 
 static uint32_t new_node(struct round *round, const struct leaf *entries, size_t n)
 {
-	struct rule_node_write write = {.id = rule_node_new(round->t)};
+	struct rule_node_write write = {.id = node_id_new(&round->t->rule_nodes)};
 
-	if (!write.id)
-		return 0;
 	for (size_t i = 0; i < HD_RULE_FANOUT; i++) {
 		const struct leaf *entry = &entries[i < n ? i : n - 1];
 
@@ -218,11 +216,8 @@ static uint32_t new_node(struct round *round, const struct leaf *entries, size_t
 		write.node.value[i] = entry->value;
 		write.node.order[i] = entry->order;
 	}
-	if (VEC_PUSH(&round->rule_writes, write) < 0)
+	if (VEC_PUSH(&round->rule_writes, write) < 0 || VEC_PUSH(&round->tree, write.id) < 0)
 		return 0;
-	/* All nodes of a tree hang together, so that it can be let go without knowing what is in it. */
-	round->t->rule_next.data[write.id] = round->tree;
-	round->tree = write.id;
 	return write.id;
 }
 
@@ -232,7 +227,7 @@ static int make_nodes(struct round *round, struct leaf *entries, size_t n, uint3
 	for (;;) {
 		size_t nodes = (n + HD_RULE_FANOUT - 1) / HD_RULE_FANOUT;
 
-		if (round->t->rule_live > RULE_NODES_MOST) {
+		if (round->t->rule_nodes.live > RULE_NODES_MOST) {
 			round->too_big = "rule nodes";
 			return -E2BIG;
 		}
@@ -364,16 +359,13 @@ static int collect(struct tree_builder *b, size_t *n_heap, uint32_t at, uint32_t
 	return 0;
 }
 
-/*
- * The tree of an ordered list of matches, ascending in order. *ret: its root, which owns all its nodes; 0: nothing matches
- * anything.
- */
-int tree_build(struct round *round, const struct rule_match *matches, size_t n, uint32_t *ret)
+/* The tree of an ordered list of matches, ascending in order. *ret 0: they match nothing. shared: for tree_share(). */
+int tree_build(struct round *round, const struct rule_match *matches, size_t n, bool shared, uint32_t *ret)
 {
 	struct tree_builder *b = round->builder;
 	struct leaf source = {0};
 	size_t next = 0, n_heap = 0;
-	uint32_t at = 0;
+	uint32_t at = 0, root;
 	bool sorted = true;
 	int r = 0;
 
@@ -384,7 +376,7 @@ int tree_build(struct round *round, const struct rule_match *matches, size_t n, 
 	}
 	b->pieces.n = b->leaves.n = b->found.n = b->found_before.n = 0;
 	b->found_kind = UINT32_MAX;
-	round->tree = 0;
+	round->tree.n = 0;
 	*ret = 0;
 	for (size_t i = 0; i < n && r == 0; i++)
 		r = add_match(b, (uint32_t)i, &matches[i]);
@@ -426,7 +418,9 @@ int tree_build(struct round *round, const struct rule_match *matches, size_t n, 
 		last = stop == UINT32_MAX;
 		at = stop + 1;
 	}
-	return r < 0 ? r : make_nodes(round, b->leaves.data, b->leaves.n, ret);
+	if (r == 0)
+		r = make_nodes(round, b->leaves.data, b->leaves.n, &root);
+	return r < 0 ? r : tree_new(round->t, &round->tree, shared, ret);
 }
 
 /* --- the rules for any peer --- */

@@ -62,94 +62,95 @@ void block_free(struct tables *t, uint32_t block)
 	t->block_free[class] = block;
 }
 
-/* --- rule nodes --- */
+/* --- nodes --- */
 
-uint32_t rule_node_new(struct tables *t)
+uint32_t node_id_new(struct node_ids *ids)
 {
-	uint32_t id = t->rule_free;
-
-	if (id) {
-		t->rule_free = t->rule_next.data[id];
-	} else {
-		if (t->rule_next.n == 0 && VEC_PUSH(&t->rule_next, 0) < 0)
-			return 0;
-		id = (uint32_t)t->rule_next.n;
-		if (VEC_PUSH(&t->rule_next, 0) < 0)
-			return 0;
-	}
-	t->rule_next.data[id] = 0;
-	t->rule_live++;
-	return id;
+	if (ids->end == 0)
+		ids->end = 1;
+	ids->live++;
+	return ids->free.n ? ids->free.data[--ids->free.n] : ids->end++;
 }
 
-static void rule_node_retire(struct tables *t, uint32_t id)
+/* Without memory to note it the id is lost, which does no harm but to the room in the map. */
+void node_id_retire(struct node_ids *ids, uint32_t id)
 {
-	t->rule_next.data[id] = t->rule_retired;
-	t->rule_retired = id;
-	t->rule_live--;
+	(void)VEC_PUSH(&ids->retired, id);
+	ids->live--;
 }
 
-int tree_share(struct tables *t, uint32_t root)
+static void node_ids_settle(struct node_ids *ids)
 {
-	uint32_t next = t->rule_next.data[root], block;
+	for (size_t i = 0; i < ids->retired.n; i++)
+		(void)VEC_PUSH(&ids->free, ids->retired.data[i]);
+	VEC_FREE(&ids->retired);
+}
 
-	if (next & TREE_SHARED) {
-		t->blocks.data[(next & ~TREE_SHARED) + 2]++;
+/* --- rule trees --- */
+
+/* nodes: the root last. shared: others may come to own it too. */
+int tree_new(struct tables *t, const u32_vec *nodes, bool shared, uint32_t *ret)
+{
+	uint32_t block;
+
+	if (nodes->n == 1 && !shared) {
+		*ret = nodes->data[0];
 		return 0;
 	}
-	block = block_new(t, 2);
+	block = block_new(t, (uint32_t)nodes->n + 1);
 	if (!block)
 		return -ENOMEM;
-	t->blocks.data[block + 2] = 2;
-	t->blocks.data[block + 3] = next;
-	t->rule_next.data[root] = block | TREE_SHARED;
+	t->blocks.data[block + 2] = 1;
+	memcpy(&t->blocks.data[block + 3], nodes->data, nodes->n * sizeof(*nodes->data));
+	*ret = block | TREE_BLOCK;
 	return 0;
 }
 
-void tree_release(struct tables *t, uint32_t root)
+void tree_share(struct tables *t, uint32_t tree)
 {
-	uint32_t next;
+	t->blocks.data[(tree & ~TREE_BLOCK) + 2]++;
+}
 
-	if (!root)
+void tree_release(struct tables *t, uint32_t tree)
+{
+	uint32_t block = tree & ~TREE_BLOCK, *words;
+
+	if (!tree)
 		return;
-	next = t->rule_next.data[root];
-	if (next & TREE_SHARED) {
-		uint32_t block = next & ~TREE_SHARED;
-
-		if (--t->blocks.data[block + 2])
-			return;
-		next = t->blocks.data[block + 3];
-		block_free(t, block);
+	if (!(tree & TREE_BLOCK)) {
+		node_id_retire(&t->rule_nodes, tree);
+		return;
 	}
-	for (rule_node_retire(t, root); next; root = next, next = t->rule_next.data[root], rule_node_retire(t, root))
-		;
+	words = &t->blocks.data[block];
+	if (--words[2])
+		return;
+	for (uint32_t i = 1; i < words[1]; i++)
+		node_id_retire(&t->rule_nodes, words[2 + i]);
+	block_free(t, block);
+}
+
+uint32_t tree_root(const struct tables *t, uint32_t tree)
+{
+	const uint32_t *words;
+
+	if (!(tree & TREE_BLOCK))
+		return tree;
+	words = &t->blocks.data[tree & ~TREE_BLOCK];
+	return words[1 + words[1]];
 }
 
 /* --- free lists --- */
 
-static void splice(uint32_t *next, uint32_t *free_list, uint32_t *retired)
-{
-	uint32_t last = *retired;
-
-	if (!last)
-		return;
-	while (next[last])
-		last = next[last];
-	next[last] = *free_list;
-	*free_list = *retired;
-	*retired = 0;
-}
-
 /* What was retired may be used again: nobody reads it any more. */
 void tables_settle(struct tables *t)
 {
-	splice(t->rule_next.data, &t->rule_free, &t->rule_retired);
-	splice(t->addr_next.data, &t->addr_free, &t->addr_retired);
+	node_ids_settle(&t->rule_nodes);
+	node_ids_settle(&t->addr_nodes);
 	while (t->class_retired) {
 		uint32_t id = t->class_retired;
 
-		t->class_retired = t->classes.data[id].uses;
-		t->classes.data[id].uses = t->class_free;
+		t->class_retired = t->classes.data[id].refs;
+		t->classes.data[id].refs = t->class_free;
 		t->class_free = id;
 	}
 	/* Rule ids: oldest first, so that a late event or flow names the right rule as long as possible. */
@@ -218,8 +219,10 @@ int tables_copy(struct tables *to, const struct tables *from)
 	*to = *from;
 	COPY(classes);
 	COPY(blocks);
-	COPY(rule_next);
-	COPY(addr_next);
+	COPY(rule_nodes.free);
+	COPY(rule_nodes.retired);
+	COPY(addr_nodes.free);
+	COPY(addr_nodes.retired);
 	COPY(rule_order);
 	COPY(pairs);
 	COPY(uplinks);
@@ -243,8 +246,10 @@ void tables_free(struct tables *t)
 {
 	VEC_FREE(&t->classes);
 	VEC_FREE(&t->blocks);
-	VEC_FREE(&t->rule_next);
-	VEC_FREE(&t->addr_next);
+	VEC_FREE(&t->rule_nodes.free);
+	VEC_FREE(&t->rule_nodes.retired);
+	VEC_FREE(&t->addr_nodes.free);
+	VEC_FREE(&t->addr_nodes.retired);
 	VEC_FREE(&t->rule_order);
 	VEC_FREE(&t->pairs);
 	VEC_FREE(&t->uplinks);
