@@ -115,12 +115,12 @@ void env_free(struct env *env)
 
 int env_make_link(struct env *env)
 {
-	/* The flat policy judges ARP like everything else: the neighbours are told. */
-	int r = env_run("ip link set lo up; ip link del " ENV_DEVICE " 2>/dev/null;"
+	/* The flat policy judges ARP like everything else: the neighbours are told. Without IPv6 nothing is sent but what the test sends. */
+	int r = env_run("echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6; ip link set lo up; ip link del " ENV_DEVICE " 2>/dev/null;"
 			"ip link add " ENV_DEVICE " address 02:00:00:00:99:01 type veth peer name dpu1 address 02:00:00:00:99:02 netns %d"
 			" && ip addr add " ENV_ADDRESS "/24 dev " ENV_DEVICE " && ip link set " ENV_DEVICE " up"
 			" && ip neigh replace " ENV_PEER_ADDRESS " lladdr 02:00:00:00:99:02 nud permanent dev " ENV_DEVICE
-			" && nsenter -t %d -n sh -c 'ip link set lo up; ip addr add " ENV_PEER_ADDRESS
+			" && nsenter -t %d -n sh -c 'echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6; ip link set lo up; echo 1 >/proc/sys/net/ipv6/conf/dpu1/disable_ipv6; ip addr add " ENV_PEER_ADDRESS
 			"/24 dev dpu1 && ip link set dpu1 up"
 			" && ip neigh replace " ENV_ADDRESS " lladdr 02:00:00:00:99:01 nud permanent dev dpu1'",
 		(int)env->peer, (int)env->peer);
