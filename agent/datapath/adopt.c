@@ -220,7 +220,8 @@ int adopt(struct datapath *dp, bool *found)
 	if (control_head(load->maps[MAP_CONTROL].fd, &schema, &generation) < 0)
 		return 0;
 	if (schema != HD_SCHEMA_VERSION) {
-		log_notice("the tables of the earlier agent have schema %u, this one has %u: it stays in force until the new policy is, "
+		log_notice("the tables of the earlier agent have schema %u, this one has %u: it stays in force until the new "
+			   "policy is, "
 			   "but flows and counters start afresh",
 			schema, HD_SCHEMA_VERSION);
 		return 0;

@@ -17,7 +17,7 @@
 #include <datapath/internal.h>
 
 #define CLSACT_HANDLE 0x68646c01u /* "hdl", 1: docs/debugging.md shows it */
-#define CLSACT_PRIORITIES 8 /* tried in turn where other kinds of classifiers hold the first ones */
+#define CLSACT_PRIORITIES 8	  /* tried in turn where other kinds of classifiers hold the first ones */
 
 static const struct {
 	enum bpf_tc_attach_point point;
@@ -77,7 +77,8 @@ static int on_qdisc(const struct nlmsghdr *message, void *userdata)
 	const struct nlattr *attribute;
 	uint32_t *grown;
 
-	mnl_attr_for_each(attribute, message, sizeof(*tc)) {
+	mnl_attr_for_each(attribute, message, sizeof(*tc))
+	{
 		if (mnl_attr_get_type(attribute) != TCA_KIND || mnl_attr_validate(attribute, MNL_TYPE_NUL_STRING) < 0 ||
 			strcmp(mnl_attr_get_str(attribute), "clsact") != 0)
 			continue;
@@ -122,7 +123,8 @@ static void read_bpf_options(const struct nlattr *options, struct clsact_filter 
 	const struct nlattr *attribute;
 	size_t length = strlen(expected);
 
-	mnl_attr_for_each_nested(attribute, options) {
+	mnl_attr_for_each_nested(attribute, options)
+	{
 		if (mnl_attr_get_type(attribute) == TCA_BPF_ID && mnl_attr_validate(attribute, MNL_TYPE_U32) == 0)
 			filter->program_id = mnl_attr_get_u32(attribute);
 		/* libbpf names a filter PROGRAM:[ID]. */
@@ -146,7 +148,8 @@ static int on_filter(const struct nlmsghdr *message, void *userdata)
 	walk->filter.priority = TC_H_MAJ(tc->tcm_info) >> 16;
 	walk->filter.program_id = 0;
 	walk->filter.ours = false;
-	mnl_attr_for_each(attribute, message, sizeof(*tc)) {
+	mnl_attr_for_each(attribute, message, sizeof(*tc))
+	{
 		if (mnl_attr_get_type(attribute) == TCA_KIND && mnl_attr_validate(attribute, MNL_TYPE_NUL_STRING) == 0)
 			kind = mnl_attr_get_str(attribute);
 		if (mnl_attr_get_type(attribute) == TCA_OPTIONS)
@@ -163,7 +166,8 @@ int clsact_each(uint32_t ifindex, clsact_filter_cb cb, void *userdata)
 	int r = 0;
 
 	for (unsigned direction = 0; direction < HD_DIRECTIONS && r == 0; direction++) {
-		struct filter_walk walk = {.filter = {.ifindex = ifindex, .direction = direction}, .cb = cb, .userdata = userdata};
+		struct filter_walk walk = {
+			.filter = {.ifindex = ifindex, .direction = direction}, .cb = cb, .userdata = userdata};
 		uint8_t buffer[128] = {0};
 		struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
 		struct tcmsg *tc;
@@ -242,7 +246,8 @@ static int count_ahead(const struct clsact_filter *filter, void *userdata)
 
 	if (filter->ours)
 		ahead->passed[filter->direction] = true;
-	else if (!ahead->passed[filter->direction] && (filter->program_id || filter->priority != ahead->priority[filter->direction]))
+	else if (!ahead->passed[filter->direction] &&
+		 (filter->program_id || filter->priority != ahead->priority[filter->direction]))
 		ahead->n++;
 	ahead->priority[filter->direction] = filter->priority;
 	return 0;

@@ -117,7 +117,8 @@ int xdp_attach(struct datapath *dp, struct load *load, struct attached *at, cons
 
 		if (foreign) {
 			name_of_program(foreign, name);
-			snprintf(reason, sizeof(reason), "another XDP program is attached (%s, id %u) and left alone", name, foreign);
+			snprintf(reason, sizeof(reason), "another XDP program is attached (%s, id %u) and left alone", name,
+				foreign);
 		} else {
 			for (size_t i = 0; i < 2 && modes[uplink->xdp][i]; i++) {
 				size_t length = strlen(reason);
@@ -126,7 +127,8 @@ int xdp_attach(struct datapath *dp, struct load *load, struct attached *at, cons
 				if (r == 0)
 					break;
 				snprintf(reason + length, sizeof(reason) - length, "%s%s%s%s: %s", length ? "; " : "",
-					mode_name(modes[uplink->xdp][i]), *uplink->driver ? " on " : "", uplink->driver, strerror(-r));
+					mode_name(modes[uplink->xdp][i]), *uplink->driver ? " on " : "", uplink->driver,
+					strerror(-r));
 			}
 			if (r < 0)
 				r = -EOPNOTSUPP;

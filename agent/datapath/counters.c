@@ -36,7 +36,8 @@ static int sum_rows(const struct map *map, uint32_t first, uint32_t n, unsigned 
 		uint32_t count = n - done < COUNTER_BATCH ? n - done : COUNTER_BATCH;
 
 		/* The cursor of an array is the last index read. */
-		if (bpf_map_lookup_batch(map->fd, start ? NULL : &cursor, &cursor, keys, values, &count, NULL) < 0 && errno != ENOENT)
+		if (bpf_map_lookup_batch(map->fd, start ? NULL : &cursor, &cursor, keys, values, &count, NULL) < 0 &&
+			errno != ENOENT)
 			return -errno;
 		if (count == 0)
 			break;
@@ -44,7 +45,8 @@ static int sum_rows(const struct map *map, uint32_t first, uint32_t n, unsigned 
 		for (uint32_t i = 0; i < count; i++)
 			for (int cpu = 0; cpu < cpus; cpu++)
 				for (unsigned word = 0; word < words; word++)
-					sums[(keys[i] - first) * words + word] += values[(i * (uint32_t)cpus + (uint32_t)cpu) * words + word];
+					sums[(keys[i] - first) * words + word] +=
+						values[(i * (uint32_t)cpus + (uint32_t)cpu) * words + word];
 		done += count;
 	}
 	return 0;

@@ -113,7 +113,6 @@ static int pin_all(struct datapath *dp, const struct load *load)
 	return 0;
 }
 
-
 /* Maps that an earlier version pinned and this one does not have. */
 static int remove_unknown(const char *path, const char *name, void *userdata)
 {

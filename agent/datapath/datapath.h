@@ -26,7 +26,7 @@ struct datapath;
 enum datapath_tc { DATAPATH_TC_AUTO = 0, DATAPATH_TC_TCX, DATAPATH_TC_CLSACT };
 
 struct datapath_config {
-	const char *bpffs; /* a bpffs mount point (mounted by datapath_open when it is not one); pins go under heddle/ in it */
+	const char *bpffs;   /* a bpffs mount point (mounted by datapath_open when it is not one); pins go under heddle/ in it */
 	enum datapath_tc tc; /* for tests of the fallback */
 };
 
@@ -54,7 +54,8 @@ int datapath_rules(struct datapath *dp, datapath_rule_cb cb, void *userdata);
  * Loads the programs over fresh policy maps of these sizes. The old ones stay in force until datapath_go_live().
  * pickup_seconds counts only on a first start (nothing found); an adopted pickup time runs on.
  */
-int datapath_load(struct datapath *dp, const struct datapath_sizes *sizes, const struct datapath_settings *settings, uint32_t pickup_seconds);
+int datapath_load(struct datapath *dp, const struct datapath_sizes *sizes, const struct datapath_settings *settings,
+	uint32_t pickup_seconds);
 /* Forgets what datapath_load() loaded and datapath_go_live() has not confirmed; what was in force before stays. Not after an attach. */
 void datapath_abandon(struct datapath *dp);
 int datapath_settings(struct datapath *dp, const struct datapath_settings *settings); /* of the loaded programs, in place */
@@ -93,8 +94,8 @@ struct datapath_attachment {
  * what is missing, updates links to the loaded programs, detaches what is no longer named. A device that fails does not stop
  * the others: the first error is returned at the end. After datapath_load() this is also what makes the new programs live.
  */
-int datapath_attach(struct datapath *dp, const struct datapath_uplink *uplinks, size_t n,
-	const struct uplink_policy *policies, size_t n_policies);
+int datapath_attach(struct datapath *dp, const struct datapath_uplink *uplinks, size_t n, const struct uplink_policy *policies,
+	size_t n_policies);
 /* Pins the loaded maps and programs over the old ones and lets those go. After the first successful attach of a load. */
 int datapath_go_live(struct datapath *dp);
 size_t datapath_attachments(const struct datapath *dp, const struct datapath_attachment **ret);
@@ -109,13 +110,13 @@ struct datapath_flow {
 	bool proven;
 	uint8_t protocol, kind;
 	uint16_t network;
-	struct hd_addr source, destination; /* of the originator's direction */
+	struct hd_addr source, destination;	/* of the originator's direction */
 	uint16_t source_port, destination_port; /* host byte order */
 	struct hd_flow flow;
 	uint32_t idle_ms;
 };
 typedef int (*datapath_flow_cb)(const struct datapath_flow *flow, void *userdata); /* non-zero ends the walk */
-int datapath_flows(struct datapath *dp, datapath_flow_cb cb, void *userdata); /* expired ones left out; batched reads */
+int datapath_flows(struct datapath *dp, datapath_flow_cb cb, void *userdata);	   /* expired ones left out; batched reads */
 int datapath_flow_counts(struct datapath *dp, uint64_t *proven, uint64_t *unproven);
 
 int datapath_drops(struct datapath *dp, struct hd_counter counters[HD_REASON_COUNT][2]); /* summed over CPUs */

@@ -51,7 +51,7 @@ enum { DATAPATH_MAPS(DATAPATH_MAP_ENUM) MAP_KNOWN, MAP_MAX = 48 };
 
 struct map {
 	char name[16]; /* BPF_OBJ_NAME_LEN */
-	int fd; /* -1: not there */
+	int fd;	       /* -1: not there */
 	uint32_t type, key_size, value_size, max_entries;
 	bool fresh; /* made by this load */
 };
@@ -62,11 +62,11 @@ struct load {
 	unsigned n_maps;
 	int program[HD_HOOKS];
 	int ageing, ageing_type; /* arms the kernel's timer when run */
-	int twin[HD_HOOKS]; /* for explain; -1 until first asked for */
+	int twin[HD_HOOKS];	 /* for explain; -1 until first asked for */
 	struct datapath_program info[HD_HOOKS];
 	struct hd_control *control; /* mapped; NULL: adopted maps only, of programs that some other agent loaded */
-	bool attached; /* packets may be reading its tables */
-	uint8_t *reset; /* bit for each rule id whose counters begin at 0 in this load; NULL: nothing to carry over */
+	bool attached;		    /* packets may be reading its tables */
+	uint8_t *reset;		    /* bit for each rule id whose counters begin at 0 in this load; NULL: nothing to carry over */
 };
 
 #define HOOK_PROGRAMS(X) X(XDP_UPLINK, "xdp_uplink") X(TC_UPLINK_IN, "tc_uplink_in") X(TC_UPLINK_OUT, "tc_uplink_out")
@@ -80,8 +80,8 @@ struct attached {
 	char device[IF_NAMESIZE];
 	uint32_t ifindex;
 	int link[LINK_KINDS]; /* -1 */
-	uint32_t xdp_flags; /* XDP_FLAGS_DRV_MODE or XDP_FLAGS_SKB_MODE while link[LINK_XDP] is there */
-	bool clsact; /* our filters are on the clsact qdisc */
+	uint32_t xdp_flags;   /* XDP_FLAGS_DRV_MODE or XDP_FLAGS_SKB_MODE while link[LINK_XDP] is there */
+	bool clsact;	      /* our filters are on the clsact qdisc */
 	char xdp_reason[160];
 	unsigned foreign_ahead;
 };
@@ -89,8 +89,8 @@ struct attached {
 struct datapath {
 	char *bpffs;
 	enum datapath_tc tc;
-	bool tcx_refused; /* the kernel has no TCX */
-	int lock; /* the directory <bpffs>/heddle, flock()ed */
+	bool tcx_refused;  /* the kernel has no TCX */
+	int lock;	   /* the directory <bpffs>/heddle, flock()ed */
 	struct load *live; /* in force; adopted maps at first; NULL: nothing was found */
 	struct load *next; /* loaded, not yet gone live */
 	uint32_t last_generation;
@@ -121,8 +121,8 @@ struct load *load_new(void);
 void load_free(struct load *load);
 DEFINE_CLEANUP(struct load *, load_free);
 int load_reuse_maps(const struct load *load, struct bpf_object *object); /* another object over the same maps */
-int map_index(const char *name); /* -ENOENT: a scratch map */
-int map_fill_info(struct map *map); /* from map->fd */
+int map_index(const char *name);					 /* -ENOENT: a scratch map */
+int map_fill_info(struct map *map);					 /* from map->fd */
 int control_map(int fd, struct hd_control **ret);
 uint32_t tick_now(void);
 
@@ -133,13 +133,15 @@ static inline enum object_id hook_object(enum hd_hook hook)
 	return hook == HD_HOOK_XDP_UPLINK ? OBJECT_XDP : OBJECT_TC;
 }
 int object_open(enum object_id id, struct bpf_object **ret);
-int object_set_constant(struct bpf_object *object, const char *name, const void *value, size_t value_size); /* in .rodata, before loading */
-int object_load(struct bpf_object *object, const char *what); /* logs the verifier's first cause */
+int object_set_constant(
+	struct bpf_object *object, const char *name, const void *value, size_t value_size); /* in .rodata, before loading */
+int object_load(struct bpf_object *object, const char *what);				    /* logs the verifier's first cause */
 void object_log_init(void);
 int program_run_once(int fd, int type, uint32_t *ret_value);
 
 /* carry.c: contents from an older map to a larger new one */
-int map_carry(const struct map *from, const struct map *to, const uint8_t *skip); /* an index whose bit is set in skip keeps what `to` holds */
+int map_carry(const struct map *from, const struct map *to,
+	const uint8_t *skip); /* an index whose bit is set in skip keeps what `to` holds */
 
 /* pins.c */
 #define BPFFS_SOURCE "heddle"

@@ -209,7 +209,7 @@ static int prepare_maps(struct load *load, struct bpf_object *object, struct ado
 	struct bpf_map *map;
 	int r;
 
-	bpf_object__for_each_map(map, object) {
+	bpf_object__for_each_map (map, object) {
 		int index = map_index(bpf_map__name(map));
 		struct map *slot;
 		uint32_t entries;
@@ -246,7 +246,7 @@ static int take_maps(struct load *load, struct bpf_object *object)
 	struct bpf_map *map;
 	int r;
 
-	bpf_object__for_each_map(map, object) {
+	bpf_object__for_each_map (map, object) {
 		struct map *slot = bpf_map__is_internal(map) ? NULL : map_of(load, map);
 
 		if (!slot || slot->fd >= 0)
@@ -296,7 +296,7 @@ static int make_maps(struct load *load, enum object_id id, struct adoption *adop
 
 	if (r < 0)
 		return r;
-	bpf_object__for_each_program(program, object)
+	bpf_object__for_each_program (program, object)
 		(void)bpf_program__set_autoload(program, false);
 	r = load_object(load, object, adoption, "maps");
 	bpf_object__close(object);
@@ -307,7 +307,7 @@ int load_reuse_maps(const struct load *load, struct bpf_object *object)
 {
 	struct bpf_map *map;
 
-	bpf_object__for_each_map(map, object) {
+	bpf_object__for_each_map (map, object) {
 		const struct map *have = NULL;
 
 		if (bpf_map__is_internal(map))
@@ -356,7 +356,7 @@ static int load_hook(struct load *load, enum hd_hook hook)
 
 	if (r < 0)
 		return r;
-	bpf_object__for_each_program(program, object)
+	bpf_object__for_each_program (program, object)
 		(void)bpf_program__set_autoload(program, strcmp(bpf_program__name(program), hook_program_name[hook]) == 0);
 	r = load_reuse_maps(load, object);
 	if (r == 0)
@@ -454,7 +454,8 @@ void settings_apply(struct hd_control *control, const struct datapath_settings *
 	control->reject_rate = settings->reject_rate;
 }
 
-static int init_control(struct load *load, const struct load *old, const struct datapath_settings *settings, uint32_t pickup_seconds)
+static int init_control(
+	struct load *load, const struct load *old, const struct datapath_settings *settings, uint32_t pickup_seconds)
 {
 	struct hd_control before = {0};
 	uint32_t zero = 0;
@@ -502,7 +503,8 @@ static int carry_grown(struct load *load, const struct load *old)
 	return 0;
 }
 
-int datapath_load(struct datapath *dp, const struct datapath_sizes *sizes, const struct datapath_settings *settings, uint32_t pickup_seconds)
+int datapath_load(struct datapath *dp, const struct datapath_sizes *sizes, const struct datapath_settings *settings,
+	uint32_t pickup_seconds)
 {
 	_cleanup_(load_free_p) struct load *load = load_new();
 	const struct load *old = load_readable(dp);

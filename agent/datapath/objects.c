@@ -83,7 +83,7 @@ int object_set_constant(struct bpf_object *object, const char *name, const void 
 
 	if (offset < 0)
 		return offset;
-	bpf_object__for_each_map(map, object) {
+	bpf_object__for_each_map (map, object) {
 		const char *map_name = bpf_map__name(map);
 		size_t size = 0, length = strlen(map_name);
 		_cleanup_free_ uint8_t *data = NULL;

@@ -35,8 +35,8 @@ enum { TCP_FIN = 0x01, TCP_SYN = 0x02, TCP_RST = 0x04, TCP_ACK = 0x10 };
 struct quoted {
 	const uint8_t *l3;
 	size_t l3_length; /* quoted bytes from the IP header on, no more than the packet has */
-	size_t total; /* bytes the IP header says */
-	size_t l4; /* offset of the transport header in l3 */
+	size_t total;	  /* bytes the IP header says */
+	size_t l4;	  /* offset of the transport header in l3 */
 	uint8_t family, protocol;
 };
 
@@ -219,7 +219,8 @@ static int put_ethernet(const struct hd_event *event, struct reject_packet *pack
 }
 
 /* payload: bytes behind the IP header. Returns the two addresses in the packet, for the pseudo header. */
-static const void *put_ip(const struct quoted *quoted, struct reject_packet *packet, uint8_t protocol, uint8_t tos, size_t payload)
+static const void *put_ip(
+	const struct quoted *quoted, struct reject_packet *packet, uint8_t protocol, uint8_t tos, size_t payload)
 {
 	if (quoted->family == 4) {
 		struct iphdr old, ip = {.version = 4, .ihl = 5, .tos = tos, .ttl = HOP_LIMIT, .protocol = protocol};

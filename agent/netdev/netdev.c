@@ -61,7 +61,8 @@ static bool parse_link(const struct nlmsghdr *message, struct netdev *ret)
 	const struct nlattr *attribute;
 
 	*ret = (struct netdev){.ifindex = (uint32_t)link->ifi_index, .type = link->ifi_type, .up = link->ifi_flags & IFF_UP};
-	mnl_attr_for_each(attribute, message, sizeof(*link)) {
+	mnl_attr_for_each(attribute, message, sizeof(*link))
+	{
 		switch (mnl_attr_get_type(attribute)) {
 		case IFLA_IFNAME:
 			if (mnl_attr_validate(attribute, MNL_TYPE_NUL_STRING) < 0)

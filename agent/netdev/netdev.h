@@ -22,8 +22,8 @@ struct netdev_watch;
 typedef void (*netdev_event)(const struct netdev *device, bool gone, void *userdata);
 int netdev_watch_new(netdev_event event, void *userdata, struct netdev_watch **ret);
 void netdev_watch_free(struct netdev_watch *watch);
-int netdev_watch_fd(const struct netdev_watch *watch); /* poll for input, then: */
-int netdev_watch_dispatch(struct netdev_watch *watch); /* resynchronises by itself after ENOBUFS */
+int netdev_watch_fd(const struct netdev_watch *watch);	  /* poll for input, then: */
+int netdev_watch_dispatch(struct netdev_watch *watch);	  /* resynchronises by itself after ENOBUFS */
 int netdev_by_name(const char *name, struct netdev *ret); /* -ENODEV */
 int netdev_list(netdev_event event, void *userdata);
 

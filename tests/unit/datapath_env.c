@@ -13,10 +13,14 @@
 
 #include "datapath_env.h"
 
-const struct datapath_sizes env_sizes = {
-	.policy = {.addr_nodes = 64, .rule_nodes = 64, .class_rules = 64, .rules = 1024}, .flows = 4096, .flows_new = 1024, .flows_other = 1024};
-const struct datapath_settings env_settings = {
-	.timeouts = {28800000, 60000, 10000, 30000, 180000, 10000, 60000}, .log_every = 1, .event_rate = 1000, .reject_rate = 100};
+const struct datapath_sizes env_sizes = {.policy = {.addr_nodes = 64, .rule_nodes = 64, .class_rules = 64, .rules = 1024},
+	.flows = 4096,
+	.flows_new = 1024,
+	.flows_other = 1024};
+const struct datapath_settings env_settings = {.timeouts = {28800000, 60000, 10000, 30000, 180000, 10000, 60000},
+	.log_every = 1,
+	.event_rate = 1000,
+	.reject_rate = 100};
 
 int env_run(const char *format, ...)
 {
@@ -116,13 +120,14 @@ void env_free(struct env *env)
 int env_make_link(struct env *env)
 {
 	/* The flat policy judges ARP like everything else: the neighbours are told. Without IPv6 nothing is sent but what the test sends. */
-	int r = env_run("echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6; ip link set lo up; ip link del " ENV_DEVICE " 2>/dev/null;"
-			"ip link add " ENV_DEVICE " address 02:00:00:00:99:01 type veth peer name dpu1 address 02:00:00:00:99:02 netns %d"
-			" && ip addr add " ENV_ADDRESS "/24 dev " ENV_DEVICE " && ip link set " ENV_DEVICE " up"
-			" && ip neigh replace " ENV_PEER_ADDRESS " lladdr 02:00:00:00:99:02 nud permanent dev " ENV_DEVICE
-			" && nsenter -t %d -n sh -c 'echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6; ip link set lo up; echo 1 >/proc/sys/net/ipv6/conf/dpu1/disable_ipv6; ip addr add " ENV_PEER_ADDRESS
-			"/24 dev dpu1 && ip link set dpu1 up"
-			" && ip neigh replace " ENV_ADDRESS " lladdr 02:00:00:00:99:01 nud permanent dev dpu1'",
+	int r = env_run(
+		"echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6; ip link set lo up; ip link del " ENV_DEVICE " 2>/dev/null;"
+		"ip link add " ENV_DEVICE " address 02:00:00:00:99:01 type veth peer name dpu1 address 02:00:00:00:99:02 netns %d"
+		" && ip addr add " ENV_ADDRESS "/24 dev " ENV_DEVICE " && ip link set " ENV_DEVICE " up"
+		" && ip neigh replace " ENV_PEER_ADDRESS " lladdr 02:00:00:00:99:02 nud permanent dev " ENV_DEVICE
+		" && nsenter -t %d -n sh -c 'echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6; ip link set lo up; echo 1 "
+		">/proc/sys/net/ipv6/conf/dpu1/disable_ipv6; ip addr add " ENV_PEER_ADDRESS "/24 dev dpu1 && ip link set dpu1 up"
+		" && ip neigh replace " ENV_ADDRESS " lladdr 02:00:00:00:99:01 nud permanent dev dpu1'",
 		(int)env->peer, (int)env->peer);
 
 	env->ifindex = if_nametoindex(ENV_DEVICE);
@@ -160,7 +165,8 @@ void flat_policy(struct flat_policy *ret, uint32_t generation, enum hd_verdict i
 		ret->node.node.value[i] = HD_LEAF(FLAT_RULE, ingress, 0);
 		ret->node.node.order[i] = HD_ORDER_LAST;
 	}
-	ret->rule = (struct rule_write){.id = FLAT_RULE, .info = {.key = 1, .verdict = (uint8_t)ingress, .policy = "flat", .name = "all"}};
+	ret->rule = (struct rule_write){
+		.id = FLAT_RULE, .info = {.key = 1, .verdict = (uint8_t)ingress, .policy = "flat", .name = "all"}};
 	ret->uplink[0].device = ENV_DEVICE;
 	ret->uplink[0].policy = (struct hd_port_policy){.generation = generation,
 		.set = {1, 2},
@@ -180,8 +186,12 @@ void flat_policy(struct flat_policy *ret, uint32_t generation, enum hd_verdict i
 
 int env_attach(struct env *env, struct datapath *dp, const struct flat_policy *policy, enum xdp_mode xdp)
 {
-	struct datapath_uplink uplink = {
-		.device = ENV_DEVICE, .ifindex = env->ifindex, .xdp = xdp, .driver = "veth", .forward_judge = false, .ethernet = true};
+	struct datapath_uplink uplink = {.device = ENV_DEVICE,
+		.ifindex = env->ifindex,
+		.xdp = xdp,
+		.driver = "veth",
+		.forward_judge = false,
+		.ethernet = true};
 
 	return datapath_attach(dp, &uplink, 1, policy->uplink, 2);
 }

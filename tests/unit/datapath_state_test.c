@@ -143,16 +143,23 @@ static void test_other_tcx_programs(void **state)
 
 static void test_colliding_ifindexes(void **state)
 {
-	struct datapath_uplink uplinks[2] = {{.device = "dpu7", .ifindex = LATER_IFINDEX, .xdp = XDP_MODE_OFF, .driver = "", .ethernet = true},
-		{.device = "dpu8", .ifindex = LATER_IFINDEX + HD_PORT_SLOTS, .xdp = XDP_MODE_OFF, .driver = "", .ethernet = true}};
+	struct datapath_uplink uplinks[2] = {
+		{.device = "dpu7", .ifindex = LATER_IFINDEX, .xdp = XDP_MODE_OFF, .driver = "", .ethernet = true},
+		{.device = "dpu8",
+			.ifindex = LATER_IFINDEX + HD_PORT_SLOTS,
+			.xdp = XDP_MODE_OFF,
+			.driver = "",
+			.ethernet = true}};
 	struct hd_port port;
 	struct flat_policy policy;
 	uint32_t slot = LATER_IFINDEX & (HD_PORT_SLOTS - 1), other = LATER_IFINDEX + HD_PORT_SLOTS;
 	int ports, hash;
 
 	(void)state;
-	assert_int_equal(env_run("ip link add dpu7 index %u type veth peer name dpu7p && ip link add dpu8 index %u type veth peer name dpu8p",
-				 LATER_IFINDEX, LATER_IFINDEX + HD_PORT_SLOTS), 0);
+	assert_int_equal(env_run("ip link add dpu7 index %u type veth peer name dpu7p && ip link add dpu8 index %u type veth "
+				 "peer name dpu8p",
+				 LATER_IFINDEX, LATER_IFINDEX + HD_PORT_SLOTS),
+		0);
 	assert_int_equal(env_start(env, open_datapath(), 1, HD_DENY, XDP_MODE_OFF), 0);
 	ports = pinned_map("ports");
 	hash = pinned_map("ports_hash");
@@ -186,10 +193,10 @@ static void test_colliding_ifindexes(void **state)
 
 /* --- flows --- */
 
-static void put_flow(int map, __be32 lo, __be32 hi, uint16_t lo_port, uint16_t hi_port, uint8_t state, uint8_t flags, uint32_t last_seen)
+static void put_flow(
+	int map, __be32 lo, __be32 hi, uint16_t lo_port, uint16_t hi_port, uint8_t state, uint8_t flags, uint32_t last_seen)
 {
-	struct hd_flow_key4 key = {
-		.protocol = 6, .lo = lo, .hi = hi, .lo_port = htons(lo_port), .hi_port = htons(hi_port)};
+	struct hd_flow_key4 key = {.protocol = 6, .lo = lo, .hi = hi, .lo_port = htons(lo_port), .hi_port = htons(hi_port)};
 	struct hd_flow flow = {.state = state, .flags = flags, .last_seen = last_seen, .packets = {3, 2}};
 
 	assert_int_equal(bpf_map_update_elem(map, &key, &flow, BPF_ANY), 0);
@@ -387,8 +394,8 @@ static void test_events(void **state)
 
 static void test_explain(void **state)
 {
-	static const uint8_t frame[] = {2, 0, 0, 0, 0x99, 1, 2, 0, 0, 0, 0x99, 2, 8, 0, 0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0x64, 0x06, 10, 99,
-		1, 2, 10, 99, 1, 1, 0x30, 0x39, 0, 80, 0, 8, 0, 0};
+	static const uint8_t frame[] = {2, 0, 0, 0, 0x99, 1, 2, 0, 0, 0, 0x99, 2, 8, 0, 0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0x64,
+		0x06, 10, 99, 1, 2, 10, 99, 1, 1, 0x30, 0x39, 0, 80, 0, 8, 0, 0};
 	static const enum hd_verdict verdicts[] = {HD_DENY, HD_ALLOW, HD_REJECT};
 	struct datapath_probe probe = {.ifindex = env->ifindex, .frame = frame, .length = sizeof(frame)};
 	struct hd_counter before[HD_TOTAL_COUNT], after[HD_TOTAL_COUNT];
@@ -413,7 +420,8 @@ static void test_explain(void **state)
 	}
 	probe.length = 10;
 	assert_int_equal(datapath_explain(current, &probe, &explain), -EINVAL);
-	probe = (struct datapath_probe){.hook = HD_HOOK_TC_UPLINK_IN, .ifindex = env->ifindex, .frame = huge, .length = sizeof(huge)};
+	probe = (struct datapath_probe){
+		.hook = HD_HOOK_TC_UPLINK_IN, .ifindex = env->ifindex, .frame = huge, .length = sizeof(huge)};
 	assert_int_equal(datapath_explain(current, &probe, &explain), -EMSGSIZE);
 }
 

@@ -75,7 +75,8 @@ static void test_attach_and_detach(void **state)
 	static const struct {
 		enum xdp_mode want;
 		const char *mode;
-	} cases[] = {{XDP_MODE_AUTO, "native"}, {XDP_MODE_NATIVE, "native"}, {XDP_MODE_GENERIC, "generic"}, {XDP_MODE_OFF, "off"}};
+	} cases[] = {
+		{XDP_MODE_AUTO, "native"}, {XDP_MODE_NATIVE, "native"}, {XDP_MODE_GENERIC, "generic"}, {XDP_MODE_OFF, "off"}};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -197,7 +198,8 @@ static void test_clsact_of_others(void **state)
 	(void)state;
 	/* A qdisc that was there stays, and so does a filter that came later, at a priority that another kind of classifier holds. */
 	assert_int_equal(env_run("tc qdisc add dev " ENV_DEVICE " clsact && tc filter add dev " ENV_DEVICE
-				 " ingress prio 1 protocol ip u32 match u32 1 0xffffffff classid 1:1"), 0);
+				 " ingress prio 1 protocol ip u32 match u32 1 0xffffffff classid 1:1"),
+		0);
 	setenv("HEDDLE_TC", "clsact", 1);
 	dp = open_datapath(false);
 	assert_int_equal(env_start(env, dp, 1, HD_ALLOW, XDP_MODE_OFF), 0);
@@ -221,8 +223,10 @@ static void test_rename_and_vanish(void **state)
 
 	(void)state;
 	assert_int_equal(env_start(env, dp, 1, HD_DENY, XDP_MODE_AUTO), 0);
-	assert_int_equal(env_run("ip link set " ENV_DEVICE " down && ip link set " ENV_DEVICE " name dpu9.5 && ip link set dpu9.5 up && ip neigh replace " ENV_PEER_ADDRESS
-			     " lladdr 02:00:00:00:99:02 nud permanent dev dpu9.5"), 0);
+	assert_int_equal(env_run("ip link set " ENV_DEVICE " down && ip link set " ENV_DEVICE
+				 " name dpu9.5 && ip link set dpu9.5 up && ip neigh replace " ENV_PEER_ADDRESS
+				 " lladdr 02:00:00:00:99:02 nud permanent dev dpu9.5"),
+		0);
 	flat_policy(&policy, 1, HD_DENY);
 	named = policy.uplink[0];
 	named.device = "dpu9.5";
