@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Any text: refused with a message, or objects that come back from their own JSON as they were. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <model/decode.h>
+#include <util/buffer.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check(bool good)
+{
+	if (!good)
+		abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct object_list list = {0};
+	struct diag diag = {0};
+	int r = decode_documents("f", (const char *)data, size, &list, &diag);
+
+	if (r < 0) {
+		check(list.n == 0 && diag.text && diag.errors);
+	} else {
+		check(!diag.text);
+		model_validate(&list, &diag);
+	}
+	for (size_t i = 0; i < list.n; i++) {
+		struct buffer text = {0};
+		struct object_list again = {0};
+		struct diag none = {0};
+
+		encode_text(list.items[i], &text);
+		check(!text.failed && !memchr(text.data, '\n', text.length));
+		check(decode_documents(NULL, text.data, text.length, &again, &none) == 0);
+		check(again.n == 1 && object_equal(list.items[i], again.items[0]));
+		object_list_clear(&again);
+		diag_clear(&none);
+		buffer_clear(&text);
+	}
+	object_list_clear(&list);
+	diag_clear(&diag);
+	return 0;
+}
