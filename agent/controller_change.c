@@ -240,8 +240,13 @@ int change_start(struct controller *c)
 	}
 	if (r < 0 && !datapath_last_generation(c->datapath))
 		r = lock_down(c);
+	if (r < 0 && datapath_last_generation(c->datapath)) {
+		c->view.adopted = true;
+		c->view.datapath = c->datapath;
+		c->view.generation = datapath_last_generation(c->datapath);
+	}
 	if (r < 0)
-		log_err(0, datapath_last_generation(c->datapath) ? "what an earlier agent put in force is left as it is"
+		log_err(0, c->view.adopted ? "what an earlier agent put in force is left as it is"
 								 : "nothing is attached: no Host document could be decoded");
 	object_list_clear(&list);
 	diag_clear(&diag);
@@ -452,29 +457,53 @@ static int check_whole(const struct controller *c, const struct object_list *obj
 	return r;
 }
 
-static int op_diff(void *userdata, const struct object_list *objects, json_t **ret, struct diag *diag)
+static void write_difference(const struct object *before, const struct object *after, struct buffer *text)
+{
+	const char *change = !before ? "create" : object_equal(before, after) ? "none" : "update";
+	json_t *item = json_pack("{s:s, s:s, s:o, s:s, s:o}", "kind", object_kind_name(after->kind), "name", after->name, "namespace",
+		json_text(after->namespace_), "change", change, "file", json_text(before ? before->file : NULL));
+
+	if (json_write(item, text) < 0) {
+		text->failed = true;
+		return;
+	}
+	/* reopened, for the documents: as text they need no tree of nodes */
+	text->length--;
+	buffer_add_string(text, ",\"before\":");
+	if (before && strcmp(change, "none"))
+		encode_text(before, text);
+	else
+		buffer_add_string(text, "null");
+	buffer_add_string(text, ",\"after\":");
+	if (strcmp(change, "none"))
+		encode_text(after, text);
+	else
+		buffer_add_string(text, "null");
+	buffer_add_char(text, '}');
+}
+
+static int op_diff(void *userdata, const struct object_list *objects, struct buffer *text, struct diag *diag)
 {
 	struct controller *c = userdata;
-	json_t *items;
 	int r = check_whole(c, objects, diag);
 
 	if (r < 0)
 		return r;
-	items = json_array();
+	buffer_add_string(text, "{\"items\":[");
 	for (size_t i = 0; i < objects->n; i++) {
-		const struct object *after = objects->items[i], 
-				    *before = object_list_find(&c->store.all, after->kind, after->namespace_, after->name);
-		const char *change = !before ? "create" : object_equal(before, after) ? "none" : "update";
-		json_t *item = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o}", "kind", object_kind_name(after->kind), "name", after->name, "change", change,
-			"before", before ? encode_object(before) : json_null(), "after", encode_object(after), "file",
-			json_text(before ? before->file : NULL));
+		const struct object *after = objects->items[i];
 
-		if (item && after->namespace_)
-			json_object_set_new(item, "namespace", json_string(after->namespace_));
-		json_array_append_new(items, item);
+		if (i)
+			buffer_add_char(text, ',');
+		write_difference(object_list_find(&c->store.all, after->kind, after->namespace_, after->name), after, text);
 	}
-	*ret = json_pack("{s:o}", "items", items);
-	return 0;
+	buffer_add_string(text, "]}\n");
+	return text->failed ? -ENOMEM : 0;
 }
 
-const struct api_ops change_ops = {.apply = op_apply, .remove = op_remove, .confirm = op_confirm, .diff = op_diff};
+static void op_tidy(void *userdata)
+{
+	change_later(userdata);
+}
+
+const struct api_ops change_ops = {.apply = op_apply, .remove = op_remove, .confirm = op_confirm, .diff = op_diff, .tidy = op_tidy};

@@ -14,6 +14,7 @@
 #include <observe/events.h>
 
 #define FIRST_LIMITS ((struct compiler_limits){.addr_nodes = 256, .rule_nodes = 512, .class_rules = 256, .rules = 512})
+#define GUESS_ABOVE 4096 /* rules */
 #define DEFAULT_FLOWS 65536
 #define DEFAULT_FLOWS_NEW 32768
 #define DEFAULT_FLOWS_OTHER 32768
@@ -90,10 +91,28 @@ static void raise_limits(struct compiler_limits *limits, const struct compiler_l
 #undef RAISE
 }
 
+/* So that a large policy is not compiled only to learn that it is large. A wrong guess costs one more round, or some memory. */
+static struct compiler_limits guess_limits(const struct object_list *objects)
+{
+	struct compiler_limits limits = FIRST_LIMITS;
+	uint32_t size = 1;
+	size_t rules = 0;
+
+	for (size_t i = 0; i < objects->n; i++)
+		if (objects->items[i]->kind == OBJECT_HOST_POLICY)
+			rules += objects->items[i]->policy.n_rules[HD_INGRESS] + objects->items[i]->policy.n_rules[HD_EGRESS];
+	if (rules < GUESS_ABOVE || rules > HD_LEAF_RULE_MASK)
+		return limits;
+	while (size < rules + rules / 8)
+		size *= 2;
+	raise_limits(&limits, &(struct compiler_limits){.addr_nodes = size / 8, .rule_nodes = size, .class_rules = size, .rules = size});
+	return limits;
+}
+
 int policy_compile_fresh(uint32_t first_generation, struct datapath *adopt, uint32_t rules, const struct policy_input *input,
 	struct compiler **ret_compiler, struct compiler_limits *ret_limits, struct policy_delta **ret_delta, struct diag *diag)
 {
-	struct compiler_limits limits = FIRST_LIMITS;
+	struct compiler_limits limits = guess_limits(input->objects);
 
 	raise_limits(&limits, &(struct compiler_limits){.rules = rules});
 	/* each round says what would do; more than a few are a fault */
@@ -169,6 +188,7 @@ static void take_over(struct controller *c, const struct policy_delta *delta, st
 	set_host(c, host);
 	c->view.generation = delta->generation;
 	c->view.lockdown = lockdown;
+	c->view.adopted = false;
 	c->view.datapath = c->datapath;
 	c->view.compiler = c->compiler;
 }

@@ -107,6 +107,7 @@ int main(int argc, char **argv)
 	}
 	/* One arena: the agent has one thread, and memory that is not in use is to go back. */
 	(void)mallopt(M_ARENA_MAX, 1);
+	(void)mallopt(M_MMAP_THRESHOLD, 1 << 20);
 	if (check)
 		return controller_check(&options) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	if (detach)

@@ -10,6 +10,7 @@
 
 #include <model/decode.h>
 #include <observe/view.h>
+#include <util/buffer.h>
 
 struct api;
 struct sd_event;
@@ -22,7 +23,10 @@ struct api_ops {
 	int (*apply)(void *userdata, const struct object_list *objects, uint64_t confirm_ms, json_t **ret, struct diag *diag);
 	int (*remove)(void *userdata, enum object_kind kind, const char *namespace_, const char *name, json_t **ret, struct diag *diag);
 	int (*confirm)(void *userdata, json_t **ret, struct diag *diag);
-	int (*diff)(void *userdata, const struct object_list *objects, json_t **ret, struct diag *diag);
+	/* JSON text, since it may be as long as the documents twice */
+	int (*diff)(void *userdata, const struct object_list *objects, struct buffer *text, struct diag *diag);
+	/* much memory was just let go: give it back when there is time */
+	void (*tidy)(void *userdata);
 };
 
 struct api_config {

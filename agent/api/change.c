@@ -41,19 +41,26 @@ enum MHD_Result api_post_apply(struct request *request)
 	r = decode_body(request, &list, &diag);
 	if (r >= 0)
 		r = request->api->ops->apply(request->api->userdata, &list, confirm_ms, &answer, &diag);
+	request->api->ops->tidy(request->api->userdata);
 	return finish(request, r, answer, &list, &diag);
 }
 
 enum MHD_Result api_post_diff(struct request *request)
 {
 	struct object_list list = {0};
+	struct buffer text = {0};
 	struct diag diag = {0};
-	json_t *answer = NULL;
 	int r = decode_body(request, &list, &diag);
 
 	if (r >= 0)
-		r = request->api->ops->diff(request->api->userdata, &list, &answer, &diag);
-	return finish(request, r, answer, &list, &diag);
+		r = request->api->ops->diff(request->api->userdata, &list, &text, &diag);
+	request->api->ops->tidy(request->api->userdata);
+	if (r >= 0) {
+		object_list_clear(&list);
+		return respond_text(request, MHD_HTTP_OK, "application/json", &text);
+	}
+	buffer_clear(&text);
+	return finish(request, r, NULL, &list, &diag);
 }
 
 enum MHD_Result api_post_confirm(struct request *request)

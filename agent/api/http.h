@@ -13,6 +13,7 @@
 #define API_REQUEST_SECONDS 60 /* from the connection's accept or its last answer to the end of the next request */
 #define API_BODY_DOCUMENTS (64u << 20) /* apply and diff */
 #define API_BODY_SMALL (64u << 10)
+#define API_ANSWER_LARGE (1u << 20) /* memory is tidied up after one */
 #define API_BODIES_TOTAL (160u << 20) /* of all requests that are being received at once */
 
 struct stream;
@@ -41,6 +42,7 @@ struct request {
 	size_t limit;
 	bool too_large;
 	bool streaming;
+	bool large; /* its answer */
 };
 
 /* Handlers answer by one of these. They take over what they are given. */

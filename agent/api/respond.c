@@ -33,6 +33,7 @@ enum MHD_Result respond_text(struct request *request, unsigned status, const cha
 		return respond_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "out of memory");
 	}
 	*text = (struct buffer){0};
+	request->large = length > API_ANSWER_LARGE;
 	return respond(request, status, type, data, length);
 }
 

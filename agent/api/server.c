@@ -169,11 +169,15 @@ static void request_free(struct request *request)
 static void on_completed(void *userdata, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode code)
 {
 	struct accepted *accepted = accepted_of(connection);
+	struct request *request = *state;
 
 	(void)userdata;
 	(void)code;
-	if (*state)
-		request_free(*state);
+	if (request) {
+		if (request->large)
+			request->api->ops->tidy(request->api->userdata);
+		request_free(request);
+	}
 	*state = NULL;
 	if (accepted)
 		set_deadline(accepted);

@@ -67,8 +67,30 @@ static const struct netdev *first_attached(const struct view *view, const struct
 	return NULL;
 }
 
-/* Where the packet passes: as asked for; else inbound to an address of ours, outbound from one, and inbound otherwise. */
-static int find_place(const struct view *view, const struct explain_request *request, struct place *ret, struct buffer *mistakes)
+/* By its addresses: inbound to one of ours, else outbound from one; "" when none is. A frame that carries our MAC as its source is ours. */
+static enum hd_direction infer_direction(
+	const struct view *view, const struct packet_view *packet, const uint8_t *source_mac, char name[IF_NAMESIZE])
+{
+	for (size_t i = 0; source_mac && i < view->n_devices; i++) {
+		const struct netdev *device = &view->devices[i];
+
+		if (view_attachment(view, device->ifindex) && !memcmp(device->mac, source_mac, 6)) {
+			strcpy(name, device->name);
+			return HD_EGRESS;
+		}
+	}
+	if (!packet->ip)
+		return HD_INGRESS;
+	holder(&packet->destination, name);
+	if (name[0])
+		return HD_INGRESS;
+	holder(&packet->source, name);
+	return name[0] ? HD_EGRESS : HD_INGRESS;
+}
+
+/* Where the packet passes: as asked for, else as its addresses say, else inbound at the first uplink. */
+static int find_place(const struct view *view, const struct explain_request *request, const struct packet_view *packet, struct place *ret,
+	struct buffer *mistakes)
 {
 	const char *asked = request->uplink[0] ? request->uplink : request->egress;
 	char name[IF_NAMESIZE] = "";
@@ -81,16 +103,9 @@ static int find_place(const struct view *view, const struct explain_request *req
 			return -ENODEV;
 		}
 	} else {
-		if (request->described) {
-			holder(&request->spec.destination, name);
-			if (!name[0]) {
-				holder(&request->spec.source, name);
-				if (name[0])
-					ret->direction = HD_EGRESS;
-			}
-			if (name[0])
-				ret->device = attached_device(view, name, &ret->attachment);
-		}
+		ret->direction = infer_direction(view, packet, request->described ? NULL : request->frame + 6, name);
+		if (name[0])
+			ret->device = attached_device(view, name, &ret->attachment);
 		if (!ret->device)
 			ret->device = first_attached(view, &ret->attachment);
 		if (!ret->device) {
@@ -307,14 +322,7 @@ int explain_run(const struct view *view, struct explain_request *request, json_t
 	size_t length;
 	int r;
 
-	r = find_place(view, request, &place, mistakes);
-	if (r < 0)
-		return r;
 	if (request->described) {
-		bool in = place.direction == HD_INGRESS;
-
-		memcpy(request->spec.destination_mac, in ? place.device->mac : somebody, 6);
-		memcpy(request->spec.source_mac, in ? somebody : place.device->mac, 6);
 		r = packet_build(&request->spec, request->frame, &request->length);
 		if (r < 0) {
 			buffer_add_string(mistakes, "protocol: want an upper-layer protocol, not an IPv6 extension header\n");
@@ -322,6 +330,15 @@ int explain_run(const struct view *view, struct explain_request *request, json_t
 		}
 	}
 	packet_look(request->frame, request->length, &packet);
+	r = find_place(view, request, &packet, &place, mistakes);
+	if (r < 0)
+		return r;
+	if (request->described) {
+		bool in = place.direction == HD_INGRESS;
+
+		memcpy(request->frame, in ? place.device->mac : somebody, 6);
+		memcpy(request->frame + 6, in ? somebody : place.device->mac, 6);
+	}
 	length = request->length;
 	/*
 	 * A receiving stack has taken the outer tag out of the frame before TC sees it, and a VLAN device leaves it to the

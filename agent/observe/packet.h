@@ -14,7 +14,7 @@
 
 struct packet_spec {
 	struct hd_addr source, destination; /* one family; IPv4 is mapped */
-	uint8_t source_mac[6], destination_mac[6];
+	uint8_t source_mac[6], destination_mac[6]; /* the first twelve bytes: may be filled in later */
 	uint8_t protocol; /* IANA number; for IPv6 not an extension header */
 	uint16_t source_port, destination_port; /* TCP, UDP, SCTP; quoted in ICMP errors */
 	uint8_t icmp_type, icmp_code;

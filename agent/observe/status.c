@@ -89,7 +89,8 @@ static json_t *unguarded_json(const struct view *view)
 	json_t *items = json_array();
 
 	for (size_t i = 0; i < view->n_devices; i++)
-		if (view->devices[i].type != ARPHRD_LOOPBACK && !view_is_uplink(view, view->devices[i].name))
+		if (view->devices[i].type != ARPHRD_LOOPBACK && !view_is_uplink(view, view->devices[i].name) &&
+			!view_attachment(view, view->devices[i].ifindex))
 			json_array_append_new(items, json_string(view->devices[i].name));
 	return items;
 }
@@ -142,8 +143,8 @@ static json_t *last_error_json(const struct view *view)
 
 json_t *status_json(const struct view *view)
 {
-	return json_pack("{s:b, s:I, s:b, s:o, s:o, s:o, s:[], s:o, s:o, s:o, s:o, s:I, s:s, s:o}", "ready", view->ready, "generation",
-		(json_int_t)view->generation, "lockdown", view->lockdown, "programs", programs_json(view), "uplinks", uplinks_json(view), "unguarded",
+	return json_pack("{s:b, s:I, s:b, s:b, s:o, s:o, s:o, s:[], s:o, s:o, s:o, s:o, s:I, s:s, s:o}", "ready", view->ready, "generation",
+		(json_int_t)view->generation, "adopted", view->adopted, "lockdown", view->lockdown, "programs", programs_json(view), "uplinks", uplinks_json(view), "unguarded",
 		unguarded_json(view), "ports", "flows", flows_json(view), "objects", objects_json(view), "memory", memory_json(view), "lastError",
 		last_error_json(view), "uptime", (json_int_t)((int64_t)clock_ms() - view->started) / 1000, "version", view->version,
 		"pendingConfirm", view->confirm_before ? json_pack("{s:o}", "confirmBefore", json_time(view->confirm_before)) : json_null());

@@ -24,6 +24,7 @@ struct view {
 	size_t n_devices;
 	uint32_t generation;
 	bool ready; /* in force on every declared uplink that exists */
+	bool adopted; /* nothing valid to load: what an earlier agent put in force is left as it is */
 	bool lockdown; /* no valid policy yet: failsafe and built-in rules only */
 	int64_t confirm_before; /* ms since the epoch; 0: nothing waits for a confirmation */
 	const char *last_error; /* one mistake a line; NULL: none */
