@@ -105,19 +105,29 @@ def main_backend(request):
     return request.param
 
 
-@pytest.fixture
-def fresh(main_backend):
-    """A guarded host of the test's own."""
+def _maker(backend):
     hosts = []
 
     def make(**kwargs):
-        g = Guarded(kwargs.pop("backend", main_backend), **kwargs)
+        g = Guarded(backend, **kwargs)
         hosts.append(g)
         return g
 
     yield make
     for g in hosts:
         g.close()
+
+
+@pytest.fixture
+def fresh(main_backend):
+    """Makes guarded hosts of the test's own."""
+    yield from _maker(main_backend)
+
+
+@pytest.fixture
+def plain():
+    """The same where the backend makes no difference."""
+    yield from _maker("tcx")
 
 
 @pytest.fixture(params=[4, 6], ids=["ipv4", "ipv6"])

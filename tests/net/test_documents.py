@@ -16,8 +16,8 @@ from lib.traffic import expect_tcp
 
 
 @pytest.fixture
-def up(fresh):
-    g = fresh(backend="tcx")
+def up(plain):
+    g = plain()
     with traffic.Servers(g.server, tcp=[7800, 7801, 7802]):
         yield g
 
@@ -175,9 +175,9 @@ def test_start_with_an_unreadable_config_keeps_the_last_good_state(up):
     assert up.daemon.status()["lastError"]
 
 
-def test_lockdown_when_there_is_no_last_good_state(fresh):
+def test_lockdown_when_there_is_no_last_good_state(plain):
     """A Host can be decoded, the rest cannot, and nothing good was ever seen: only failsafe ports and built-ins get in."""
-    up = fresh(backend="tcx", start=False, host_spec={"failsafe": [{"protocol": "TCP", "port": 22}]})
+    up = plain(start=False, host_spec={"failsafe": [{"protocol": "TCP", "port": 22}]})
     up.daemon.write("10-web.yaml", "kind: HostPolicy\nthis is: [not a policy\n")
     with traffic.Servers(up.server, tcp=[22, 7800]):
         up.daemon.start()
@@ -189,8 +189,8 @@ def test_lockdown_when_there_is_no_last_good_state(fresh):
         wait_for(lambda: tcp(up, 7800) == "open", what="the repaired file in force")
 
 
-def test_nothing_attaches_when_no_host_can_be_decoded(fresh):
-    up = fresh(backend="tcx", start=False)
+def test_nothing_attaches_when_no_host_can_be_decoded(plain):
+    up = plain(start=False)
     up.daemon.write("00-host.yaml", "kind: Host\nnonsense: [\n")
     up.daemon.start(wait=False)
     assert up.daemon.cli("wait", "--timeout", "1s", check=False, timeout=10).returncode != 0
@@ -202,8 +202,8 @@ def test_nothing_attaches_when_no_host_can_be_decoded(fresh):
     up.daemon.wait()
 
 
-def test_an_empty_directory_is_a_valid_configuration(fresh):
-    up = fresh(backend="tcx", start=False)
+def test_an_empty_directory_is_a_valid_configuration(plain):
+    up = plain(start=False)
     up.daemon.unlink("00-host.yaml")
     up.daemon.start(wait=False)
     wait_for(lambda: os.path.exists(up.daemon.socket), what="socket")

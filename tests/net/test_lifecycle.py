@@ -89,8 +89,8 @@ def test_clean_stop_leaves_the_data_plane(every):
     assert_enforced(up)
 
 
-def test_a_second_daemon_on_the_same_directories_is_refused(fresh):
-    up = fresh(backend="tcx", docs=[policy(ingress=LOAD, default=DENY_IN)])
+def test_a_second_daemon_on_the_same_directories_is_refused(plain):
+    up = plain(docs=[policy(ingress=LOAD, default=DENY_IN)])
     result = up.server.run(*up.daemon.argv("--config", up.daemon.config, "--state-dir", up.daemon.state_dir), check=False, timeout=10)
     assert result.returncode != 0
     assert up.daemon.status()["ready"] is True
@@ -259,8 +259,8 @@ def test_an_uplink_that_is_no_longer_declared_is_let_go(fresh):
     assert "up0" in json.dumps(up.daemon.status()["unguarded"])
 
 
-def test_xdp_mode_changes_live_without_loss(fresh):
-    up = fresh(backend="tcx", docs=[policy(ingress=LOAD, default=DENY_IN)])
+def test_xdp_mode_changes_live_without_loss(plain):
+    up = plain(docs=[policy(ingress=LOAD, default=DENY_IN)])
     load = Load(up.client, up.server, up.server4, 7900, 7901)
     try:
         for mode in ("generic", "off"):

@@ -83,11 +83,8 @@ def test_monitor_shows_a_logging_rule_and_allowed_flows(guarded):
         assert monitor.find(destinationPort=7852, verdict="allow")["rule"]["name"] == "plain"
 
 
-def test_a_rule_of_a_file_is_named_with_its_line(fresh):
-    up = fresh(
-        backend="tcx",
-        start=False,
-    )
+def test_a_rule_of_a_file_is_named_with_its_line(plain):
+    up = plain(start=False)
     up.daemon.write(
         "10-edge.yaml",
         "apiVersion: heddle.dev/v1alpha1\nkind: HostPolicy\nmetadata: {name: edge}\nspec:\n  priority: 5\n  ingress:\n"
@@ -126,8 +123,8 @@ def test_rule_counters_are_kept_across_updates_and_restarts(guarded):
     assert "kept" in out
 
 
-def test_rule_counters_survive_growing_tables(fresh):
-    up = fresh(backend="tcx", docs=[policy("edge", ingress=[rule("allow", "UDP", 7854, name="kept")])])
+def test_rule_counters_survive_growing_tables(plain):
+    up = plain(docs=[policy("edge", ingress=[rule("allow", "UDP", 7854, name="kept")])])
     with traffic.Servers(up.server, udp=[7854]):
         expect_udp(up.client, up.server4, 7854, "reply")
         before = up.daemon.rule_packets("edge", "kept")
@@ -188,7 +185,8 @@ def test_every_pinned_map_has_btf_and_named_fields(guarded):
         assert {"flows4", "flows6", "flows4_new", "control", "ports", "rules", "drops", "addr_nodes", "rule_nodes", "class_rules"} <= names
         for path in paths:
             info = up.daemon.bpftool("map", "show", "pinned", path)
-            assert info.get("btf_id"), f"{path}: no BTF"
+            # the kernel takes none for these two, which have no key
+            assert info.get("btf_id") or info["type"] in ("ringbuf", "stack"), f"{path}: no BTF"
             assert info["name"] == path.rsplit("/", 1)[1][:15]
         for path in paths:
             info = up.daemon.bpftool("map", "show", "pinned", path)
@@ -213,7 +211,8 @@ def test_program_names_are_readable(guarded):
     if guarded.backend in ("native", "generic"):
         assert "xdp_uplink" in names
     net = json.dumps(guarded.daemon.bpftool("net", "show"))
-    assert "tc_uplink_in" in net and "tc_uplink_out" in net
+    if guarded.backend == "clsact":
+        assert "tc_uplink_in" in net and "tc_uplink_out" in net  # Debian 12's bpftool does not know TCX
 
 
 @pytest.mark.parametrize("reason,packet", [("tcp-flags", "SF"), ("tcp-flags", "")])
