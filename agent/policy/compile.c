@@ -184,19 +184,22 @@ static int check_sizes(struct round *round, struct compiler_limits *needed)
 {
 	const struct tables *t = round->t;
 	const struct compiler_limits *limits = &round->compiler->limits;
-	const char *what = round->too_big;
+	const struct {
+		const char *what;
+		uint64_t is, most;
+	} checks[] = {
+		{"address nodes", t->addr_nodes.live, ADDR_NODES_MOST},
+		{"rule nodes", t->rule_nodes.live, RULE_NODES_MOST},
+		{"rows of address classes", t->rows_live, ROWS_MOST},
+		{"rules", t->rule_order.n, HD_LEAF_RULE_MASK},
+	};
 
-	if (!what && t->addr_nodes.live > ADDR_NODES_MOST)
-		what = "address nodes";
-	if (!what && t->rule_nodes.live > RULE_NODES_MOST)
-		what = "rule nodes";
-	if (!what && t->rows_live > ROWS_MOST)
-		what = "rows of address classes";
-	if (!what && t->rule_order.n > HD_LEAF_RULE_MASK)
-		what = "rules";
-	if (what) {
-		diag_add(round->diag, NULL, 0, NULL, "the policy needs too many %s (most: %u): many rules for wide address blocks cross many for narrow ones",
-			what, what[0] == 'a' ? ADDR_NODES_MOST : what[0] == 'r' && what[1] == 'u' && what[4] == 's' ? HD_LEAF_RULE_MASK : ROWS_MOST);
+	for (size_t i = 0; i < ARRAY_N(checks); i++) {
+		if (checks[i].is <= checks[i].most)
+			continue;
+		diag_add(round->diag, NULL, 0, NULL,
+			"the policy needs too many %s: %lu at most; rules for wide address blocks across many narrow ones are the usual cause",
+			checks[i].what, (unsigned long)checks[i].most);
 		return -E2BIG;
 	}
 	if (t->addr_nodes.end <= limits->addr_nodes && t->rule_nodes.end <= limits->rule_nodes &&
@@ -279,16 +282,15 @@ static int run(struct round *round, struct compiler_limits *needed)
 	if (r == 0)
 		r = tainted_rows_update(round);
 	if (r == 0)
+		r = tainted_rules_update(round);
+	if (r == 0)
 		r = any_trees_update(round);
 	if (r == 0)
 		r = addr_writes(round);
-	if (r < 0 && r != -E2BIG)
-		return r;
-	if (r < 0 && !round->too_big)
-		return r;
-	if (classes_collect(t) < 0)
-		return -ENOMEM;
-	r = check_sizes(round, needed);
+	if (r == 0)
+		r = classes_collect(t);
+	if (r == 0 || r == -EFBIG)
+		r = check_sizes(round, needed);
 	return r < 0 ? r : finish(round);
 }
 
@@ -357,15 +359,34 @@ static void restore(struct compiler *compiler)
 	compiler->state = ROUND_NONE;
 }
 
+/*
+ * The round before could not be settled. What it retired stays retired until a later round is, and that one deletes its rows
+ * too.
+ */
+static int leave_unsettled(struct compiler *compiler)
+{
+	const struct round *round = compiler->round;
+
+	for (size_t i = 0; i < round->row_deletes.n; i++)
+		if (VEC_PUSH(&compiler->undeleted, round->row_deletes.data[i]) < 0)
+			return -ENOMEM;
+	round_free(compiler);
+	compiler->state = ROUND_NONE;
+	return 0;
+}
+
 int compiler_compile(struct compiler *compiler, const struct policy_input *input, struct policy_delta **delta,
 	struct compiler_limits *needed, struct diag *diag)
 {
 	struct round *round;
 	int r;
 
-	if (compiler->state != ROUND_NONE) {
-		diag_add(diag, NULL, 0, NULL, "the round before is not settled yet");
-		return -EBUSY;
+	if (compiler->state == ROUND_COMPILED)
+		compiler_abort(compiler);
+	if (compiler->state == ROUND_COMMITTED) {
+		r = leave_unsettled(compiler);
+		if (r < 0)
+			return r;
 	}
 	round = calloc(1, sizeof(*round));
 	if (!round)
@@ -422,6 +443,8 @@ void compiler_commit(struct compiler *compiler)
 	tables_free(&compiler->before);
 	VEC_FREE(&compiler->adopted);
 	VEC_FREE(&compiler->tainted);
+	VEC_FREE(&compiler->undeleted);
+	VEC_FREE(&compiler->tainted_rules);
 	compiler->next_generation = compiler->round->generation + 1;
 	/* 0 means none, and the roots' slot goes by the last bit: it must alternate. */
 	if (compiler->next_generation == 0)
@@ -437,6 +460,8 @@ void compiler_abort(struct compiler *compiler)
 		return;
 	for (size_t i = 0; i < round->row_writes.n; i++)
 		(void)VEC_PUSH(&compiler->tainted, round->row_writes.data[i].key);
+	for (size_t i = 0; i < round->rules.n; i++)
+		(void)VEC_PUSH(&compiler->tainted_rules, round->rules.data[i].id);
 	restore(compiler);
 }
 
@@ -466,6 +491,8 @@ void compiler_free(struct compiler *compiler)
 	free(compiler->addr.count);
 	VEC_FREE(&compiler->adopted);
 	VEC_FREE(&compiler->tainted);
+	VEC_FREE(&compiler->undeleted);
+	VEC_FREE(&compiler->tainted_rules);
 	free(compiler);
 }
 

@@ -187,14 +187,16 @@ struct compiler {
 	bool adopted_sorted;
 	enum round_state state;
 	struct round *round; /* while state is not ROUND_NONE */
-	VEC(struct hd_class_key) tainted; /* rows that an aborted round may have written */
+	/* Until the next commit: what an aborted round may have written, and what one that was not settled left. */
+	VEC(struct hd_class_key) tainted, undeleted;
+	u32_vec tainted_rules;
 };
 
 /* --- one round --- */
 
-/* No policy is worth more kernel memory than this: 192 MiB, 192 MiB, and about as much. */
+/* No policy is worth more kernel memory than this: 192 MiB, 96 MiB, and about 150. */
 #define ADDR_NODES_MOST (1u << 20)
-#define RULE_NODES_MOST (1u << 21)
+#define RULE_NODES_MOST (1u << 20)
 #define ROWS_MOST (1u << 21)
 
 /* A selector that this round looks at. */
@@ -261,7 +263,6 @@ struct round {
 	uint32_t generation;
 	bool first; /* nothing was compiled before */
 	bool groups_referenced;
-	const char *too_big; /* what there is too much of */
 
 	VEC(struct object *) new_policies, new_groups, changed_groups, limited; /* limited: policies that name uplinks */
 	VEC(uint16_t) member;
@@ -325,6 +326,7 @@ const struct rule *rule_by_order(const struct tables *t, uint32_t order, struct 
 int policy_cmp(const void *a, const void *b);
 void prepared_free(struct prepared *prepared);
 int policies_update(struct round *round);
+int tainted_rules_update(struct round *round);
 
 /* sets.c */
 int sets_update(struct round *round);

@@ -116,7 +116,7 @@ struct keyed {
 };
 
 /* The keys of a policy's rules of one direction. Rules of the same name are told apart by their sequence. */
-static int rule_keys(const struct object *object, int direction, struct keyed *keys, uint32_t *table, uint32_t table_size)
+static void rule_keys(const struct object *object, int direction, struct keyed *keys, uint32_t *table, uint32_t table_size)
 {
 	const struct host_policy *policy = &object->policy;
 	uint64_t seed = hash_u64(hash_string(hash_string(0, object->name), object->namespace_), (uint64_t)direction);
@@ -137,7 +137,6 @@ static int rule_keys(const struct object *object, int direction, struct keyed *k
 		keys[i] = (struct keyed){.key = key};
 		table[slot] = i + 1;
 	}
-	return 0;
 }
 
 static uint32_t table_size(uint32_t n)
@@ -574,6 +573,63 @@ static int drop_unclaimed(struct round *round)
 			return -ENOMEM;
 	}
 	return 0;
+}
+
+/* Says what the ids of one direction mean, those that are marked. */
+static int retell(struct round *round, const struct prepared *prepared, int direction, bool *marked)
+{
+	uint32_t n = (uint32_t)prepared->object->policy.n_rules[direction], size = table_size(n);
+	_cleanup_free_ struct keyed *keys = NULL;
+	_cleanup_free_ uint32_t *table = NULL;
+	struct rule_write write = {0};
+
+	for (uint32_t i = 0; i < n; i++) {
+		write.id = prepared->ids[direction][i];
+		if (!marked[write.id])
+			continue;
+		if (!keys) {
+			keys = malloc(n * sizeof(*keys));
+			table = malloc(size * sizeof(*table));
+			if (!keys || !table)
+				return -ENOMEM;
+			rule_keys(prepared->object, direction, keys, table, size);
+		}
+		marked[write.id] = false;
+		rule_info(prepared->object, direction, i, keys[i].key, &write.info);
+		if (VEC_PUSH(&round->rules, write) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* What an aborted delta may have said of rule ids is said again as it is now. */
+int tainted_rules_update(struct round *round)
+{
+	const struct tables *t = round->t;
+	const u32_vec *tainted = &round->compiler->tainted_rules;
+	_cleanup_free_ bool *marked = NULL;
+	uint32_t end = (uint32_t)t->rule_order.n;
+	int r = 0;
+
+	if (tainted->n == 0)
+		return 0;
+	for (size_t i = 0; i < tainted->n; i++)
+		if (tainted->data[i] >= end)
+			end = tainted->data[i] + 1;
+	marked = calloc(end, sizeof(*marked));
+	if (!marked)
+		return -ENOMEM;
+	for (size_t i = 0; i < tainted->n; i++)
+		marked[tainted->data[i]] = true;
+	for (size_t i = 0; i < round->rules.n; i++)
+		marked[round->rules.data[i].id] = false;
+	for (size_t i = 0; i < t->policies.n && r == 0; i++)
+		for (int d = 0; d < HD_DIRECTIONS && r == 0; d++)
+			r = retell(round, t->policies.data[i], d, marked);
+	for (uint32_t id = HD_RULE_FIRST; id < end && r == 0; id++)
+		if (marked[id])
+			r = VEC_PUSH(&round->rules, (struct rule_write){.id = id});
+	return r;
 }
 
 /* From the policies before to those of the input: prepared policies, rule ids, and what changes for which selector. */

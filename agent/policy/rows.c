@@ -335,10 +335,8 @@ static int build_rows(struct round *round, uint32_t id)
 		return r;
 	t->rows_live += (uint32_t)(after.n / 2 - n_before);
 	t->classes.data[id].flags |= CLASS_BUILT;
-	if (t->rows_live > ROWS_MOST) {
-		round->too_big = "rows of address classes";
-		return -E2BIG;
-	}
+	if (t->rows_live > ROWS_MOST)
+		return -EFBIG; /* there is no point in going on: check_sizes() says it */
 	return 0;
 }
 
@@ -439,9 +437,9 @@ int any_trees_update(struct round *round)
 	return r;
 }
 
-/* --- after an abort --- */
+/* --- what earlier rounds left --- */
 
-/* Rows that the aborted delta may have written say again what is right now, and what was right before. */
+/* Rows that an aborted delta may have written say again what is right now, and what was right before. */
 int tainted_rows_update(struct round *round)
 {
 	const struct compiler *compiler = round->compiler;
@@ -453,6 +451,13 @@ int tainted_rows_update(struct round *round)
 
 		r = write_row(round, key.class_id, key.set, root, row_root(&compiler->before, key.class_id, key.set));
 		if (r == 0 && !root)
+			r = delete_row(round, key.class_id, key.set);
+	}
+	/* Rows that were to be deleted when a round was settled that never was. */
+	for (size_t i = 0; i < compiler->undeleted.n && r == 0; i++) {
+		struct hd_class_key key = compiler->undeleted.data[i];
+
+		if (!row_root(round->t, key.class_id, key.set))
 			r = delete_row(round, key.class_id, key.set);
 	}
 	return r;

@@ -227,10 +227,8 @@ static int make_nodes(struct round *round, struct leaf *entries, size_t n, uint3
 	for (;;) {
 		size_t nodes = (n + HD_RULE_FANOUT - 1) / HD_RULE_FANOUT;
 
-		if (round->t->rule_nodes.live > RULE_NODES_MOST) {
-			round->too_big = "rule nodes";
-			return -E2BIG;
-		}
+		if (round->t->rule_nodes.live > RULE_NODES_MOST)
+			return -EFBIG; /* there is no point in going on: check_sizes() says it */
 		for (size_t i = 0; i < nodes; i++) {
 			size_t from = i * n / nodes, to = (i + 1) * n / nodes;
 			uint32_t key = entries[from].key, id = new_node(round, &entries[from], to - from);

@@ -33,7 +33,7 @@ void policy_documents(struct object_list *list, const char *text)
 	diag_clear(&diag);
 }
 
-const struct host *policy_host(const struct object_list *list)
+const struct host *policy_env_host(const struct object_list *list)
 {
 	for (size_t i = 0; i < list->n; i++)
 		if (list->items[i]->kind == OBJECT_HOST)
@@ -82,7 +82,7 @@ void policy_env_close(struct policy_env *env)
 
 int policy_env_compile(struct policy_env *env, const struct object_list *list, bool lockdown)
 {
-	struct policy_input input = {.host = policy_host(list), .objects = list, .lockdown = lockdown};
+	struct policy_input input = {.host = policy_env_host(list), .objects = list, .lockdown = lockdown};
 	struct compiler_limits needed;
 
 	diag_clear(&env->diag);
@@ -173,6 +173,11 @@ const struct hd_port_policy *policy_env_port(const struct policy_env *env, const
 		if (strcmp(env->uplinks[i].device, device) == 0)
 			return &env->uplinks[i].policy;
 	return NULL;
+}
+
+size_t policy_env_rows(const struct policy_env *env)
+{
+	return HASH_COUNT(env->rows);
 }
 
 static const struct hd_class_rules *find_row(void *userdata, struct hd_class_key key)
@@ -358,7 +363,7 @@ static uint32_t builtin_rule(const struct host *host, enum hd_direction directio
 struct policy_answer policy_judge(const struct object_list *list, bool lockdown, const char *device, enum hd_direction direction,
 	const struct lookup_packet *packet)
 {
-	struct policy_answer answer = {.rule = builtin_rule(policy_host(list), direction, packet), .verdict = HD_ALLOW};
+	struct policy_answer answer = {.rule = builtin_rule(policy_env_host(list), direction, packet), .verdict = HD_ALLOW};
 	const struct object *last = NULL;
 
 	if (answer.rule != HD_RULE_NONE)

@@ -32,7 +32,7 @@ void policy_env_close(struct policy_env *env);
 
 /* Adds the documents of text to list; fails the test when they are wrong. */
 void policy_documents(struct object_list *list, const char *text);
-const struct host *policy_host(const struct object_list *list);
+const struct host *policy_env_host(const struct object_list *list);
 
 /* One round up to each point. compile: what compiler_compile() returned. */
 int policy_env_compile(struct policy_env *env, const struct object_list *list, bool lockdown);
@@ -41,6 +41,7 @@ void policy_env_publish(struct policy_env *env); /* and commit */
 void policy_env_settle(struct policy_env *env);
 void policy_env_apply(struct policy_env *env, const struct object_list *list); /* all of it; fails the test when compiling fails */
 
+size_t policy_env_rows(const struct policy_env *env); /* in class_rules */
 const struct hd_port_policy *policy_env_port(const struct policy_env *env, const char *device);
 /* What the tables say in a generation (the live one or the one before). policy: the port's record then. */
 void policy_env_lookup(const struct policy_env *env, uint32_t generation, const struct hd_port_policy *policy,

@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include <policy/internal.h>
 #include <tests/unit/policy_env.h>
 #include <util/addr.h>
 
@@ -350,7 +351,7 @@ struct probe {
 
 static const char *random_device(const struct object_list *list)
 {
-	const struct host *host = policy_host(list);
+	const struct host *host = policy_env_host(list);
 
 	return host->uplinks[below((uint32_t)host->n_uplinks)].device;
 }
@@ -392,6 +393,56 @@ static void check_before(const struct policy_env *env, uint32_t generation, cons
 			fail_msg("generation %u changed under its readers %s: leaf %08x, was %08x", generation, when, result.leaf,
 				probes[i].result.leaf);
 	}
+}
+
+/* The rules map names every rule of the documents once, and nothing else. */
+static void check_rules(const struct policy_env *env, const struct object_list *list, bool lockdown)
+{
+	size_t named = 0, there = 0;
+
+	for (size_t i = 0; i < list->n && !lockdown; i++)
+		if (list->items[i]->kind == OBJECT_HOST_POLICY)
+			there += list->items[i]->policy.n_rules[HD_INGRESS] + list->items[i]->policy.n_rules[HD_EGRESS];
+	for (uint32_t id = HD_RULE_FIRST; id < env->limits.rules; id++) {
+		const struct hd_rule_info *info = &env->rules[id];
+		struct rule_reference rule;
+
+		if (info->key == 0) {
+			assert_int_equal(compiler_rule(env->compiler, id, &rule), -ENOENT);
+			continue;
+		}
+		named++;
+		assert_int_equal(compiler_rule(env->compiler, id, &rule), 0);
+		assert_true(id < compiler_rule_limit(env->compiler));
+		assert_string_equal(info->policy, rule.policy);
+		assert_string_equal(info->name, rule.name ? rule.name : "");
+		assert_int_equal(info->index, rule.index);
+		assert_int_equal(info->direction, rule.direction);
+		assert_int_equal(info->verdict, rule.verdict);
+	}
+	assert_int_equal(named, there);
+}
+
+/* Without documents all that was handed out comes back. */
+static void check_empty(struct policy_env *env, struct object_list *list, struct object *host)
+{
+	const struct tables *t = &env->compiler->now;
+	size_t classes = 0;
+
+	object_list_clear(list);
+	assert_int_equal(object_list_add(list, host), 0);
+	policy_env_apply(env, list);
+	assert_int_equal(t->addr_nodes.live, 0);
+	assert_int_equal(t->addr_nodes.free.n + 1, t->addr_nodes.end ? t->addr_nodes.end : 1);
+	assert_int_equal(t->rows_live, 0);
+	assert_int_equal(t->ids_live, 0);
+	assert_int_equal(t->index_used, 0);
+	assert_int_equal(t->rule_nodes.live + t->rule_nodes.free.n + 1, t->rule_nodes.end);
+	assert_int_equal(policy_env_rows(env), 0);
+	for (size_t i = 2; i < t->classes.n; i++)
+		classes += t->classes.data[i].flags != 0;
+	assert_int_equal(classes, 0);
+	check_rules(env, list, false);
 }
 
 static void list_slots(struct object_list *list, struct object *const *slots)
@@ -450,11 +501,14 @@ static void run_sequence(unsigned rounds, bool lockdowns)
 		if (round)
 			check_before(&env, generation, probes, "after the switch");
 		check(&env, &list, lockdown, probes);
-		policy_env_settle(&env);
-		check(&env, &list, lockdown, probes);
+		if (chance(90)) {
+			policy_env_settle(&env);
+			check(&env, &list, lockdown, probes);
+			check_rules(&env, &list, lockdown);
+		}
 		for (unsigned i = 0; i < SLOTS; i++)
 			object_unref(kept[i]);
-		if (chance(20)) {
+		if (chance(20) && env.delta == NULL) {
 			assert_int_equal(policy_env_compile(&env, &list, lockdown), 0);
 			assert_int_equal(env.delta->n_addr_nodes + env.delta->n_rule_nodes + env.delta->n_rows +
 						 env.delta->n_row_deletes + env.delta->n_rules,
@@ -464,6 +518,7 @@ static void run_sequence(unsigned rounds, bool lockdowns)
 			check(&env, &list, lockdown, probes);
 		}
 	}
+	check_empty(&env, &list, slots[0]);
 	object_list_clear(&list);
 	for (unsigned i = 0; i < SLOTS; i++)
 		object_unref(slots[i]);
