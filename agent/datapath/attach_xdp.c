@@ -67,7 +67,7 @@ static void name_of_program(uint32_t id, char name[BPF_OBJ_NAME_LEN])
 	struct bpf_prog_info info = {0};
 	__u32 size = sizeof(info);
 
-	strcpy(name, "?");
+	snprintf(name, BPF_OBJ_NAME_LEN, "?");
 	if (fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &size) == 0 && info.name[0])
 		memcpy(name, info.name, BPF_OBJ_NAME_LEN);
 }

@@ -198,7 +198,7 @@ int datapath_detach(const struct datapath_config *config)
 	if (r == 0 && lock >= 0) {
 		mount = open(config->bpffs, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		r = mount < 0 ? -errno : remove_tree(mount, "heddle");
-		mount = safe_close(mount);
+		safe_close(TAKE_FD(mount));
 	}
 	if (r < 0)
 		return log_err(r, "cannot remove the pins in %s/heddle", config->bpffs);

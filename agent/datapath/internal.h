@@ -174,7 +174,7 @@ bool xdp_keeps(const struct attached *at, enum xdp_mode want);
 int xdp_mode_of(uint32_t ifindex, uint32_t program_id, uint32_t *ret_flags);
 unsigned xdp_foreign(uint32_t ifindex, uint32_t own_id);
 int tcx_attach(struct datapath *dp, struct load *load, struct attached *at);
-unsigned tcx_foreign_ahead(uint32_t ifindex, int hook, uint32_t own_id);
+unsigned tcx_foreign_ahead(uint32_t ifindex, int attach_type, uint32_t own_id);
 void attached_drop_link(struct datapath *dp, struct attached *at, enum link_kind kind);
 
 int clsact_attach(struct datapath *dp, struct load *load, struct attached *at);

@@ -53,7 +53,7 @@ struct load *load_new(void)
 	for (unsigned i = 0; i < MAP_MAX; i++)
 		load->maps[i].fd = -1;
 	for (unsigned i = 0; i < MAP_KNOWN; i++)
-		strcpy(load->maps[i].name, map_table[i].name);
+		snprintf(load->maps[i].name, sizeof(load->maps[i].name), "%s", map_table[i].name);
 	load->n_maps = MAP_KNOWN;
 	for (unsigned i = 0; i < HD_HOOKS; i++)
 		load->program[i] = load->twin[i] = -1;
@@ -192,7 +192,7 @@ static struct map *scratch_map(struct load *load, const char *name)
 			return &load->maps[i];
 	if (load->n_maps == MAP_MAX || strlen(name) >= sizeof(load->maps[0].name))
 		return NULL;
-	strcpy(load->maps[load->n_maps].name, name);
+	memcpy(load->maps[load->n_maps].name, name, strlen(name) + 1);
 	return &load->maps[load->n_maps++];
 }
 
@@ -265,7 +265,7 @@ static int take_maps(struct load *load, struct bpf_object *object)
 static int take_program(const struct bpf_object *object, const char *name, int *ret_fd, int *ret_type)
 {
 	const struct bpf_program *program = bpf_object__find_program_by_name(object, name);
-	int fd;
+	int fd = -1;
 
 	if (!program)
 		return log_err(-ENOENT, "the BPF object has no program %s", name);

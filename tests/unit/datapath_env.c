@@ -93,7 +93,7 @@ struct env *env_new(void)
 	}
 	if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		perror("mount");
-	strcpy(env->directory, "/tmp/heddle-unit-XXXXXX");
+	snprintf(env->directory, sizeof(env->directory), "/tmp/heddle-unit-XXXXXX");
 	if (!mkdtemp(env->directory)) {
 		free(env);
 		return NULL;
