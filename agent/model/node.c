@@ -208,10 +208,12 @@ static int add_event(
 
 	switch (event->type) {
 	case YAML_MAPPING_END_EVENT:
-		tree->nodes[levels[*depth - 1].node].count /= 2;
-		/* fall through */
 	case YAML_SEQUENCE_END_EVENT:
+		if (*depth == 0)
+			return -EINVAL; /* libyaml does not end what it has not begun */
 		--*depth;
+		if (event->type == YAML_MAPPING_END_EVENT)
+			tree->nodes[levels[*depth].node].count /= 2;
 		return 0;
 	case YAML_ALIAS_EVENT:
 		return mistake(parser, line, "values written out (anchors and aliases are not read)", "an alias");

@@ -557,7 +557,7 @@ static int write_log(const struct applied *applied, struct buffer *text)
 int applied_compact(struct applied *applied)
 {
 	_cleanup_buffer_ struct buffer text = {0};
-	int r, fd;
+	int r, fd = -1;
 
 	r = write_log(applied, &text);
 	if (r == 0)

@@ -31,7 +31,7 @@ struct files {
 	char **paths;
 	size_t n_paths;
 	struct file_entries entries; /* as of the last load */
-	bool good; /* entries were loaded without a mistake, and not discarded since */
+	bool good;		     /* entries were loaded without a mistake, and not discarded since */
 	struct watch *watch;	     /* NULL: not watching */
 };
 

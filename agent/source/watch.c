@@ -99,19 +99,6 @@ static int watch_directory(struct watch *watch, const char *path, const char *na
 	return name ? add_name(directory, name) : 0;
 }
 
-/* Adds "/component" to path, or takes the last one off for "..". */
-static int step(char *path, size_t size, const char *component)
-{
-	size_t length = strlen(path), more = strlen(component);
-
-	if (length + more + 2 > size)
-		return -ENAMETOOLONG;
-	if (length == 0 || path[length - 1] != '/')
-		path[length++] = '/';
-	memcpy(path + length, component, more + 1);
-	return 0;
-}
-
 static int walk(struct watch *watch, const char *path, bool documents);
 
 /* Documents that are links lead elsewhere: what they point to counts as well. */
@@ -133,79 +120,110 @@ static int walk_links(struct watch *watch, const char *path)
 	return r;
 }
 
-/*
- * Watches all that decides what `path` is; documents: and, when it is a directory, what is in it. at: where the walk is, without links;
- * rest: what remains of it.
- */
+/* Where a walk is, without links, and what remains of the path. */
+struct walk {
+	char at[PATH_MAX], rest[PATH_MAX];
+	int links;
+};
+
+static int set_text(char text[PATH_MAX], const char *from)
+{
+	return snprintf(text, PATH_MAX, "%s", from) < PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
+/* Takes the first component off the rest, "" at the end. last: only slashes are left. */
+static int take_component(struct walk *walk, char component[PATH_MAX], bool *last)
+{
+	char *begin = walk->rest + strspn(walk->rest, "/"), *after;
+	size_t n = strcspn(begin, "/");
+
+	memcpy(component, begin, n);
+	component[n] = '\0';
+	after = begin + n + strspn(begin + n, "/");
+	*last = !*after;
+	memmove(walk->rest, after, strlen(after) + 1);
+	return n != 0;
+}
+
+static void go_up(struct walk *walk)
+{
+	char *slash = strrchr(walk->at, '/');
+
+	/* There are no links in it: its parent is the text before the last slash. */
+	slash[slash == walk->at ? 1 : 0] = '\0';
+}
+
+/* The link's target takes its place in what remains. */
+static int follow(struct walk *walk, const char *link)
+{
+	char target[PATH_MAX], rest[PATH_MAX];
+	ssize_t length = readlink(link, target, sizeof(target) - 1);
+
+	if (length < 0)
+		return -errno;
+	target[length] = '\0';
+	if (++walk->links > LINKS_MOST)
+		return -ELOOP;
+	if (snprintf(rest, sizeof(rest), "%s%s%s", target, walk->rest[0] ? "/" : "", walk->rest) >= (int)sizeof(rest))
+		return -ENAMETOOLONG;
+	if (target[0] == '/')
+		walk->at[1] = '\0';
+	return set_text(walk->rest, rest);
+}
+
+/* One component further. 1: there is more to walk; 0: the end, or what is not there yet. */
+static int walk_step(struct watch *watch, struct walk *walk, const char *component, bool last)
+{
+	char next[PATH_MAX];
+	struct stat status;
+	int r;
+
+	if (strcmp(component, ".") == 0)
+		return 1;
+	if (strcmp(component, "..") == 0) {
+		go_up(walk);
+		return 1;
+	}
+	/* Before looking: what changes in between is told. */
+	r = watch_directory(watch, walk->at, component, last);
+	if (r < 0)
+		return r == -ENOENT || r == -ENOTDIR ? 0 : r;
+	if (snprintf(next, sizeof(next), "%s%s%s", walk->at, walk->at[1] ? "/" : "", component) >= (int)sizeof(next))
+		return -ENAMETOOLONG;
+	if (lstat(next, &status) < 0)
+		return 0; /* the watch will say when it comes */
+	if (S_ISLNK(status.st_mode)) {
+		r = follow(walk, next);
+		return r == 0 ? 1 : r == -ENAMETOOLONG ? r : 0; /* a link that leads nowhere is said by the load */
+	}
+	if (!S_ISDIR(status.st_mode))
+		return 0; /* the file itself; its directory is watched for it */
+	r = set_text(walk->at, next);
+	return r < 0 ? r : 1;
+}
+
+/* Watches all that decides what `path` is; documents: and, when it is a directory, what is in it. */
 static int walk(struct watch *watch, const char *path, bool documents)
 {
-	char at[PATH_MAX] = "/", rest[PATH_MAX] = "", target[PATH_MAX], next[PATH_MAX];
-	int links = 0, r;
+	struct walk walk = {.at = "/"};
+	char component[PATH_MAX];
+	bool last;
+	int r;
 
-	if (path[0] != '/') {
-		if (!getcwd(at, sizeof(at)))
-			return -errno;
-	}
-	if (strlen(path) >= sizeof(rest))
-		return -ENAMETOOLONG;
-	strcpy(rest, path);
-
-	for (;;) {
-		char *component = rest + strspn(rest, "/");
-		size_t n = strcspn(component, "/");
-		struct stat status;
-
-		if (n == 0) {
-			r = documents ? watch_directory(watch, at, NULL, true) : 0;
-			return r == 0 && documents ? walk_links(watch, at) : r;
-		}
-		bool last = component[n + strspn(component + n, "/")] == '\0';
-		char *after = component + n + (component[n] ? 1 : 0);
-		component[n] = '\0';
-		strcpy(next, at);
-		if (strcmp(component, ".") == 0 || strcmp(component, "..") == 0) {
-			char *slash = strrchr(at, '/');
-
-			/* `at` has no links: its parent is the text before the last slash. */
-			if (component[1])
-				slash[slash == at ? 1 : 0] = '\0';
-			memmove(rest, after, strlen(after) + 1);
-			continue;
-		}
-		/* Before looking: what changes in between is told. */
-		r = watch_directory(watch, at, component, last);
-		if (r < 0)
-			return r == -ENOENT || r == -ENOTDIR ? 0 : r;
-		r = step(next, sizeof(next), component);
-		if (r < 0)
+	if (path[0] != '/' && !getcwd(walk.at, sizeof(walk.at)))
+		return -errno;
+	r = set_text(walk.rest, path);
+	if (r < 0)
+		return r;
+	while (take_component(&walk, component, &last)) {
+		r = walk_step(watch, &walk, component, last);
+		if (r <= 0)
 			return r;
-		if (lstat(next, &status) < 0)
-			return 0; /* not there yet: the watch will say when it is */
-		if (S_ISLNK(status.st_mode)) {
-			ssize_t length = readlink(next, target, sizeof(target) - 1);
-
-			if (length < 0)
-				return 0;
-			target[length] = '\0';
-			if (++links > LINKS_MOST)
-				return -ELOOP;
-			if ((size_t)length + 1 + strlen(after) >= sizeof(rest))
-				return -ENAMETOOLONG;
-			/* The target takes the place of the component. */
-			memmove(rest + length + 1, after, strlen(after) + 1);
-			memcpy(rest, target, (size_t)length);
-			rest[length] = '/';
-			if (!rest[length + 1])
-				rest[length] = '\0';
-			if (target[0] == '/')
-				strcpy(at, "/");
-			continue;
-		}
-		if (!S_ISDIR(status.st_mode))
-			return 0; /* the file itself; its directory is watched for it */
-		strcpy(at, next);
-		memmove(rest, after, strlen(after) + 1);
 	}
+	if (!documents)
+		return 0;
+	r = watch_directory(watch, walk.at, NULL, true);
+	return r < 0 ? r : walk_links(watch, walk.at);
 }
 
 void files_update_watches(struct files *files)

@@ -55,7 +55,7 @@ char *duration_format(uint64_t ms, char text[DURATION_TEXT_MAX])
 	size_t at = 0;
 
 	if (ms == 0)
-		return strcpy(text, "0s");
+		snprintf(text, DURATION_TEXT_MAX, "0s");
 	for (size_t unit = 0; unit < ARRAY_SIZE(units); unit++) {
 		uint64_t number = ms / units[unit].ms;
 
