@@ -225,7 +225,7 @@ int controller_check(const struct controller_options *options)
 		}
 	}
 	if (diag.text)
-		fputs(diag.text, stderr);
+		fprintf(stderr, "%s\n", diag.text);
 	else if (r < 0)
 		log_err(r, "cannot check the configuration");
 	diag_clear(&diag);

@@ -9,6 +9,9 @@
  */
 #include <errno.h>
 #include <linux/capability.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -119,6 +122,21 @@ static int filter_system_calls(void)
 	return r;
 }
 
+/*
+ * Code that only a start needs (libraries' initialisation, decoding, libbpf) is let go; what is needed again comes from the page
+ * cache. Only pages that nobody can have written to: dropping others would lose what was written.
+ */
+static void drop_code(void)
+{
+	_cleanup_fclose_ FILE *maps = fopen("/proc/self/maps", "re");
+	unsigned long begin, end;
+	char line[512], mode[8];
+
+	while (maps && fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%lx-%lx %7s", &begin, &end, mode) == 3 && !strcmp(mode, "r-xp") && strchr(line, '/'))
+			(void)madvise((void *)begin, end - begin, MADV_DONTNEED);
+}
+
 void confine(const char *state_dir)
 {
 	int r = 0;
@@ -130,4 +148,5 @@ void confine(const char *state_dir)
 		r = filter_system_calls();
 	if (r < 0)
 		log_warn(r, "cannot filter system calls");
+	drop_code();
 }

@@ -151,8 +151,8 @@ static void wait_until_gone(const struct doomed *doomed)
 static void unmount_ours(const char *bpffs)
 {
 	_cleanup_fclose_ FILE *mounts = fopen("/proc/self/mounts", "re");
-	char *path = realpath(bpffs, NULL), line[2 * PATH_MAX + 256], source[PATH_MAX], target[PATH_MAX], type[64];
-	_cleanup_free_ char *owned = path;
+	char line[2 * PATH_MAX + 256], source[PATH_MAX], target[PATH_MAX], type[64];
+	_cleanup_free_ char *path = realpath(bpffs, NULL);
 	bool ours = false;
 
 	if (!mounts || !path)

@@ -88,6 +88,9 @@ static json_t *unguarded_json(const struct view *view)
 {
 	json_t *items = json_array();
 
+	/* no document says what shall be guarded */
+	if (view->adopted)
+		return items;
 	for (size_t i = 0; i < view->n_devices; i++)
 		if (view->devices[i].type != ARPHRD_LOOPBACK && !view_is_uplink(view, view->devices[i].name) &&
 			!view_attachment(view, view->devices[i].ifindex))
