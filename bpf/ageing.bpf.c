@@ -23,22 +23,11 @@ struct sweep {
 	__u32 now;
 };
 
-static __always_inline struct hd_flow *slot_flow(__u32 used, const struct hd_flow_slot *slot, union hd_flow_key *key)
-{
-	if (used == 4) {
-		key->key4 = slot->key4;
-		return bpf_map_lookup_elem(&flows4, &key->key4);
-	}
-	key->key6 = slot->key6;
-	return bpf_map_lookup_elem(&flows6, &key->key6);
-}
-
 static long sweep_slot(__u32 step, struct sweep *s)
 {
-	union hd_flow_key key = {};
 	struct hd_flow_slot *slot;
 	struct hd_flow *flow;
-	__u32 index = s->state->next_slot, total = HD_TOTAL_FLOWS_AGED, used, epoch;
+	__u32 index = s->state->next_slot, total = HD_TOTAL_FLOWS_AGED;
 	struct hd_counter *counter;
 
 	slot = bpf_map_lookup_elem(&flow_slots, &index);
@@ -47,15 +36,9 @@ static long sweep_slot(__u32 step, struct sweep *s)
 		return 1;
 	}
 	s->state->next_slot = index + 1;
-	used = slot->used;
-	if (!used)
+	if (!slot->used)
 		return 0;
-	epoch = slot->epoch;
-	flow = slot_flow(used, slot, &key);
-	if (!flow || flow->epoch != epoch || flow->slot != index) {
-		slot_free(index, used, epoch);
-		return 0;
-	}
+	flow = &slot->flow;
 	if ((__s32)(s->now - flow->last_seen) <= (__s32)s->control->timeout[flow->state & 15]) {
 		if (flow->flags & HD_FLOW_MARKED)
 			flow->flags &= ~HD_FLOW_MARKED;
@@ -65,11 +48,7 @@ static long sweep_slot(__u32 step, struct sweep *s)
 		flow->flags |= HD_FLOW_MARKED;
 		return 0;
 	}
-	if (used == 4)
-		bpf_map_delete_elem(&flows4, &key.key4);
-	else
-		bpf_map_delete_elem(&flows6, &key.key6);
-	slot_free(index, used, epoch);
+	slot_remove(index, slot->used, &slot->key, slot->epoch);
 	counter = bpf_map_lookup_elem(&totals, &total);
 	if (counter)
 		counter->packets++;
@@ -78,7 +57,7 @@ static long sweep_slot(__u32 step, struct sweep *s)
 
 static int sweep(void *map, __u32 *key, struct hd_flow_timer *state)
 {
-	struct sweep s = {.state = state, .now = bpf_ktime_get_coarse_ns() >> HD_TICK_SHIFT};
+	struct sweep s = {.state = state, .now = bpf_jiffies64()};
 	__u32 zero = 0;
 
 	s.control = bpf_map_lookup_elem(&control, &zero);
@@ -106,6 +85,13 @@ int ageing_start(struct __sk_buff *skb)
 		return r;
 	state->armed = 1;
 	return bpf_timer_start(&state->timer, PERIOD_NS, 0);
+}
+
+/* The time in ticks, for user space. */
+SEC("tc")
+int tick_now(struct __sk_buff *skb)
+{
+	return bpf_jiffies64();
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

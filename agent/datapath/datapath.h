@@ -113,7 +113,7 @@ struct datapath_flow {
 	struct hd_addr source, destination;	/* of the originator's direction */
 	uint16_t source_port, destination_port; /* host byte order */
 	struct hd_flow flow;
-	uint32_t idle_ms;
+	uint64_t idle_ms, age_ms;
 };
 typedef int (*datapath_flow_cb)(const struct datapath_flow *flow, void *userdata); /* non-zero ends the walk */
 int datapath_flows(struct datapath *dp, datapath_flow_cb cb, void *userdata);	   /* expired ones left out; batched reads */

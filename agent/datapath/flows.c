@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The flow tables, read in batches straight from the kernel. */
+/* The flow tables, read straight from the kernel: the hashes in batches, the slots of proven TCP through a mapping that is dropped again. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <arpa/inet.h>
 
 #include <bpf/bpf.h>
@@ -17,17 +18,10 @@ static const struct {
 	uint8_t family;
 	bool proven;
 } tables[] = {
-	{MAP_FLOWS4, 4, true},
-	{MAP_FLOWS6, 6, true},
 	{MAP_FLOWS4_OTHER, 4, true},
 	{MAP_FLOWS6_OTHER, 6, true},
 	{MAP_FLOWS4_NEW, 4, false},
 	{MAP_FLOWS6_NEW, 6, false},
-};
-
-union flow_key {
-	struct hd_flow_key4 key4;
-	struct hd_flow_key6 key6;
 };
 
 static void decode(const void *key, uint8_t family, bool proven, const struct hd_flow *value, struct datapath_flow *ret)
@@ -68,15 +62,14 @@ static void decode(const void *key, uint8_t family, bool proven, const struct hd
 	ret->flow = *value;
 }
 
-/* 0 when it has timed out: the data plane takes it as absent too, though the timer or a new flow has not removed it yet. */
-static bool alive(const struct hd_control *control, const struct hd_flow *flow, uint32_t now, uint32_t *ret_idle_ms)
+/* False when it has timed out: the data plane takes it as absent too, though the timer or a new flow has not removed it yet. */
+static bool alive(const struct hd_control *control, const struct hd_flow *flow, uint32_t now, struct datapath_flow *ret)
 {
-	int32_t idle = (int32_t)(now - flow->last_seen);
+	int32_t idle = (int32_t)(now - flow->last_seen), age = (int32_t)(now - flow->created);
 
-	if (idle < 0)
-		idle = 0;
-	*ret_idle_ms = (uint32_t)(((uint64_t)idle << HD_TICK_SHIFT) / 1000000);
-	return flow->state < HD_FLOW_STATE_COUNT && (uint32_t)idle <= control->timeout[flow->state];
+	ret->idle_ms = ms_of_ticks(idle > 0 ? (uint32_t)idle : 0);
+	ret->age_ms = ms_of_ticks(age > 0 ? (uint32_t)age : 0);
+	return flow->state < HD_FLOW_STATE_COUNT && (idle <= 0 || (uint32_t)idle <= control->timeout[flow->state]);
 }
 
 struct walk {
@@ -120,7 +113,7 @@ static int walk_table(const struct map *map, uint8_t family, bool proven, const 
 			struct datapath_flow flow = {0};
 			int stop;
 
-			if (!alive(walk->control, &values[i], walk->now, &flow.idle_ms))
+			if (!alive(walk->control, &values[i], walk->now, &flow))
 				continue;
 			decode(keys + key_size * i, family, proven, &values[i], &flow);
 			stop = walk->cb(&flow, walk->userdata);
@@ -133,11 +126,38 @@ static int walk_table(const struct map *map, uint8_t family, bool proven, const 
 	}
 }
 
+static int walk_slots(const struct map *map, const struct walk *walk)
+{
+	size_t length = (size_t)map->max_entries * sizeof(struct hd_flow_slot);
+	const struct hd_flow_slot *slots;
+	int stop = 0;
+
+	if (map->fd < 0)
+		return 0;
+	slots = mmap(NULL, length, PROT_READ, MAP_SHARED, map->fd, 0);
+	if (slots == MAP_FAILED)
+		return -errno;
+	for (uint32_t i = 0; i < map->max_entries && stop == 0; i++) {
+		struct datapath_flow flow = {0};
+		struct hd_flow_slot slot;
+
+		if (!slots[i].used)
+			continue;
+		slot = slots[i];
+		if (!slot.used || !alive(walk->control, &slot.flow, walk->now, &flow))
+			continue;
+		decode(&slot.key, (uint8_t)slot.used, true, &slot.flow, &flow);
+		stop = walk->cb(&flow, walk->userdata);
+	}
+	munmap((void *)slots, length);
+	return stop;
+}
+
 int datapath_flows(struct datapath *dp, datapath_flow_cb cb, void *userdata)
 {
 	const struct load *load = load_readable(dp);
 	struct hd_control control;
-	struct walk walk = {.control = &control, .cb = cb, .userdata = userdata, .now = tick_now()};
+	struct walk walk = {.control = &control, .cb = cb, .userdata = userdata, .now = tick_now(load)};
 	uint32_t zero = 0;
 	int r = 0;
 
@@ -145,6 +165,7 @@ int datapath_flows(struct datapath *dp, datapath_flow_cb cb, void *userdata)
 		return -ENOTCONN;
 	if (bpf_map_lookup_elem(load_map(load, MAP_CONTROL), &zero, &control) < 0)
 		return -errno;
+	r = walk_slots(&load->maps[MAP_FLOW_SLOTS], &walk);
 	for (size_t i = 0; i < ARRAY_SIZE(tables) && r == 0; i++)
 		r = walk_table(&load->maps[tables[i].map], tables[i].family, tables[i].proven, &walk);
 	return r < 0 ? log_err(r, "cannot read the flow tables") : 0;

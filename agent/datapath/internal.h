@@ -30,6 +30,7 @@ enum map_group { MAP_FLOW, MAP_KEPT, MAP_GROWN, MAP_FRESH };
 	X(FLOWS4, "flows4", FLOW) \
 	X(FLOWS6, "flows6", FLOW) \
 	X(FLOW_SLOTS, "flow_slots", FLOW) \
+	X(FLOW_HINTS, "flow_hints", FLOW) \
 	X(FLOW_FREE, "flow_free", FLOW) \
 	X(FLOW_TIMER, "flow_timer", FLOW) \
 	X(FLOWS4_OTHER, "flows4_other", KEPT) \
@@ -62,7 +63,8 @@ struct load {
 	unsigned n_maps;
 	int program[HD_HOOKS];
 	int ageing, ageing_type; /* arms the kernel's timer when run */
-	int twin[HD_HOOKS];	 /* for explain; -1 until first asked for */
+	int clock, clock_type; /* tells the time in ticks when run */
+	int twin[HD_HOOKS]; /* for explain; -1 until first asked for */
 	struct datapath_program info[HD_HOOKS];
 	struct hd_control *control; /* mapped; NULL: adopted maps only, of programs that some other agent loaded */
 	bool attached;		    /* packets may be reading its tables */
@@ -124,7 +126,9 @@ int load_reuse_maps(const struct load *load, struct bpf_object *object); /* anot
 int map_index(const char *name);					 /* -ENOENT: a scratch map */
 int map_fill_info(struct map *map);					 /* from map->fd */
 int control_map(int fd, struct hd_control **ret);
-uint32_t tick_now(void);
+uint32_t tick_now(const struct load *load); /* 0 without programs */
+uint64_t ticks_of_ms(uint64_t ms); /* rounded up */
+uint64_t ms_of_ticks(uint64_t ticks);
 
 /* objects.c: the embedded BPF objects */
 enum object_id { OBJECT_XDP, OBJECT_TC, OBJECT_AGEING, OBJECT_SLOTS, OBJECT_COUNT };

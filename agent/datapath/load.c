@@ -36,12 +36,31 @@ int map_index(const char *name)
 	return -ENOENT;
 }
 
-uint32_t tick_now(void)
+uint32_t tick_now(const struct load *load)
 {
-	struct timespec now;
+	uint32_t tick = 0;
 
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	return (uint32_t)(((uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec) >> HD_TICK_SHIFT);
+	if (load && load->clock >= 0)
+		(void)program_run_once(load->clock, load->clock_type, &tick);
+	return tick;
+}
+
+/* The coarse clock steps with the kernel's jiffies. */
+static uint64_t tick_ns(void)
+{
+	struct timespec step;
+
+	return clock_getres(CLOCK_MONOTONIC_COARSE, &step) == 0 && step.tv_nsec > 0 ? (uint64_t)step.tv_nsec : 4000000;
+}
+
+uint64_t ticks_of_ms(uint64_t ms)
+{
+	return (ms * 1000000 + tick_ns() - 1) / tick_ns();
+}
+
+uint64_t ms_of_ticks(uint64_t ticks)
+{
+	return ticks * tick_ns() / 1000000;
 }
 
 struct load *load_new(void)
@@ -57,7 +76,7 @@ struct load *load_new(void)
 	load->n_maps = MAP_KNOWN;
 	for (unsigned i = 0; i < HD_HOOKS; i++)
 		load->program[i] = load->twin[i] = -1;
-	load->ageing = -1;
+	load->ageing = load->clock = -1;
 	return load;
 }
 
@@ -72,6 +91,7 @@ void load_free(struct load *load)
 		safe_close(load->twin[i]);
 	}
 	safe_close(load->ageing);
+	safe_close(load->clock);
 	if (load->control)
 		munmap(load->control, (size_t)sysconf(_SC_PAGESIZE));
 	free(load->reset);
@@ -408,6 +428,8 @@ static int load_ageing(struct load *load, struct adoption *adoption)
 		r = load_object(load, object, adoption, "ageing program");
 	if (r == 0)
 		r = take_program(object, "ageing_start", &load->ageing, &load->ageing_type);
+	if (r == 0)
+		r = take_program(object, "tick_now", &load->clock, &load->clock_type);
 	bpf_object__close(object);
 	return r;
 }
@@ -439,16 +461,19 @@ static int fill_slots(struct load *load, struct adoption *adoption)
 
 /* --- settings --- */
 
-static uint32_t ticks_of_ms(uint32_t ms)
+static uint32_t timeout_ticks(uint32_t ms)
 {
-	return (uint32_t)(((uint64_t)ms * 1000000u + (1u << HD_TICK_SHIFT) - 1) >> HD_TICK_SHIFT);
+	uint64_t ticks = ticks_of_ms(ms);
+
+	return ticks < HD_TICKS_MAX ? (uint32_t)ticks : HD_TICKS_MAX;
 }
 
 void settings_apply(struct hd_control *control, const struct datapath_settings *settings)
 {
-#define APPLY_TIMEOUT(sym, name, timeout_name) control->timeout[HD_FS_##sym] = ticks_of_ms(settings->timeouts.timeout_name);
+#define APPLY_TIMEOUT(sym, name, timeout_name) control->timeout[HD_FS_##sym] = timeout_ticks(settings->timeouts.timeout_name);
 	HD_FLOW_STATES(APPLY_TIMEOUT)
 #undef APPLY_TIMEOUT
+	control->fragment_timeout = timeout_ticks(HD_FRAGMENT_SECONDS * 1000);
 	control->log_every = settings->log_every;
 	control->event_rate = settings->event_rate;
 	control->reject_rate = settings->reject_rate;
@@ -467,7 +492,7 @@ static int init_control(
 	settings_apply(load->control, settings);
 	if (load->maps[MAP_FLOWS4].fresh) {
 		if (pickup_seconds) {
-			load->control->pickup_until = tick_now() + pickup_seconds * HD_TICKS_PER_SECOND;
+			load->control->pickup_until = tick_now(load) + (uint32_t)ticks_of_ms((uint64_t)pickup_seconds * 1000);
 			load->control->flags = HD_CONTROL_PICKUP;
 		}
 	} else if (load_map(old, MAP_CONTROL) >= 0 && bpf_map_lookup_elem(load_map(old, MAP_CONTROL), &zero, &before) == 0) {

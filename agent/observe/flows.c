@@ -15,16 +15,6 @@
 #include <observe/json.h>
 #include <observe/names.h>
 
-static int64_t age_ms(uint32_t created)
-{
-	struct timespec now;
-	uint32_t tick;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	tick = (uint32_t)(((uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec) >> HD_TICK_SHIFT);
-	return (int64_t)((uint64_t)(tick - created) << HD_TICK_SHIFT) / 1000000;
-}
-
 json_t *flow_json(const struct view *view, const struct datapath_flow *flow)
 {
 	const struct hd_flow *f = &flow->flow;
@@ -38,8 +28,8 @@ json_t *flow_json(const struct view *view, const struct datapath_flow *flow)
 		direction_name(f->flags & HD_FLOW_DIR_EGRESS ? HD_EGRESS : HD_INGRESS), "packets",
 		(json_int_t)(f->packets[HD_ORIG] + f->packets[HD_REPLY]), "bytes", (json_int_t)(f->bytes[HD_ORIG] + f->bytes[HD_REPLY]), "original",
 		"packets", (json_int_t)f->packets[HD_ORIG], "bytes", (json_int_t)f->bytes[HD_ORIG], "reply", "packets",
-		(json_int_t)f->packets[HD_REPLY], "bytes", (json_int_t)f->bytes[HD_REPLY], "rule", json_rule(view, f->rule[0]), "device",
-		json_device(view, f->ifindex), "idleMs", (json_int_t)flow->idle_ms, "ageMs", (json_int_t)age_ms(f->created), "pickedUp",
+		(json_int_t)f->packets[HD_REPLY], "bytes", (json_int_t)f->bytes[HD_REPLY], "rule", json_rule(view, f->rule), "device",
+		json_device(view, f->ifindex), "idleMs", (json_int_t)flow->idle_ms, "ageMs", (json_int_t)flow->age_ms, "pickedUp",
 		!!(f->flags & HD_FLOW_PICKUP), "forwarded", !!(f->flags & HD_FLOW_FORWARDED));
 	if (json && icmp)
 		json_object_set_new(json, "icmpId", json_integer(flow->source_port));

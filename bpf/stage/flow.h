@@ -73,32 +73,41 @@ static __always_inline void flow_key(struct pkt *p, union hd_flow_key *key)
 		flow_key6(p, &key->key6);
 }
 
-/* CALL(map, key) on the right table: the one place that knows that there are six. */
+/* CALL(map, key) on the right table but that of proven TCP, which is in slots: the one place that knows that there are four. */
 #define WITH_TABLE(p, table, key, CALL) \
-	((p)->family == 4 ? ((table) == TABLE_NEW ? CALL(&flows4_new, &(key)->key4) \
-			     : (p)->protocol == PROTO_TCP \
-				     ? CALL(&flows4, &(key)->key4) \
-				     : CALL(&flows4_other, &(key)->key4)) \
-			  : ((table) == TABLE_NEW ? CALL(&flows6_new, &(key)->key6) \
-			     : (p)->protocol == PROTO_TCP \
-				     ? CALL(&flows6, &(key)->key6) \
-				     : CALL(&flows6_other, &(key)->key6)))
+	((p)->family == 4 ? ((table) == TABLE_NEW ? CALL(&flows4_new, &(key)->key4) : CALL(&flows4_other, &(key)->key4)) \
+			  : ((table) == TABLE_NEW ? CALL(&flows6_new, &(key)->key6) : CALL(&flows6_other, &(key)->key6)))
 
 static __always_inline struct hd_flow *flow_lookup(const struct pkt *p, int table, const union hd_flow_key *key)
 {
+	struct hd_flow *flow;
+
+	if (table == TABLE_PROVEN && p->protocol == PROTO_TCP) {
+		flow = slot_by_hint(p->family, key);
+		if (likely(flow))
+			return flow;
+		flow = slot_by_hash(p->family, key);
+		if (flow && !dry_run)
+			slot_give_hint(p->family, key, flow->slot);
+		return flow;
+	}
 	return WITH_TABLE(p, table, key, bpf_map_lookup_elem);
 }
 
-static __always_inline long flow_remove(const struct pkt *p, int table, const union hd_flow_key *key)
+/* flow: the entry itself. */
+static __always_inline void flow_remove(const struct pkt *p, int table, const union hd_flow_key *key, const struct hd_flow *flow)
 {
-	return WITH_TABLE(p, table, key, bpf_map_delete_elem);
+	if (table == TABLE_PROVEN && p->protocol == PROTO_TCP)
+		slot_remove(flow->slot, p->family, key, flow->epoch);
+	else
+		WITH_TABLE(p, table, key, bpf_map_delete_elem);
 }
 
-/* flags: BPF_ANY or BPF_NOEXIST. */
-static __always_inline long flow_insert(
-	const struct pkt *p, int table, const union hd_flow_key *key, const struct hd_flow *flow, __u64 flags)
+static __always_inline long flow_insert(const struct pkt *p, int table, const union hd_flow_key *key, struct hd_flow *flow)
 {
-#define FLOW_INSERT(map, key) bpf_map_update_elem(map, key, flow, flags)
+#define FLOW_INSERT(map, key) bpf_map_update_elem(map, key, flow, BPF_ANY)
+	if (table == TABLE_PROVEN && p->protocol == PROTO_TCP)
+		return slot_insert(p->family, key, flow);
 	return WITH_TABLE(p, table, key, FLOW_INSERT);
 #undef FLOW_INSERT
 }
@@ -129,22 +138,15 @@ static __always_inline void flow_count(struct hd_flow *flow, const struct pkt *p
 	flow->last_seen = p->now;
 }
 
-/* Takes the flow out of its table and gives its slot back. */
+/* Takes the flow out of its table. */
 __noinline int flow_delete(struct pkt *p, struct hd_flow *flow)
 {
 	union hd_flow_key key = {};
-	__u32 slot, epoch;
 
 	if (!p || !flow || dry_run)
 		return 0;
 	flow_key(p, &key);
-	if (p->found == HD_FOUND_NEW)
-		return flow_remove(p, TABLE_NEW, &key);
-	slot = flow->slot;
-	epoch = flow->epoch;
-	flow_remove(p, TABLE_PROVEN, &key);
-	if (slot)
-		slot_free(slot, p->family, epoch);
+	flow_remove(p, p->found == HD_FOUND_NEW ? TABLE_NEW : TABLE_PROVEN, &key, flow);
 	return 0;
 }
 
@@ -159,30 +161,6 @@ static __always_inline struct hd_flow *flow_copy(const struct hd_flow *from)
 	return &room->flow;
 }
 
-/* A TCP flow needs a slot, through which the sweep finds it. True: it has one and is in the table. */
-static __always_inline bool flow_promote_tcp(struct pkt *p, struct hd_flow *flow, const union hd_flow_key *key)
-{
-	__u32 slot = 0;
-	long r;
-
-	if (bpf_map_pop_elem(&flow_free, &slot)) {
-		event_full(p, HD_TABLE_FLOWS);
-		return false;
-	}
-	flow->slot = slot;
-	r = flow_insert(p, TABLE_PROVEN, key, flow, BPF_NOEXIST);
-	if (r) {
-		bpf_map_push_elem(&flow_free, &slot, 0);
-		/* -EEXIST: another CPU was first. */
-		if (r != -17)
-			event_full(p, HD_TABLE_FLOWS);
-		return false;
-	}
-	/* After the insertion, so that the sweep never sees a slot in use without its flow. */
-	slot_use(slot, p->family, key, flow->epoch);
-	return true;
-}
-
 /*
  * Moves a flow from the unproven to the proven. Where that table is full, it stays where it is and works on, only less safe from floods.
  */
@@ -190,17 +168,15 @@ __noinline int flow_promote(struct pkt *p, struct hd_flow *from)
 {
 	struct hd_flow *flow = flow_copy(from);
 	union hd_flow_key key = {};
+	long r;
 
 	if (!p || !flow || dry_run)
 		return 0;
 	flow_key(p, &key);
-	if (p->protocol == PROTO_TCP) {
-		if (!flow_promote_tcp(p, flow, &key))
-			return 0;
-	} else if (flow_insert(p, TABLE_PROVEN, &key, flow, BPF_ANY)) {
-		return event_full(p, HD_TABLE_FLOWS_OTHER);
-	}
-	flow_remove(p, TABLE_NEW, &key);
+	r = flow_insert(p, TABLE_PROVEN, &key, flow);
+	if (r) /* -EEXIST: another CPU was first */
+		return r == -17 ? 0 : event_full(p, p->protocol == PROTO_TCP ? HD_TABLE_FLOWS : HD_TABLE_FLOWS_OTHER);
+	flow_remove(p, TABLE_NEW, &key, flow);
 	total_add(HD_TOTAL_FLOWS_PROVEN);
 	return 0;
 }
@@ -210,17 +186,13 @@ __noinline int flow_demote(struct pkt *p, struct hd_flow *from)
 {
 	struct hd_flow *flow = flow_copy(from);
 	union hd_flow_key key = {};
-	__u32 slot;
 
-	if (!p || !flow || dry_run)
+	if (!p || !flow || !from || dry_run)
 		return 0;
 	flow_key(p, &key);
-	slot = flow->slot;
 	flow->slot = 0;
-	flow_insert(p, TABLE_NEW, &key, flow, BPF_ANY);
-	flow_remove(p, TABLE_PROVEN, &key);
-	if (slot)
-		slot_free(slot, p->family, flow->epoch);
+	flow_insert(p, TABLE_NEW, &key, flow);
+	flow_remove(p, TABLE_PROVEN, &key, from);
 	return 0;
 }
 
@@ -273,8 +245,8 @@ __noinline int flow_create(struct pkt *p, __u32 state, __u32 flags, __u32 side)
 	__builtin_memset(flow, 0, sizeof(*flow));
 	flow->last_seen = flow->created = p->now;
 	flow->epoch = bpf_get_prandom_u32() | 1;
-	flow->version[0] = by_direction(p->version, flags & HD_FLOW_DIR_EGRESS ? HD_EGRESS : HD_INGRESS);
-	flow->rule[0] = p->rule;
+	flow->version = by_direction(p->version, flags & HD_FLOW_DIR_EGRESS ? HD_EGRESS : HD_INGRESS);
+	flow->rule = p->rule;
 	flow->state = state;
 	flow->wscale[0] = flow->wscale[1] = 0xff;
 	flow->ifindex = p->ifindex;
@@ -285,7 +257,7 @@ __noinline int flow_create(struct pkt *p, __u32 state, __u32 flags, __u32 side)
 	if (p->log)
 		flags |= HD_FLOW_LOGGED;
 	flow->flags = flags;
-	if (flow_insert(p, TABLE_NEW, &key, flow, BPF_ANY)) {
+	if (flow_insert(p, TABLE_NEW, &key, flow)) {
 		event_full(p, HD_TABLE_FLOWS_NEW);
 		return HD_R_FLOW_TABLE;
 	}

@@ -41,12 +41,15 @@ __noinline int fragment_later(struct pkt *p)
 {
 	struct hd_frag_key key;
 	const struct hd_frag *first;
+	const struct hd_control *c;
+	__u32 zero = 0;
 
-	if (!p)
+	c = bpf_map_lookup_elem(&control, &zero);
+	if (!p || !c)
 		return HD_R_FRAG_UNKNOWN;
 	fragment_key(p, &key);
 	first = bpf_map_lookup_elem(&frags, &key);
-	if (!first || (__s32)(p->now - first->seen) > HD_FRAG_TICKS || first->version != by_direction(p->version, p->direction))
+	if (!first || (__s32)(p->now - first->seen) > (__s32)c->fragment_timeout || first->version != by_direction(p->version, p->direction))
 		return HD_R_FRAG_UNKNOWN;
 	/* Rewriting what the first one showed us (RFC 1858, RFC 3128). */
 	if (p->frag_offset < first->first_end)

@@ -154,7 +154,7 @@ static __always_inline int icmp_related(HOOK_CTX *ctx, struct pkt *p)
 	if (!icmp_in_flight(flow, q, side))
 		return -1;
 	/* A flow that the policy no longer wants ends with its own next packet; until it has been asked, nothing rides on it. */
-	if (flow->version[0] != by_direction(p->version, flow_direction(flow)) && flow->ifindex == p->ifindex)
+	if (flow->version != by_direction(p->version, flow_direction(flow)) && flow->ifindex == p->ifindex)
 		return -1;
 	p->found = q->found;
 	p->rule = HD_RULE_RELATED;

@@ -43,7 +43,7 @@ __noinline int judge(HOOK_CTX *ctx, struct pkt *p, struct hd_flow *proven)
 /* Frame hardware addresses and the clock are the same for all hooks; the shell has set ifindex, direction, hook, length, segments. */
 static __always_inline int port_enter(struct pkt *p, const struct hd_control *c, const struct hd_port *port)
 {
-	p->now = bpf_ktime_get_coarse_ns() >> HD_TICK_SHIFT;
+	p->now = bpf_jiffies64();
 	/* Read once: a packet is judged by one generation. */
 	p->generation = READ_ONCE(c->generation);
 	return port_copy(p, port) ? 0 : HD_R_NOT_READY;
@@ -57,7 +57,7 @@ static __always_inline bool ordinary(struct pkt *p, struct hd_flow *flow, const 
 {
 	__u32 side = flow_side(p, flow);
 
-	if (flow->version[0] != by_direction(p->version, flow_direction(flow)) || flow->ifindex != p->ifindex || flow->flags & HD_FLOW_FORWARDED)
+	if (flow->version != by_direction(p->version, flow_direction(flow)) || flow->ifindex != p->ifindex || flow->flags & HD_FLOW_FORWARDED)
 		return false;
 	if (p->fragment || flow_expired(flow, c, p->now))
 		return false;
@@ -65,7 +65,7 @@ static __always_inline bool ordinary(struct pkt *p, struct hd_flow *flow, const 
 		return false;
 	flow_count(flow, p, side);
 	p->found = HD_FOUND_PROVEN;
-	p->rule = flow->rule[0];
+	p->rule = flow->rule;
 	EXPLAIN(flow_state = flow->state);
 	EXPLAIN(flow_reply = side);
 	return true;

@@ -143,7 +143,7 @@ __noinline int track_again(struct pkt *p, struct hd_flow *flow)
 	direction = flow_direction(flow);
 	if (flags & HD_FLOW_FORWARDED && !(p->port_flags & HD_PORT_FORWARD_JUDGE)) {
 		if (!dry_run)
-			flow->version[0] = by_direction(p->version, direction);
+			flow->version = by_direction(p->version, direction);
 		return 0;
 	}
 	EXPLAIN(rejudged = 1);
@@ -157,8 +157,8 @@ __noinline int track_again(struct pkt *p, struct hd_flow *flow)
 	if (dry_run)
 		return r;
 	if (!r) {
-		flow->version[0] = by_direction(p->version, direction);
-		flow->rule[0] = p->rule;
+		flow->version = by_direction(p->version, direction);
+		flow->rule = p->rule;
 		flow->flags = flags & ~HD_FLOW_FORWARDED;
 		total_add(HD_TOTAL_REJUDGED);
 	} else if (r != HD_R_RULE_TREE) {
@@ -178,14 +178,14 @@ static __always_inline int track_egress_too(struct pkt *p, struct hd_flow *flow)
 	__u32 rule = p->rule;
 	int r;
 
-	if (flow->version[1] == p->version[HD_EGRESS])
+	if (flow->second_version == p->version[HD_EGRESS])
 		return 0;
 	r = policy_judge(p, HD_EGRESS, 0);
 	if (r)
 		return r;
 	if (!dry_run) {
-		flow->version[1] = p->version[HD_EGRESS];
-		flow->rule[1] = p->rule;
+		flow->second_version = p->version[HD_EGRESS];
+		flow->second_rule = p->rule;
 	}
 	p->rule = rule;
 	return 0;
@@ -202,7 +202,7 @@ static __always_inline int track_home(struct pkt *p, struct hd_flow *flow)
 		return HD_R_RULE_TREE;
 	home = &room->packet;
 	*home = *p;
-	if (!port_policy(home, flow->ifindex) || flow->version[0] == by_direction(home->version, flow_direction(flow)))
+	if (!port_policy(home, flow->ifindex) || flow->version == by_direction(home->version, flow_direction(flow)))
 		return 0;
 	r = track_again(home, flow);
 	p->rule = home->rule;
@@ -241,7 +241,7 @@ __noinline int track_current(struct pkt *p, struct hd_flow *flow)
 			return track_egress_too(p, flow);
 		return 0;
 	}
-	stale = flow->version[0] != by_direction(p->version, direction) || (flow->flags & HD_FLOW_FORWARDED && p->port_flags & HD_PORT_FORWARD_JUDGE);
+	stale = flow->version != by_direction(p->version, direction) || (flow->flags & HD_FLOW_FORWARDED && p->port_flags & HD_PORT_FORWARD_JUDGE);
 	return stale ? track_again(p, flow) : 0;
 }
 
@@ -341,7 +341,7 @@ static __always_inline int track(HOOK_CTX *ctx, struct pkt *p, struct hd_flow *p
 		p->found = HD_FOUND_NONE;
 		return track_new(ctx, p);
 	}
-	p->rule = flow->rule[0];
+	p->rule = flow->rule;
 	EXPLAIN(flow_state = flow->state);
 	EXPLAIN(flow_reply = flow_side(p, flow));
 	if (flow->flags & HD_FLOW_FORWARDED)

@@ -65,49 +65,55 @@ enum hd_flow_flags {
 enum hd_flow_side { HD_ORIG = 0, HD_REPLY = 1 };
 
 struct hd_flow {
+	/* What every packet touches: the first 80 bytes. */
 	__u64 packets[2]; /* by enum hd_flow_side; a GSO packet counts its segments */
 	__u64 bytes[2]; /* L3 bytes as seen at the hook */
 	__u32 last_seen; /* tick */
-	__u32 epoch; /* changes with each use of the memory: check before a late write */
-	__u32 version[2]; /* versions of the policy sets that judged it; [0] at the uplink, [1] reserved for ports */
-	__u32 rule[2]; /* rule ids of those verdicts */
+	__u32 version; /* of the policy set that judged it, in the direction it was opened in */
+	__u32 rule; /* id of that verdict's rule */
 	__u8 state; /* enum hd_flow_state */
 	__u8 flags; /* enum hd_flow_flags */
 	__u8 wscale[2]; /* window scale by side, 0..14; 0xff: not seen */
 	__u32 ifindex; /* the uplink of the first packet */
-	/* --- second cache line --- */
+	__u32 epoch; /* random, of this use of the memory: check before a late write */
 	__u32 seq_end[2]; /* by side: highest sequence number + length (+1 for SYN and FIN) sent */
 	__u32 ack[2]; /* by side: last acknowledgement sent */
 	__u32 win[2]; /* by side: last window announced, scaled, bytes */
+	/* What few do. */
 	__u32 created; /* tick */
-	__u32 slot; /* index in flow_slots (proven TCP only); 0: none */
+	__u32 slot; /* its index in flow_slots (proven TCP only); 0: none */
+	__u32 second_version, second_rule; /* the same where a second policy judged it: egress of a judged forward */
 	struct hd_addr nat_addr; /* reserved for NAT */
 	__be16 nat_port[2]; /* reserved */
 	__u32 rate_bucket; /* reserved */
 	__u32 reserved[2];
 };
 static_assert(sizeof(struct hd_flow) == 128, "hd_flow");
-static_assert(offsetof(struct hd_flow, seq_end) == 64, "hd_flow second line");
+static_assert(offsetof(struct hd_flow, created) == 80, "hd_flow, hot part");
 
-/*
- * Ageing: each proven TCP flow owns one slot with a copy of its key, so that a timer in the kernel can sweep a bounded piece
- * of an array a tick instead of walking a hash of a million entries in one RCU section. Free slots are on the
- * stack flow_free; none left means flows* is full and the flow stays in flows*_new.
- */
 union hd_flow_key {
 	struct hd_flow_key4 key4;
 	struct hd_flow_key6 key6;
+	__u64 q[5];
 };
+static_assert(sizeof(union hd_flow_key) == 40, "hd_flow_key");
 
+/*
+ * A proven TCP flow, its key with it: key and hot part are two cache lines. flows4 and flows6 say which slot a key has; flow_hints, which
+ * may be wrong, says it without a call. A timer in the kernel sweeps a bounded piece of the array a tick, instead of walking a hash of a
+ * million entries in one RCU section. Free slots are on the stack flow_free; none left means the table is full and the flow stays in flows*_new.
+ */
 struct hd_flow_slot {
+	union hd_flow_key key; /* IPv4: the rest is 0 */
 	__u32 used; /* 0 free, 4 IPv4, 6 IPv6 */
-	__u32 epoch; /* the flow's: changes together with `used`, as one 64-bit word */
-	union {
-		struct hd_flow_key4 key4;
-		struct hd_flow_key6 key6;
-	};
+	__u32 epoch; /* as in flow: the two change hands together */
+	struct hd_flow flow;
+	__u32 reserved[4];
 };
-static_assert(sizeof(struct hd_flow_slot) == 48, "hd_flow_slot");
+static_assert(sizeof(struct hd_flow_slot) == 192, "hd_flow_slot");
+static_assert(offsetof(struct hd_flow_slot, flow) + offsetof(struct hd_flow, created) == 128, "hd_flow_slot, hot part");
+
+#define HD_FLOW_HINTS 131072 /* entries of flow_hints; a power of two */
 
 /* Fragments: the first one's verdict, for the later ones (RFC 791 and RFC 8200 section 4.5 identify a datagram by these). */
 struct hd_frag_key {
@@ -120,13 +126,13 @@ struct hd_frag_key {
 static_assert(sizeof(struct hd_frag_key) == 40, "hd_frag_key");
 
 struct hd_frag {
-	__u32 seen; /* tick of the first fragment; valid for HD_FRAG_TICKS */
+	__u32 seen; /* tick of the first fragment; valid for hd_control.fragment_timeout */
 	__u32 version; /* of the policy set that judged it */
 	__u32 rule;
 	__u16 reason; /* enum hd_reason: HD_R_NONE passes, anything else drops the later ones alike */
 	__u16 first_end; /* bytes of L3 payload the first fragment covered: a later one may not begin below it */
 };
 static_assert(sizeof(struct hd_frag) == 16, "hd_frag");
-#define HD_FRAG_TICKS (30 * HD_TICKS_PER_SECOND)
+#define HD_FRAGMENT_SECONDS 30 /* as long as Linux waits for the rest */
 
 #endif

@@ -160,7 +160,8 @@ struct hd_control {
 	__u32 log_every; /* a logging rule logs one of so many new flows per CPU; 1: all */
 	__u32 event_rate; /* drop and log events a second and CPU at most */
 	__u32 reject_rate; /* rejects a second and CPU at most */
-	__u32 reserved[7];
+	__u32 fragment_timeout; /* ticks that a first fragment's verdict holds */
+	__u32 reserved[6];
 };
 static_assert(sizeof(struct hd_control) == 152, "hd_control");
 static_assert(HD_FLOW_STATE_COUNT <= 16, "timeouts");

@@ -6,7 +6,6 @@ import os
 import re
 import struct
 import subprocess
-import time
 from collections import namedtuple
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
@@ -45,9 +44,9 @@ class Run(ctypes.Structure):
 
 
 class Flow(ctypes.Structure):
-    _fields_ = [("packets", U64 * 2), ("bytes", U64 * 2), ("last_seen", U32), ("epoch", U32), ("version", U32 * 2),
-                ("rule", U32 * 2), ("state", U8), ("flags", U8), ("wscale", U8 * 2), ("ifindex", U32),
-                ("seq_end", U32 * 2), ("ack", U32 * 2), ("win", U32 * 2), ("created", U32), ("slot", U32),
+    _fields_ = [("packets", U64 * 2), ("bytes", U64 * 2), ("last_seen", U32), ("version", U32), ("rule", U32), ("state", U8),
+                ("flags", U8), ("wscale", U8 * 2), ("ifindex", U32), ("epoch", U32), ("seq_end", U32 * 2), ("ack", U32 * 2),
+                ("win", U32 * 2), ("created", U32), ("slot", U32), ("second_version", U32), ("second_rule", U32),
                 ("reserved", U8 * 32)]
 
     @property
@@ -56,7 +55,7 @@ class Flow(ctypes.Structure):
 
 
 class Slot(ctypes.Structure):
-    _fields_ = [("used", U32), ("epoch", U32), ("key", U8 * 40)]
+    _fields_ = [("key", U8 * 40), ("used", U32), ("epoch", U32), ("flow", Flow), ("reserved", U32 * 4)]
 
 
 class Event(ctypes.Structure):
@@ -95,10 +94,6 @@ class Control(ctypes.Structure):
 assert ctypes.sizeof(Flow) == 128 and ctypes.sizeof(Event) == 272 and ctypes.sizeof(Explain) == 128 and ctypes.sizeof(Control) == 152
 
 Result = namedtuple("Result", "passed reason verdict rule meta out duration")
-
-
-def tick():
-    return (time.clock_gettime_ns(6) >> 24) & 0xFFFFFFFF  # CLOCK_MONOTONIC_COARSE
 
 
 class World:
@@ -165,12 +160,19 @@ class World:
 
     FLOW_TABLES = [("flows4", 16), ("flows6", 40), ("flows4_other", 16), ("flows6_other", 40), ("flows4_new", 16), ("flows6_new", 40)]
 
+    def flow_of(self, table, key):
+        """The entry of the key; a proven TCP flow's is in its slot."""
+        if table not in ("flows4", "flows6"):
+            return self.lookup(table, key, Flow)
+        index = self.lookup(table, key, U32)
+        return None if index is None else self.lookup("flow_slots", bytes(index), Slot).flow
+
     def flows(self):
         """[(table without its family digit, key, Flow)]"""
         result = []
         for table, size in self.FLOW_TABLES:
             for key in self.keys(table, size):
-                flow = self.lookup(table, key, Flow)
+                flow = self.flow_of(table, key)
                 if flow is not None:
                     result.append((re.sub("[46]", "", table), key, flow))
         return result
@@ -186,11 +188,11 @@ class World:
     def clear(self):
         for table, size in self.FLOW_TABLES + [("frags", 40)]:
             for key in self.keys(table, size):
-                flow = self.lookup(table, key, Flow) if table in ("flows4", "flows6") else None
+                index = self.lookup(table, key, U32) if table in ("flows4", "flows6") else None
                 self.lib.bpf_map_delete_elem(self.fd(table), key)
-                if flow is not None and flow.slot:  # as the sweep would
-                    self.store("flow_slots", struct.pack("I", flow.slot), bytes(48))
-                    self.store("flow_free", None, struct.pack("I", flow.slot))
+                if index is not None:  # as the sweep would
+                    self.store("flow_slots", bytes(index), Slot())
+                    self.store("flow_free", None, index)
         self.events()
         for state, ticks in enumerate(self.defaults):
             self.control.timeout[state] = ticks
