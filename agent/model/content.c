@@ -99,7 +99,7 @@ static uint64_t hash_policy(uint64_t hash, const struct host_policy *policy)
 	for (size_t i = 0; i < policy->n_uplinks; i++)
 		hash = hash_string(hash, policy->uplinks[i]);
 	for (int direction = 0; direction < HD_DIRECTIONS; direction++) {
-		hash = hash_u64(hash, (uint64_t)(policy->default_verdict[direction] + 1));
+		hash = hash_u64(hash, (uint64_t)((int64_t)policy->default_verdict[direction] + 1));
 		hash = hash_u64(hash, policy->n_rules[direction]);
 		for (size_t i = 0; i < policy->n_rules[direction]; i++)
 			hash = hash_rule(hash, &policy->rules[direction][i]);

@@ -182,10 +182,10 @@ static int refuse_duplicates(struct decoder *d, const struct object_list *list)
 
 	if (list->n < 2)
 		return 0;
-	sorted.items = malloc(list->n * sizeof(*list->items));
+	sorted.items = malloc(list->n * sizeof(struct object *));
 	if (!sorted.items)
 		return -ENOMEM;
-	memcpy(sorted.items, list->items, list->n * sizeof(*list->items));
+	memcpy(sorted.items, list->items, list->n * sizeof(struct object *));
 	object_list_sort(&sorted);
 	for (size_t i = 1; i < sorted.n; i++) {
 		const struct object *a = sorted.items[i - 1], *b = sorted.items[i];

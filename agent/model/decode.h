@@ -36,10 +36,10 @@ int model_validate(const struct object_list *all, struct diag *diag);
 
 /*
  * The object as one line of JSON, apiVersion, kind and metadata included, defaults filled in. Decoding it gives an equal
- * object. `buffer->failed`: no memory.
+ * object. `out->failed`: no memory.
  */
 struct buffer;
-void encode_text(const struct object *object, struct buffer *buffer);
+void encode_text(const struct object *object, struct buffer *out);
 
 /* The object as it would be written by hand, apiVersion, kind and metadata included; defaults filled in. New reference; NULL: no
  * memory. */

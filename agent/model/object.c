@@ -92,7 +92,7 @@ int object_list_add(struct object_list *list, struct object *object)
 	/* Doubled when n is a power of two: no field for the size is needed. */
 	if ((list->n & (list->n - 1)) == 0) {
 		size_t size = list->n ? list->n * 2 : 1;
-		struct object **items = realloc(list->items, size * sizeof(*items));
+		struct object **items = realloc(list->items, size * sizeof(struct object *));
 		if (!items)
 			return -ENOMEM;
 		list->items = items;
@@ -109,7 +109,7 @@ static int compare_items(const void *a, const void *b)
 void object_list_sort(struct object_list *list)
 {
 	if (list->n)
-		qsort(list->items, list->n, sizeof(*list->items), compare_items);
+		qsort(list->items, list->n, sizeof(struct object *), compare_items);
 }
 
 struct object *object_list_find(const struct object_list *list, enum object_kind kind, const char *namespace_, const char *name)

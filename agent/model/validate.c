@@ -76,10 +76,10 @@ int model_validate(const struct object_list *all, struct diag *diag)
 
 	if (all->n == 0)
 		return 0;
-	sorted.items = items = malloc(all->n * sizeof(*items));
+	sorted.items = items = malloc(all->n * sizeof(struct object *));
 	if (!items)
 		return -ENOMEM;
-	memcpy(items, all->items, all->n * sizeof(*items));
+	memcpy(items, all->items, all->n * sizeof(struct object *));
 	object_list_sort(&sorted);
 
 	for (size_t i = 0; i < sorted.n; i++) {

@@ -178,7 +178,7 @@ static int save(struct files *files, int dir_fd)
 	int r = open_last_good(dir_fd, &last);
 	if (r < 0 && r != -ENOENT && r != -EINVAL)
 		return r;
-	if (r == 0 && last.head_length == head.length && memcmp(last.map, head.data, head.length) == 0)
+	if (last.map && last.head_length == head.length && memcmp(last.map, head.data, head.length) == 0)
 		return 0;
 
 	pieces[0] = (struct iovec){.iov_base = head.data, .iov_len = head.length};

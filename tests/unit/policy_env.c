@@ -68,8 +68,7 @@ void policy_env_close(struct policy_env *env)
 	struct policy_row *row, *next;
 
 	compiler_free(env->compiler);
-	HASH_ITER(hh, env->rows, row, next)
-	{
+	HASH_ITER (hh, env->rows, row, next) {
 		HASH_DEL(env->rows, row);
 		free(row);
 	}
@@ -380,8 +379,8 @@ struct policy_answer policy_judge(const struct object_list *list, bool lockdown,
 		for (size_t i = 0; i < list->n; i++) {
 			const struct object *object = list->items[i];
 
-			if (object->kind == OBJECT_HOST_POLICY && applies(&object->policy, device) && (!last || before(last, object)) &&
-				(!next || before(object, next)))
+			if (object->kind == OBJECT_HOST_POLICY && applies(&object->policy, device) &&
+				(!last || before(last, object)) && (!next || before(object, next)))
 				next = object;
 		}
 		if (!next)
@@ -416,7 +415,8 @@ const char *policy_env_differs(const struct policy_env *env, const struct policy
 		equal = rule.builtin && id == answer->rule;
 	if (equal)
 		return NULL;
-	snprintf(text, sizeof(text), "documents: %s %u verdict %u log %d; tables: rule %u (%s %u, %d) verdict %u log %d; class %u root %u",
+	snprintf(text, sizeof(text),
+		"documents: %s %u verdict %u log %d; tables: rule %u (%s %u, %d) verdict %u log %d; class %u root %u",
 		answer->policy ? answer->policy->name : "builtin", answer->rule, answer->verdict, answer->log, id,
 		rule.policy ? rule.policy : "?", rule.index, r, verdict, !!(result->leaf & HD_LEAF_LOG), result->class_id,
 		result->class_root);

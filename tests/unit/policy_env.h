@@ -36,10 +36,11 @@ const struct host *policy_env_host(const struct object_list *list);
 
 /* One round up to each point. compile: what compiler_compile() returned. */
 int policy_env_compile(struct policy_env *env, const struct object_list *list, bool lockdown);
-void policy_env_write(struct policy_env *env); /* as datapath_write(): not visible yet */
+void policy_env_write(struct policy_env *env);	 /* as datapath_write(): not visible yet */
 void policy_env_publish(struct policy_env *env); /* and commit */
 void policy_env_settle(struct policy_env *env);
-void policy_env_apply(struct policy_env *env, const struct object_list *list); /* all of it; fails the test when compiling fails */
+void policy_env_apply(
+	struct policy_env *env, const struct object_list *list); /* all of it; fails the test when compiling fails */
 
 size_t policy_env_rows(const struct policy_env *env); /* in class_rules */
 const struct hd_port_policy *policy_env_port(const struct policy_env *env, const char *device);
@@ -50,7 +51,7 @@ void policy_env_lookup(const struct policy_env *env, uint32_t generation, const 
 /* What the documents say. */
 struct policy_answer {
 	const struct object *policy; /* NULL: built in */
-	uint32_t rule; /* index, or the id of a built-in rule */
+	uint32_t rule;		     /* index, or the id of a built-in rule */
 	uint8_t verdict;
 	bool log;
 };

@@ -69,7 +69,8 @@ static void random_prefix(struct prefix *ret, const struct prefix *inside)
 	struct hd_addr addr = {0};
 
 	if (ipv4) {
-		uint8_t bytes[4] = {10, (uint8_t)(chance(50) ? 0 : below(4)), (uint8_t)(chance(50) ? 0 : below(3)), (uint8_t)below(16)};
+		uint8_t bytes[4] = {
+			10, (uint8_t)(chance(50) ? 0 : below(4)), (uint8_t)(chance(50) ? 0 : below(3)), (uint8_t)below(16)};
 
 		if (chance(5))
 			memset(bytes, 0xff, 4);
@@ -216,7 +217,8 @@ static void random_document(struct text *text, unsigned slot)
 		return;
 	}
 	if (slot <= GROUPS) {
-		add(text, "apiVersion: heddle.dev/v1alpha1\nkind: AddressGroup\nmetadata: {name: g%u}\nspec:\n  cidrs:\n", slot - 1);
+		add(text, "apiVersion: heddle.dev/v1alpha1\nkind: AddressGroup\nmetadata: {name: g%u}\nspec:\n  cidrs:\n",
+			slot - 1);
 		for (uint32_t i = 0, n = 1 + below(chance(90) ? 4 : 60); i < n; i++) {
 			struct prefix prefix;
 
@@ -225,8 +227,8 @@ static void random_document(struct text *text, unsigned slot)
 		}
 		return;
 	}
-	add(text, "apiVersion: heddle.dev/v1alpha1\nkind: HostPolicy\nmetadata: {name: p%u}\nspec:\n  priority: %u\n", slot - 1 - GROUPS,
-		below(3));
+	add(text, "apiVersion: heddle.dev/v1alpha1\nkind: HostPolicy\nmetadata: {name: p%u}\nspec:\n  priority: %u\n",
+		slot - 1 - GROUPS, below(3));
 	if (chance(30))
 		add(text, "  uplinks: [%s%s]\n", devices[below(2)], chance(30) ? ", eth2" : "");
 	if (chance(40))
@@ -377,9 +379,10 @@ static void check(const struct policy_env *env, const struct object_list *list, 
 		answer = policy_judge(list, lockdown, probe->device, probe->direction, &probe->packet);
 		differs = policy_env_differs(env, &answer, probe->direction, &probe->result);
 		if (differs)
-			fail_msg("generation %u, %s %s, peer %s, kind %u number %u source port %u: %s", env->generation, probe->device,
-				probe->direction == HD_INGRESS ? "ingress" : "egress", addr_format(&probe->packet.peer, text),
-				probe->packet.kind, probe->packet.number, probe->packet.source_port, differs);
+			fail_msg("generation %u, %s %s, peer %s, kind %u number %u source port %u: %s", env->generation,
+				probe->device, probe->direction == HD_INGRESS ? "ingress" : "egress",
+				addr_format(&probe->packet.peer, text), probe->packet.kind, probe->packet.number,
+				probe->packet.source_port, differs);
 	}
 }
 
