@@ -194,6 +194,19 @@ def test_flows(fake, cli):
     assert cli.json("flows") == {"items": [FLOW, ping]}
 
 
+def test_long_lists_come_in_pieces(fake, cli):
+    odd = {**FLOW, "rule": {"policy": 'a "quoted" {[name\\', "name": "}]\u00e4"}, "items": [{"x": [[]]}]}
+    everything = {"other": [{"a": 1}], "items": [{**odd, "packets": i} for i in range(3000)], "more": {"items": [{}]}}
+    fake.answers["GET /v1/flows"] = stream(json.dumps(everything, indent=1).encode())
+    assert cli.json("flows") == {"items": everything["items"]}
+    fake.answers["GET /v1/flows"] = everything
+    assert yaml.load(cli("-o", "yaml", "flows")[0], yaml.CSafeLoader) == {"items": everything["items"]}
+    assert len(cli("flows")[0].splitlines()) == 3001
+    fake.answers["GET /v1/flows"] = {"items": []}
+    assert cli.json("flows") == {"items": []}
+    assert yaml.safe_load(cli("-o", "yaml", "flows")[0]) == {"items": []}
+
+
 def test_flows_watch(fake, cli):
     fake.answers["GET /v1/flows?watch=1"] = stream({"type": "new", **FLOW}, {"type": "end", **FLOW})
     out, err = cli("flows", "--watch", expect=1)

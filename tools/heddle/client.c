@@ -11,8 +11,9 @@
 #include "client.h"
 #include "heddle.h"
 #include "output.h"
+#include "split.h"
 
-/* More than any answer can be: a flow table of four million entries is about 1.3 GB of text, and nobody wants that here. */
+/* More than any answer that is taken as a whole: 64 MiB of documents, twice, in diff. Long lists are taken member by member. */
 #define ANSWER_MAX ((size_t)512 << 20)
 #define LINE_MAX_BYTES ((size_t)1 << 20)
 #define CONNECT_TIMEOUT_MS 5000L
@@ -31,8 +32,10 @@ struct transfer {
 	char *data;
 	size_t length, size;
 	bool too_large, no_memory;
-	/* streams */
+	/* streams and long lists */
 	client_line line;
+	client_item item;
+	struct splitter splitter;
 	void *userdata;
 	int code; /* the exit status a line asked for */
 	bool bad_line;
@@ -167,6 +170,21 @@ static size_t take_stream(char *data, size_t one, size_t length, void *userdata)
 		return 0;
 	}
 	return total;
+}
+
+static size_t take_items(char *data, size_t one, size_t length, void *userdata)
+{
+	struct transfer *transfer = userdata;
+	int r;
+
+	if (!good_status(transfer->client->curl))
+		return take_answer(data, one, length, userdata);
+	r = splitter_feed(&transfer->splitter, data, one * length, transfer->item, transfer->userdata);
+	transfer->bad_line = r == -EINVAL;
+	transfer->too_large = r == -E2BIG;
+	transfer->no_memory = r == -ENOMEM;
+	transfer->code = r > 0 ? r : 0;
+	return r ? 0 : one * length;
 }
 
 static int transport_error(struct client *client, const struct transfer *transfer, CURLcode result, uint64_t timeout_ms)
@@ -321,6 +339,32 @@ int client_stream(struct client *client, const char *path, client_line line, voi
 		code = set_error(client, CLI_REFUSED, "the daemon ended the stream");
 	free(transfer.data);
 	return fail(code, "%s", client_error(client));
+}
+
+int client_items(struct client *client, const char *path, client_item item, void *userdata)
+{
+	struct client_request request = {.path = path};
+	struct transfer transfer = {.client = client, .item = item, .userdata = userdata};
+	CURLcode result;
+	char url[CLIENT_PATH_MAX + 32];
+	int code = 0;
+
+	prepare(client, &request, url, sizeof(url));
+	curl_easy_setopt(client->curl, CURLOPT_TIMEOUT_MS, client->timeout_ms < INT_MAX ? (long)client->timeout_ms : INT_MAX);
+	curl_easy_setopt(client->curl, CURLOPT_WRITEFUNCTION, take_items);
+	curl_easy_setopt(client->curl, CURLOPT_WRITEDATA, &transfer);
+	result = curl_easy_perform(client->curl);
+	if (!transfer.code && result != CURLE_OK)
+		code = transport_error(client, &transfer, result, client->timeout_ms);
+	else if (!transfer.code && !good_status(client->curl))
+		code = answer_error(client, &transfer);
+	else if (!transfer.code && !splitter_whole(&transfer.splitter))
+		code = set_error(client, CLI_REFUSED, "the daemon's answer is not JSON");
+	splitter_clear(&transfer.splitter);
+	free(transfer.data);
+	if (code)
+		return fail(code, "%s", client_error(client));
+	return transfer.code;
 }
 
 static bool path_add(char path[CLIENT_PATH_MAX], const char *text)

@@ -2,6 +2,7 @@
 /* heddle flows: the connections in the kernel's tables, once or as they come and go. */
 #include "client.h"
 #include "heddle.h"
+#include "list.h"
 #include "output.h"
 
 enum { OPT_WATCH };
@@ -10,33 +11,23 @@ static const struct cli_option options[] = {
 	{NULL, 0, NULL, NULL, NULL},
 };
 
-static void print_flows(const json_t *items)
+static int table_flow(json_t *flow, void *userdata)
 {
-	static const char *const columns[] = {
-		"PROTOCOL", "SOURCE", "DESTINATION", "STATE", "PROVEN", "PACKETS", "BYTES", "IDLE", "DEVICE", "RULE"};
-	struct table *table = table_new(columns, 10);
+	const json_t *proven = json_object_get(flow, "proven"), *idle = json_object_get(flow, "idleMs");
+	struct table *table = userdata;
 	char text[TEXT_MAX];
-	const json_t *flow;
-	size_t i;
 
-	table_right(table, 5);
-	table_right(table, 6);
-	table_right(table, 7);
-	json_array_foreach (items, i, flow) {
-		const json_t *proven = json_object_get(flow, "proven"), *idle = json_object_get(flow, "idleMs");
-
-		table_cell(table, "%s", text_at(flow, "protocol"));
-		table_cell(table, "%s", endpoint_text(flow, "source", "sourcePort", text));
-		table_cell(table, "%s", endpoint_text(flow, "destination", "destinationPort", text));
-		table_cell(table, "%s", text_at(flow, "state"));
-		table_cell(table, "%s", !proven ? "-" : json_is_true(proven) ? "yes" : "no");
-		table_cell(table, "%lld", number_at(flow, "packets"));
-		table_cell(table, "%lld", number_at(flow, "bytes"));
-		table_cell(table, "%s", json_is_number(idle) ? duration_text(json_number_value(idle) / 1000, text) : "-");
-		table_cell(table, "%s", text_at(flow, "device"));
-		table_cell(table, "%s", rule_text(json_object_get(flow, "rule"), text));
-	}
-	table_print(table, stdout);
+	table_cell(table, "%s", text_at(flow, "protocol"));
+	table_cell(table, "%s", endpoint_text(flow, "source", "sourcePort", text));
+	table_cell(table, "%s", endpoint_text(flow, "destination", "destinationPort", text));
+	table_cell(table, "%s", text_at(flow, "state"));
+	table_cell(table, "%s", !proven ? "-" : json_is_true(proven) ? "yes" : "no");
+	table_cell(table, "%lld", number_at(flow, "packets"));
+	table_cell(table, "%lld", number_at(flow, "bytes"));
+	table_cell(table, "%s", json_is_number(idle) ? duration_text(json_number_value(idle) / 1000, text) : "-");
+	table_cell(table, "%s", text_at(flow, "device"));
+	table_cell(table, "%s", rule_text(json_object_get(flow, "rule"), text));
+	return 0;
 }
 
 static int watch_line(json_t *flow, void *userdata)
@@ -55,18 +46,14 @@ static int watch_line(json_t *flow, void *userdata)
 
 static int flows_run(struct cli *cli)
 {
-	json_auto_t *answer = NULL;
-	int code;
+	static const char *const columns[] = {
+		"PROTOCOL", "SOURCE", "DESTINATION", "STATE", "PROVEN", "PACKETS", "BYTES", "IDLE", "DEVICE", "RULE"};
+	static const struct list list = {
+		.path = "/v1/flows", .columns = columns, .n_columns = 10, .right = 1 << 5 | 1 << 6 | 1 << 7, .row = table_flow};
 
 	if (cli->value[OPT_WATCH])
 		return client_stream(cli->client, "/v1/flows?watch=1", watch_line, cli);
-	code = client_call(cli->client, &(struct client_request){.path = "/v1/flows"}, &answer);
-	if (code)
-		return code;
-	if (cli->output != OUTPUT_TABLE)
-		return print_value(cli->output, answer);
-	print_flows(json_object_get(answer, "items"));
-	return CLI_DONE;
+	return list_run(cli, &list);
 }
 
 const struct verb verb_flows = {

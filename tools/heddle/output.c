@@ -33,6 +33,53 @@ int print_line(enum output output, const json_t *value)
 	return r || fflush(stdout) ? fail(CLI_REFUSED, "cannot write the output: %m") : CLI_DONE;
 }
 
+struct items {
+	struct yaml_items *yaml; /* NULL: JSON */
+	size_t n;
+};
+
+struct items *items_begin(enum output output)
+{
+	struct items *items = calloc(1, sizeof(*items));
+
+	if (!items)
+		return NULL;
+	if (output == OUTPUT_YAML) {
+		items->yaml = yaml_items_begin(stdout);
+		if (!items->yaml) {
+			free(items);
+			return NULL;
+		}
+	} else {
+		printf("{\"items\": [");
+	}
+	return items;
+}
+
+int items_add(struct items *items, const json_t *member)
+{
+	int r;
+
+	if (items->yaml)
+		r = yaml_items_add(items->yaml, member);
+	else
+		r = fputs(items->n ? ",\n" : "\n", stdout) == EOF || json_dumpf(member, stdout, 0);
+	items->n++;
+	return r ? fail(CLI_REFUSED, "cannot write the output: %m") : CLI_DONE;
+}
+
+int items_end(struct items *items, int code)
+{
+	int r;
+
+	if (items->yaml)
+		r = yaml_items_end(items->yaml);
+	else
+		r = code == CLI_DONE && printf(items->n ? "\n]}\n" : "]}\n") < 0;
+	free(items);
+	return code == CLI_DONE && r ? fail(CLI_REFUSED, "cannot write the output: %m") : code;
+}
+
 void print_text(FILE *file, const char *text)
 {
 	for (; *text; text++) {
@@ -111,6 +158,14 @@ static size_t width_of(const char *text)
 	return width;
 }
 
+void table_free(struct table *table)
+{
+	for (size_t i = 0; i < table->n_cells; i++)
+		free(table->cells[i]);
+	free(table->cells);
+	free(table);
+}
+
 void table_print(struct table *table, FILE *file)
 {
 	size_t *width = must(calloc(table->n_columns, sizeof(*width)));
@@ -128,9 +183,6 @@ void table_print(struct table *table, FILE *file)
 		fprintf(file, "%*s%s%*s%s", right ? (int)pad : 0, "", table->cells[i], right || last ? 0 : (int)pad, "",
 			last ? "\n" : "  ");
 	}
-	for (size_t i = 0; i < table->n_cells; i++)
-		free(table->cells[i]);
-	free(table->cells);
 	free(width);
-	free(table);
+	table_free(table);
 }

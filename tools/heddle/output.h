@@ -7,11 +7,22 @@
 
 /* The whole value in a machine's format. output must not be OUTPUT_TABLE. Returns an exit status. */
 int print_value(enum output output, const json_t *value);
+/* {"items": [...]} written member by member, in a machine's format. NULL: no memory. */
+struct items;
+struct items *items_begin(enum output output);
+int items_add(struct items *items, const json_t *member); /* an exit status */
+int items_end(struct items *items, int code);		  /* frees it; passes code on, or says what failed at last */
+
 /* One of many: a line of JSON, or a YAML document of its own. Flushed, so that a reader of the pipe sees it at once. */
 int print_line(enum output output, const json_t *value);
 
 /* A YAML document without the leading marker. 0 or -EIO. */
 int yaml_write(FILE *file, const json_t *value);
+/* The same for {"items": [...]}, piece by piece. */
+struct yaml_items;
+struct yaml_items *yaml_items_begin(FILE *file); /* NULL: no memory */
+int yaml_items_add(struct yaml_items *items, const json_t *member);
+int yaml_items_end(struct yaml_items *items);
 
 /* Text that others wrote, on a terminal: control characters as \xNN, so that they cannot drive the terminal. */
 void print_text(FILE *file, const char *text);
@@ -23,6 +34,7 @@ void table_cell(struct table *table, const char *format, ...) __attribute__((for
 void table_right(struct table *table, size_t column); /* align to the right: numbers */
 size_t table_rows(const struct table *table);
 void table_print(struct table *table, FILE *file); /* and frees it */
+void table_free(struct table *table);
 
 /* --- fields of an answer; a missing or odd one reads as NULL, 0, or "-" --- */
 const char *string_at(const json_t *object, const char *key);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* JSON values as YAML, through libyaml's emitter. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <yaml.h>
@@ -85,23 +86,84 @@ static int emit_value(yaml_emitter_t *emitter, const json_t *value)
 	return emit_scalar(emitter, text, strlen(text), true);
 }
 
-int yaml_write(FILE *file, const json_t *value)
+static int begin(yaml_emitter_t *emitter, FILE *file)
 {
-	yaml_emitter_t emitter;
 	yaml_event_t event;
 	int r;
 
-	if (!yaml_emitter_initialize(&emitter))
+	if (!yaml_emitter_initialize(emitter))
 		return -ENOMEM;
-	yaml_emitter_set_output_file(&emitter, file);
-	yaml_emitter_set_unicode(&emitter, 1);
-	yaml_emitter_set_width(&emitter, -1);
-	r = emit(&emitter, &event, yaml_stream_start_event_initialize(&event, YAML_UTF8_ENCODING));
-	r = r ?: emit(&emitter, &event, yaml_document_start_event_initialize(&event, NULL, NULL, NULL, 1));
+	yaml_emitter_set_output_file(emitter, file);
+	yaml_emitter_set_unicode(emitter, 1);
+	yaml_emitter_set_width(emitter, -1);
+	r = emit(emitter, &event, yaml_stream_start_event_initialize(&event, YAML_UTF8_ENCODING));
+	return r ?: emit(emitter, &event, yaml_document_start_event_initialize(&event, NULL, NULL, NULL, 1));
+}
+
+static int end(yaml_emitter_t *emitter)
+{
+	yaml_event_t event;
+	int r = emit(emitter, &event, yaml_document_end_event_initialize(&event, 1));
+
+	r = r ?: emit(emitter, &event, yaml_stream_end_event_initialize(&event));
+	return r ?: (yaml_emitter_flush(emitter) ? 0 : -EIO);
+}
+
+int yaml_write(FILE *file, const json_t *value)
+{
+	yaml_emitter_t emitter;
+	int r = begin(&emitter, file);
+
+	if (r == -ENOMEM)
+		return r;
 	r = r ?: emit_value(&emitter, value);
-	r = r ?: emit(&emitter, &event, yaml_document_end_event_initialize(&event, 1));
-	r = r ?: emit(&emitter, &event, yaml_stream_end_event_initialize(&event));
-	r = r ?: (yaml_emitter_flush(&emitter) ? 0 : -EIO);
+	r = r ?: end(&emitter);
 	yaml_emitter_delete(&emitter);
+	return r;
+}
+
+struct yaml_items {
+	yaml_emitter_t emitter;
+	int error; /* the first one: what follows it is left out */
+};
+
+struct yaml_items *yaml_items_begin(FILE *file)
+{
+	struct yaml_items *items = calloc(1, sizeof(*items));
+	yaml_event_t event;
+
+	if (!items)
+		return NULL;
+	items->error = begin(&items->emitter, file);
+	if (items->error == -ENOMEM) {
+		free(items);
+		return NULL;
+	}
+	items->error = items->error
+			       ?: emit(&items->emitter, &event,
+					  yaml_mapping_start_event_initialize(&event, NULL, NULL, 1, YAML_BLOCK_MAPPING_STYLE));
+	items->error = items->error ?: emit_scalar(&items->emitter, "items", 5, true);
+	items->error = items->error
+			       ?: emit(&items->emitter, &event,
+					  yaml_sequence_start_event_initialize(&event, NULL, NULL, 1, YAML_BLOCK_SEQUENCE_STYLE));
+	return items;
+}
+
+int yaml_items_add(struct yaml_items *items, const json_t *member)
+{
+	items->error = items->error ?: emit_value(&items->emitter, member);
+	return items->error;
+}
+
+int yaml_items_end(struct yaml_items *items)
+{
+	yaml_event_t event;
+	int r = items->error;
+
+	r = r ?: emit(&items->emitter, &event, yaml_sequence_end_event_initialize(&event));
+	r = r ?: emit(&items->emitter, &event, yaml_mapping_end_event_initialize(&event));
+	r = r ?: end(&items->emitter);
+	yaml_emitter_delete(&items->emitter);
+	free(items);
 	return r;
 }
