@@ -81,9 +81,7 @@ static int groups_update(struct round *round)
 	int r = VEC_RESERVE(&t->groups, n);
 
 	for (size_t i = 0, j = 0; (i < n || j < old->groups.n) && r == 0;) {
-		int c = i == n			? 1
-			: j == old->groups.n	? -1
-						: name_cmp(&round->new_groups.data[i], &old->groups.data[j]);
+		int c = i == n ? 1 : j == old->groups.n ? -1 : name_cmp(&round->new_groups.data[i], &old->groups.data[j]);
 		struct object *changed = c > 0 ? old->groups.data[j] : round->new_groups.data[i];
 
 		if (c != 0 || !group_equal(round->new_groups.data[i], old->groups.data[j]))
@@ -137,8 +135,7 @@ static int touch_group_users(struct round *round)
 			continue; /* its last rule goes in this round: it is listed already, or waits to be collected */
 		selector_peers(round, id, &peers, &n);
 		for (uint32_t i = 0; i < n && !uses; i++)
-			uses = peers[i].group &&
-			       group_find(round->changed_groups.data, round->changed_groups.n, peers[i].group);
+			uses = peers[i].group && group_find(round->changed_groups.data, round->changed_groups.n, peers[i].group);
 		if (!uses)
 			continue;
 		if (selector_touch(round, id, peers, n) < 0)
@@ -198,7 +195,8 @@ static int check_sizes(struct round *round, struct compiler_limits *needed)
 		if (checks[i].is <= checks[i].most)
 			continue;
 		diag_add(round->diag, NULL, 0, NULL,
-			"the policy needs too many %s: %lu at most; rules for wide address blocks across many narrow ones are the usual cause",
+			"the policy needs too many %s: %lu at most; rules for wide address blocks across many narrow ones are "
+			"the usual cause",
 			checks[i].what, (unsigned long)checks[i].most);
 		return -E2BIG;
 	}

@@ -5,7 +5,12 @@
  *
  * One round: compiler_compile() → the caller writes every piece of the delta → publishes → compiler_commit(); after a grace
  * period (no packet can still read the old generation) the caller removes row_deletes and calls compiler_settle(), which makes the old ids usable
- * again. On any failure before publishing: compiler_abort(), and the old policy stays in force.
+ * again. On any failure before publishing: compiler_abort(), and the old policy stays in force; the next delta repairs whatever the
+ * aborted one may have written. A round that cannot be settled may be followed by the next one: what it retired waits for a later settling.
+ *
+ * Meaning of the documents where they leave it open: in lockdown ingress is denied by HD_RULE_LOCKDOWN and egress allowed. A rule
+ * with peers never matches frames that are not IP. 0.0.0.0/0 is all of IPv4 and nothing of IPv6. Of a rule's peers each item is
+ * taken without its own exceptions, then all items together.
  */
 #ifndef HEDDLE_POLICY_COMPILE_H
 #define HEDDLE_POLICY_COMPILE_H
@@ -21,9 +26,9 @@ struct compiler_limits {
 };
 
 struct policy_input {
-	const struct host *host; /* uplinks and failsafe; never NULL */
+	const struct host *host;	   /* uplinks and failsafe; never NULL */
 	const struct object_list *objects; /* HostPolicies and AddressGroups are taken from it */
-	bool lockdown; /* no valid policy: only failsafe and built-in rules */
+	bool lockdown;			   /* no valid policy: only failsafe and built-in rules */
 };
 
 struct addr_node_write {
@@ -71,6 +76,8 @@ void compiler_free(struct compiler *compiler);
 int compiler_adopt_rule(struct compiler *compiler, uint32_t id, uint64_t key);
 
 /*
+ * The input is not kept, but the policies and groups in it are (by reference) until they are replaced and the round committed.
+ *
  * 0; -ENOSPC: a limit is too small, `needed` says what would do (counting that old and new are there at once): make a new compiler with bigger maps;
  * -E2BIG: beyond what any size could hold, diag says why; -EINVAL with diag; -ENOMEM.
  */
@@ -83,8 +90,8 @@ void compiler_settle(struct compiler *compiler);
 /* What a rule id means now. Strings live until the next commit. */
 struct rule_reference {
 	const char *policy; /* built-in: "builtin" */
-	const char *name; /* NULL: none */
-	const char *file; /* NULL: applied or built in */
+	const char *name;   /* NULL: none */
+	const char *file;   /* NULL: applied or built in */
 	uint32_t line;
 	uint32_t index;
 	uint8_t direction;
@@ -92,6 +99,6 @@ struct rule_reference {
 	bool builtin;
 };
 int compiler_rule(const struct compiler *compiler, uint32_t id, struct rule_reference *ret); /* -ENOENT */
-uint32_t compiler_rule_limit(const struct compiler *compiler); /* ids in use are below */
+uint32_t compiler_rule_limit(const struct compiler *compiler);				     /* ids in use are below */
 
 #endif

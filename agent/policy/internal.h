@@ -53,25 +53,26 @@ enum class_flags {
 	CLASS_CHAIN = 1 << 5,
 	CLASS_GROUP = 1 << 1, /* a selector that names a group */
 	CLASS_BLOCK = 1 << 2, /* rules: a block of orders; else the one order, or NO_RULE */
-	CLASS_ROWS = 1 << 3, /* rows: a block of (set, tree) pairs; else the one row, set 0 for none */
+	CLASS_ROWS = 1 << 3,  /* rows: a block of (set, tree) pairs; else the one row, set 0 for none */
 	CLASS_BUILT = 1 << 4, /* its rows are in the tables */
 };
 #define NO_RULE 0u
 #define CLASS_LAST(t, id) ((t)->classes.data[id].flags & CLASS_SELECTOR ? (id) : (t)->classes.data[id].selector)
 #define CLASS_PARENT(t, id) ((t)->classes.data[id].flags & CLASS_SELECTOR ? 0 : (t)->classes.data[id].parent)
 
-struct class {
+struct class
+{
 	union {
-		uint32_t hash; /* of a selector's peers */
+		uint32_t hash;	 /* of a selector's peers */
 		uint32_t parent; /* of a chain */
 	};
 	union {
-		uint32_t rules; /* of a selector */
+		uint32_t rules;	   /* of a selector */
 		uint32_t selector; /* of a chain: the last one */
 	};
 	uint32_t refs; /* entries of address trees. Free: the next free one */
 	uint32_t tree; /* of the row, or the block of rows */
-	uint16_t set; /* of the row */
+	uint16_t set;  /* of the row */
 	uint8_t flags; /* 0: free */
 	uint8_t width; /* of a selector: its shortest prefix, 0 with a group; the wide ones come first in a chain */
 };
@@ -81,13 +82,13 @@ static_assert(sizeof(struct class) == 20, "there are as many as rules");
 
 /* A policy as it is compiled. Immutable once the round is over. */
 struct prepared {
-	struct object *object; /* a reference */
+	struct object *object;	      /* a reference */
 	uint32_t base[HD_DIRECTIONS]; /* order of the first rule */
 	uint32_t span[HD_DIRECTIONS]; /* orders reserved */
 	uint32_t n_pairs;
-	uint16_t *pairs; /* the pairs of sets it belongs to, ascending; behind ids */
+	uint16_t *pairs;	      /* the pairs of sets it belongs to, ascending; behind ids */
 	uint32_t *ids[HD_DIRECTIONS]; /* rule ids, in the same memory */
-	bool matched; /* scratch */
+	bool matched;		      /* scratch */
 };
 
 struct rule_place {
@@ -98,15 +99,15 @@ struct rule_place {
 
 /* The two policy sets of uplinks with the same policies. Set ids: 2 * index + 1 for ingress, + 2 for egress. */
 struct pair {
-	uint8_t state; /* enum pair_state */
+	uint8_t state;		       /* enum pair_state */
 	int8_t verdict[HD_DIRECTIONS]; /* the default */
 	uint32_t version[HD_DIRECTIONS];
 	uint32_t tree[HD_DIRECTIONS]; /* of the rules for any peer */
 };
 enum pair_state { PAIR_FREE = 0, PAIR_LIVE, PAIR_RETIRED };
-#define SET_ID(pair, direction) ((uint32_t)(pair) * 2 + (direction) + 1)
-#define SET_PAIR(set) (((set) - 1) / 2)
-#define SET_DIRECTION(set) (((set) - 1) & 1)
+#define SET_ID(pair, direction) ((uint32_t)(pair)*2 + (direction) + 1)
+#define SET_PAIR(set) (((set)-1) / 2)
+#define SET_DIRECTION(set) (((set)-1) & 1)
 #define PAIRS_MAX 32767u /* set ids are kept in 16 bits */
 
 /* Names are cut as the kernel would; an interface with a longer name cannot exist. */
@@ -122,7 +123,7 @@ struct uplink_pair {
 /* Ids of nodes: 0 is none. */
 struct node_ids {
 	u32_vec free, retired; /* retired: not to be used before the round is settled */
-	uint32_t end; /* ids in use are below */
+	uint32_t end;	       /* ids in use are below */
 	uint32_t live;
 };
 
@@ -145,7 +146,7 @@ struct tables {
 	VEC(struct pair) pairs;
 	VEC(struct uplink_pair) uplinks;
 	VEC(struct prepared *) policies; /* by (priority, name), so by base too */
-	VEC(struct object *) groups; /* by name */
+	VEC(struct object *) groups;	 /* by name */
 	VEC(struct port_range) failsafe;
 	bool lockdown, started;
 };
@@ -162,11 +163,11 @@ struct tables {
  */
 struct addr_pool {
 	uint32_t *high, *low, *value;
-	uint8_t *count; /* ADDR_COUNT | ADDR_WIDE | ADDR_FRESH */
+	uint8_t *count;		       /* ADDR_COUNT | ADDR_WIDE | ADDR_FRESH */
 	size_t capacity, low_capacity; /* nodes */
 };
 #define ADDR_COUNT 0x1fu
-#define ADDR_WIDE 0x40u /* has lower halves */
+#define ADDR_WIDE 0x40u	 /* has lower halves */
 #define ADDR_FRESH 0x80u /* made in this round */
 
 enum round_state { ROUND_NONE = 0, ROUND_COMPILED, ROUND_COMMITTED };
@@ -183,7 +184,7 @@ struct compiler {
 	struct tables now, before; /* before: while a round is open */
 	struct addr_pool addr;
 	VEC(struct adopted) adopted; /* until the first commit; sorted by key */
-	bool inherits; /* counters of an earlier agent are there: no id is known to be unused */
+	bool inherits;		     /* counters of an earlier agent are there: no id is known to be unused */
 	bool adopted_sorted;
 	enum round_state state;
 	struct round *round; /* while state is not ROUND_NONE */
@@ -222,7 +223,7 @@ struct edge {
 struct addr_op {
 	uint64_t first, last;
 	uint32_t plus, minus; /* classes */
-	uint32_t sub, n_sub; /* n_sub not 0: operations on the lower 64 bits instead; first == last then */
+	uint32_t sub, n_sub;  /* n_sub not 0: operations on the lower 64 bits instead; first == last then */
 };
 
 struct change {
@@ -269,7 +270,7 @@ struct round {
 	VEC(struct prepared *) made;
 	VEC(struct change) changes;
 	VEC(struct touched) touched;
-	u32_vec touch; /* by class id */
+	u32_vec touch;	   /* by class id */
 	VEC(uint8_t) sets; /* by set id */
 
 	VEC(struct edge) edges[2];

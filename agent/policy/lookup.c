@@ -22,7 +22,8 @@ static int walk_addr(const struct lookup_tables *tables, uint32_t value, uint64_
 	return 0;
 }
 
-int lookup_class(const struct lookup_tables *tables, const struct hd_roots *roots, const struct hd_addr *addr, uint32_t *ret_class)
+int lookup_class(
+	const struct lookup_tables *tables, const struct hd_roots *roots, const struct hd_addr *addr, uint32_t *ret_class)
 {
 	bool ipv4 = addr_is_ipv4(addr);
 	uint64_t key = ipv4 ? (uint64_t)be32toh(addr->w[3]) << 32 : be64toh(addr->q[0]);
@@ -94,7 +95,8 @@ int lookup_packet(const struct lookup_tables *tables, const struct hd_roots *roo
 		result.class_root = (int32_t)(roots->generation - row->generation) >= 0 ? row->root : row->previous;
 	r = lookup_rule(tables, result.class_root, key, packet->source_port, &result.class_leaf, &class_order);
 	if (r == 0)
-		r = lookup_rule(tables, policy->root[direction] & HD_VALUE_MASK, key, packet->source_port, &result.any_leaf, &any_order);
+		r = lookup_rule(
+			tables, policy->root[direction] & HD_VALUE_MASK, key, packet->source_port, &result.any_leaf, &any_order);
 	if (r < 0)
 		return r;
 	result.leaf = result.any_leaf;

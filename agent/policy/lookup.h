@@ -25,9 +25,9 @@ struct lookup_tables {
 
 struct lookup_packet {
 	struct hd_addr peer; /* source on ingress, destination on egress */
-	bool ip; /* false: peer does not count, kind is HD_L4_ETHERTYPE */
-	uint8_t kind; /* enum hd_l4_kind */
-	uint16_t number; /* as its kind says, host byte order */
+	bool ip;	     /* false: peer does not count, kind is HD_L4_ETHERTYPE */
+	uint8_t kind;	     /* enum hd_l4_kind */
+	uint16_t number;     /* as its kind says, host byte order */
 	uint16_t source_port;
 };
 
@@ -38,7 +38,8 @@ struct lookup_result {
 };
 
 /* The class of an address; *ret_class is HD_CLASS_NONE where no rule names it. -EINVAL: a broken tree. */
-int lookup_class(const struct lookup_tables *tables, const struct hd_roots *roots, const struct hd_addr *addr, uint32_t *ret_class);
+int lookup_class(
+	const struct lookup_tables *tables, const struct hd_roots *roots, const struct hd_addr *addr, uint32_t *ret_class);
 /* The leaf for a key: root is a node's id, 0 for none (a leaf that says "no rule here"). -EINVAL: a broken tree. */
 int lookup_rule(const struct lookup_tables *tables, uint32_t root, uint32_t key, uint16_t source_port, uint32_t *ret_leaf,
 	uint32_t *ret_order);

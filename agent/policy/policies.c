@@ -201,7 +201,8 @@ static void rule_info(const struct object *object, int direction, uint32_t index
 static int assign_ids(struct round *round, const struct prepared *old, struct prepared *new, int direction)
 {
 	uint32_t n_old = old ? (uint32_t)old->object->policy.n_rules[direction] : 0;
-	uint32_t n_new = new ? (uint32_t)new->object->policy.n_rules[direction] : 0, size = table_size(n_old > n_new ? n_old : n_new);
+	uint32_t n_new = new ? (uint32_t) new->object->policy.n_rules[direction] : 0,
+		 size = table_size(n_old > n_new ? n_old : n_new);
 	_cleanup_free_ struct keyed *old_keys = malloc((n_old + 1) * sizeof(*old_keys));
 	_cleanup_free_ struct keyed *new_keys = malloc((n_new + 1) * sizeof(*new_keys));
 	_cleanup_free_ uint32_t *table = malloc(size * sizeof(*table));
@@ -281,8 +282,8 @@ static bool same_pairs(const struct prepared *a, const uint16_t *pairs, uint32_t
 
 /* Notes what becomes of each rule of one direction. old or new may be NULL. moved: judged before or after other policies now.
  * *ret_same: the rules are the same ones, whatever their orders. */
-static int compare_rules(struct round *round, const struct prepared *old, const struct prepared *new, int direction, bool moved,
-	bool *ret_same)
+static int compare_rules(
+	struct round *round, const struct prepared *old, const struct prepared *new, int direction, bool moved, bool *ret_same)
 {
 	size_t n_old = old ? old->object->policy.n_rules[direction] : 0, n_new = new ? new->object->policy.n_rules[direction] : 0;
 	bool meaning = moved || !old || !new || n_old != n_new, any = false, changed = false, different = false, sets;
@@ -306,7 +307,7 @@ static int compare_rules(struct round *round, const struct prepared *old, const 
 		if (after && r == 0)
 			r = note(round, after, new->base[direction] + (uint32_t)i, true);
 	}
-	*ret_same = old && new && n_old == n_new && !different;
+	*ret_same = old && new &&n_old == n_new && !different;
 	if (n_old + n_new == 0)
 		meaning = false;
 	if (!meaning && !changed && !sets)
@@ -407,7 +408,7 @@ static bool place_run(struct prepared **policies, size_t n, size_t from, size_t 
 struct match {
 	struct prepared *old; /* NULL: none */
 	struct prepared *new; /* == old: nothing changed */
-	bool moved; /* it is judged at another place than before */
+	bool moved;	      /* it is judged at another place than before */
 };
 
 static int by_name_cmp(const void *a, const void *b)
@@ -425,9 +426,9 @@ static int match_policies(struct round *round, struct match *matches, struct pre
 	if (!gone)
 		return -ENOMEM;
 	while (i < n || j < t->policies.n) {
-		int c = i == n			? 1
-			: j == t->policies.n	? -1
-						: policy_cmp(&round->new_policies.data[i], &t->policies.data[j]->object);
+		int c = i == n		     ? 1
+			: j == t->policies.n ? -1
+					     : policy_cmp(&round->new_policies.data[i], &t->policies.data[j]->object);
 
 		if (c == 0)
 			matches[i].old = t->policies.data[j];
@@ -460,8 +461,8 @@ static int match_policies(struct round *round, struct match *matches, struct pre
 	return 0;
 }
 
-static int prepare(struct round *round, struct object *object, const struct prepared *like, const uint16_t *pairs, uint32_t n_pairs,
-	struct prepared **ret)
+static int prepare(struct round *round, struct object *object, const struct prepared *like, const uint16_t *pairs,
+	uint32_t n_pairs, struct prepared **ret)
 {
 	struct prepared *prepared = prepared_new(object, pairs, n_pairs);
 
@@ -519,7 +520,8 @@ static int prepare_policies(struct round *round, struct match *matches, struct p
 		return 0;
 	for (size_t i = 0; i < n; i++) {
 		if (matches[i].new == matches[i].old) {
-			r = prepare(round, matches[i].old->object, NULL, matches[i].old->pairs, matches[i].old->n_pairs, &matches[i].new);
+			r = prepare(round, matches[i].old->object, NULL, matches[i].old->pairs, matches[i].old->n_pairs,
+				&matches[i].new);
 			if (r < 0)
 				return r;
 		}
@@ -527,7 +529,8 @@ static int prepare_policies(struct round *round, struct match *matches, struct p
 	}
 	if (place_run(policies, n, 0, n))
 		return 0;
-	diag_add(round->diag, NULL, 0, NULL, "more rules than there are orders for (4 thousand million, with room for each policy to grow)");
+	diag_add(round->diag, NULL, 0, NULL,
+		"more rules than there are orders for (4 thousand million, with room for each policy to grow)");
 	return -E2BIG;
 }
 

@@ -160,7 +160,8 @@ static int add_edges(struct round *round, int family, u128 first, u128 last, uin
 }
 
 /* Edges of what is in a and not in b. */
-static int add_difference(struct round *round, const struct ranges *a, const struct ranges *b, uint32_t selector, enum edge_kind kind)
+static int add_difference(
+	struct round *round, const struct ranges *a, const struct ranges *b, uint32_t selector, enum edge_kind kind)
 {
 	for (int f = 0; f < 2; f++) {
 		size_t j = 0;

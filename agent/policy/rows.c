@@ -145,8 +145,9 @@ static int store_rows(struct tables *t, uint32_t id, const struct row *rows, siz
 
 static int write_row(struct round *round, uint32_t id, uint32_t set, uint32_t root, uint32_t previous)
 {
-	return VEC_PUSH(&round->row_writes, (struct class_row_write){.key = {.set = set, .class_id = id},
-						    .value = {.generation = round->generation, .root = root, .previous = previous}});
+	return VEC_PUSH(
+		&round->row_writes, (struct class_row_write){.key = {.set = set, .class_id = id},
+					    .value = {.generation = round->generation, .root = root, .previous = previous}});
 }
 
 static int delete_row(struct round *round, uint32_t id, uint32_t set)

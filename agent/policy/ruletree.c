@@ -15,7 +15,7 @@
 struct piece {
 	uint32_t first, last;
 	uint32_t match; /* index, so rank as well */
-	bool partial; /* source ports decide further */
+	bool partial;	/* source ports decide further */
 };
 
 struct leaf {
@@ -26,7 +26,7 @@ struct tree_builder {
 	VEC(struct piece) pieces, sub_pieces;
 	VEC(struct leaf) leaves, sub_leaves;
 	VEC(uint32_t) heap, sub_heap, popped; /* indexes of pieces */
-	u32_vec found, found_before; /* indexes of matches, | FOUND_WHOLE */
+	u32_vec found, found_before;	      /* indexes of matches, | FOUND_WHOLE */
 	uint32_t found_kind;
 };
 /* The match does not ask for source ports here (it may elsewhere). */
@@ -111,7 +111,8 @@ static int add_port_range(struct tree_builder *b, uint32_t match, const struct r
 		r = add_piece(b, match, HD_L4_KEY(kind, 0), HD_L4_KEY(kind, 0xffff), false);
 	/* ICMP in IPv6, and ICMPv6 in IPv4, are protocols like others to the parser. */
 	if (r == 0)
-		r = add_piece(b, match, HD_L4_KEY(HD_L4_PROTOCOL, range->protocol), HD_L4_KEY(HD_L4_PROTOCOL, range->protocol), false);
+		r = add_piece(
+			b, match, HD_L4_KEY(HD_L4_PROTOCOL, range->protocol), HD_L4_KEY(HD_L4_PROTOCOL, range->protocol), false);
 	return r;
 }
 
@@ -123,8 +124,8 @@ static int add_icmp(struct tree_builder *b, uint32_t match, const struct icmp_ma
 		return add_piece(b, match, HD_L4_KEY(kind, (uint32_t)icmp->type_first << 8),
 			HD_L4_KEY(kind, (uint32_t)icmp->type_last << 8 | 0xff), false);
 	for (uint32_t type = icmp->type_first; type <= icmp->type_last && r == 0; type++)
-		r = add_piece(b, match, HD_L4_KEY(kind, type << 8 | icmp->code_first), HD_L4_KEY(kind, type << 8 | icmp->code_last),
-			false);
+		r = add_piece(b, match, HD_L4_KEY(kind, type << 8 | icmp->code_first),
+			HD_L4_KEY(kind, type << 8 | icmp->code_last), false);
 	return r;
 }
 
@@ -136,8 +137,7 @@ static int add_rule(struct tree_builder *b, uint32_t match, const struct rule *r
 
 	if (rule->n_ports == 0 && n_icmp == 0) {
 		if (!rule->extra || !rule->extra->n_source_ports) /* frames that are not IP come from no address */
-			return add_piece(b, match, 0,
-				HD_L4_KEY(rule->n_peers ? HD_L4_ICMPV6 : HD_L4_ETHERTYPE, 0xffff), false);
+			return add_piece(b, match, 0, HD_L4_KEY(rule->n_peers ? HD_L4_ICMPV6 : HD_L4_ETHERTYPE, 0xffff), false);
 		for (size_t i = 0; i < ARRAY_N(port_kinds) && r == 0; i++)
 			r = add_ports(b, match, rule, port_kinds[i], 0, 0xffff);
 		return r;
@@ -455,8 +455,7 @@ static const struct builtin builtins[] = {
 static int push_failsafe(struct round *round, const struct port_range *range, uint32_t order)
 {
 	int kind = l4_kind(range->protocol);
-	struct rule_match match = {
-		.order = order, .value = HD_LEAF(HD_RULE_FAILSAFE, HD_ALLOW, false), .source_last = 0xffff};
+	struct rule_match match = {.order = order, .value = HD_LEAF(HD_RULE_FAILSAFE, HD_ALLOW, false), .source_last = 0xffff};
 
 	if (has_ports(kind)) {
 		match.first = HD_L4_KEY(kind, range->first);
@@ -488,22 +487,21 @@ int push_builtins(struct round *round, int direction)
 		order++;
 		if (!(builtin->directions & 1 << direction))
 			continue;
-		r = VEC_PUSH(&round->matches,
-			(struct rule_match){.order = order,
-				.value = HD_LEAF(builtin->rule, HD_ALLOW, false),
-				.first = builtin->first,
-				.last = builtin->last,
-				.source_first = builtin->source_first,
-				.source_last = builtin->source_last});
+		r = VEC_PUSH(&round->matches, (struct rule_match){.order = order,
+						      .value = HD_LEAF(builtin->rule, HD_ALLOW, false),
+						      .first = builtin->first,
+						      .last = builtin->last,
+						      .source_first = builtin->source_first,
+						      .source_last = builtin->source_last});
 	}
 	return r;
 }
 
 int push_default(struct round *round, const struct pair *pair, int direction)
 {
-	uint32_t rule = round->input->lockdown && direction == HD_INGRESS ? HD_RULE_LOCKDOWN :
-			direction == HD_INGRESS				  ? HD_RULE_DEFAULT_INGRESS :
-									    HD_RULE_DEFAULT_EGRESS;
+	uint32_t rule = round->input->lockdown && direction == HD_INGRESS ? HD_RULE_LOCKDOWN
+			: direction == HD_INGRESS			  ? HD_RULE_DEFAULT_INGRESS
+									  : HD_RULE_DEFAULT_EGRESS;
 
 	return VEC_PUSH(&round->matches, (struct rule_match){.order = HD_ORDER_LAST,
 						 .value = HD_LEAF(rule, (uint8_t)pair->verdict[direction], false),

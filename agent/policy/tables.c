@@ -35,7 +35,7 @@ uint32_t block_new(struct tables *t, uint32_t n)
 	uint32_t class = 0, block;
 
 	while (block_room(class) < n)
-		class++;
+		class ++;
 	block = t->block_free[class];
 	if (block) {
 		t->block_free[class] = t->blocks.data[block + 1];

@@ -52,7 +52,8 @@ static void add_policy(struct object_list *list, unsigned index, unsigned rules,
 	if (!text)
 		die("memory", -12, NULL);
 	n += (size_t)snprintf(text, size,
-		"apiVersion: heddle.dev/v1alpha1\nkind: HostPolicy\nmetadata: {name: p%05u}\nspec:\n  priority: 100\n  default: {ingress: deny}\n"
+		"apiVersion: heddle.dev/v1alpha1\nkind: HostPolicy\nmetadata: {name: p%05u}\nspec:\n  priority: 100\n  default: "
+		"{ingress: deny}\n"
 		"  ingress:\n",
 		index);
 	for (unsigned i = 0; i < rules; i++) {
@@ -60,8 +61,9 @@ static void add_policy(struct object_list *list, unsigned index, unsigned rules,
 		uint32_t number = (index * RULES_A_POLICY + i) * 2654435761u;
 
 		n += (size_t)snprintf(text + n, size - n,
-			"  - {action: allow, from: [{cidr: %u.%u.%u.0/24}], ports: [{protocol: TCP, port: %u}]}\n", 1 + (number >> 24) % 223,
-			number >> 16 & 255, number >> 8 & 255, 1 + (index * 31 + i * 7) % 60000 + (changed && i == rules / 2));
+			"  - {action: allow, from: [{cidr: %u.%u.%u.0/24}], ports: [{protocol: TCP, port: %u}]}\n",
+			1 + (number >> 24) % 223, number >> 16 & 255, number >> 8 & 255,
+			1 + (index * 31 + i * 7) % 60000 + (changed && i == rules / 2));
 	}
 	r = decode_documents("bench.yaml", text, n, list, &diag);
 	if (r < 0)
@@ -90,8 +92,9 @@ static struct policy_delta *compile(struct compiler **compiler, const struct pol
 static void bench(unsigned rules)
 {
 	static const struct compiler_limits limits = {1 << 20, 1 << 20, 1 << 20, 1 << 20};
-	static const char host_text[] = "apiVersion: heddle.dev/v1alpha1\nkind: Host\nmetadata: {name: h}\nspec: {uplinks: [{device: eth0}], "
-					"failsafe: [{protocol: TCP, port: 22}]}\n";
+	static const char host_text[] =
+		"apiVersion: heddle.dev/v1alpha1\nkind: Host\nmetadata: {name: h}\nspec: {uplinks: [{device: eth0}], "
+		"failsafe: [{protocol: TCP, port: 22}]}\n";
 	unsigned policies = (rules + RULES_A_POLICY - 1) / RULES_A_POLICY;
 	struct object_list list = {0};
 	struct diag diag = {0};
@@ -126,7 +129,8 @@ static void bench(unsigned rules)
 		struct object_list one = {0};
 		double took;
 
-		add_policy(&one, which, which + 1 < policies ? RULES_A_POLICY : rules - (policies - 1) * RULES_A_POLICY, policies > 10 || i % 2 == 0);
+		add_policy(&one, which, which + 1 < policies ? RULES_A_POLICY : rules - (policies - 1) * RULES_A_POLICY,
+			policies > 10 || i % 2 == 0);
 		object_unref(list.items[1 + which]);
 		list.items[1 + which] = object_ref(one.items[0]);
 		object_list_clear(&one);
@@ -140,9 +144,11 @@ static void bench(unsigned rules)
 		compiler_settle(compiler);
 	}
 	malloc_trim(0);
-	printf("%7u rules: full %8.2f ms, one rule %6.2f ms (best %6.2f); %zu + %zu nodes, %zu rows, %.1f nodes a change; RSS %ld KiB "
+	printf("%7u rules: full %8.2f ms, one rule %6.2f ms (best %6.2f); %zu + %zu nodes, %zu rows, %.1f nodes a change; RSS "
+	       "%ld KiB "
 	       "before, compiler keeps %ld KiB, %ld after changes\n",
-		rules, full, total / 10, best, nodes, rule_nodes, rows, (double)changed_nodes / 10, model, settled - model, rss_kib() - model);
+		rules, full, total / 10, best, nodes, rule_nodes, rows, (double)changed_nodes / 10, model, settled - model,
+		rss_kib() - model);
 	compiler_free(compiler);
 	object_list_clear(&list);
 }
