@@ -9,6 +9,7 @@
 #include <util/buffer.h>
 
 #define API_CONNECTIONS 64
+#define API_CONNECTIONS_USER 16 /* of one user, root excepted: the others find room */
 #define API_CONNECTION_SECONDS 30 /* without a byte either way */
 #define API_REQUEST_SECONDS 60 /* from the connection's accept or its last answer to the end of the next request */
 #define API_BODY_DOCUMENTS (64u << 20) /* apply and diff */

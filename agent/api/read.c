@@ -152,6 +152,8 @@ enum MHD_Result api_post_explain(struct request *request)
 		r = explain_run(request->api->view, explain, &answer, &mistakes);
 	if (r == -EINVAL && mistakes.length)
 		return respond_error(request, MHD_HTTP_BAD_REQUEST, mistakes.data, "cannot make this packet");
+	if (r == -EINVAL)
+		return respond_error(request, MHD_HTTP_BAD_REQUEST, NULL, "the kernel does not run a frame like this (too short?)");
 	if (r < 0)
 		return respond_failure(request, r, &(struct diag){.text = mistakes.data});
 	return respond_json(request, MHD_HTTP_OK, answer);

@@ -23,6 +23,7 @@ struct accepted {
 	struct accepted *next, **at;
 	struct listener *listener;
 	int fd;
+	uid_t user;
 	bool authorised, streaming;
 	uint64_t deadline; /* us, CLOCK_MONOTONIC */
 };
@@ -70,16 +71,29 @@ static bool in_group(int fd, const struct ucred *peer, gid_t group)
 }
 
 /* The mode of the socket says the same; this holds also where a descriptor was passed on before privileges were dropped. */
-static bool may(const struct listener *listener, int fd)
+static bool may(const struct listener *listener, int fd, uid_t *ret_user)
 {
 	struct ucred peer;
 	socklen_t length = sizeof(peer);
 
+	*ret_user = (uid_t)-1;
 	if (listener->tcp)
 		return true;
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0)
 		return false;
+	*ret_user = peer.uid;
 	return peer.uid == 0 || peer.uid == geteuid() || in_group(fd, &peer, listener->group);
+}
+
+static bool has_too_many(const struct listener *listener, uid_t user)
+{
+	unsigned n = 0;
+
+	if (listener->tcp || user == 0)
+		return false;
+	for (const struct accepted *at = listener->accepted; at; at = at->next)
+		n += at->user == user;
+	return n >= API_CONNECTIONS_USER;
 }
 
 /* --- connections --- */
@@ -128,7 +142,9 @@ static void on_connection(void *userdata, struct MHD_Connection *connection, voi
 			return; /* refused at its first request */
 		accepted->listener = listener;
 		accepted->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-		accepted->authorised = may(listener, accepted->fd);
+		accepted->authorised = may(listener, accepted->fd, &accepted->user);
+		if (has_too_many(listener, accepted->user))
+			shutdown(accepted->fd, SHUT_RDWR);
 		accepted->next = listener->accepted;
 		accepted->at = &listener->accepted;
 		if (accepted->next)
