@@ -56,7 +56,10 @@ static __always_inline void hand_over(struct xdp_md *ctx, const struct pkt *p)
 	meta->reserved = 0;
 }
 
-SEC("xdp.frags")
+#ifndef XDP_SECTION
+#define XDP_SECTION "xdp.frags"
+#endif
+SEC(XDP_SECTION)
 int xdp_uplink(struct xdp_md *ctx)
 {
 	struct pkt p = {};

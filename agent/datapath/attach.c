@@ -186,8 +186,9 @@ static int attach_one(struct datapath *dp, struct load *load, struct attached *a
 
 	if (r < 0)
 		return log_err(r, "cannot write the record of %s", at->device);
-	if (keep && bpf_link_update(at->link[LINK_XDP], load->program[HD_HOOK_XDP_UPLINK], NULL) < 0) {
-		r = log_warn(-errno, "cannot update the XDP program of %s: TC alone judges", at->device);
+	r = keep ? xdp_update(load, at) : 0;
+	if (r < 0) {
+		log_warn(r, "cannot update the XDP program of %s: TC alone judges", at->device);
 		snprintf(at->xdp_reason, sizeof(at->xdp_reason), "the link cannot be updated: %s", strerror(-r));
 		(void)port_set_flags(load, at->ifindex, 0, HD_PORT_XDP);
 		attached_drop_link(dp, at, LINK_XDP);
@@ -215,7 +216,7 @@ static void count_foreign(const struct load *load, struct attached *at)
 		at->foreign_ahead += tcx_foreign_ahead(at->ifindex, COMPAT_BPF_TCX_EGRESS, load->info[HD_HOOK_TC_UPLINK_OUT].id);
 	if (at->clsact)
 		at->foreign_ahead += clsact_foreign_ahead(at->ifindex);
-	at->foreign_ahead += xdp_foreign(at->ifindex, load->info[HD_HOOK_XDP_UPLINK].id);
+	at->foreign_ahead += xdp_foreign(at->ifindex, load->info[xdp_program(at->xdp_flags)].id);
 }
 
 static const char *xdp_mode_name(const struct attached *at)

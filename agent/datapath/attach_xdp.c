@@ -43,6 +43,21 @@ unsigned xdp_foreign(uint32_t ifindex, uint32_t own_id)
 	return foreign_program(ifindex, own_id) ? 1 : 0;
 }
 
+unsigned xdp_program(uint32_t flags)
+{
+	return flags == XDP_FLAGS_SKB_MODE ? PROGRAM_XDP_GENERIC : HD_HOOK_XDP_UPLINK;
+}
+
+int xdp_update(struct load *load, const struct attached *at)
+{
+	unsigned program = xdp_program(at->xdp_flags);
+	int r = program == PROGRAM_XDP_GENERIC ? load_generic(load) : 0;
+
+	if (r < 0)
+		return r;
+	return bpf_link_update(at->link[LINK_XDP], load->program[program], NULL) < 0 ? -errno : 0;
+}
+
 /* An attached program stays as it is where it satisfies the document: going to native would mean to detach in between. */
 bool xdp_keeps(const struct attached *at, enum xdp_mode want)
 {
@@ -72,18 +87,21 @@ static void name_of_program(uint32_t id, char name[BPF_OBJ_NAME_LEN])
 		memcpy(name, info.name, BPF_OBJ_NAME_LEN);
 }
 
-static int try_mode(const struct load *load, struct attached *at, uint32_t flags)
+static int try_mode(struct load *load, struct attached *at, uint32_t flags)
 {
 	LIBBPF_OPTS(bpf_link_create_opts, opts, .flags = flags);
-	const struct datapath_program *program = &load->info[HD_HOOK_XDP_UPLINK];
-	_cleanup_close_ int fd = bpf_link_create(load->program[HD_HOOK_XDP_UPLINK], (int)at->ifindex, BPF_XDP, &opts);
+	unsigned program = xdp_program(flags);
+	_cleanup_close_ int fd = -1;
 	uint32_t reached = 0;
-	int r;
+	int r = program == PROGRAM_XDP_GENERIC ? load_generic(load) : 0;
 
+	if (r < 0)
+		return r;
+	fd = bpf_link_create(load->program[program], (int)at->ifindex, BPF_XDP, &opts);
 	if (fd < 0)
 		return -errno;
 	/* What a driver does with a mode is its own affair: ask what it came to. */
-	r = xdp_mode_of(at->ifindex, program->id, &reached);
+	r = xdp_mode_of(at->ifindex, load->info[program].id, &reached);
 	if (r < 0)
 		return r;
 	at->xdp_flags = reached;
@@ -112,7 +130,7 @@ int xdp_attach(struct datapath *dp, struct load *load, struct attached *at, cons
 	} else if (!uplink->ethernet) {
 		snprintf(reason, sizeof(reason), "the device has no Ethernet header");
 	} else {
-		uint32_t foreign = foreign_program(at->ifindex, load->info[HD_HOOK_XDP_UPLINK].id);
+		uint32_t foreign = foreign_program(at->ifindex, 0); /* ours is not there */
 		char name[BPF_OBJ_NAME_LEN];
 
 		if (foreign) {

@@ -110,6 +110,11 @@ static int pin_all(struct datapath *dp, const struct load *load)
 		if (r < 0)
 			return log_err(r, "cannot pin the program %s", hook_program_name[hook]);
 	}
+	if (load->program[PROGRAM_XDP_GENERIC] >= 0) {
+		r = pin_over(dp->bpffs, "progs", "xdp_generic", load->program[PROGRAM_XDP_GENERIC]);
+		if (r < 0)
+			return log_err(r, "cannot pin the program of generic XDP");
+	}
 	return 0;
 }
 

@@ -27,7 +27,7 @@ static int load_twins(struct load *load, enum hd_hook hook)
 {
 	struct bpf_object *object = NULL;
 	bool yes = true;
-	int r = object_open(hook_object(hook), &object);
+	int r = object_open(program_object(hook), &object);
 
 	if (r < 0)
 		return r;

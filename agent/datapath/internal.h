@@ -57,15 +57,18 @@ struct map {
 	bool fresh; /* made by this load */
 };
 
+/* Programs of a load: one for each hook, and XDP's other form. */
+enum { PROGRAM_XDP_GENERIC = HD_HOOKS, PROGRAM_COUNT };
+
 /* One set of programs with the maps they use. Entries from MAP_KNOWN on are scratch maps of the programs' own. */
 struct load {
 	struct map maps[MAP_MAX];
 	unsigned n_maps;
-	int program[HD_HOOKS];
+	int program[PROGRAM_COUNT]; /* that of generic XDP only once a device needs it */
 	int ageing, ageing_type; /* arms the kernel's timer when run */
 	int clock, clock_type; /* tells the time in ticks when run */
 	int twin[HD_HOOKS]; /* for explain; -1 until first asked for */
-	struct datapath_program info[HD_HOOKS];
+	struct datapath_program info[PROGRAM_COUNT];
 	struct hd_control *control; /* mapped; NULL: adopted maps only, of programs that some other agent loaded */
 	bool attached;		    /* packets may be reading its tables */
 	uint8_t *reset;		    /* bit for each rule id whose counters begin at 0 in this load; NULL: nothing to carry over */
@@ -122,6 +125,7 @@ static inline int load_map(const struct load *load, unsigned index)
 struct load *load_new(void);
 void load_free(struct load *load);
 DEFINE_CLEANUP(struct load *, load_free);
+int load_generic(struct load *load); /* the program of generic XDP, unless it is there */
 int load_reuse_maps(const struct load *load, struct bpf_object *object); /* another object over the same maps */
 int map_index(const char *name);					 /* -ENOENT: a scratch map */
 int map_fill_info(struct map *map);					 /* from map->fd */
@@ -131,10 +135,10 @@ uint64_t ticks_of_ms(uint64_t ms); /* rounded up */
 uint64_t ms_of_ticks(uint64_t ticks);
 
 /* objects.c: the embedded BPF objects */
-enum object_id { OBJECT_XDP, OBJECT_TC, OBJECT_AGEING, OBJECT_SLOTS, OBJECT_COUNT };
-static inline enum object_id hook_object(enum hd_hook hook)
+enum object_id { OBJECT_XDP, OBJECT_XDP_GENERIC, OBJECT_TC, OBJECT_AGEING, OBJECT_SLOTS, OBJECT_COUNT };
+static inline enum object_id program_object(unsigned program)
 {
-	return hook == HD_HOOK_XDP_UPLINK ? OBJECT_XDP : OBJECT_TC;
+	return program == PROGRAM_XDP_GENERIC ? OBJECT_XDP_GENERIC : program == HD_HOOK_XDP_UPLINK ? OBJECT_XDP : OBJECT_TC;
 }
 int object_open(enum object_id id, struct bpf_object **ret);
 int object_set_constant(
@@ -176,6 +180,8 @@ int link_inspect(int fd, enum link_kind *ret_kind, uint32_t *ret_ifindex, uint32
 int xdp_attach(struct datapath *dp, struct load *load, struct attached *at, const struct datapath_uplink *uplink);
 bool xdp_keeps(const struct attached *at, enum xdp_mode want);
 int xdp_mode_of(uint32_t ifindex, uint32_t program_id, uint32_t *ret_flags);
+unsigned xdp_program(uint32_t flags); /* which one of a load goes with this mode */
+int xdp_update(struct load *load, const struct attached *at);
 unsigned xdp_foreign(uint32_t ifindex, uint32_t own_id);
 int tcx_attach(struct datapath *dp, struct load *load, struct attached *at);
 unsigned tcx_foreign_ahead(uint32_t ifindex, int attach_type, uint32_t own_id);

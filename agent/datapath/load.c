@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <linux/if_link.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -74,8 +75,10 @@ struct load *load_new(void)
 	for (unsigned i = 0; i < MAP_KNOWN; i++)
 		snprintf(load->maps[i].name, sizeof(load->maps[i].name), "%s", map_table[i].name);
 	load->n_maps = MAP_KNOWN;
+	for (unsigned i = 0; i < PROGRAM_COUNT; i++)
+		load->program[i] = -1;
 	for (unsigned i = 0; i < HD_HOOKS; i++)
-		load->program[i] = load->twin[i] = -1;
+		load->twin[i] = -1;
 	load->ageing = load->clock = -1;
 	return load;
 }
@@ -86,10 +89,10 @@ void load_free(struct load *load)
 		return;
 	for (unsigned i = 0; i < load->n_maps; i++)
 		safe_close(load->maps[i].fd);
-	for (unsigned i = 0; i < HD_HOOKS; i++) {
+	for (unsigned i = 0; i < PROGRAM_COUNT; i++)
 		safe_close(load->program[i]);
+	for (unsigned i = 0; i < HD_HOOKS; i++)
 		safe_close(load->twin[i]);
-	}
 	safe_close(load->ageing);
 	safe_close(load->clock);
 	if (load->control)
@@ -343,78 +346,90 @@ int load_reuse_maps(const struct load *load, struct bpf_object *object)
 	return 0;
 }
 
-static int program_info(struct load *load, enum hd_hook hook)
+static const char *program_name(unsigned program)
+{
+	return hook_program_name[program == PROGRAM_XDP_GENERIC ? HD_HOOK_XDP_UPLINK : program];
+}
+
+static int program_info(struct load *load, unsigned program)
 {
 	struct bpf_prog_info info = {0};
 	__u32 size = sizeof(info);
 
-	if (bpf_obj_get_info_by_fd(load->program[hook], &info, &size) < 0)
+	if (bpf_obj_get_info_by_fd(load->program[program], &info, &size) < 0)
 		return -errno;
-	load->info[hook] = (struct datapath_program){.name = hook_program_name[hook],
-		.hook = hook,
+	load->info[program] = (struct datapath_program){.name = program_name(program),
+		.hook = program == PROGRAM_XDP_GENERIC ? HD_HOOK_XDP_UPLINK : program,
 		.id = info.id,
 		.insns_verified = info.verified_insns,
 		.jited_bytes = info.jited_prog_len};
 	return 0;
 }
 
-/* --- the three programs, side by side: nearly all of a start is the verifier at work --- */
+/* --- the programs, side by side: nearly all of a start is the verifier at work --- */
 
 struct job {
 	struct load *load;
-	enum hd_hook hook;
+	unsigned program;
 	pthread_t thread;
 	bool threaded;
 	int r;
 };
 
-static int load_hook(struct load *load, enum hd_hook hook)
+static int load_program(struct load *load, unsigned which)
 {
 	struct bpf_object *object = NULL;
+	const char *name = program_name(which);
 	struct bpf_program *program;
-	int r = object_open(hook_object(hook), &object);
+	int r = object_open(program_object(which), &object);
 
 	if (r < 0)
 		return r;
 	bpf_object__for_each_program (program, object)
-		(void)bpf_program__set_autoload(program, strcmp(bpf_program__name(program), hook_program_name[hook]) == 0);
+		(void)bpf_program__set_autoload(program, strcmp(bpf_program__name(program), name) == 0);
 	r = load_reuse_maps(load, object);
 	if (r == 0)
-		r = object_load(object, hook_program_name[hook]);
+		r = object_load(object, name);
 	if (r == 0)
-		r = take_program(object, hook_program_name[hook], &load->program[hook], NULL);
+		r = take_program(object, name, &load->program[which], NULL);
 	if (r == 0)
-		r = program_info(load, hook);
+		r = program_info(load, which);
 	bpf_object__close(object);
 	return r;
+}
+
+int load_generic(struct load *load)
+{
+	return load->program[PROGRAM_XDP_GENERIC] >= 0 ? 0 : load_program(load, PROGRAM_XDP_GENERIC);
 }
 
 static void *run_job(void *argument)
 {
 	struct job *job = argument;
 
-	job->r = load_hook(job->load, job->hook);
+	job->r = load_program(job->load, job->program);
 	return NULL;
 }
 
 /* Each job writes its own program's entries of load, and only reads the maps. */
-static int load_hooks(struct load *load)
+static int load_programs(struct load *load, bool generic)
 {
-	struct job jobs[HD_HOOKS];
+	unsigned n = generic ? PROGRAM_COUNT : HD_HOOKS;
+	struct job jobs[PROGRAM_COUNT];
 	int r = 0;
 
-	for (unsigned hook = 0; hook < HD_HOOKS; hook++) {
-		jobs[hook] = (struct job){.load = load, .hook = hook};
-		jobs[hook].threaded = hook != 0 && pthread_create(&jobs[hook].thread, NULL, run_job, &jobs[hook]) == 0;
+	for (unsigned i = 0; i < n; i++) {
+		jobs[i] = (struct job){.load = load, .program = i};
+		jobs[i].threaded = i != 0 && pthread_create(&jobs[i].thread, NULL, run_job, &jobs[i]) == 0;
 	}
-	for (unsigned hook = 0; hook < HD_HOOKS; hook++)
-		if (!jobs[hook].threaded)
-			(void)run_job(&jobs[hook]);
-	for (unsigned hook = 0; hook < HD_HOOKS; hook++) {
-		if (jobs[hook].threaded)
-			(void)pthread_join(jobs[hook].thread, NULL);
+	for (unsigned i = 0; i < n; i++)
+		if (!jobs[i].threaded)
+			(void)run_job(&jobs[i]);
+	for (unsigned i = 0; i < n; i++) {
+		if (jobs[i].threaded)
+			(void)pthread_join(jobs[i].thread, NULL);
 		if (r == 0)
-			r = jobs[hook].r;
+			r = jobs[i].r;
 	}
 	return r;
 }
@@ -528,6 +543,15 @@ static int carry_grown(struct load *load, const struct load *old)
 	return 0;
 }
 
+/* Some device is on generic XDP and will be again. */
+static bool any_generic(const struct datapath *dp)
+{
+	for (size_t i = 0; i < dp->n_attached; i++)
+		if (dp->attached[i].link[LINK_XDP] >= 0 && dp->attached[i].xdp_flags == XDP_FLAGS_SKB_MODE)
+			return true;
+	return false;
+}
+
 int datapath_load(struct datapath *dp, const struct datapath_sizes *sizes, const struct datapath_settings *settings,
 	uint32_t pickup_seconds)
 {
@@ -542,7 +566,7 @@ int datapath_load(struct datapath *dp, const struct datapath_sizes *sizes, const
 	if (r == 0)
 		r = make_maps(load, OBJECT_TC, &adoption);
 	if (r == 0)
-		r = load_hooks(load);
+		r = load_programs(load, any_generic(dp));
 	if (r == 0)
 		r = load_ageing(load, &adoption);
 	if (r == 0)

@@ -13,6 +13,7 @@
 #include "ageing.skel.h"
 #include "slots.skel.h"
 #include "tc_uplink.skel.h"
+#include "xdp_generic.skel.h"
 #include "xdp_uplink.skel.h"
 
 /*
@@ -106,7 +107,7 @@ int object_set_constant(struct bpf_object *object, const char *name, const void 
 
 int object_open(enum object_id id, struct bpf_object **ret)
 {
-	static const char *const name[OBJECT_COUNT] = {"xdp_uplink", "tc_uplink", "ageing", "slots"};
+	static const char *const name[OBJECT_COUNT] = {"xdp_uplink", "xdp_generic", "tc_uplink", "ageing", "slots"};
 	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = name[id]);
 	struct bpf_object *object;
 	const void *bytes = NULL;
@@ -115,6 +116,9 @@ int object_open(enum object_id id, struct bpf_object **ret)
 	switch (id) {
 	case OBJECT_XDP:
 		bytes = xdp_uplink_bpf__elf_bytes(&size);
+		break;
+	case OBJECT_XDP_GENERIC:
+		bytes = xdp_generic_bpf__elf_bytes(&size);
 		break;
 	case OBJECT_TC:
 		bytes = tc_uplink_bpf__elf_bytes(&size);

@@ -77,6 +77,8 @@ static void test_attach_and_detach(void **state)
 		const char *mode;
 	} cases[] = {
 		{XDP_MODE_AUTO, "native"}, {XDP_MODE_NATIVE, "native"}, {XDP_MODE_GENERIC, "generic"}, {XDP_MODE_OFF, "off"}};
+	struct hd_counter drops[HD_REASON_COUNT][2];
+	uint64_t proven, unproven;
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -87,6 +89,12 @@ static void test_attach_and_detach(void **state)
 		assert_string_equal(only_attachment(dp)->tc_mode, "tcx");
 		assert_int_equal(only_attachment(dp)->foreign_ahead, 0);
 		assert_int_equal(env_ping(env), 0);
+		/* Both hooks understood what they saw. */
+		assert_int_equal(datapath_drops(dp, drops), 0);
+		for (size_t reason = 0; reason < HD_REASON_COUNT; reason++)
+			assert_int_equal(drops[reason][HD_INGRESS].packets + drops[reason][HD_EGRESS].packets, 0);
+		assert_int_equal(datapath_flow_counts(dp, &proven, &unproven), 0);
+		assert_int_equal(proven + unproven, 1);
 		close_datapath(dp);
 		assert_int_equal(env_ping(env), 0);
 		detach();
