@@ -212,7 +212,7 @@ $(BUILD)/heddle: $(CLI_OBJ) $(BUILD)/libutil.a
 # --- tests ---
 
 UNIT_LIBS := $(if $(UNIT_HELPER_SRC),$(BUILD)/asan/libunit.a) $(BUILD)/asan/libheddle.a
-$(BUILD)/tests/unit/cli%_test: $(BUILD)/asan/tests/unit/cli%_test.o $(BUILD)/asan/libcli.a $(UNIT_LIBS)
+$(filter $(BUILD)/tests/unit/cli%,$(UNIT_BIN)): $(BUILD)/tests/unit/%: $(BUILD)/asan/tests/unit/%.o $(BUILD)/asan/libcli.a $(UNIT_LIBS)
 	@mkdir -p $(@D)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS_ASAN) $^ $(LDFLAGS_ALL) -lcmocka $(CLI_LIBS) $(AGENT_LIBS) -o $@
