@@ -51,7 +51,8 @@ static unsigned code_point(const unsigned char *text, size_t left, unsigned *byt
 /*
  * Where JSON is not YAML to libyaml: a character beyond the BMP as two escapes (RFC 8259 section 7: "\ud83d\ude00"), which
  * it refuses, and characters that JSON takes as they are and YAML does not print, or takes for line breaks. All of them
- * inside double quotes; they become escapes that libyaml reads, and no line moves. Only for text that begins as JSON.
+ * inside double quotes; they become escapes that libyaml reads, and no line moves. Only for text that begins as JSON. out stays
+ * empty when there are none.
  */
 static void json_to_yaml(const char *text, size_t length, struct buffer *out)
 {
@@ -90,7 +91,8 @@ static void json_to_yaml(const char *text, size_t length, struct buffer *out)
 		at += bytes;
 		copied = at;
 	}
-	buffer_add(out, text + copied, length - copied);
+	if (copied)
+		buffer_add(out, text + copied, length - copied);
 }
 
 static bool begins_as_json(const char *text, size_t length)
@@ -114,8 +116,10 @@ int tree_parser_new(const char *file, const char *text, size_t length, struct di
 	parser->diag = diag;
 	if (begins_as_json(text, length)) {
 		json_to_yaml(text, length, &parser->rewritten);
-		text = parser->rewritten.data;
-		length = parser->rewritten.length;
+		if (parser->rewritten.data) {
+			text = parser->rewritten.data;
+			length = parser->rewritten.length;
+		}
 	}
 	if (parser->rewritten.failed || !yaml_parser_initialize(&parser->yaml)) {
 		buffer_clear(&parser->rewritten);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 /*
- * A block is an eighth of what is there already, so that the unused end is never more than that part of the whole. Blocks
+ * A block is a sixteenth of what is there already, so that the unused end is never more than that part of the whole. Blocks
  * stay below malloc's mmap threshold: a mapping of its own for each would cost a page of slack and two system calls.
  */
 #define BLOCK_FIRST 512
@@ -40,7 +40,7 @@ void arena_free(struct arena *arena)
 
 static struct block *add_block(struct arena *arena, size_t least)
 {
-	size_t size = arena->total / 8;
+	size_t size = arena->total / 16;
 
 	if (size < BLOCK_FIRST)
 		size = BLOCK_FIRST;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Memory that goes all at once; at most an eighth of it is unused. */
+/* Memory that goes all at once; little of it is unused. */
 #ifndef HEDDLE_UTIL_ARENA_H
 #define HEDDLE_UTIL_ARENA_H
 
