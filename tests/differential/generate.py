@@ -45,10 +45,10 @@ class Generator:
             item["except"] = [str(self.inside(network)) for _ in range(r.randint(1, 3))]
         return item
 
-    def port_range(self, protocol):
+    def port_range(self, protocol, source=False):
         r = self.rng
         item = {"protocol": protocol}
-        if r.random() < 0.8:
+        if source or r.random() < 0.8:
             item["port"] = r.choice([*PORTS, r.randint(1, 65535)])
             if r.random() < 0.5:
                 item["endPort"] = r.choice([item["port"], min(65535, item["port"] + r.choice([1, 7, 8, 100, 5000])), 65535])
@@ -67,11 +67,11 @@ class Generator:
             if r.random() < 0.3:
                 named = sorted({p for p in chosen if isinstance(p, str)})
                 if named and (len(named) == len(set(chosen))):
-                    rule["sourcePorts"] = [self.port_range(p) for p in named for _ in range(r.choice([1, 2]))]
+                    rule["sourcePorts"] = [self.port_range(p, True) for p in named for _ in range(r.choice([1, 2]))]
         if (kind > 0.6 and kind < 0.85) and "sourcePorts" not in rule:
             rule["icmp"] = [self.icmp() for _ in range(r.choice([1, 1, 3]))]
         if kind > 0.95:
-            rule["sourcePorts"] = [self.port_range(p) for p in r.sample(["TCP", "UDP"], r.randint(1, 2))]
+            rule["sourcePorts"] = [self.port_range(p, True) for p in r.sample(["TCP", "UDP"], r.randint(1, 2))]
         if r.random() < 0.2:
             rule["log"] = True
         if r.random() < 0.5:

@@ -60,7 +60,7 @@ def rule_matches(rule, groups, direction, word):
         match = f"meta l4proto {protocol}" if "port" not in item else f"{protocol} dport {span(item)}"
         sources = [s for s in rule.get("sourcePorts", []) if s["protocol"] == item["protocol"]]
         if "sourcePorts" in rule:
-            services += [match + (f" {protocol} sport {span(s)}" if "port" in s else "") for s in sources]
+            services += [f"{match} {protocol} sport {span(s)}" for s in sources]
         else:
             services.append(match)
     for item in rule.get("icmp", []):
@@ -69,8 +69,7 @@ def rule_matches(rule, groups, direction, word):
 
 
 def source_match(item):
-    protocol = item["protocol"].lower()
-    return f"{protocol} sport {span(item)}" if "port" in item else f"meta l4proto {protocol}"
+    return f"{item['protocol'].lower()} sport {span(item)}"
 
 
 def direction_key(direction):

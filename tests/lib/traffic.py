@@ -417,6 +417,9 @@ class Load:
 
     def close(self):
         self._stop.set()
+        self.tcp_client.close()  # ends an exchange that waits for an answer that was lost
+        for t in self.threads:
+            t.join(timeout=35)
         for s in (self.tcp_client, self.tcp_server, self.udp_client, self.udp_server, self.pinger):
             s.close()
 

@@ -85,12 +85,12 @@ def test_established_flows_survive_a_flood(target, flood_binary, kind, version):
             fresh = traffic.connect(up.client, address, 7960, timeout=20)
             assert traffic.roundtrip(fresh)
             fresh.close()
+            counts = up.daemon.status()["flows"]
+            assert counts["proven"] >= FLOWS, counts
         finally:
             load.close()
             for s in idle:
                 s.close()
-    counts = up.daemon.status()["flows"]
-    assert counts["proven"] >= FLOWS, counts
 
 
 def test_flood_leaves_the_agent_small_and_alive(target, flood_binary):
