@@ -188,6 +188,24 @@ static int adopt_pin(const char *path, const char *name, void *userdata)
 	return take_map(load, &fd);
 }
 
+/* So that what is in force can be shown before, or without, a policy of our own. */
+static void describe_programs(const struct programs *programs, struct load *load)
+{
+	for (unsigned hook = 0; hook < HD_HOOKS; hook++)
+		load->info[hook] = (struct datapath_program){.name = hook_program_name[hook], .hook = hook};
+	for (size_t i = 0; i < programs->n; i++) {
+		_cleanup_close_ int fd = bpf_prog_get_fd_by_id(programs->id[i]);
+		struct bpf_prog_info info = {0};
+		__u32 size = sizeof(info);
+
+		if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size) < 0)
+			continue;
+		for (unsigned hook = 0; hook < HD_HOOKS; hook++)
+			if (strcmp(info.name, hook_program_name[hook]) == 0)
+				(void)program_describe(fd, hook, &load->info[hook]);
+	}
+}
+
 int adopt(struct datapath *dp, bool *found)
 {
 	struct adopting adopting = {.dp = dp};
@@ -226,6 +244,7 @@ int adopt(struct datapath *dp, bool *found)
 			schema, HD_SCHEMA_VERSION);
 		return 0;
 	}
+	describe_programs(&adopting.programs, load);
 	dp->live = TAKE_PTR(load);
-	return 0;
+	return attached_report(dp);
 }

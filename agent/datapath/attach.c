@@ -226,9 +226,10 @@ static const char *xdp_mode_name(const struct attached *at)
 	return at->xdp_flags == XDP_FLAGS_SKB_MODE ? "generic" : "native";
 }
 
-static int build_report(struct datapath *dp)
+int attached_report(struct datapath *dp)
 {
 	struct datapath_attachment *report = calloc(dp->n_attached + 1, sizeof(*report));
+	const struct load *load = load_readable(dp);
 	size_t n = 0;
 
 	if (!report)
@@ -246,6 +247,12 @@ static int build_report(struct datapath *dp)
 		to->tc_mode = at->clsact ? "clsact" : "tcx";
 		to->foreign_ahead = at->foreign_ahead;
 		n++;
+		if (!load)
+			continue;
+		to->program_id[HD_HOOK_TC_UPLINK_IN] = load->info[HD_HOOK_TC_UPLINK_IN].id;
+		to->program_id[HD_HOOK_TC_UPLINK_OUT] = load->info[HD_HOOK_TC_UPLINK_OUT].id;
+		if (at->link[LINK_XDP] >= 0)
+			to->program_id[HD_HOOK_XDP_UPLINK] = load->info[xdp_program(load->control ? at->xdp_flags : 0)].id;
 	}
 	free(dp->report);
 	dp->report = report;
@@ -312,7 +319,7 @@ int datapath_attach(struct datapath *dp, const struct datapath_uplink *uplinks, 
 	}
 	if (renamed)
 		(void)pin_each(dp->bpffs, "links", remove_old_name, dp);
-	r = build_report(dp);
+	r = attached_report(dp);
 	return first_error ? first_error : r;
 }
 

@@ -86,7 +86,8 @@ struct datapath_attachment {
 	const char *xdp_mode;
 	char xdp_reason[160]; /* why not better; "" none */
 	const char *tc_mode;
-	unsigned foreign_ahead; /* programs of others that see packets before ours */
+	uint32_t program_id[HD_HOOKS]; /* what runs there, by hook; 0: nothing, or not known */
+	unsigned foreign_ahead;	       /* programs of others that see packets before ours */
 };
 
 /*

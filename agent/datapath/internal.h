@@ -65,9 +65,9 @@ struct load {
 	struct map maps[MAP_MAX];
 	unsigned n_maps;
 	int program[PROGRAM_COUNT]; /* that of generic XDP only once a device needs it */
-	int ageing, ageing_type; /* arms the kernel's timer when run */
-	int clock, clock_type; /* tells the time in ticks when run */
-	int twin[HD_HOOKS]; /* for explain; -1 until first asked for */
+	int ageing, ageing_type;    /* arms the kernel's timer when run */
+	int clock, clock_type;	    /* tells the time in ticks when run */
+	int twin[HD_HOOKS];	    /* for explain; -1 until first asked for */
 	struct datapath_program info[PROGRAM_COUNT];
 	struct hd_control *control; /* mapped; NULL: adopted maps only, of programs that some other agent loaded */
 	bool attached;		    /* packets may be reading its tables */
@@ -122,16 +122,17 @@ static inline int load_map(const struct load *load, unsigned index)
 }
 
 /* load.c */
+int program_describe(int fd, enum hd_hook hook, struct datapath_program *ret);
 struct load *load_new(void);
 void load_free(struct load *load);
 DEFINE_CLEANUP(struct load *, load_free);
-int load_generic(struct load *load); /* the program of generic XDP, unless it is there */
+int load_generic(struct load *load);					 /* the program of generic XDP, unless it is there */
 int load_reuse_maps(const struct load *load, struct bpf_object *object); /* another object over the same maps */
 int map_index(const char *name);					 /* -ENOENT: a scratch map */
 int map_fill_info(struct map *map);					 /* from map->fd */
 int control_map(int fd, struct hd_control **ret);
 uint32_t tick_now(const struct load *load); /* 0 without programs */
-uint64_t ticks_of_ms(uint64_t ms); /* rounded up */
+uint64_t ticks_of_ms(uint64_t ms);	    /* rounded up */
 uint64_t ms_of_ticks(uint64_t ticks);
 
 /* objects.c: the embedded BPF objects */
@@ -177,6 +178,7 @@ struct attached *attached_by_ifindex(struct datapath *dp, uint32_t ifindex);
 struct attached *attached_by_device(struct datapath *dp, const char *device);
 struct attached *attached_add(struct datapath *dp, const char *device, uint32_t ifindex);
 int link_inspect(int fd, enum link_kind *ret_kind, uint32_t *ret_ifindex, uint32_t *ret_program);
+int attached_report(struct datapath *dp); /* what datapath_attachments() tells */
 int xdp_attach(struct datapath *dp, struct load *load, struct attached *at, const struct datapath_uplink *uplink);
 bool xdp_keeps(const struct attached *at, enum xdp_mode want);
 int xdp_mode_of(uint32_t ifindex, uint32_t program_id, uint32_t *ret_flags);

@@ -351,15 +351,15 @@ static const char *program_name(unsigned program)
 	return hook_program_name[program == PROGRAM_XDP_GENERIC ? HD_HOOK_XDP_UPLINK : program];
 }
 
-static int program_info(struct load *load, unsigned program)
+int program_describe(int fd, enum hd_hook hook, struct datapath_program *ret)
 {
 	struct bpf_prog_info info = {0};
 	__u32 size = sizeof(info);
 
-	if (bpf_obj_get_info_by_fd(load->program[program], &info, &size) < 0)
+	if (bpf_obj_get_info_by_fd(fd, &info, &size) < 0)
 		return -errno;
-	load->info[program] = (struct datapath_program){.name = program_name(program),
-		.hook = program == PROGRAM_XDP_GENERIC ? HD_HOOK_XDP_UPLINK : program,
+	*ret = (struct datapath_program){.name = hook_program_name[hook],
+		.hook = hook,
 		.id = info.id,
 		.insns_verified = info.verified_insns,
 		.jited_bytes = info.jited_prog_len};
@@ -393,7 +393,8 @@ static int load_program(struct load *load, unsigned which)
 	if (r == 0)
 		r = take_program(object, name, &load->program[which], NULL);
 	if (r == 0)
-		r = program_info(load, which);
+		r = program_describe(
+			load->program[which], which == PROGRAM_XDP_GENERIC ? HD_HOOK_XDP_UPLINK : which, &load->info[which]);
 	bpf_object__close(object);
 	return r;
 }
@@ -636,7 +637,8 @@ size_t datapath_programs(const struct datapath *dp, const struct datapath_progra
 {
 	const struct load *load = dp->next && dp->next->attached ? dp->next : dp->live;
 
-	if (!load || !load->control)
+	/* Of an earlier agent's, those that run; none where they could not be looked at. */
+	if (!load || !load->info[HD_HOOK_TC_UPLINK_IN].name)
 		return 0;
 	*ret = load->info;
 	return HD_HOOKS;

@@ -56,7 +56,7 @@ static json_t *programs_json(const struct view *view)
 			json_t *item;
 
 			item = json_pack("{s:s, s:s, s:s, s:I, s:o, s:I, s:I}", "hook", hook_name(programs[p].hook), "device", at->device, "mode",
-				mode ? mode : "off", "id", (json_int_t)programs[p].id, "name", json_text(programs[p].name), "verifiedInstructions",
+				mode ? mode : "off", "id", (json_int_t)at->program_id[programs[p].hook], "name", json_text(programs[p].name), "verifiedInstructions",
 				(json_int_t)programs[p].insns_verified, "jitedBytes", (json_int_t)programs[p].jited_bytes);
 			if (xdp && at->xdp_reason[0])
 				json_object_set_new(item, "reason", json_text(at->xdp_reason));

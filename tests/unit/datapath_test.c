@@ -107,6 +107,7 @@ static void test_attach_and_detach(void **state)
 static void test_adopt(void **state)
 {
 	struct datapath *dp = open_datapath(false);
+	const struct datapath_program *programs;
 	struct hd_counter before, after;
 
 	(void)state;
@@ -119,6 +120,14 @@ static void test_adopt(void **state)
 
 	dp = open_datapath(true);
 	assert_int_equal(datapath_last_generation(dp), 7);
+	/* What is in force shows before anything is loaded. */
+	assert_string_equal(only_attachment(dp)->xdp_mode, "native");
+	assert_string_equal(only_attachment(dp)->tc_mode, "tcx");
+	assert_int_equal(datapath_programs(dp, &programs), HD_HOOKS);
+	for (unsigned hook = 0; hook < HD_HOOKS; hook++) {
+		assert_int_not_equal(programs[hook].id, 0);
+		assert_int_equal(programs[hook].id, only_attachment(dp)->program_id[hook]);
+	}
 	assert_int_equal(env_start(env, dp, 8, HD_DENY, XDP_MODE_AUTO), 0);
 	assert_int_equal(datapath_rule_counters(dp, FLAT_RULE, 1, &after), 0);
 	assert_true(after.packets > before.packets);
