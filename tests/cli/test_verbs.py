@@ -44,14 +44,14 @@ def test_status(fake, cli):
 
 
 def test_status_that_is_not_well(fake, cli):
-    fake.answers["GET /v1/status"] = {**STATUS, "ready": False, "lockdown": True, "unguarded": [], "uplinks": [], "programs": [],
+    fake.answers["GET /v1/status"] = {**STATUS, "ready": False, "lockdown": True, "adopted": True, "unguarded": [], "uplinks": [], "programs": [],
                                       "lastError": {"time": "T", "details": ["a.yaml:3: spec.x: want \x1b[2J", "b"]},
                                       "pendingConfirm": {"confirmBefore": "2026-01-01T00:00:00Z"}}
     out, _ = cli("status")
     assert "no uplink is declared: nothing is guarded" in out and "HOOK" not in out
     assert "NOT READY" in out and "not guarded: none" in out
     assert "an unconfirmed apply rolls back at 2026-01-01T00:00:00Z" in out
-    assert "LOCKDOWN" in out
+    assert "LOCKDOWN" in out and "ADOPTED" in out
     assert "last error, T:\n  a.yaml:3: spec.x: want \\x1b[2J\n  b\n" in out
 
 
@@ -145,7 +145,7 @@ def test_diff(fake, cli):
     before = {**POLICY, "spec": {"priority": 100, "ingress": [ssh, web], "egress": []}}
     after = {**POLICY, "spec": {"priority": 50, "ingress": [dns, ssh, {**web, "action": "deny"}], "log": True}}
     out = diff(fake, cli, {"kind": "HostPolicy", "name": "base", "change": "update", "before": before, "after": after},
-               {"kind": "Host", "name": "n", "change": "none", "before": GROUP, "after": GROUP})
+               {"kind": "Host", "name": "n", "change": "none", "before": None, "after": None})
     assert out.splitlines() == [
         "~ HostPolicy/base",
         "    ~ spec.priority: 100 -> 50",
@@ -175,7 +175,7 @@ def test_diff_lists_without_names(fake, cli):
 def test_diff_new_and_none(fake, cli):
     out = diff(fake, cli, {"kind": "AddressGroup", "name": "admins", "change": "create", "before": None, "after": GROUP})
     assert out == '+ AddressGroup/admins\n    + cidrs: "10.0.0.0/8"\n    + cidrs: "fd00::/8"\n'
-    out = diff(fake, cli, {"kind": "AddressGroup", "name": "admins", "change": "none", "before": GROUP, "after": GROUP})
+    out = diff(fake, cli, {"kind": "AddressGroup", "name": "admins", "change": "none", "before": None, "after": None})
     assert out == "nothing would change (1 object)\n"
     assert cli.json("diff", "-f", "-", stdin=b"x")["items"][0]["change"] == "none"
 

@@ -15,6 +15,9 @@ static void print_state(const json_t *status)
 		duration_text((double)number_at(status, "uptime"), uptime));
 	if (true_at(status, "lockdown"))
 		printf("LOCKDOWN: there is no valid policy; only failsafe ports and the built-in rules let anything in\n");
+	if (true_at(status, "adopted"))
+		printf("ADOPTED: what an earlier agent put in force is left as it is, since there is nothing better to put in "
+		       "its place\n");
 	if (confirm_before)
 		printf("an unconfirmed apply rolls back at %s (heddle confirm keeps it)\n", confirm_before);
 	if (!json_is_object(error))
