@@ -62,3 +62,37 @@ def test_man_pages_are_clean(page):
         pytest.skip("neither mandoc nor groff is installed")
     done = subprocess.run([*linter, path], capture_output=True, text=True)
     assert done.stdout + done.stderr == ""
+
+
+HEDDLED = os.environ.get("HEDDLED_BIN") or os.path.join(TOP, os.environ.get("BUILD", "build"), "heddled")
+
+
+def examples():
+    """The documents that each page shows; a page's are one configuration."""
+    pages = {name: "---\n".join(re.findall(r"```yaml\n(.*?)```", read(*name.split("/")), re.S)) for name in ("README.md", "docs/guide.md")}
+    page = read("tools", "man", "heddle.yaml.5")
+    pages["heddle.yaml.5"] = page[page.index(".Sh EXAMPLES"):].split(".Bd -literal\n")[1].split(".Ed")[0]
+    return pages
+
+
+def check(path):
+    done = subprocess.run([HEDDLED, "--check", "--config", str(path)], capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "heddle.yaml.5"])
+def test_documents_of_the_docs_are_good(page, tmp_path):
+    path = tmp_path / "documents.yaml"
+    path.write_text(examples()[page])
+    assert "kind: HostPolicy" in path.read_text()
+    assert check(path) == (0, "")
+
+
+def test_the_mistake_in_the_guide(tmp_path):
+    """The guide quotes what --check says about its own policy with a wrong port."""
+    guide = read("docs", "guide.md")
+    quoted = re.search(r"/etc/heddle/(policy\.yaml:.*)\n", guide)[1]
+    policy = re.findall(r"```yaml\n(.*?)```", guide, re.S)[1]
+    (tmp_path / "policy.yaml").write_text(policy.replace("port: 80}", "port: 80000}"))
+    status, output = check(tmp_path)
+    assert status == 1 and quoted in output
