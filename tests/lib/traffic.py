@@ -6,6 +6,7 @@ the test process, so nothing has to be started in the namespace.
 Outcomes of a probe: open/reply, refused, prohibited (an ICMP error said so), timeout.
 """
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -417,7 +418,8 @@ class Load:
 
     def close(self):
         self._stop.set()
-        self.tcp_client.close()  # ends an exchange that waits for an answer that was lost
+        with contextlib.suppress(OSError):
+            self.tcp_client.shutdown(socket.SHUT_RDWR)  # ends an exchange that waits for an answer that was lost
         for t in self.threads:
             t.join(timeout=35)
         for s in (self.tcp_client, self.tcp_server, self.udp_client, self.udp_server, self.pinger):

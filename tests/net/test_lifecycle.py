@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import pytest
-from lib import traffic
+from lib import bpf, traffic
 from lib.documents import DENY_ALL, DENY_IN, policy, rule
 from lib.fixtures import Guarded
 from lib.heddled import HEDDLED, Heddled, wait_for
@@ -115,6 +115,7 @@ def picture(ns, device):
         "route": ns.run("ip", "route", "show", "table", "all").stdout + ns.run("ip", "-6", "route", "show", "table", "all").stdout,
     }
     result["net"] = re.sub(r'"id": \d+', "", result["net"])
+    result["tcx"] = [bpf.tcx_programs(ns, device, way) for way in bpf.TCX]
     return result
 
 
@@ -183,6 +184,43 @@ def test_a_foreign_xdp_program_keeps_its_place(foreign_object):
         assert up.daemon.status()["uplinks"][0]["xdpReason"], "status does not say why XDP is not used"
         up.daemon.detach()
         assert json.loads(up.server.run("ip", "-j", "link", "show", "up0").stdout)[0]["xdp"] == mine
+
+
+@pytest.fixture(scope="module")
+def foreign_tc(tmp_path_factory):
+    d = tmp_path_factory.mktemp("foreign_tc")
+    (d / "f.bpf.c").write_text("\n".join(line for line in FOREIGN_C.splitlines() if "xdp" not in line))
+    subprocess.run(
+        ["clang", "-target", "bpf", "-O2", "-g", "-I/usr/include/x86_64-linux-gnu", "-c", d / "f.bpf.c", "-o", d / "f.o"], check=True
+    )
+    return d / "f.o"
+
+
+@pytest.mark.parametrize("backend", ["native", "tcx"])
+def test_foreign_tcx_links_keep_their_place(foreign_tc, backend):
+    with Guarded(backend, start=False) as up:
+        subprocess.run(["mount", "-t", "bpf", "bpf", up.daemon.bpffs], check=True)
+        program = bpf.load_program(str(foreign_tc), "tc", f"{up.daemon.bpffs}/foreign")
+        try:
+            links = [bpf.tcx_attach(up.server, "up0", way, program) for way in bpf.TCX]
+        except OSError as error:
+            pytest.skip(f"no TCX in this kernel: {error}")
+        before = picture(up.server, "up0")
+        (foreign,) = before["tcx"][0]
+        up.daemon.start()
+        up.policy(policy(ingress=LOAD, default=DENY_IN))
+        for way in bpf.TCX:
+            programs = bpf.tcx_programs(up.server, "up0", way)
+            assert len(programs) == 2 and programs[1] == foreign, "ours runs first, the other one behind it"
+        assert_enforced(up)
+        up.daemon.restart()
+        assert [len(bpf.tcx_programs(up.server, "up0", way)) for way in bpf.TCX] == [2, 2]
+        assert up.daemon.status()["uplinks"][0]["foreignAhead"] == 0
+        up.daemon.detach()
+        assert picture(up.server, "up0") == before
+        assert os.path.exists(f"{up.daemon.bpffs}/foreign"), "a foreign pin is gone"
+        for fd in (*links, program):
+            os.close(fd)
 
 
 def test_foreign_clsact_filters_keep_their_place(foreign_object):

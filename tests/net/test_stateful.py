@@ -251,6 +251,85 @@ def test_timeouts_end_flows_also_without_the_agent(fresh, family):
             host.recv(100)
 
 
+def test_an_idle_connection_ends_after_its_timeout(fresh, family):
+    up = fresh(host_spec={"timeouts": {"tcpEstablished": "1s"}}, docs=[policy(ingress=[rule("allow", "TCP", 7330)], default=DENY_IN)])
+    with traffic.Servers(up.server, tcp=[7330]):
+        s = traffic.connect(up.client, up.server_address(family), 7330)
+        for _ in range(4):  # traffic keeps it
+            assert roundtrip(s)
+            time.sleep(0.5)
+        time.sleep(1.5)
+        assert not roundtrip(s, timeout=0.4), "data went on after the timeout"
+        expect_tcp(up.client, up.server_address(family), 7330, "open")
+        s.close()
+
+
+def test_half_closed_connections_still_carry_data(up, family):
+    """The client says FIN at once, as `nc -N` does, and then receives for a while."""
+    up.policy(policy(ingress=[rule("allow", "TCP", 7331)], default=DENY_IN))
+    c, s = traffic.accept_pair(up.client, up.server, up.server_address(family), 7331)
+    c.shutdown(socket.SHUT_WR)
+    s.settimeout(2)
+    assert s.recv(10) == b""
+    sent, got = traffic.transfer(s, c, 5 << 20, timeout=10)
+    assert sent == got
+    s.close()
+    assert c.recv(10) == b""
+    c.close()
+
+
+@pytest.mark.parametrize("first", ["client", "server", "reset"])
+def test_one_source_port_again_and_again(up, family, first):
+    """A tuple that was closed a moment ago is a new connection at its next SYN."""
+    up.policy(policy(ingress=[rule("allow", "TCP", 7332)], default=DENY_IN))
+    target = up.server_address(family)
+    with up.server.socket(traffic.family_of(target)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((target, 7332))
+        listener.listen()
+        listener.settimeout(5)
+        for number in range(20):
+            c = traffic.connect(up.client, target, 7332, sport=5332)
+            s, _ = listener.accept()
+            c.sendall(bytes([number]))
+            s.settimeout(5)
+            assert s.recv(1) == bytes([number])
+            if first == "reset":
+                c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            one, other = (s, c) if first == "server" else (c, s)
+            if first == "client":
+                # the client's own TIME-WAIT would hold the port: it is the far end's business, not ours
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                one.shutdown(socket.SHUT_WR)
+                assert other.recv(1) == b""
+            one.close()
+            other.close()
+            time.sleep(0.01)
+
+
+def test_a_slow_reader(up, family):
+    """Zero windows and their probes, with the window scaled."""
+    up.policy(policy(ingress=[rule("allow", "TCP", 7333)], default=DENY_IN))
+    c, s = traffic.accept_pair(up.client, up.server, up.server_address(family), 7333)
+    c.setblocking(False)
+    sent = 0
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline:
+        try:
+            sent += c.send(b"w" * 65536)
+        except BlockingIOError:
+            time.sleep(0.05)
+    s.settimeout(5)
+    got = 0
+    while got < sent:
+        got += len(s.recv(1 << 20))
+    c.setblocking(True)
+    c.sendall(b"end")
+    assert s.recv(10) == b"end"
+    c.close()
+    s.close()
+
+
 @pytest.mark.parametrize("error", ["time exceeded", "too big"])
 def test_errors_of_a_router_on_the_way_reach_the_host(main_backend, family, error):
     """Default deny; the router between host and client answers what the host sent. Errors come from an address no flow has."""
