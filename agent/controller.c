@@ -62,9 +62,12 @@ static int on_hup(sd_event_source *source, const struct signalfd_siginfo *info, 
 
 	(void)source;
 	(void)info;
-	(void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_us());
+	/* not before the first READY=1: that one is the data plane's to send */
+	if (c->told_ready)
+		(void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_us());
 	change_files(c);
-	(void)sd_notify(0, "READY=1");
+	if (c->told_ready)
+		(void)sd_notify(0, "READY=1");
 	return 0;
 }
 

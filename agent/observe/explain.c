@@ -19,6 +19,7 @@ static const uint8_t somebody[6] = {0x02, 0, 0, 0, 0, 1};
 struct place {
 	const struct netdev *device;
 	const struct datapath_attachment *attachment;
+	uint32_t from; /* ifindex where a forwarded packet came in; 0: it is not one that leaves here */
 	enum hd_direction direction;
 	enum hd_hook hook;
 };
@@ -92,15 +93,24 @@ static enum hd_direction infer_direction(
 static int find_place(const struct view *view, const struct explain_request *request, const struct packet_view *packet, struct place *ret,
 	struct buffer *mistakes)
 {
-	const char *asked = request->uplink[0] ? request->uplink : request->egress;
+	const char *asked = request->egress[0] ? request->egress : request->uplink;
 	char name[IF_NAMESIZE] = "";
 
 	*ret = (struct place){.direction = request->egress[0] ? HD_EGRESS : HD_INGRESS};
 	if (asked[0]) {
 		ret->device = attached_device(view, asked, &ret->attachment);
 		if (!ret->device) {
-			buffer_printf(mistakes, "%s: want a guarded uplink, got \"%s\"\n", request->uplink[0] ? "uplink" : "egress", asked);
+			buffer_printf(mistakes, "%s: want a guarded uplink, got \"%s\"\n", request->egress[0] ? "egress" : "uplink", asked);
 			return -ENODEV;
+		}
+		if (request->egress[0] && request->uplink[0]) {
+			const struct netdev *from = view_device_by_name(view, request->uplink);
+
+			if (!from) {
+				buffer_printf(mistakes, "uplink: want a device, got \"%s\"\n", request->uplink);
+				return -ENODEV;
+			}
+			ret->from = from->ifindex;
 		}
 	} else {
 		ret->direction = infer_direction(view, packet, request->described ? NULL : request->frame + 6, name);
@@ -365,6 +375,7 @@ int explain_run(const struct view *view, struct explain_request *request, json_t
 		packet_untag(request->frame, &request->length, &probe.vlan_tci, &probe.vlan_proto);
 	probe.hook = place.hook;
 	probe.ifindex = place.device->ifindex;
+	probe.ingress_ifindex = place.from;
 	probe.frame = request->frame;
 	probe.length = request->length;
 	r = datapath_explain(view->datapath, &probe, &found);

@@ -231,8 +231,6 @@ int explain_parse(const json_t *body, struct explain_request *ret, struct buffer
 	}
 	if (mistakes->length > before)
 		return -EINVAL;
-	if (ret->uplink[0] && ret->egress[0])
-		buffer_add_string(mistakes, "egress: want one of uplink and egress\n");
 	ret->described = !ret->length;
 	if (ret->described) {
 		check_described(ret, body, mistakes);
