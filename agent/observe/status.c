@@ -65,22 +65,33 @@ static json_t *programs_json(const struct view *view)
 	return items;
 }
 
+static json_t *uplink_json(const char *name, const struct netdev *device, const struct datapath_attachment *at)
+{
+	return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:I, s:o}", "device", name, "ifindex", device ? json_integer(device->ifindex) : json_null(),
+		"state", at ? "attached" : "waiting", "xdp", json_text(at ? at->xdp_mode : NULL), "xdpReason",
+		json_text(at && at->xdp_reason[0] ? at->xdp_reason : NULL), "tc", json_text(at ? at->tc_mode : NULL), "foreignAhead",
+		(json_int_t)(at ? at->foreign_ahead : 0), "driver", json_text(device && device->driver[0] ? device->driver : NULL));
+}
+
 static json_t *uplinks_json(const struct view *view)
 {
+	const struct datapath_attachment *attachments;
 	json_t *items = json_array();
+	size_t n;
 
 	for (size_t i = 0; view->host && i < view->host->n_uplinks; i++) {
 		const char *name = view->host->uplinks[i].device;
 		const struct netdev *device = view_device_by_name(view, name);
-		const struct datapath_attachment *at = device ? view_attachment(view, device->ifindex) : NULL;
 
-		json_array_append_new(items,
-			json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:I, s:o}", "device", name, "ifindex",
-				device ? json_integer(device->ifindex) : json_null(), "state", at ? "attached" : "waiting", "xdp",
-				json_text(at ? at->xdp_mode : NULL), "xdpReason", json_text(at && at->xdp_reason[0] ? at->xdp_reason : NULL), "tc",
-				json_text(at ? at->tc_mode : NULL), "foreignAhead", (json_int_t)(at ? at->foreign_ahead : 0), "driver",
-				json_text(device && device->driver[0] ? device->driver : NULL)));
+		json_array_append_new(items, uplink_json(name, device, device ? view_attachment(view, device->ifindex) : NULL));
 	}
+	if (!view->adopted)
+		return items;
+	/* no document declares those of an earlier agent, and still they are guarded */
+	n = datapath_attachments(view->datapath, &attachments);
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(
+			items, uplink_json(attachments[i].device, view_device(view, attachments[i].ifindex), &attachments[i]));
 	return items;
 }
 
@@ -88,9 +99,6 @@ static json_t *unguarded_json(const struct view *view)
 {
 	json_t *items = json_array();
 
-	/* no document says what shall be guarded */
-	if (view->adopted)
-		return items;
 	for (size_t i = 0; i < view->n_devices; i++)
 		if (view->devices[i].type != ARPHRD_LOOPBACK && !view_is_uplink(view, view->devices[i].name) &&
 			!view_attachment(view, view->devices[i].ifindex))
