@@ -42,10 +42,41 @@ static __always_inline bool judged_by_xdp(struct __sk_buff *skb, const struct hd
 	return (void *)(meta + 1) <= (void *)(long)skb->data && meta->magic == HD_META_MAGIC;
 }
 
-static __always_inline int parse_linear(struct __sk_buff *skb, struct pkt *p)
+/*
+ * On ingress the Ethernet header has been read and is put in front again for us. Since 6.9 it is not after a generic XDP program with
+ * frags, whose copy of the packet forgets how long that header was: the frame then begins with the IP header. Whoever takes that for an
+ * Ethernet header judges the wrong bytes, so nothing else may be concluded from it.
+ */
+static __always_inline bool headless(struct __sk_buff *skb)
+{
+	const struct ethhdr *eth = (void *)(long)skb->data;
+	__u32 type, protocol = bpf_ntohs((__be16)skb->protocol);
+	struct ethhdr mac;
+	unsigned i;
+
+	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
+		return false;
+	type = bpf_ntohs(eth->h_proto);
+	if (type < FRAME_LLC)
+		type = protocol == ETH_P_802_2 || protocol == ETH_P_802_3 ? protocol : 0;
+	/* 4 or 6 first: this could be a source address that looks like the EtherType. */
+	if (likely(type == protocol && eth->h_dest[0] >> 4 != 4 && eth->h_dest[0] >> 4 != 6))
+		return false;
+	if (bpf_skb_load_bytes_relative(skb, 0, &mac, sizeof(mac), BPF_HDR_START_MAC))
+		return true;
+	eth = (void *)(long)skb->data;
+	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
+		return false;
+	for (i = 0; i < sizeof(mac) / 2; i++)
+		if (((__u16 *)&mac)[i] != ((const __u16 *)eth)[i])
+			return true;
+	return false;
+}
+
+static __always_inline int parse_linear(struct __sk_buff *skb, struct pkt *p, bool bare)
 {
 	__u32 outer = p->vlan[0], length = skb->len;
-	int reason = parse(skb, p);
+	int reason = parse(skb, p, bare);
 
 	if (likely(reason != HD_R_NONLINEAR))
 		return reason;
@@ -57,7 +88,11 @@ static __always_inline int parse_linear(struct __sk_buff *skb, struct pkt *p)
 	p->vlan[0] = outer;
 	p->vlan[1] = 0;
 	p->fragment = FRAGMENT_NONE;
-	return parse(skb, p);
+	if (bare) {
+		p->l3 = 0;
+		p->ethertype = bpf_ntohs((__be16)skb->protocol);
+	}
+	return parse(skb, p, bare);
 }
 
 static __always_inline int uplink(struct __sk_buff *skb, __u8 direction, __u8 hook)
@@ -66,6 +101,7 @@ static __always_inline int uplink(struct __sk_buff *skb, __u8 direction, __u8 ho
 	struct hd_control *c;
 	struct hd_port *port;
 	__u32 zero = 0;
+	bool bare = false;
 	int reason;
 
 	p.ifindex = skb->ifindex;
@@ -88,8 +124,13 @@ static __always_inline int uplink(struct __sk_buff *skb, __u8 direction, __u8 ho
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (!port || !c)
 		return NEXT;
-	if (direction == HD_INGRESS && !dry_run && judged_by_xdp(skb, port))
-		return NEXT;
+	if (direction == HD_INGRESS && !dry_run) {
+		bare = headless(skb);
+		if (bare)
+			p.ethertype = bpf_ntohs((__be16)skb->protocol);
+		else if (judged_by_xdp(skb, port))
+			return NEXT;
+	}
 	if (!p.segments)
 		p.segments = 1;
 	p.direction = direction;
@@ -97,7 +138,7 @@ static __always_inline int uplink(struct __sk_buff *skb, __u8 direction, __u8 ho
 	p.length = skb->len;
 	reason = port_enter(&p, c, port);
 	if (!reason)
-		reason = parse_linear(skb, &p);
+		reason = parse_linear(skb, &p, bare);
 	if (!reason)
 		reason = judge_parsed(skb, &p, c);
 	if (unlikely(reason)) {

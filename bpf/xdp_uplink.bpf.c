@@ -85,7 +85,7 @@ int xdp_uplink(struct xdp_md *ctx)
 	p.segments = 1;
 	reason = port_enter(&p, c, port);
 	if (!reason)
-		reason = parse(ctx, &p);
+		reason = parse(ctx, &p, false);
 	if (!reason)
 		reason = judge_parsed(ctx, &p, c);
 	if (unlikely(reason)) {

@@ -117,10 +117,10 @@ static __always_inline bool icmp_in_flight(const struct hd_flow *flow, const str
 }
 
 /* 0: related; a drop reason; or -1: not about a flow we know, so judged like any packet. */
-static __always_inline int icmp_related(HOOK_CTX *ctx, struct pkt *p)
+__noinline int icmp_related(HOOK_CTX *ctx, struct pkt *p)
 {
 	struct hd_scratch *room = scratch_room();
-	union hd_flow_key key = {};
+	union hd_flow_key *key;
 	struct hd_flow *flow;
 	struct pkt *q;
 	__u32 zero = 0, side;
@@ -128,10 +128,12 @@ static __always_inline int icmp_related(HOOK_CTX *ctx, struct pkt *p)
 	bool sent_out;
 	int r;
 
-	if (!room)
+	if (!p || !room)
 		return HD_R_RULE_TREE;
 	q = &room->packet;
+	key = &room->key;
 	__builtin_memset(q, 0, sizeof(*q));
+	__builtin_memset(key, 0, sizeof(*key));
 	r = icmp_quote(ctx, p, q);
 	if (r)
 		return r;
@@ -139,11 +141,11 @@ static __always_inline int icmp_related(HOOK_CTX *ctx, struct pkt *p)
 	if (!c || q->fragment == FRAGMENT_LATER || (icmp_is(q) && !icmp_echo(q)))
 		return -1;
 	q->found = HD_FOUND_PROVEN;
-	flow_key(q, &key);
-	flow = flow_lookup(q, TABLE_PROVEN, &key);
+	flow_key(q, key);
+	flow = flow_lookup(q, TABLE_PROVEN, key);
 	if (!flow) {
 		q->found = HD_FOUND_NEW;
-		flow = flow_lookup(q, TABLE_NEW, &key);
+		flow = flow_lookup(q, TABLE_NEW, key);
 	}
 	if (!flow || flow_expired(flow, c, p->now))
 		return -1;

@@ -18,7 +18,7 @@
 #define FRAME_IP6 0x86dd
 #define FRAME_LLC 0x0600 /* below: a length */
 
-/* Up to two tags in the frame. The one in metadata, if any, stands in vlan[0] already. */
+/* Up to two tags. The one that driver or stack took out of the frame, if any, stands in vlan[0] already and is one of the two. */
 __noinline int parse_tags(HOOK_CTX *ctx, struct pkt *p)
 {
 	struct {
@@ -31,6 +31,8 @@ __noinline int parse_tags(HOOK_CTX *ctx, struct pkt *p)
 	for (i = 0; i < 2; i++) {
 		if (p->ethertype != FRAME_8021Q && p->ethertype != FRAME_8021AD)
 			return 0;
+		if (p->vlan[1])
+			return HD_R_VLAN_DEPTH;
 		if (hook_load(ctx, p->l3, &tag, sizeof(tag)))
 			return HD_R_VLAN_TRUNCATED;
 		p->vlan[p->vlan[0] ? 1 : 0] = (bpf_ntohs(tag.tci) & 0xfff) | 0x1000;
@@ -272,17 +274,20 @@ static __always_inline int parse_ip6(HOOK_CTX *ctx, struct pkt *p, void *header,
 	return 0;
 }
 
-static __always_inline int parse(HOOK_CTX *ctx, struct pkt *p)
+/* bare: the frame begins with its L3 header, and p->ethertype says which. */
+static __always_inline int parse(HOOK_CTX *ctx, struct pkt *p, bool bare)
 {
-	void *data = hook_data(ctx), *end = hook_data_end(ctx), *header;
+	void *data = hook_data(ctx), *end = hook_data_end(ctx), *header = data;
 	struct ethhdr *eth = data;
 	int r;
 
-	p->l3 = sizeof(*eth);
-	if ((void *)(eth + 1) > end)
-		return short_of(ctx, p, HD_R_ETH_TRUNCATED);
-	p->ethertype = bpf_ntohs(eth->h_proto);
-	header = eth + 1;
+	if (likely(!bare)) {
+		p->l3 = sizeof(*eth);
+		if ((void *)(eth + 1) > end)
+			return short_of(ctx, p, HD_R_ETH_TRUNCATED);
+		p->ethertype = bpf_ntohs(eth->h_proto);
+		header = eth + 1;
+	}
 	if (unlikely(p->ethertype == FRAME_8021Q || p->ethertype == FRAME_8021AD)) {
 		r = parse_tags(ctx, p);
 		if (r)

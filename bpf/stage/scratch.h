@@ -11,6 +11,7 @@
 struct hd_scratch {
 	struct hd_flow flow; /* a new entry */
 	struct pkt packet; /* the one an ICMP error quotes, or the packet as a flow's home would see it */
+	union hd_flow_key key; /* of that one */
 };
 
 struct {

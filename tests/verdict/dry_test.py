@@ -117,7 +117,7 @@ def test_live_programs_do_not_know_the_page(world, hook):
     assert page not in maps_of(world.program(hook)), HOOK_NAMES[hook]
     twin = maps_of(world.program(hook, twin=True))
     assert page in twin
-    for name in ("drops", "rule_counters", "totals", "full", "rates", "events", "flow_free", "flow_slots"):
+    for name in ("drops", "rule_counters", "totals", "full", "rates", "events", "flow_free"):
         assert map_id(world, name) not in twin, name
         assert map_id(world, name) in maps_of(world.program(hook)), name
 

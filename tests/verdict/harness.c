@@ -55,6 +55,7 @@ int verdict_events(struct verdict_world *world, struct hd_event *events, int n);
 int verdict_rule(struct verdict_world *world, uint32_t id, char *name, size_t size);
 const char *verdict_reason(uint32_t reason);
 struct hd_control *verdict_control(struct verdict_world *world);
+uint32_t verdict_now(struct verdict_world *world);
 
 static const struct compiler_limits limits = {.addr_nodes = 16384, .rule_nodes = 16384, .class_rules = 4096, .rules = 4096};
 
@@ -280,4 +281,10 @@ const char *verdict_reason(uint32_t reason)
 struct hd_control *verdict_control(struct verdict_world *world)
 {
 	return load_writable(world->dp)->control;
+}
+
+/* The data plane's time, in ticks. */
+uint32_t verdict_now(struct verdict_world *world)
+{
+	return tick_now(load_writable(world->dp));
 }

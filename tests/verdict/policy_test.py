@@ -5,7 +5,7 @@ import time
 import pytest
 from flow_test import Connection
 from packets import ARP, HOST, ICMP, IP, PEER, SCTP, TAGS, UDP, Ether, IPv6, Raw, frame, ip, ping, tagged, tcp, udp
-from world import CONTROL_MONITOR, CONTROL_PICKUP, EGRESS, INGRESS, PORT_UPLINK, PORT_XDP, TC_IN, TC_OUT, XDP, sh, tick
+from world import CONTROL_MONITOR, CONTROL_PICKUP, EGRESS, INGRESS, PORT_UPLINK, PORT_XDP, TC_IN, TC_OUT, XDP, sh
 
 NET = {4: "198.51.100.0/24", 6: "2001:db8:1::/64"}
 
@@ -40,7 +40,7 @@ def test_tag_in_metadata(world, vlan):
     both(world, ["{name: ssh, action: allow, ports: [{protocol: TCP, port: 22}]}"])
     assert world.explain(TC_IN, tcp(4, dport=23), vlan=vlan).why == "policy-deny"
     assert world.explain(TC_IN, tcp(4, dport=22), vlan=vlan).why == "none"
-    assert world.explain(TC_IN, tagged(tcp(4, dport=23), TAGS["two tags"]), vlan=vlan).why == "policy-deny"
+    assert world.explain(TC_IN, tagged(tcp(4, dport=23), TAGS["one tag"]), vlan=vlan).why == "policy-deny"
 
 
 def test_first_match_decides(world, hook, family):
@@ -204,11 +204,11 @@ def test_cut(world, ingress_hook, family):
 
 def test_kept(world, ingress_hook, family):
     connection = Connection(world, ingress_hook, family).shake()
-    version = world.flow()[1].version[0]
+    version = world.flow()[1].version
     world.rules(ingress=["{name: still, action: allow, ports: [{protocol: TCP, port: 80}]}"], default="{ingress: deny, egress: deny}")
     assert connection.send(False, "PA", payload=b"x").passed
     flow = world.flow()[1]
-    assert flow.version[0] != version and world.rule_name(flow.rule[0]) == "still"
+    assert flow.version != version and world.rule_name(flow.rule) == "still"
     assert connection.send(True, "PA", payload=b"x").passed
 
 
@@ -249,7 +249,7 @@ def test_pick_up(world, ingress_hook, family, listening, first):
         order.reverse()
     for hook, packet in order:
         assert world.run(hook, packet).reason == "tcp-no-flow"
-    world.control.pickup_until = (tick() + 600) & 0xFFFFFFFF
+    world.control.pickup_until = (world.now() + 60000) & 0xFFFFFFFF
     world.control.flags = CONTROL_PICKUP
     assert world.explain(*order[0]).picked_up == 1
     for hook, packet in order:
@@ -257,7 +257,7 @@ def test_pick_up(world, ingress_hook, family, listening, first):
     table, flow = world.flow()
     assert (table, flow.name) == ("flows", "established") and flow.flags & 4
     assert bool(flow.flags & 2) == (not listening)
-    assert world.rule_name(flow.rule[0]) == ("web" if listening else "out")
+    assert world.rule_name(flow.rule) == ("web" if listening else "out")
     # what no rule would let in new is not picked up either
     assert world.run(ingress_hook, tcp(family, True, "PA", 40000, 81, 1, 1, payload=b"x")).reason == "policy-deny"
     assert world.run(ingress_hook, tcp(family, True, "R", 40001, 80, 1, 1)).reason == "tcp-no-flow"
@@ -265,7 +265,7 @@ def test_pick_up(world, ingress_hook, family, listening, first):
     # a RST that is not exact passes and ends nothing
     assert world.run(ingress_hook, tcp(family, True, "R", peer_port, host_port, 123456789)).passed
     assert world.flow()[1].name == "established"
-    world.control.pickup_until = tick()
+    world.control.pickup_until = world.now()
     assert world.run(ingress_hook, tcp(family, True, "PA", 40002, 80, 1, 1, payload=b"x")).reason == "tcp-no-flow"
     assert world.run(*order[0]).passed
 
@@ -349,3 +349,15 @@ def test_foreign_metadata(world, length):
     assert int.from_bytes(result.out[:4], "little") == 0x6865646C and int.from_bytes(result.out[8:12], "little") != 0x6865646C
     world.rules(default="{ingress: deny, egress: deny}")
     assert world.run(XDP, foreign + bytes(udp(4)), meta_length=length).reason == "policy-deny"
+
+
+# --- what TC is handed ---
+
+
+def test_three_tags_one_in_metadata(world):
+    """XDP sees three tags in the frame, TC two and one beside it: no difference."""
+    two = tagged(tcp(4), TAGS["two tags"])
+    assert world.explain(TC_IN, two).why == "none"
+    assert world.explain(TC_IN, two, vlan=5).why == "vlan-depth"
+    assert world.explain(TC_OUT, two, vlan=5).why == "vlan-depth"
+    assert world.explain(TC_IN, tagged(tcp(4), TAGS["one tag"]), vlan=5).why == "none"

@@ -113,7 +113,6 @@ class World:
         self.cpus = self._possible()
         self.control = Control.from_address(lib.verdict_control(self.handle))
         self.defaults = list(self.control.timeout)
-        self.next_id = 0
 
     @staticmethod
     def _possible():
@@ -238,10 +237,6 @@ class World:
         return {(reason, direction): n for number, reason in enumerate(REASONS) for direction in (0, 1)
                 if (n := self.percpu("drops", number * 2 + direction, 16)[0])}
 
-    def rule_counts(self):
-        size = 1024
-        return {index: n for index in range(size) if (n := self.percpu("rule_counters", index, 16)[0])} if size else {}
-
     def raw(self, hook, frame, **options):
         frame = bytes(frame)
         run = Run(hook=hook, repeat=options.pop("repeat", 1), **options)
@@ -282,6 +277,9 @@ class World:
 
     def program(self, hook, twin=False):
         return self.lib.verdict_program(self.handle, hook, int(twin))
+
+    def now(self):
+        return U32(self.lib.verdict_now(self.handle)).value
 
     def age(self):
         r = self.lib.verdict_age(self.handle)
