@@ -2,9 +2,9 @@
 /*
  * load OBJECT...: loads every program of each BPF object with its maps as they are, and prints a line a program:
  *
- *     NAME VERIFIED-INSTRUCTIONS XLATED-BYTES JITED-BYTES
+ *     OBJECT/PROGRAM VERIFIED-INSTRUCTIONS XLATED-BYTES JITED-BYTES
  *
- * An object with a dry_run knob is loaded a second time with it set (NAME/dry): the twins that explain runs are other programs
+ * An object with a dry_run knob is loaded a second time with it set (OBJECT/PROGRAM/dry): the twins that explain runs are other programs
  * to the verifier. What does not load is named with the end of the verifier's log, and the status is 1 then.
  */
 #include <bpf/bpf.h>
@@ -99,6 +99,7 @@ static int set_dry_run(struct bpf_object *object)
 /* Returns 1 for an object without the knob when dry is asked for, 0 or a negative errno otherwise. */
 static int load(const char *path, bool dry)
 {
+	const char *object_name = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
 	struct bpf_object *object;
 	struct bpf_program *program;
 	int r = 0;
@@ -130,8 +131,8 @@ static int load(const char *path, bool dry)
 			complain(path, bpf_program__name(program), r);
 			goto out;
 		}
-		printf("%s%s %u %u %u\n", bpf_program__name(program), dry ? "/dry" : "", info.verified_insns,
-			info.xlated_prog_len, info.jited_prog_len);
+		printf("%.*s/%s%s %u %u %u\n", (int)strcspn(object_name, "."), object_name, bpf_program__name(program),
+			dry ? "/dry" : "", info.verified_insns, info.xlated_prog_len, info.jited_prog_len);
 	}
 out:
 	bpf_object__close(object);
