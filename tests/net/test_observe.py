@@ -196,7 +196,10 @@ def test_every_pinned_map_has_btf_and_named_fields(guarded):
                 assert "formatted" in entry, f"{path}: {str(entry)[:200]}"
         flow = up.daemon.bpftool("map", "dump", "pinned", f"{up.daemon.bpffs}/heddle/maps/flows4")[0]["formatted"]
         assert {"lo", "hi", "lo_port", "hi_port", "protocol", "kind", "network"} <= set(flow["key"])
-        assert {"packets", "bytes", "state", "rule", "version", "last_seen"} <= set(flow["value"])
+        slot = up.daemon.bpftool(
+            *("map", "lookup", "pinned", f"{up.daemon.bpffs}/heddle/maps/flow_slots", "key"), *flow["value"].to_bytes(4, "little")
+        )["formatted"]["value"]
+        assert {"packets", "bytes", "state", "rule", "version", "last_seen"} <= set(slot["flow"])
         control = up.daemon.bpftool("map", "dump", "pinned", f"{up.daemon.bpffs}/heddle/maps/control")[0]["formatted"]["value"]
         assert control["generation"] == up.daemon.generation()
         rules = up.daemon.bpftool("map", "dump", "pinned", f"{up.daemon.bpffs}/heddle/maps/rules")
