@@ -91,7 +91,8 @@ def test_apply(fake, cli, tmp_path):
 def test_apply_confirm(fake, cli):
     fake.answers["POST /v1/apply?confirm=1m30s"] = {"items": [], "generation": 8, "confirmBefore": "2026-01-01T00:00:00Z"}
     fake.answers["POST /v1/confirm"] = {"generation": 8}
-    out, _ = cli("apply", "-f", "-", "--confirm", "1m30s", stdin=b"{}")
+    out, _ = cli("apply", "-f", "-", "--confirm", "1m30s", stdin=b"")
+    assert out.startswith("there is no document in it\n")
     assert "rolls back at 2026-01-01T00:00:00Z unless confirmed" in out
     assert cli("confirm")[0] == "confirmed\n"
     assert fake.requests[-1][:2] == ("POST", "/v1/confirm")

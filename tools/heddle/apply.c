@@ -20,6 +20,8 @@ static void print_applied(const json_t *answer)
 	const json_t *item;
 	size_t i;
 
+	if (!json_array_size(json_object_get(answer, "items")))
+		printf("there is no document in it\n");
 	json_array_foreach (json_object_get(answer, "items"), i, item)
 		printf("%s/%s %s\n", text_at(item, "kind"), text_at(item, "name"), text_at(item, "result"));
 	if (json_is_integer(json_object_get(answer, "generation")))
