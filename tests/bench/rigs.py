@@ -43,6 +43,21 @@ def rule_documents(count, per_policy=1000, first_priority=1000):
     return result
 
 
+def rules_text(documents):
+    """The documents of rule_documents() as a person would write them: YAML, a rule a line."""
+    lines = []
+    for document in documents:
+        lines += ["---", f"apiVersion: {document['apiVersion']}", "kind: HostPolicy", f"metadata: {{name: {document['metadata']['name']}}}"]
+        lines += ["spec:", f"  priority: {document['spec']['priority']}", "  ingress:"]
+        for rule in document["spec"]["ingress"]:
+            (peer,), (port,) = rule["from"], rule["ports"]
+            lines.append(
+                f"  - {{name: {rule['name']}, action: {rule['action']}, from: [{{cidr: {peer['cidr']}}}], "
+                f"ports: [{{protocol: {port['protocol']}, port: {port['port']}}}]}}"
+            )
+    return "\n".join(lines) + "\n"
+
+
 def base_documents(xdp="auto", **spec):
     """A host that serves the benchmarks' port, and nothing else but what the rules of the benchmark add."""
     service = [{"protocol": p, "port": SERVICE_PORT, "endPort": SERVICE_PORT + 3} for p in ("TCP", "UDP")]

@@ -9,7 +9,7 @@ import tempfile
 import time
 
 import paths
-from rigs import Guarded, Heddled, Pair, base_documents, doc, prefixes, rule_documents, rule_port
+from rigs import Guarded, Heddled, Pair, base_documents, doc, prefixes, rule_documents, rule_port, rules_text
 
 COUNT = 100_000
 
@@ -41,7 +41,7 @@ def idle_wakeups(heddled, seconds=5):
 
     def switches():
         with open(f"/proc/{heddled.process.pid}/status", encoding="ascii") as f:
-            return sum(int(line.split()[1]) for line in f if "ctxt_switches" in line)
+            return sum(int(line.split()[1]) for line in f if line.startswith("voluntary_ctxt_switches"))
 
     before = switches()
     time.sleep(seconds)
@@ -71,7 +71,7 @@ def rules(rounds):
         empty = memory(heddled)
         path = os.path.join(folder, "rules.yaml")
         with open(path, "w", encoding="utf-8") as f:
-            f.write(doc.text(*documents))
+            f.write(rules_text(documents))
         load = timed(lambda: heddled.cli("apply", "-f", path, timeout=120))
         assert len(heddled.rules()) >= COUNT
         one, changed = [], documents[len(documents) // 2]
@@ -80,7 +80,7 @@ def rules(rounds):
             changed["spec"]["ingress"][500]["ports"][0]["port"] = 40000 + i
             small = os.path.join(folder, "one.yaml")
             with open(small, "w", encoding="utf-8") as f:
-                f.write(doc.text(changed))
+                f.write(rules_text([changed]))
             one.append(timed(lambda: heddled.cli("apply", "-f", small)))
             text = doc.text(doc.policy("single", 500, ingress=[{"action": "allow", "from": [{"cidr": "198.51.100.0/24"}],
                 "ports": [{"protocol": "TCP", "port": 1000 + i}]}]))  # fmt: skip
