@@ -187,7 +187,8 @@ int controller_run(const struct controller_options *options)
 	c.view.started = (int64_t)clock_ms();
 	r = start(&c);
 	if (r >= 0) {
-		log_info("heddled %s: %s after %llu ms", HEDDLE_VERSION, c.view.ready ? "in force" : "waiting", (unsigned long long)(clock_us() - began) / 1000);
+		log_info("heddled %s: %s after %llu ms", HEDDLE_VERSION, c.view.ready ? "in force" : "waiting",
+			(unsigned long long)(clock_us() - began) / 1000);
 		r = sd_event_loop(c.event);
 		if (r < 0)
 			log_err(r, "the event loop failed");
@@ -239,7 +240,8 @@ int controller_check(const struct controller_options *options)
 /* The agent that serves run_dir's socket: its process, as this process would name it. 0: none that can be named. */
 static pid_t running_agent(const char *run_dir)
 {
-	_cleanup_close_ int directory = open(run_dir, O_PATH | O_DIRECTORY | O_CLOEXEC), fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	_cleanup_close_ int directory = open(run_dir, O_PATH | O_DIRECTORY | O_CLOEXEC),
+			    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	struct ucred peer = {0};
 	socklen_t length = sizeof(peer);
@@ -247,7 +249,8 @@ static pid_t running_agent(const char *run_dir)
 	if (directory < 0 || fd < 0)
 		return 0;
 	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", directory, API_SOCKET_NAME);
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0)
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+		getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0)
 		return 0;
 	return peer.pid;
 }

@@ -247,7 +247,7 @@ int change_start(struct controller *c)
 	}
 	if (r < 0)
 		log_err(0, c->view.adopted ? "what an earlier agent put in force is left as it is"
-								 : "nothing is attached: no Host document could be decoded");
+					   : "nothing is attached: no Host document could be decoded");
 	object_list_clear(&list);
 	diag_clear(&diag);
 	return r < 0 ? -EINVAL : 0;
@@ -308,8 +308,8 @@ static json_t *change_items(const struct store_proposal *proposal)
 	for (size_t i = 0; i < proposal->n_changes; i++) {
 		const struct store_change *change = &proposal->changes[i];
 		const struct object *object = change->after ? change->after : change->before;
-		json_t *item = json_pack("{s:s, s:s, s:s}", "kind", object_kind_name(object->kind), "name", object->name, "result",
-			store_change_name(change->kind));
+		json_t *item = json_pack("{s:s, s:s, s:s}", "kind", object_kind_name(object->kind), "name", object->name,
+			"result", store_change_name(change->kind));
 
 		if (item && object->namespace_)
 			json_object_set_new(item, "namespace", json_string(object->namespace_));
@@ -385,7 +385,8 @@ static int op_apply(void *userdata, const struct object_list *objects, uint64_t 
 	return 0;
 }
 
-static int op_remove(void *userdata, enum object_kind kind, const char *namespace_, const char *name, json_t **ret, struct diag *diag)
+static int op_remove(
+	void *userdata, enum object_kind kind, const char *namespace_, const char *name, json_t **ret, struct diag *diag)
 {
 	struct controller *c = userdata;
 	_cleanup_store_proposal_ struct store_proposal proposal = {0};
@@ -460,8 +461,8 @@ static int check_whole(const struct controller *c, const struct object_list *obj
 static void write_difference(const struct object *before, const struct object *after, struct buffer *text)
 {
 	const char *change = !before ? "create" : object_equal(before, after) ? "none" : "update";
-	json_t *item = json_pack("{s:s, s:s, s:o, s:s, s:o}", "kind", object_kind_name(after->kind), "name", after->name, "namespace",
-		json_text(after->namespace_), "change", change, "file", json_text(before ? before->file : NULL));
+	json_t *item = json_pack("{s:s, s:s, s:o, s:s, s:o}", "kind", object_kind_name(after->kind), "name", after->name,
+		"namespace", json_text(after->namespace_), "change", change, "file", json_text(before ? before->file : NULL));
 
 	if (json_write(item, text) < 0) {
 		text->failed = true;
@@ -506,4 +507,5 @@ static void op_tidy(void *userdata)
 	change_later(userdata);
 }
 
-const struct api_ops change_ops = {.apply = op_apply, .remove = op_remove, .confirm = op_confirm, .diff = op_diff, .tidy = op_tidy};
+const struct api_ops change_ops = {
+	.apply = op_apply, .remove = op_remove, .confirm = op_confirm, .diff = op_diff, .tidy = op_tidy};

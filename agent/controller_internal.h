@@ -22,23 +22,23 @@ struct controller {
 	/* sources */
 	struct files *files;
 	struct applied *applied; /* NULL: its log cannot be read, nothing can be applied */
-	struct store store; /* what is in force */
-	bool save; /* the files' last good state is to be kept */
+	struct store store;	 /* what is in force */
+	bool save;		 /* the files' last good state is to be kept */
 
 	/* policy */
 	struct datapath *datapath;
-	struct compiler *compiler; /* NULL: nothing loaded */
+	struct compiler *compiler;	      /* NULL: nothing loaded */
 	const struct policy_delta *unsettled; /* published; its grace period is to be waited for */
-	struct uplink_policy *policies; /* of the generation in force; owned, with their names */
+	struct uplink_policy *policies;	      /* of the generation in force; owned, with their names */
 	size_t n_policies;
 	struct datapath_settings settings; /* as loaded */
-	struct object *host; /* reference; NULL: no Host document */
+	struct object *host;		   /* reference; NULL: no Host document */
 
 	/* devices */
 	struct netdev_watch *watch;
 	struct netdev *devices;
 	size_t n_devices;
-	int attach_error; /* of the last attempt; 0: all that exist are attached */
+	int attach_error;      /* of the last attempt; 0: all that exist are attached */
 	uint64_t attach_retry; /* us until the next attempt */
 
 	/* event sources */
@@ -79,8 +79,8 @@ int devices_attach(struct controller *c);
 /* --- controller_change.c: what the API and the files ask for --- */
 
 extern const struct api_ops change_ops;
-void change_files(struct controller *c); /* reads the configured files, makes them live */
-int change_start(struct controller *c); /* the first policy of this run; -EINVAL: none could be had, lastError says why */
+void change_files(struct controller *c);      /* reads the configured files, makes them live */
+int change_start(struct controller *c);	      /* the first policy of this run; -EINVAL: none could be had, lastError says why */
 int change_arm_confirm(struct controller *c); /* sets the timer of an unconfirmed apply */
 void change_error(struct controller *c, const struct diag *diag, const char *what); /* kept for status, and logged */
 void change_clear_error(struct controller *c);

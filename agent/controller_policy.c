@@ -105,7 +105,8 @@ static struct compiler_limits guess_limits(const struct object_list *objects)
 		return limits;
 	while (size < rules + rules / 8)
 		size *= 2;
-	raise_limits(&limits, &(struct compiler_limits){.addr_nodes = size / 8, .rule_nodes = size, .class_rules = size, .rules = size});
+	raise_limits(&limits,
+		&(struct compiler_limits){.addr_nodes = size / 8, .rule_nodes = size, .class_rules = size, .rules = size});
 	return limits;
 }
 
@@ -179,7 +180,8 @@ static void set_host(struct controller *c, const struct object *host)
 }
 
 /* What is in force now. Cannot fail. */
-static void take_over(struct controller *c, const struct policy_delta *delta, struct uplink_policy *policies, const struct object *host, bool lockdown)
+static void take_over(struct controller *c, const struct policy_delta *delta, struct uplink_policy *policies,
+	const struct object *host, bool lockdown)
 {
 	free_policies(c->policies, c->n_policies);
 	c->policies = policies;
@@ -269,7 +271,8 @@ static void note_limits(const struct host *before, const struct host *after)
 int policy_activate(struct controller *c, const struct object_list *all, bool lockdown, struct diag *diag)
 {
 	const struct object *host_object = policy_host(all);
-	const struct host *host = host_object ? &host_object->host : &policy_no_host, *before = c->view.host ? c->view.host : &policy_no_host;
+	const struct host *host = host_object ? &host_object->host : &policy_no_host,
+			  *before = c->view.host ? c->view.host : &policy_no_host;
 	const struct policy_input input = {.host = host, .objects = all, .lockdown = lockdown};
 	struct datapath_settings settings = settings_of(host);
 	struct compiler_limits needed = {0};
@@ -283,8 +286,8 @@ int policy_activate(struct controller *c, const struct object_list *all, bool lo
 		return load_and_attach(c, &input, host_object, diag);
 	r = compiler_compile(c->compiler, &input, &delta, &needed, diag);
 	if (r == -ENOSPC) {
-		log_debug("tables grow: %u address nodes, %u rule nodes, %u rows, %u rules", needed.addr_nodes, needed.rule_nodes, needed.class_rules,
-			needed.rules);
+		log_debug("tables grow: %u address nodes, %u rule nodes, %u rows, %u rules", needed.addr_nodes, needed.rule_nodes,
+			needed.class_rules, needed.rules);
 		return load_and_attach(c, &input, host_object, diag);
 	}
 	if (r < 0)
@@ -318,7 +321,8 @@ int policy_activate(struct controller *c, const struct object_list *all, bool lo
 
 int policy_rebuild(struct controller *c)
 {
-	const struct policy_input input = {.host = c->view.host ? c->view.host : &policy_no_host, .objects = &c->store.all, .lockdown = c->view.lockdown};
+	const struct policy_input input = {
+		.host = c->view.host ? c->view.host : &policy_no_host, .objects = &c->store.all, .lockdown = c->view.lockdown};
 	struct diag diag = {0};
 	int r;
 

@@ -45,8 +45,11 @@ int main(int argc, char **argv)
 		{0},
 	};
 	static const char *const default_config[] = {"/etc/heddle"};
-	struct controller_options options = {
-		.config = default_config, .n_config = 1, .run_dir = "/run/heddle", .state_dir = "/var/lib/heddle", .bpffs = "/sys/fs/bpf"};
+	struct controller_options options = {.config = default_config,
+		.n_config = 1,
+		.run_dir = "/run/heddle",
+		.state_dir = "/var/lib/heddle",
+		.bpffs = "/sys/fs/bpf"};
 	_cleanup_free_ const char **config = calloc((size_t)argc, sizeof(*config));
 	bool check = false, detach = false;
 	size_t n_config = 0;
@@ -74,7 +77,8 @@ int main(int argc, char **argv)
 		case LOG_LEVEL:
 			level = log_level_from_name(optarg);
 			if (level < 0) {
-				fprintf(stderr, "heddled: --log-level: want error, warning, notice, info or debug, got %s\n", optarg);
+				fprintf(stderr, "heddled: --log-level: want error, warning, notice, info or debug, got %s\n",
+					optarg);
 				return 2;
 			}
 			log_set_level(level);

@@ -21,7 +21,8 @@ struct sd_event;
  */
 struct api_ops {
 	int (*apply)(void *userdata, const struct object_list *objects, uint64_t confirm_ms, json_t **ret, struct diag *diag);
-	int (*remove)(void *userdata, enum object_kind kind, const char *namespace_, const char *name, json_t **ret, struct diag *diag);
+	int (*remove)(
+		void *userdata, enum object_kind kind, const char *namespace_, const char *name, json_t **ret, struct diag *diag);
 	int (*confirm)(void *userdata, json_t **ret, struct diag *diag);
 	/* JSON text, since it may be as long as the documents twice */
 	int (*diff)(void *userdata, const struct object_list *objects, struct buffer *text, struct diag *diag);

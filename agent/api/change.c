@@ -37,7 +37,8 @@ enum MHD_Result api_post_apply(struct request *request)
 	int r;
 
 	if (confirm && (duration_parse(confirm, &confirm_ms) < 0 || confirm_ms < 1000 || confirm_ms > CONFIRM_MAX_MS))
-		return respond_error(request, MHD_HTTP_BAD_REQUEST, NULL, "confirm: want a duration of 1s..24h, got \"%.64s\"", confirm);
+		return respond_error(
+			request, MHD_HTTP_BAD_REQUEST, NULL, "confirm: want a duration of 1s..24h, got \"%.64s\"", confirm);
 	r = decode_body(request, &list, &diag);
 	if (r >= 0)
 		r = request->api->ops->apply(request->api->userdata, &list, confirm_ms, &answer, &diag);

@@ -9,12 +9,12 @@
 #include <util/buffer.h>
 
 #define API_CONNECTIONS 64
-#define API_CONNECTIONS_USER 16 /* of one user, root excepted: the others find room */
-#define API_CONNECTION_SECONDS 30 /* without a byte either way */
-#define API_REQUEST_SECONDS 60 /* from the connection's accept or its last answer to the end of the next request */
+#define API_CONNECTIONS_USER 16	       /* of one user, root excepted: the others find room */
+#define API_CONNECTION_SECONDS 30      /* without a byte either way */
+#define API_REQUEST_SECONDS 60	       /* from the connection's accept or its last answer to the end of the next request */
 #define API_BODY_DOCUMENTS (64u << 20) /* apply and diff */
 #define API_BODY_SMALL (64u << 10)
-#define API_ANSWER_LARGE (1u << 20) /* memory is tidied up after one */
+#define API_ANSWER_LARGE (1u << 20)   /* memory is tidied up after one */
 #define API_BODIES_TOTAL (160u << 20) /* of all requests that are being received at once */
 
 struct stream;
@@ -30,7 +30,7 @@ struct api {
 	unsigned n_streams;
 	struct sd_event_source *poll_flows;
 	struct sd_event_source *resumed; /* has libmicrohttpd look at the streams that were resumed */
-	uint64_t losses_read; /* us: when the data plane was last asked for its losses */
+	uint64_t losses_read;		 /* us: when the data plane was last asked for its losses */
 };
 
 struct request {
@@ -55,7 +55,7 @@ enum MHD_Result respond_error(struct request *request, unsigned status, const ch
 enum MHD_Result respond_failure(struct request *request, int r, const struct diag *diag);
 
 const char *request_argument(const struct request *request, const char *name); /* of the query; NULL: not given */
-bool request_flag(const struct request *request, const char *name); /* given as 1 or true, or without a value */
+bool request_flag(const struct request *request, const char *name);	       /* given as 1 or true, or without a value */
 
 enum MHD_Result api_get_status(struct request *request);
 enum MHD_Result api_get_objects(struct request *request);

@@ -98,9 +98,8 @@ enum MHD_Result api_get_objects(struct request *request)
 		if (n++)
 			buffer_add_char(&text, ',');
 		encode_text(object, &text);
-		json_array_append_new(origins,
-			json_pack("{s:s, s:o, s:o}", "name", object->name, "file", json_text(object->file), "line",
-				object->file ? json_integer(object->line) : json_null()));
+		json_array_append_new(origins, json_pack("{s:s, s:o, s:o}", "name", object->name, "file", json_text(object->file),
+						       "line", object->file ? json_integer(object->line) : json_null()));
 	}
 	buffer_add_string(&text, "],\"origins\":");
 	if (json_write(origins, &text) < 0)
@@ -127,7 +126,8 @@ enum MHD_Result api_get_object(struct request *request)
 		encode_text(object, &text);
 		return respond_text(request, MHD_HTTP_OK, "application/json", &text);
 	}
-	return respond_error(request, MHD_HTTP_NOT_FOUND, NULL, "no such object: %s %.253s", object_kind_name(kind), request->name);
+	return respond_error(
+		request, MHD_HTTP_NOT_FOUND, NULL, "no such object: %s %.253s", object_kind_name(kind), request->name);
 }
 
 enum MHD_Result api_post_explain(struct request *request)
@@ -153,7 +153,8 @@ enum MHD_Result api_post_explain(struct request *request)
 	if (r == -EINVAL && mistakes.length)
 		return respond_error(request, MHD_HTTP_BAD_REQUEST, mistakes.data, "cannot make this packet");
 	if (r == -EINVAL)
-		return respond_error(request, MHD_HTTP_BAD_REQUEST, NULL, "the kernel does not run a frame like this (too short?)");
+		return respond_error(
+			request, MHD_HTTP_BAD_REQUEST, NULL, "the kernel does not run a frame like this (too short?)");
 	if (r < 0)
 		return respond_failure(request, r, &(struct diag){.text = mistakes.data});
 	return respond_json(request, MHD_HTTP_OK, answer);

@@ -61,7 +61,8 @@ enum MHD_Result respond_error(struct request *request, unsigned status, const ch
 	buffer_vprintf(&message, format, args);
 	va_end(args);
 	return respond_json(request, status,
-		json_pack("{s:o, s:o}", "error", json_text(message.data ? message.data : "out of memory"), "details", json_lines(details)));
+		json_pack("{s:o, s:o}", "error", json_text(message.data ? message.data : "out of memory"), "details",
+			json_lines(details)));
 }
 
 enum MHD_Result respond_failure(struct request *request, int r, const struct diag *diag)
@@ -99,7 +100,8 @@ bool request_flag(const struct request *request, const char *name)
 {
 	const char *value = NULL;
 
-	if (MHD_lookup_connection_value_n(request->connection, MHD_GET_ARGUMENT_KIND, name, strlen(name), &value, NULL) != MHD_YES)
+	if (MHD_lookup_connection_value_n(request->connection, MHD_GET_ARGUMENT_KIND, name, strlen(name), &value, NULL) !=
+		MHD_YES)
 		return false;
 	return !value || !*value || !strcmp(value, "1") || !strcmp(value, "true");
 }

@@ -131,7 +131,8 @@ static void set_deadline(struct accepted *accepted)
 	}
 }
 
-static void on_connection(void *userdata, struct MHD_Connection *connection, void **context, enum MHD_ConnectionNotificationCode code)
+static void on_connection(
+	void *userdata, struct MHD_Connection *connection, void **context, enum MHD_ConnectionNotificationCode code)
 {
 	struct listener *listener = userdata;
 	struct accepted *accepted = *context;
@@ -200,7 +201,8 @@ static void on_completed(void *userdata, struct MHD_Connection *connection, void
 }
 
 /* A request that cannot be served is answered before its body is read, and the connection closed. */
-static enum MHD_Result begin(struct listener *listener, struct MHD_Connection *connection, const char *path, const char *method, void **state)
+static enum MHD_Result begin(
+	struct listener *listener, struct MHD_Connection *connection, const char *path, const char *method, void **state)
 {
 	const char *length_text = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
 	struct accepted *accepted = accepted_of(connection);
@@ -222,12 +224,13 @@ static enum MHD_Result begin(struct listener *listener, struct MHD_Connection *c
 		return respond_error(request, status, NULL, status == MHD_HTTP_NOT_FOUND ? "no such path" : "not by this method");
 	request->limit = request->route->body;
 	if (length_text && strtoull(length_text, NULL, 10) > request->limit)
-		return respond_error(request, MHD_HTTP_CONTENT_TOO_LARGE, NULL, "the body may have %zu bytes at most", request->limit);
+		return respond_error(
+			request, MHD_HTTP_CONTENT_TOO_LARGE, NULL, "the body may have %zu bytes at most", request->limit);
 	return MHD_YES;
 }
 
-static enum MHD_Result on_request(void *userdata, struct MHD_Connection *connection, const char *url, const char *method, const char *version,
-	const char *data, size_t *size, void **state)
+static enum MHD_Result on_request(void *userdata, struct MHD_Connection *connection, const char *url, const char *method,
+	const char *version, const char *data, size_t *size, void **state)
 {
 	struct request *request = *state;
 	enum MHD_Result result;
@@ -328,10 +331,11 @@ static int listener_start(struct listener *listener, struct api *api, int fd)
 		return r;
 	}
 	/* takes fd over */
-	listener->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, listener,
-		MHD_OPTION_EXTERNAL_LOGGER, log_mhd, NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)API_CONNECTIONS,
-		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)API_CONNECTION_SECONDS, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-		MHD_OPTION_NOTIFY_CONNECTION, on_connection, listener, MHD_OPTION_END);
+	listener->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+		on_request, listener, MHD_OPTION_EXTERNAL_LOGGER, log_mhd, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
+		MHD_OPTION_CONNECTION_LIMIT, (unsigned)API_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT,
+		(unsigned)API_CONNECTION_SECONDS, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION,
+		on_connection, listener, MHD_OPTION_END);
 	if (!listener->daemon) {
 		safe_close(fd);
 		return -EIO;
@@ -481,8 +485,8 @@ void api_free(struct api *api)
 	listener_stop(&server->metrics);
 	sd_event_source_disable_unref(api->poll_flows);
 	sd_event_source_disable_unref(api->resumed);
-	if (server->socket_path && server->socket_inode && !lstat(server->socket_path, &st) && st.st_dev == server->socket_device &&
-		st.st_ino == server->socket_inode)
+	if (server->socket_path && server->socket_inode && !lstat(server->socket_path, &st) &&
+		st.st_dev == server->socket_device && st.st_ino == server->socket_inode)
 		unlink(server->socket_path);
 	free(server->socket_path);
 	free(server);

@@ -34,8 +34,8 @@ struct stream {
 	struct MHD_Connection *connection;
 	struct sd_event_source *hangup;
 	struct buffer backlog;
-	size_t sent; /* of the backlog */
-	uint64_t lost; /* not told yet */
+	size_t sent;		 /* of the backlog */
+	uint64_t lost;		 /* not told yet */
 	uint64_t lost_in_kernel; /* HD_TOTAL_EVENTS_LOST when last told */
 	bool suspended, ended;
 	struct flow_watch *flows;
@@ -232,7 +232,8 @@ static int prepare(struct stream *stream)
 	if (!stream->flows)
 		return -ENOMEM;
 	if (!api->poll_flows) {
-		r = sd_event_add_time_relative(api->event, &api->poll_flows, CLOCK_MONOTONIC, POLL_FLOWS_US, 50000, on_poll_flows, api);
+		r = sd_event_add_time_relative(
+			api->event, &api->poll_flows, CLOCK_MONOTONIC, POLL_FLOWS_US, 50000, on_poll_flows, api);
 		if (r < 0)
 			return r;
 	}

@@ -31,10 +31,10 @@ static json_t *drops_json(struct hd_counter drops[HD_REASON_COUNT][2])
 			const struct hd_counter *drop = &drops[reason][direction];
 
 			if (drop->packets)
-				json_array_append_new(items,
-					json_pack("{s:s, s:s, s:I, s:I, s:s}", "reason", reason_name(reason), "direction", direction_name(direction),
-						"packets", (json_int_t)drop->packets, "bytes", (json_int_t)drop->bytes, "description",
-						reason_text(reason)));
+				json_array_append_new(
+					items, json_pack("{s:s, s:s, s:I, s:I, s:s}", "reason", reason_name(reason), "direction",
+						       direction_name(direction), "packets", (json_int_t)drop->packets, "bytes",
+						       (json_int_t)drop->bytes, "description", reason_text(reason)));
 		}
 	return items;
 }
@@ -61,7 +61,8 @@ json_t *counters_json(const struct view *view)
 			continue;
 		if (i <= HD_TOTAL_EGRESS)
 			json_object_set_new(total, counters_total_names[i],
-				json_pack("{s:I, s:I}", "packets", (json_int_t)totals[i].packets, "bytes", (json_int_t)totals[i].bytes));
+				json_pack("{s:I, s:I}", "packets", (json_int_t)totals[i].packets, "bytes",
+					(json_int_t)totals[i].bytes));
 		else
 			json_object_set_new(total, counters_total_names[i], json_integer((json_int_t)totals[i].packets));
 	}
@@ -96,7 +97,8 @@ int counters_each_rule(const struct view *view, counters_rule_cb cb, void *userd
 			if (id == HD_RULE_NONE)
 				continue;
 			if (id < HD_RULE_BUILTIN_COUNT)
-				rule = (struct rule_reference){.policy = "builtin", .name = builtin_rule_name(id), .builtin = true};
+				rule = (struct rule_reference){
+					.policy = "builtin", .name = builtin_rule_name(id), .builtin = true};
 			else if (compiler_rule(view->compiler, id, &rule) < 0)
 				continue;
 			r = cb(id, &rule, &counters[i], userdata);
@@ -118,13 +120,13 @@ static int write_rule(uint32_t id, const struct rule_reference *rule, const stru
 
 	if (writing->n++)
 		buffer_add_char(writing->text, ',');
-	return json_write(
-		json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I}", "id", (json_int_t)id, "policy", json_text(rule->policy), "name",
-			json_text(rule->name), "direction", rule->builtin ? json_null() : json_string(direction_name(rule->direction)), "index",
-			rule->builtin ? json_null() : json_integer(rule->index), "action",
-			rule->builtin ? json_null() : json_string(verdict_name(rule->verdict)), "file", json_text(rule->file), "line",
-			rule->file ? json_integer(rule->line) : json_null(), "packets", (json_int_t)counter->packets, "bytes",
-			(json_int_t)counter->bytes),
+	return json_write(json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I}", "id", (json_int_t)id, "policy",
+				  json_text(rule->policy), "name", json_text(rule->name), "direction",
+				  rule->builtin ? json_null() : json_string(direction_name(rule->direction)), "index",
+				  rule->builtin ? json_null() : json_integer(rule->index), "action",
+				  rule->builtin ? json_null() : json_string(verdict_name(rule->verdict)), "file",
+				  json_text(rule->file), "line", rule->file ? json_integer(rule->line) : json_null(), "packets",
+				  (json_int_t)counter->packets, "bytes", (json_int_t)counter->bytes),
 		writing->text);
 }
 
@@ -144,7 +146,7 @@ json_t *builtin_rules_json(void)
 	json_t *items = json_array();
 
 	for (unsigned id = HD_RULE_NONE + 1; id < HD_RULE_BUILTIN_COUNT; id++)
-		json_array_append_new(items,
-			json_pack("{s:s, s:s, s:s}", "kind", "Builtin", "name", builtin_rule_name(id), "description", builtin_rule_text(id)));
+		json_array_append_new(items, json_pack("{s:s, s:s, s:s}", "kind", "Builtin", "name", builtin_rule_name(id),
+						     "description", builtin_rule_text(id)));
 	return json_pack("{s:o}", "items", items);
 }

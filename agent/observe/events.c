@@ -28,7 +28,7 @@ static int64_t wall_ms(uint64_t monotonic_ns)
 	clock_gettime(CLOCK_REALTIME, &wall);
 	clock_gettime(CLOCK_MONOTONIC, &monotonic);
 	return (int64_t)wall.tv_sec * 1000 + wall.tv_nsec / 1000000 -
-		((int64_t)monotonic.tv_sec * 1000 + monotonic.tv_nsec / 1000000 - (int64_t)(monotonic_ns / 1000000));
+	       ((int64_t)monotonic.tv_sec * 1000 + monotonic.tv_nsec / 1000000 - (int64_t)(monotonic_ns / 1000000));
 }
 
 static bool is_ip(const struct hd_event *event)
@@ -50,7 +50,8 @@ static bool is_icmp(const struct hd_event *event)
 
 bool event_is_drop(const struct hd_event *event)
 {
-	return event->type == HD_EVENT_DROP || event->type == HD_EVENT_REJECT || (event->type == HD_EVENT_LOG && event->verdict != HD_ALLOW);
+	return event->type == HD_EVENT_DROP || event->type == HD_EVENT_REJECT ||
+	       (event->type == HD_EVENT_LOG && event->verdict != HD_ALLOW);
 }
 
 static void add_packet(json_t *line, const struct hd_event *event)
@@ -93,13 +94,14 @@ json_t *event_json(const struct view *view, const struct hd_event *event)
 	json_t *line;
 
 	if (event->type == HD_EVENT_FULL)
-		return json_pack("{s:s, s:o, s:s, s:o}", "type", "full", "time", json_time(wall_ms(event->time)), "table", table_name(event->reason),
-			"device", json_device(view, event->ifindex));
+		return json_pack("{s:s, s:o, s:s, s:o}", "type", "full", "time", json_time(wall_ms(event->time)), "table",
+			table_name(event->reason), "device", json_device(view, event->ifindex));
 	if (event->type < HD_EVENT_DROP || event->type > HD_EVENT_REJECT)
 		return NULL;
-	line = json_pack("{s:s, s:o, s:s, s:s, s:s, s:o, s:s, s:o, s:I}", "type", types[event->type], "time", json_time(wall_ms(event->time)),
-		"verdict", verdict_name(event->verdict), "reason", reason_name(event->reason), "hook", hook_name(event->hook), "device",
-		json_device(view, event->ifindex), "direction", direction_name(event->direction), "rule", json_rule(view, event->rule), "generation",
+	line = json_pack("{s:s, s:o, s:s, s:s, s:s, s:o, s:s, s:o, s:I}", "type", types[event->type], "time",
+		json_time(wall_ms(event->time)), "verdict", verdict_name(event->verdict), "reason", reason_name(event->reason),
+		"hook", hook_name(event->hook), "device", json_device(view, event->ifindex), "direction",
+		direction_name(event->direction), "rule", json_rule(view, event->rule), "generation",
 		(json_int_t)event->generation);
 	if (line)
 		add_packet(line, event);
@@ -120,7 +122,8 @@ static void describe(const struct hd_event *event, char *text, size_t size)
 	tcp_flags_format(event->tcp_flags, flags);
 	if (has_ports(event))
 		snprintf(text, size, "%s %s port %u > %s port %u%s%s", name, source, ntohs(event->source_port), destination,
-			ntohs(event->destination_port), event->protocol == IPPROTO_TCP ? " flags " : "", event->protocol == IPPROTO_TCP ? flags : "");
+			ntohs(event->destination_port), event->protocol == IPPROTO_TCP ? " flags " : "",
+			event->protocol == IPPROTO_TCP ? flags : "");
 	else if (is_icmp(event))
 		snprintf(text, size, "%s %s > %s type %u code %u", name, source, destination, ntohs(event->destination_port) >> 8,
 			ntohs(event->destination_port) & 0xff);
@@ -137,8 +140,8 @@ static bool stderr_is_journal(void)
 	struct stat st;
 
 	if (known < 0)
-		known = stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && !fstat(STDERR_FILENO, &st) && st.st_dev == device &&
-			st.st_ino == inode;
+		known = stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && !fstat(STDERR_FILENO, &st) &&
+			st.st_dev == device && st.st_ino == inode;
 	return known;
 }
 
@@ -157,16 +160,18 @@ static void log_rule(const struct view *view, const struct hd_event *event)
 		snprintf(label, sizeof(label), "%s/%s[%" PRIu32 "]", rule.policy, direction_name(rule.direction), rule.index);
 	describe(event, packet, sizeof(packet));
 	if (!stderr_is_journal()) {
-		log_info("%s %s %s: %s: rule %s", verdict_name(event->verdict), direction_name(event->direction), device_name, packet, label);
+		log_info("%s %s %s: %s: rule %s", verdict_name(event->verdict), direction_name(event->direction), device_name,
+			packet, label);
 		return;
 	}
 	addr_format(&event->source, source);
 	addr_format(&event->destination, destination);
-	sd_journal_send("PRIORITY=%d", LOG_INFO, "MESSAGE=%s %s %s: %s: rule %s", verdict_name(event->verdict), direction_name(event->direction),
-		device_name, packet, label, "HEDDLE_VERDICT=%s", verdict_name(event->verdict), "HEDDLE_DIRECTION=%s",
-		direction_name(event->direction), "HEDDLE_DEVICE=%s", device_name, "HEDDLE_RULE=%s", label, "HEDDLE_PROTOCOL=%u", event->protocol,
-		"HEDDLE_SOURCE=%s", source, "HEDDLE_DESTINATION=%s", destination, "HEDDLE_SOURCE_PORT=%u", ntohs(event->source_port),
-		"HEDDLE_DESTINATION_PORT=%u", ntohs(event->destination_port), NULL);
+	sd_journal_send("PRIORITY=%d", LOG_INFO, "MESSAGE=%s %s %s: %s: rule %s", verdict_name(event->verdict),
+		direction_name(event->direction), device_name, packet, label, "HEDDLE_VERDICT=%s", verdict_name(event->verdict),
+		"HEDDLE_DIRECTION=%s", direction_name(event->direction), "HEDDLE_DEVICE=%s", device_name, "HEDDLE_RULE=%s", label,
+		"HEDDLE_PROTOCOL=%u", event->protocol, "HEDDLE_SOURCE=%s", source, "HEDDLE_DESTINATION=%s", destination,
+		"HEDDLE_SOURCE_PORT=%u", ntohs(event->source_port), "HEDDLE_DESTINATION_PORT=%u", ntohs(event->destination_port),
+		NULL);
 }
 
 void event_log(const struct view *view, const struct hd_event *event)

@@ -90,8 +90,8 @@ static enum hd_direction infer_direction(
 }
 
 /* Where the packet passes: as asked for, else as its addresses say, else inbound at the first uplink. */
-static int find_place(const struct view *view, const struct explain_request *request, const struct packet_view *packet, struct place *ret,
-	struct buffer *mistakes)
+static int find_place(const struct view *view, const struct explain_request *request, const struct packet_view *packet,
+	struct place *ret, struct buffer *mistakes)
 {
 	const char *asked = request->egress[0] ? request->egress : request->uplink;
 	char name[IF_NAMESIZE] = "";
@@ -100,7 +100,8 @@ static int find_place(const struct view *view, const struct explain_request *req
 	if (asked[0]) {
 		ret->device = attached_device(view, asked, &ret->attachment);
 		if (!ret->device) {
-			buffer_printf(mistakes, "%s: want a guarded uplink, got \"%s\"\n", request->egress[0] ? "egress" : "uplink", asked);
+			buffer_printf(mistakes, "%s: want a guarded uplink, got \"%s\"\n",
+				request->egress[0] ? "egress" : "uplink", asked);
 			return -ENODEV;
 		}
 		if (request->egress[0] && request->uplink[0]) {
@@ -134,7 +135,8 @@ static int find_place(const struct view *view, const struct explain_request *req
 
 static json_t *step(const struct place *place, const char *name, const char *text)
 {
-	return json_pack("{s:s, s:s, s:s, s:s}", "step", name, "program", hook_name(place->hook), "device", place->device->name, "text", text);
+	return json_pack("{s:s, s:s, s:s, s:s}", "step", name, "program", hook_name(place->hook), "device", place->device->name,
+		"text", text);
 }
 
 static void rule_label(const struct view *view, uint32_t id, char *text, size_t size)
@@ -146,11 +148,11 @@ static void rule_label(const struct view *view, uint32_t id, char *text, size_t 
 	else if (!view->compiler || compiler_rule(view->compiler, id, &rule) < 0)
 		snprintf(text, size, "rule %u", id);
 	else if (rule.file)
-		snprintf(text, size, "%s.spec.%s[%u]%s%s (%s:%u)", rule.policy, direction_name(rule.direction), rule.index, rule.name ? " " : "",
-			rule.name ? rule.name : "", rule.file, rule.line);
+		snprintf(text, size, "%s.spec.%s[%u]%s%s (%s:%u)", rule.policy, direction_name(rule.direction), rule.index,
+			rule.name ? " " : "", rule.name ? rule.name : "", rule.file, rule.line);
 	else
-		snprintf(text, size, "%s.spec.%s[%u]%s%s (applied)", rule.policy, direction_name(rule.direction), rule.index, rule.name ? " " : "",
-			rule.name ? rule.name : "");
+		snprintf(text, size, "%s.spec.%s[%u]%s%s (applied)", rule.policy, direction_name(rule.direction), rule.index,
+			rule.name ? " " : "", rule.name ? rule.name : "");
 }
 
 static json_t *hook_step(const struct place *place)
@@ -170,7 +172,8 @@ static json_t *hook_step(const struct place *place)
 	return json;
 }
 
-static json_t *packet_step(const struct place *place, const struct packet_view *packet, const struct hd_explain *found, size_t length)
+static json_t *packet_step(
+	const struct place *place, const struct packet_view *packet, const struct hd_explain *found, size_t length)
 {
 	char text[320], source[ADDR_TEXT_MAX], destination[ADDR_TEXT_MAX], protocol[PROTOCOL_NAME_MAX], flags[16];
 	json_t *json, *tags;
@@ -206,7 +209,10 @@ static json_t *packet_step(const struct place *place, const struct packet_view *
 		json_array_append_new(tags, json_integer(packet->vlan[i]));
 	json_object_set_new(json, "vlan", tags);
 	json_object_set_new(json, "length", json_integer((json_int_t)length));
-	json_object_set_new(json, "fragment", found->fragment == 1 ? json_string("first") : found->fragment ? json_string("later") : json_null());
+	json_object_set_new(json, "fragment",
+		found->fragment == 1 ? json_string("first")
+		: found->fragment    ? json_string("later")
+				     : json_null());
 	json_object_set_new(json, "related", json_boolean(found->related));
 	if (packet->ip) {
 		json_object_set_new(json, "protocol", json_protocol(packet->protocol));
@@ -228,10 +234,12 @@ static json_t *flow_step(const struct place *place, const struct hd_explain *fou
 	json_t *json;
 
 	if (found->found == HD_FOUND_NONE)
-		snprintf(text, sizeof(text), "no known flow%s", found->picked_up ? "; it would be picked up, within the pickup time" : "");
+		snprintf(text, sizeof(text), "no known flow%s",
+			found->picked_up ? "; it would be picked up, within the pickup time" : "");
 	else
 		snprintf(text, sizeof(text), "%s flow, state %s, %s direction%s%s", table, flow_state_name(found->flow_state),
-			found->flow_reply ? "reply" : "original", found->related ? ", by the packet that the ICMP error quotes" : "",
+			found->flow_reply ? "reply" : "original",
+			found->related ? ", by the packet that the ICMP error quotes" : "",
 			found->rejudged ? "; judged by an older policy, so again" : "");
 	json = step(place, "flow", text);
 	if (json) {
@@ -255,7 +263,8 @@ static json_t *policy_step(const struct view *view, const struct place *place, c
 {
 	char text[900], any[400], own[400];
 	uint32_t any_rule, class_rule;
-	bool has_any = leaf_rule(found->any_leaf, &any_rule), has_class = found->class_root && leaf_rule(found->class_leaf, &class_rule);
+	bool has_any = leaf_rule(found->any_leaf, &any_rule),
+	     has_class = found->class_root && leaf_rule(found->class_leaf, &class_rule);
 	json_t *json;
 
 	snprintf(any, sizeof(any), "no rule for any peer");
@@ -264,8 +273,8 @@ static json_t *policy_step(const struct view *view, const struct place *place, c
 	snprintf(own, sizeof(own), found->class_root ? "no rule of this peer's class matches" : "no rule names the peer");
 	if (has_class)
 		rule_label(view, class_rule, own, sizeof(own));
-	snprintf(text, sizeof(text), "policy set %u, generation %u, peer class %u: of the peer's: %s; of any peer's: %s", found->set,
-		found->generation, found->class_id, own, any);
+	snprintf(text, sizeof(text), "policy set %u, generation %u, peer class %u: of the peer's: %s; of any peer's: %s",
+		found->set, found->generation, found->class_id, own, any);
 	json = step(place, "policy", text);
 	if (json) {
 		json_object_set_new(json, "set", json_integer(found->set));
@@ -286,7 +295,8 @@ static json_t *verdict_step(const struct view *view, const struct place *place, 
 	if (found->verdict == HD_DROP)
 		snprintf(text, sizeof(text), "drop: %s", reason_text(found->reason));
 	else
-		snprintf(text, sizeof(text), "%s%s by %s", verdict_name(found->verdict), found->forwarded ? " (forwarded)" : "", rule);
+		snprintf(text, sizeof(text), "%s%s by %s", verdict_name(found->verdict), found->forwarded ? " (forwarded)" : "",
+			rule);
 	json = step(place, "verdict", text);
 	if (json) {
 		json_object_set_new(json, "verdict", json_string(verdict_name(found->verdict)));
@@ -297,8 +307,8 @@ static json_t *verdict_step(const struct view *view, const struct place *place, 
 	return json;
 }
 
-static json_t *answer(const struct view *view, const struct place *place, const struct packet_view *packet, const struct hd_explain *found,
-	size_t length)
+static json_t *answer(const struct view *view, const struct place *place, const struct packet_view *packet,
+	const struct hd_explain *found, size_t length)
 {
 	json_t *path = json_array(), *next;
 
@@ -318,9 +328,9 @@ static json_t *answer(const struct view *view, const struct place *place, const 
 		json_array_append_new(path, next);
 	}
 	return json_pack("{s:s, s:s, s:s, s:o, s:s, s:s, s:I, s:s, s:o}", "verdict", verdict_name(found->verdict), "reason",
-		reason_name(found->reason), "reasonText", reason_text(found->reason), "rule", json_rule(view, found->rule), "device",
-		place->device->name, "direction", direction_name(place->direction), "generation", (json_int_t)found->generation, "program",
-		hook_name(place->hook), "path", path);
+		reason_name(found->reason), "reasonText", reason_text(found->reason), "rule", json_rule(view, found->rule),
+		"device", place->device->name, "direction", direction_name(place->direction), "generation",
+		(json_int_t)found->generation, "program", hook_name(place->hook), "path", path);
 }
 
 #define SHORT_FRAME 80
@@ -329,7 +339,8 @@ static json_t *answer(const struct view *view, const struct place *place, const 
  * The kernel does not run a TC program on a frame that ends within its IP header, though such frames do arrive. The parser alone
  * decides on them, and it is the same in the XDP program, which is run on any frame.
  */
-static int run_short(const struct view *view, const struct datapath_probe *refused, const uint8_t *frame, size_t length, struct hd_explain *found)
+static int run_short(const struct view *view, const struct datapath_probe *refused, const uint8_t *frame, size_t length,
+	struct hd_explain *found)
 {
 	struct datapath_probe probe = {.hook = HD_HOOK_XDP_UPLINK, .ifindex = refused->ifindex, .frame = frame, .length = length};
 	int r = datapath_explain(view->datapath, &probe, found);

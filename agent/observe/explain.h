@@ -18,7 +18,8 @@ struct explain_request {
 	bool has_flags, has_sport, has_dport, has_icmp_type, has_protocol;
 	uint8_t frame[EXPLAIN_FRAME_MAX];
 	size_t length;
-	char uplink[IF_NAMESIZE], egress[IF_NAMESIZE]; /* "" not given; both: forwarded from one to the other, judged as it leaves */
+	char uplink[IF_NAMESIZE],
+		egress[IF_NAMESIZE]; /* "" not given; both: forwarded from one to the other, judged as it leaves */
 };
 
 /* Reads the JSON of POST /v1/explain. -EINVAL with one mistake a line in `mistakes`, `FIELD: want …, got …`. Pure. */

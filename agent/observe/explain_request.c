@@ -215,7 +215,7 @@ int explain_parse(const json_t *body, struct explain_request *ret, struct buffer
 		buffer_add_string(mistakes, "want a JSON object\n");
 		return -EINVAL;
 	}
-	json_object_foreach((json_t *)body, key, value) {
+	json_object_foreach ((json_t *)body, key, value) {
 		const char *want = NULL;
 		_cleanup_free_ char *got = NULL;
 

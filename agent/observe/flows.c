@@ -21,16 +21,18 @@ json_t *flow_json(const struct view *view, const struct datapath_flow *flow)
 	bool icmp = flow->protocol == IPPROTO_ICMP || flow->protocol == IPPROTO_ICMPV6;
 	json_t *json;
 
-	json = json_pack("{s:s, s:o, s:o, s:i, s:o, s:i, s:s, s:b, s:s, s:I, s:I, s:{s:I, s:I}, s:{s:I, s:I}, s:o, s:o, s:I, s:I, s:b, s:b}",
+	json = json_pack("{s:s, s:o, s:o, s:i, s:o, s:i, s:s, s:b, s:s, s:I, s:I, s:{s:I, s:I}, s:{s:I, s:I}, s:o, s:o, s:I, "
+			 "s:I, s:b, s:b}",
 		"network", "host", "protocol", json_protocol(flow->protocol), "source", json_address(&flow->source), "sourcePort",
-		icmp ? 0 : flow->source_port, "destination", json_address(&flow->destination), "destinationPort", icmp ? 0 : flow->destination_port,
-		"state", flow_state_name(f->state), "proven", flow->proven, "direction",
+		icmp ? 0 : flow->source_port, "destination", json_address(&flow->destination), "destinationPort",
+		icmp ? 0 : flow->destination_port, "state", flow_state_name(f->state), "proven", flow->proven, "direction",
 		direction_name(f->flags & HD_FLOW_DIR_EGRESS ? HD_EGRESS : HD_INGRESS), "packets",
-		(json_int_t)(f->packets[HD_ORIG] + f->packets[HD_REPLY]), "bytes", (json_int_t)(f->bytes[HD_ORIG] + f->bytes[HD_REPLY]), "original",
-		"packets", (json_int_t)f->packets[HD_ORIG], "bytes", (json_int_t)f->bytes[HD_ORIG], "reply", "packets",
-		(json_int_t)f->packets[HD_REPLY], "bytes", (json_int_t)f->bytes[HD_REPLY], "rule", json_rule(view, f->rule), "device",
-		json_device(view, f->ifindex), "idleMs", (json_int_t)flow->idle_ms, "ageMs", (json_int_t)flow->age_ms, "pickedUp",
-		!!(f->flags & HD_FLOW_PICKUP), "forwarded", !!(f->flags & HD_FLOW_FORWARDED));
+		(json_int_t)(f->packets[HD_ORIG] + f->packets[HD_REPLY]), "bytes",
+		(json_int_t)(f->bytes[HD_ORIG] + f->bytes[HD_REPLY]), "original", "packets", (json_int_t)f->packets[HD_ORIG],
+		"bytes", (json_int_t)f->bytes[HD_ORIG], "reply", "packets", (json_int_t)f->packets[HD_REPLY], "bytes",
+		(json_int_t)f->bytes[HD_REPLY], "rule", json_rule(view, f->rule), "device", json_device(view, f->ifindex),
+		"idleMs", (json_int_t)flow->idle_ms, "ageMs", (json_int_t)flow->age_ms, "pickedUp", !!(f->flags & HD_FLOW_PICKUP),
+		"forwarded", !!(f->flags & HD_FLOW_FORWARDED));
 	if (json && icmp)
 		json_object_set_new(json, "icmpId", json_integer(flow->source_port));
 	return json;
@@ -93,7 +95,7 @@ void flow_watch_free(struct flow_watch *watch)
 
 	if (!watch)
 		return;
-	HASH_ITER(hh, watch->flows, flow, next) {
+	HASH_ITER (hh, watch->flows, flow, next) {
 		HASH_DEL(watch->flows, flow);
 		free(flow);
 	}
@@ -163,11 +165,12 @@ int flow_watch_poll(struct flow_watch *watch, const struct view *view, flow_watc
 	r = view->datapath ? datapath_flows(view->datapath, see_flow, &polling) : 0;
 	if (r < 0)
 		return r;
-	HASH_ITER(hh, watch->flows, flow, next) {
+	HASH_ITER (hh, watch->flows, flow, next) {
 		if (flow->round == watch->round)
 			continue;
 		cb(&flow->flow, "end", userdata);
-		HASH_DEL(watch->flows, flow);
+		/* the analyzer does not see that the head is there as long as an element is */
+		HASH_DEL(watch->flows, flow); /* NOLINT(clang-analyzer-core.NullDereference) */
 		free(flow);
 	}
 	*ret_missed = polling.missed;

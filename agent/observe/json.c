@@ -50,13 +50,14 @@ json_t *json_rule(const struct view *view, uint32_t id)
 	if (id < HD_RULE_BUILTIN_COUNT)
 		rule = (struct rule_reference){.policy = "builtin", .name = builtin_rule_name(id), .builtin = true};
 	else if (!view->compiler || compiler_rule(view->compiler, id, &rule) < 0)
-		return json_pack("{s:n, s:n, s:n, s:n, s:n, s:n, s:I}", "policy", "name", "index", "direction", "file", "line", "id", (json_int_t)id);
+		return json_pack("{s:n, s:n, s:n, s:n, s:n, s:n, s:I}", "policy", "name", "index", "direction", "file", "line",
+			"id", (json_int_t)id);
 	if (rule.builtin)
-		return json_pack("{s:o, s:o, s:n, s:n, s:n, s:n, s:I}", "policy", json_text(rule.policy), "name", json_text(rule.name), "index",
-			"direction", "file", "line", "id", (json_int_t)id);
-	return json_pack("{s:o, s:o, s:I, s:s, s:o, s:o, s:I}", "policy", json_text(rule.policy), "name", json_text(rule.name), "index",
-		(json_int_t)rule.index, "direction", direction_name(rule.direction), "file", json_text(rule.file), "line",
-		rule.file ? json_integer(rule.line) : json_null(), "id", (json_int_t)id);
+		return json_pack("{s:o, s:o, s:n, s:n, s:n, s:n, s:I}", "policy", json_text(rule.policy), "name",
+			json_text(rule.name), "index", "direction", "file", "line", "id", (json_int_t)id);
+	return json_pack("{s:o, s:o, s:I, s:s, s:o, s:o, s:I}", "policy", json_text(rule.policy), "name", json_text(rule.name),
+		"index", (json_int_t)rule.index, "direction", direction_name(rule.direction), "file", json_text(rule.file),
+		"line", rule.file ? json_integer(rule.line) : json_null(), "id", (json_int_t)id);
 }
 
 json_t *json_protocol(uint8_t protocol)

@@ -40,20 +40,22 @@ static void drops(struct scrape *s, const char *name)
 {
 	for (unsigned reason = HD_R_NONE + 1; reason < HD_REASON_COUNT; reason++)
 		for (unsigned direction = 0; direction < HD_DIRECTIONS; direction++)
-			buffer_printf(s->text, "%s_total{reason=\"%s\",direction=\"%s\"} %" PRIu64 "\n", name, reason_name(reason),
-				direction_name(direction), (uint64_t)s->drops[reason][direction].packets);
+			buffer_printf(s->text, "%s_total{reason=\"%s\",direction=\"%s\"} %" PRIu64 "\n", name,
+				reason_name(reason), direction_name(direction), (uint64_t)s->drops[reason][direction].packets);
 }
 
 static void packets(struct scrape *s, const char *name)
 {
 	for (unsigned i = 0; i < HD_DIRECTIONS; i++)
-		buffer_printf(s->text, "%s_total{direction=\"%s\"} %" PRIu64 "\n", name, direction_name(i), (uint64_t)s->totals[i].packets);
+		buffer_printf(s->text, "%s_total{direction=\"%s\"} %" PRIu64 "\n", name, direction_name(i),
+			(uint64_t)s->totals[i].packets);
 }
 
 static void bytes(struct scrape *s, const char *name)
 {
 	for (unsigned i = 0; i < HD_DIRECTIONS; i++)
-		buffer_printf(s->text, "%s_total{direction=\"%s\"} %" PRIu64 "\n", name, direction_name(i), (uint64_t)s->totals[i].bytes);
+		buffer_printf(s->text, "%s_total{direction=\"%s\"} %" PRIu64 "\n", name, direction_name(i),
+			(uint64_t)s->totals[i].bytes);
 }
 
 static void total(struct scrape *s, const char *name, enum hd_total which)
@@ -63,7 +65,8 @@ static void total(struct scrape *s, const char *name, enum hd_total which)
 
 static void flows(struct scrape *s, const char *name)
 {
-	buffer_printf(s->text, "%s{state=\"proven\"} %" PRIu64 "\n%s{state=\"unproven\"} %" PRIu64 "\n", name, s->proven, name, s->unproven);
+	buffer_printf(s->text, "%s{state=\"proven\"} %" PRIu64 "\n%s{state=\"unproven\"} %" PRIu64 "\n", name, s->proven, name,
+		s->unproven);
 }
 
 static void flows_created(struct scrape *s, const char *name)
@@ -155,7 +158,8 @@ static void rules(struct scrape *s, const char *name, bool in_bytes)
 	if (counters_each_rule(s->view, rule_sample, &samples) < 0)
 		s->text->failed = true;
 	if (samples.shown >= METRICS_RULES_MAX)
-		buffer_printf(s->text, "%s_total{policy=\"\",direction=\"\",rule=\"other\",id=\"\"} %" PRIu64 "\n", name, samples.other);
+		buffer_printf(s->text, "%s_total{policy=\"\",direction=\"\",rule=\"other\",id=\"\"} %" PRIu64 "\n", name,
+			samples.other);
 }
 
 static void rule_packets(struct scrape *s, const char *name)
@@ -181,7 +185,8 @@ static void ready(struct scrape *s, const char *name)
 static void objects(struct scrape *s, const char *name)
 {
 	for (unsigned kind = 0; kind < OBJECT_KIND_COUNT; kind++)
-		buffer_printf(s->text, "%s{kind=\"%s\"} %zu\n", name, object_kind_name(kind), status_count_objects(s->view, kind));
+		buffer_printf(
+			s->text, "%s{kind=\"%s\"} %zu\n", name, object_kind_name(kind), status_count_objects(s->view, kind));
 }
 
 static void uplinks(struct scrape *s, const char *name)
@@ -193,7 +198,8 @@ static void uplinks(struct scrape *s, const char *name)
 
 		attached += device && view_attachment(s->view, device->ifindex);
 	}
-	buffer_printf(s->text, "%s{state=\"attached\"} %zu\n%s{state=\"waiting\"} %zu\n", name, attached, name, declared - attached);
+	buffer_printf(
+		s->text, "%s{state=\"attached\"} %zu\n%s{state=\"waiting\"} %zu\n", name, attached, name, declared - attached);
 }
 
 static void last_error(struct scrape *s, const char *name)
@@ -252,9 +258,9 @@ int metrics_text(const struct view *view, struct buffer *text)
 	s->view = view;
 	s->text = text;
 	status_memory(&s->memory);
-	if (view->datapath &&
-		(datapath_drops(view->datapath, s->drops) < 0 || datapath_totals(view->datapath, s->totals) < 0 ||
-			datapath_full(view->datapath, s->full) < 0 || datapath_flow_counts(view->datapath, &s->proven, &s->unproven) < 0))
+	if (view->datapath && (datapath_drops(view->datapath, s->drops) < 0 || datapath_totals(view->datapath, s->totals) < 0 ||
+				      datapath_full(view->datapath, s->full) < 0 ||
+				      datapath_flow_counts(view->datapath, &s->proven, &s->unproven) < 0))
 		return -EIO;
 	for (size_t i = 0; i < ARRAY_SIZE(metrics); i++) {
 		const struct metric *metric = &metrics[i];

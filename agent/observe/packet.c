@@ -80,7 +80,8 @@ static uint16_t fold(uint32_t total)
 }
 
 /* Over the pseudo header of RFC 9293 section 3.1 or RFC 8200 section 8.1, and the payload. */
-static uint16_t checksum_l4(const struct hd_addr *source, const struct hd_addr *destination, uint8_t protocol, const uint8_t *data, size_t length)
+static uint16_t checksum_l4(
+	const struct hd_addr *source, const struct hd_addr *destination, uint8_t protocol, const uint8_t *data, size_t length)
 {
 	size_t skip = addr_is_ipv4(source) ? 12 : 0;
 	uint32_t total = sum(0, source->b + skip, 16 - skip);
@@ -108,16 +109,18 @@ static void put_tcp(struct writer *w, const struct packet_spec *spec)
 
 	put16(w, spec->source_port);
 	put16(w, spec->destination_port);
-	put32(w, 1); /* sequence */
+	put32(w, 1);				  /* sequence */
 	put32(w, spec->tcp_flags & 0x10 ? 1 : 0); /* acknowledgement */
 	put8(w, 5 << 4);
 	put8(w, spec->tcp_flags);
 	put16(w, 64240);
 	put32(w, 0);
-	set16(w->data + start + 16, checksum_l4(&spec->source, &spec->destination, IPPROTO_TCP, w->data + start, w->length - start));
+	set16(w->data + start + 16,
+		checksum_l4(&spec->source, &spec->destination, IPPROTO_TCP, w->data + start, w->length - start));
 }
 
-static void put_udp(struct writer *w, const struct hd_addr *source, const struct hd_addr *destination, uint16_t sport, uint16_t dport)
+static void put_udp(
+	struct writer *w, const struct hd_addr *source, const struct hd_addr *destination, uint16_t sport, uint16_t dport)
 {
 	size_t start = w->length;
 	uint16_t check;
@@ -157,7 +160,8 @@ static void put_sctp(struct writer *w, const struct packet_spec *spec)
 	memcpy(w->data + start + 8, &crc, sizeof(crc));
 }
 
-static void put_ip(struct writer *w, const struct hd_addr *source, const struct hd_addr *destination, uint8_t protocol, uint8_t hops)
+static void put_ip(
+	struct writer *w, const struct hd_addr *source, const struct hd_addr *destination, uint8_t protocol, uint8_t hops)
 {
 	if (addr_is_ipv4(source)) {
 		size_t start = w->length;
@@ -245,7 +249,8 @@ static void put_icmp(struct writer *w, const struct packet_spec *spec, bool ip6)
 		put_zero(w, icmp_body(ip6, spec->icmp_type));
 	}
 	if (ip6)
-		set16(w->data + start + 2, checksum_l4(&spec->source, &spec->destination, IPPROTO_ICMPV6, w->data + start, w->length - start));
+		set16(w->data + start + 2,
+			checksum_l4(&spec->source, &spec->destination, IPPROTO_ICMPV6, w->data + start, w->length - start));
 	else
 		set16(w->data + start + 2, fold(sum(0, w->data + start, w->length - start)));
 }

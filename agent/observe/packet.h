@@ -13,14 +13,14 @@
 #define PACKET_TAGS 2
 
 struct packet_spec {
-	struct hd_addr source, destination; /* one family; IPv4 is mapped */
+	struct hd_addr source, destination;	   /* one family; IPv4 is mapped */
 	uint8_t source_mac[6], destination_mac[6]; /* the first twelve bytes: may be filled in later */
-	uint8_t protocol; /* IANA number; for IPv6 not an extension header */
-	uint16_t source_port, destination_port; /* TCP, UDP, SCTP; quoted in ICMP errors */
+	uint8_t protocol;			   /* IANA number; for IPv6 not an extension header */
+	uint16_t source_port, destination_port;	   /* TCP, UDP, SCTP; quoted in ICMP errors */
 	uint8_t icmp_type, icmp_code;
 	uint16_t icmp_id;
-	uint8_t tcp_flags; /* as on the wire, 0 is none */
-	bool reply; /* SCTP: a DATA chunk instead of INIT */
+	uint8_t tcp_flags;	    /* as on the wire, 0 is none */
+	bool reply;		    /* SCTP: a DATA chunk instead of INIT */
 	uint16_t vlan[PACKET_TAGS]; /* ids, outer first, tagged 802.1Q (an outer one of two: 802.1ad) */
 	unsigned n_vlan;
 };

@@ -55,8 +55,9 @@ static json_t *programs_json(const struct view *view)
 			bool xdp = programs[p].hook == HD_HOOK_XDP_UPLINK;
 			json_t *item;
 
-			item = json_pack("{s:s, s:s, s:s, s:I, s:o, s:I, s:I}", "hook", hook_name(programs[p].hook), "device", at->device, "mode",
-				mode ? mode : "off", "id", (json_int_t)at->program_id[programs[p].hook], "name", json_text(programs[p].name), "verifiedInstructions",
+			item = json_pack("{s:s, s:s, s:s, s:I, s:o, s:I, s:I}", "hook", hook_name(programs[p].hook), "device",
+				at->device, "mode", mode ? mode : "off", "id", (json_int_t)at->program_id[programs[p].hook],
+				"name", json_text(programs[p].name), "verifiedInstructions",
 				(json_int_t)programs[p].insns_verified, "jitedBytes", (json_int_t)programs[p].jited_bytes);
 			if (xdp && at->xdp_reason[0])
 				json_object_set_new(item, "reason", json_text(at->xdp_reason));
@@ -67,10 +68,11 @@ static json_t *programs_json(const struct view *view)
 
 static json_t *uplink_json(const char *name, const struct netdev *device, const struct datapath_attachment *at)
 {
-	return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:I, s:o}", "device", name, "ifindex", device ? json_integer(device->ifindex) : json_null(),
-		"state", at ? "attached" : "waiting", "xdp", json_text(at ? at->xdp_mode : NULL), "xdpReason",
-		json_text(at && at->xdp_reason[0] ? at->xdp_reason : NULL), "tc", json_text(at ? at->tc_mode : NULL), "foreignAhead",
-		(json_int_t)(at ? at->foreign_ahead : 0), "driver", json_text(device && device->driver[0] ? device->driver : NULL));
+	return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:I, s:o}", "device", name, "ifindex",
+		device ? json_integer(device->ifindex) : json_null(), "state", at ? "attached" : "waiting", "xdp",
+		json_text(at ? at->xdp_mode : NULL), "xdpReason", json_text(at && at->xdp_reason[0] ? at->xdp_reason : NULL),
+		"tc", json_text(at ? at->tc_mode : NULL), "foreignAhead", (json_int_t)(at ? at->foreign_ahead : 0), "driver",
+		json_text(device && device->driver[0] ? device->driver : NULL));
 }
 
 static json_t *uplinks_json(const struct view *view)
@@ -115,8 +117,9 @@ static json_t *flows_json(const struct view *view)
 		datapath_flow_counts(view->datapath, &proven, &unproven);
 		datapath_sizes(view->datapath, &sizes);
 	}
-	return json_pack("{s:I, s:I, s:{s:I, s:I, s:I}}", "proven", (json_int_t)proven, "unproven", (json_int_t)unproven, "limits", "flows",
-		(json_int_t)sizes.flows, "flowsNew", (json_int_t)sizes.flows_new, "flowsOther", (json_int_t)sizes.flows_other);
+	return json_pack("{s:I, s:I, s:{s:I, s:I, s:I}}", "proven", (json_int_t)proven, "unproven", (json_int_t)unproven,
+		"limits", "flows", (json_int_t)sizes.flows, "flowsNew", (json_int_t)sizes.flows_new, "flowsOther",
+		(json_int_t)sizes.flows_other);
 }
 
 static json_t *memory_json(const struct view *view)
@@ -128,12 +131,14 @@ static json_t *memory_json(const struct view *view)
 	status_memory(&memory);
 	if (view->datapath)
 		datapath_sizes(view->datapath, &sizes);
-	policy = (uint64_t)sizes.policy.addr_nodes * sizeof(struct hd_addr_node) + (uint64_t)sizes.policy.rule_nodes * sizeof(struct hd_rule_node) +
-		(uint64_t)sizes.policy.class_rules * (sizeof(struct hd_class_key) + sizeof(struct hd_class_rules)) +
-		(uint64_t)sizes.policy.rules * sizeof(struct hd_rule_info);
-	return json_pack("{s:I, s:{s:I, s:I, s:I, s:I, s:I}}", "rss", (json_int_t)memory.rss, "maps", "policyBytes", (json_int_t)policy, "addrNodes",
-		(json_int_t)sizes.policy.addr_nodes, "ruleNodes", (json_int_t)sizes.policy.rule_nodes, "classRules",
-		(json_int_t)sizes.policy.class_rules, "rules", (json_int_t)sizes.policy.rules);
+	policy = (uint64_t)sizes.policy.addr_nodes * sizeof(struct hd_addr_node) +
+		 (uint64_t)sizes.policy.rule_nodes * sizeof(struct hd_rule_node) +
+		 (uint64_t)sizes.policy.class_rules * (sizeof(struct hd_class_key) + sizeof(struct hd_class_rules)) +
+		 (uint64_t)sizes.policy.rules * sizeof(struct hd_rule_info);
+	return json_pack("{s:I, s:{s:I, s:I, s:I, s:I, s:I}}", "rss", (json_int_t)memory.rss, "maps", "policyBytes",
+		(json_int_t)policy, "addrNodes", (json_int_t)sizes.policy.addr_nodes, "ruleNodes",
+		(json_int_t)sizes.policy.rule_nodes, "classRules", (json_int_t)sizes.policy.class_rules, "rules",
+		(json_int_t)sizes.policy.rules);
 }
 
 static json_t *objects_json(const struct view *view)
@@ -154,9 +159,10 @@ static json_t *last_error_json(const struct view *view)
 
 json_t *status_json(const struct view *view)
 {
-	return json_pack("{s:b, s:I, s:b, s:b, s:o, s:o, s:o, s:[], s:o, s:o, s:o, s:o, s:I, s:s, s:o}", "ready", view->ready, "generation",
-		(json_int_t)view->generation, "adopted", view->adopted, "lockdown", view->lockdown, "programs", programs_json(view), "uplinks", uplinks_json(view), "unguarded",
-		unguarded_json(view), "ports", "flows", flows_json(view), "objects", objects_json(view), "memory", memory_json(view), "lastError",
-		last_error_json(view), "uptime", (json_int_t)((int64_t)clock_ms() - view->started) / 1000, "version", view->version,
-		"pendingConfirm", view->confirm_before ? json_pack("{s:o}", "confirmBefore", json_time(view->confirm_before)) : json_null());
+	return json_pack("{s:b, s:I, s:b, s:b, s:o, s:o, s:o, s:[], s:o, s:o, s:o, s:o, s:I, s:s, s:o}", "ready", view->ready,
+		"generation", (json_int_t)view->generation, "adopted", view->adopted, "lockdown", view->lockdown, "programs",
+		programs_json(view), "uplinks", uplinks_json(view), "unguarded", unguarded_json(view), "ports", "flows",
+		flows_json(view), "objects", objects_json(view), "memory", memory_json(view), "lastError", last_error_json(view),
+		"uptime", (json_int_t)((int64_t)clock_ms() - view->started) / 1000, "version", view->version, "pendingConfirm",
+		view->confirm_before ? json_pack("{s:o}", "confirmBefore", json_time(view->confirm_before)) : json_null());
 }

@@ -16,20 +16,20 @@
 #include <policy/compile.h>
 
 struct view {
-	struct datapath *datapath; /* NULL: nothing loaded, there is nothing to read */
-	const struct compiler *compiler; /* NULL with it */
+	struct datapath *datapath;	   /* NULL: nothing loaded, there is nothing to read */
+	const struct compiler *compiler;   /* NULL with it */
 	const struct object_list *objects; /* the documents in force */
-	const struct host *host; /* of the Host document in force; NULL: none */
-	const struct netdev *devices; /* every interface of the machine */
+	const struct host *host;	   /* of the Host document in force; NULL: none */
+	const struct netdev *devices;	   /* every interface of the machine */
 	size_t n_devices;
 	uint32_t generation;
-	bool ready; /* in force on every declared uplink that exists */
-	bool adopted; /* nothing valid to load: what an earlier agent put in force is left as it is */
-	bool lockdown; /* no valid policy yet: failsafe and built-in rules only */
-	int64_t confirm_before; /* ms since the epoch; 0: nothing waits for a confirmation */
-	const char *last_error; /* one mistake a line; NULL: none */
+	bool ready;		 /* in force on every declared uplink that exists */
+	bool adopted;		 /* nothing valid to load: what an earlier agent put in force is left as it is */
+	bool lockdown;		 /* no valid policy yet: failsafe and built-in rules only */
+	int64_t confirm_before;	 /* ms since the epoch; 0: nothing waits for a confirmation */
+	const char *last_error;	 /* one mistake a line; NULL: none */
 	int64_t last_error_time; /* ms since the epoch */
-	int64_t started; /* ms, CLOCK_MONOTONIC */
+	int64_t started;	 /* ms, CLOCK_MONOTONIC */
 	const char *version;
 };
 

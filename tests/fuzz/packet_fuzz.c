@@ -46,7 +46,8 @@ static void build(const uint8_t *data, size_t size)
 		abort();
 	packet_look(frame, length, &view);
 	if (!view.ip || view.protocol != spec.protocol || view.n_vlan != spec.n_vlan ||
-		memcmp(&view.source, &spec.source, sizeof(view.source)) || memcmp(&view.destination, &spec.destination, sizeof(view.source)))
+		memcmp(&view.source, &spec.source, sizeof(view.source)) ||
+		memcmp(&view.destination, &spec.destination, sizeof(view.source)))
 		abort();
 	if (view.ports && (view.source_port != spec.source_port || view.destination_port != spec.destination_port))
 		abort();

@@ -26,8 +26,7 @@
 #include <util/cleanup.h>
 #include <util/clock.h>
 
-#define HOST_DOCUMENT \
-	"apiVersion: heddle.dev/v1alpha1\nkind: Host\nmetadata: {name: node-a}\nspec: {uplinks: [{device: eth1}]}\n"
+#define HOST_DOCUMENT "apiVersion: heddle.dev/v1alpha1\nkind: Host\nmetadata: {name: node-a}\nspec: {uplinks: [{device: eth1}]}\n"
 
 static struct {
 	char run_dir[64];
@@ -60,7 +59,8 @@ static int fake_apply(void *userdata, const struct object_list *objects, uint64_
 	return fake(ret, diag);
 }
 
-static int fake_remove(void *userdata, enum object_kind kind, const char *namespace_, const char *name, json_t **ret, struct diag *diag)
+static int fake_remove(
+	void *userdata, enum object_kind kind, const char *namespace_, const char *name, json_t **ret, struct diag *diag)
 {
 	(void)userdata;
 	(void)namespace_;
@@ -89,7 +89,8 @@ static void fake_tidy(void *userdata)
 	(void)userdata;
 }
 
-static const struct api_ops ops = {.apply = fake_apply, .remove = fake_remove, .confirm = fake_confirm, .diff = fake_diff, .tidy = fake_tidy};
+static const struct api_ops ops = {
+	.apply = fake_apply, .remove = fake_remove, .confirm = fake_confirm, .diff = fake_diff, .tidy = fake_tidy};
 
 /* --- the client --- */
 
@@ -212,8 +213,9 @@ static int setup(void **state)
 	assert_int_equal(decode_documents("host.yaml", HOST_DOCUMENT, strlen(HOST_DOCUMENT), &world.objects, &diag), 0);
 	world.view = (struct view){.objects = &world.objects, .generation = 3, .version = "test", .started = (int64_t)clock_ms()};
 	assert_true(sd_event_new(&world.event) >= 0);
-	assert_int_equal(
-		api_new(world.event, &(struct api_config){.run_dir = world.run_dir, .view = &world.view, .ops = &ops}, &world.api), 0);
+	assert_int_equal(api_new(world.event, &(struct api_config){.run_dir = world.run_dir, .view = &world.view, .ops = &ops},
+				 &world.api),
+		0);
 	return 0;
 }
 
@@ -245,7 +247,8 @@ static void test_socket_mode(void **state)
 
 static void test_read(void **state)
 {
-	static const char *const paths[] = {"/v1/status", "/v1/flows", "/v1/rules", "/v1/counters", "/v1/objects/builtin", "/v1/objects/hostpolicies"};
+	static const char *const paths[] = {
+		"/v1/status", "/v1/flows", "/v1/rules", "/v1/counters", "/v1/objects/builtin", "/v1/objects/hostpolicies"};
 	_cleanup_buffer_ struct buffer metrics = {0};
 	json_t *json;
 
@@ -316,7 +319,8 @@ static void test_explain(void **state)
 	assert_int_equal(exchange("POST", "/v1/explain", "{", 0, NULL), 400);
 	assert_int_equal(exchange("POST", "/v1/explain", "{\"from\":1}", 0, NULL), 400);
 	/* right, but nothing is loaded */
-	assert_int_equal(exchange("POST", "/v1/explain", "{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":1}", 0, NULL), 409);
+	assert_int_equal(
+		exchange("POST", "/v1/explain", "{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":1}", 0, NULL), 409);
 }
 
 static void test_too_large(void **state)

@@ -130,12 +130,13 @@ static void test_sizing(void **state)
 	(void)state;
 	buffer_add_string(&text, HOST "---\n" POLICY(""));
 	for (unsigned i = 0; i < 6000; i++)
-		buffer_printf(&text, "  - {action: allow, from: [{cidr: 10.%u.%u.0/24}], ports: [{protocol: TCP, port: %u}]}\n", i / 256, i % 256, i + 1);
+		buffer_printf(&text, "  - {action: allow, from: [{cidr: 10.%u.%u.0/24}], ports: [{protocol: TCP, port: %u}]}\n",
+			i / 256, i % 256, i + 1);
 	assert_int_equal(decode_documents("a.yaml", text.data, text.length, &list, &diag), 0);
 	host = policy_host(&list);
 	assert_non_null(host);
-	assert_int_equal(policy_compile_fresh(5, NULL, 0, &(struct policy_input){.host = &host->host, .objects = &list}, &compiler, &limits, &delta,
-				 &diag),
+	assert_int_equal(policy_compile_fresh(5, NULL, 0, &(struct policy_input){.host = &host->host, .objects = &list},
+				 &compiler, &limits, &delta, &diag),
 		0);
 	assert_int_equal(delta->generation, 5);
 	assert_true(limits.rules >= 6000 + HD_RULE_FIRST);
@@ -149,7 +150,8 @@ static void test_sizing(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_rescue), cmocka_unit_test(test_check), cmocka_unit_test(test_sizing)};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_rescue), cmocka_unit_test(test_check), cmocka_unit_test(test_sizing)};
 
 	return cmocka_run_group_tests_name("controller", tests, setup, teardown);
 }

@@ -27,8 +27,8 @@
 static const struct object_list no_objects;
 static struct uplink uplinks[] = {{.device = "eth1"}, {.device = "eth2"}};
 static const struct host host = {.uplinks = uplinks, .n_uplinks = 2};
-static const struct netdev devices[] = {
-	{.ifindex = 1, .name = "lo", .type = ARPHRD_LOOPBACK}, {.ifindex = 2, .name = "eth0", .type = ARPHRD_ETHER}, {.ifindex = 3, .name = "eth1", .type = ARPHRD_ETHER}};
+static const struct netdev devices[] = {{.ifindex = 1, .name = "lo", .type = ARPHRD_LOOPBACK},
+	{.ifindex = 2, .name = "eth0", .type = ARPHRD_ETHER}, {.ifindex = 3, .name = "eth1", .type = ARPHRD_ETHER}};
 
 static const struct view view = {
 	.objects = &no_objects,
@@ -63,15 +63,20 @@ static void test_explain_defaults(void **state)
 	assert_int_equal(request.spec.destination_port, 22);
 	assert_true(request.spec.source_port >= 49152);
 
-	assert_int_equal(parse("{\"from\":\"2001:db8::1\",\"to\":\"2001:db8::2\",\"protocol\":\"icmp\"}", &request, &mistakes), 0);
+	assert_int_equal(
+		parse("{\"from\":\"2001:db8::1\",\"to\":\"2001:db8::2\",\"protocol\":\"icmp\"}", &request, &mistakes), 0);
 	assert_int_equal(request.spec.protocol, IPPROTO_ICMPV6);
 	assert_int_equal(request.spec.icmp_type, 128);
 
-	assert_int_equal(parse("{\"from\":\"2001:db8::1\",\"to\":\"2001:db8::2\",\"protocol\":\"ICMPv6\",\"reply\":true}", &request, &mistakes), 0);
+	assert_int_equal(parse("{\"from\":\"2001:db8::1\",\"to\":\"2001:db8::2\",\"protocol\":\"ICMPv6\",\"reply\":true}",
+				 &request, &mistakes),
+		0);
 	assert_int_equal(request.spec.icmp_type, 129);
 
 	assert_int_equal(
-		parse("{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":1,\"reply\":true,\"vlan\":[5,6],\"uplink\":null}", &request, &mistakes), 0);
+		parse("{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":1,\"reply\":true,\"vlan\":[5,6],\"uplink\":null}",
+			&request, &mistakes),
+		0);
 	assert_int_equal(request.spec.tcp_flags, 0x10);
 	assert_int_equal(request.spec.n_vlan, 2);
 	assert_int_equal(request.spec.vlan[1], 6);
@@ -95,16 +100,19 @@ static void test_explain_mistakes(void **state)
 		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.256\",\"dport\":1}", "to: want an address, got \"192.0.2.256\""},
 		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":65536}", "dport: want 0..65535, got 65536"},
 		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":\"22\"}", "dport: want 0..65535, got \"22\""},
-		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"protocol\":\"foo\"}", "protocol: want a protocol name or 0..255, got \"foo\""},
+		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"protocol\":\"foo\"}",
+			"protocol: want a protocol name or 0..255, got \"foo\""},
 		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"protocol\":256}", "protocol: want"},
 		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":1,\"vlan\":4095}", "vlan: want 0..4094"},
 		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":1,\"vlan\":[1,2,3]}", "vlan: want"},
-		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":1,\"uplink\":\"averyverylongname\"}", "uplink: want a device name"},
+		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":1,\"uplink\":\"averyverylongname\"}",
+			"uplink: want a device name"},
 		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":1,\"tcpFlags\":\"Q\"}", "tcpFlags: want letters"},
 		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":1,\"nonsense\":1}", "nonsense: unknown field"},
 		{"{\"frame\":\"00\"}", "frame: want 28"},
 		{"{\"frame\":\"zz00000000000000000000000000\"}", "frame: want 28"},
-		{"{\"frame\":\"0000000000000000000000000000\",\"from\":\"192.0.2.1\"}", "frame: want a frame, or from and to, not both"},
+		{"{\"frame\":\"0000000000000000000000000000\",\"from\":\"192.0.2.1\"}",
+			"frame: want a frame, or from and to, not both"},
 	};
 
 	(void)state;
@@ -298,7 +306,11 @@ static void test_flow(void **state)
 		.protocol = IPPROTO_TCP,
 		.source_port = 5,
 		.destination_port = 22,
-		.flow = {.state = HD_FS_TCP_ESTABLISHED, .packets = {3, 2}, .bytes = {30, 20}, .ifindex = 3, .rule = HD_RULE_FAILSAFE}};
+		.flow = {.state = HD_FS_TCP_ESTABLISHED,
+			.packets = {3, 2},
+			.bytes = {30, 20},
+			.ifindex = 3,
+			.rule = HD_RULE_FAILSAFE}};
 	json_t *json;
 
 	(void)state;

@@ -240,8 +240,8 @@ static void test_flags(void **state)
 	static const struct {
 		const char *text;
 		int flags; /* -1: refused */
-	} cases[] = {{"S", 0x02}, {"sa", 0x12}, {"syn", 0x02}, {"SYN,ack", 0x12}, {"S.", 0x12}, {"none", 0}, {"FPU", 0x29}, {"", -1}, {"X", -1},
-		{"syn,", -1}, {"syn,foo", -1}, {"CE", 0xc0}};
+	} cases[] = {{"S", 0x02}, {"sa", 0x12}, {"syn", 0x02}, {"SYN,ack", 0x12}, {"S.", 0x12}, {"none", 0}, {"FPU", 0x29},
+		{"", -1}, {"X", -1}, {"syn,", -1}, {"syn,foo", -1}, {"CE", 0xc0}};
 	char text[16];
 	uint8_t flags;
 
