@@ -206,6 +206,17 @@ static void describe_programs(const struct programs *programs, struct load *load
 	}
 }
 
+static int adopt_clock(const char *path, const char *name, void *userdata)
+{
+	struct load *load = userdata;
+
+	if (strcmp(name, "tick_now") == 0) {
+		load->clock = bpf_obj_get(path);
+		load->clock_type = BPF_PROG_TYPE_SCHED_CLS;
+	}
+	return 0;
+}
+
 int adopt(struct datapath *dp, bool *found)
 {
 	struct adopting adopting = {.dp = dp};
@@ -245,6 +256,7 @@ int adopt(struct datapath *dp, bool *found)
 		return 0;
 	}
 	describe_programs(&adopting.programs, load);
+	(void)pin_each(dp->bpffs, "progs", adopt_clock, load);
 	dp->live = TAKE_PTR(load);
 	return attached_report(dp);
 }

@@ -110,6 +110,10 @@ static int pin_all(struct datapath *dp, const struct load *load)
 		if (r < 0)
 			return log_err(r, "cannot pin the program %s", hook_program_name[hook]);
 	}
+	/* With it an agent that has loaded nothing yet can tell how old an entry is. */
+	r = pin_over(dp->bpffs, "progs", "tick_now", load->clock);
+	if (r < 0)
+		return log_err(r, "cannot pin the program that tells the time");
 	if (load->program[PROGRAM_XDP_GENERIC] >= 0) {
 		r = pin_over(dp->bpffs, "progs", "xdp_generic", load->program[PROGRAM_XDP_GENERIC]);
 		if (r < 0)

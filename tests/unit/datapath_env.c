@@ -11,6 +11,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include <datapath/compat.h>
+
 #include "datapath_env.h"
 
 const struct datapath_sizes env_sizes = {.policy = {.addr_nodes = 64, .rule_nodes = 64, .class_rules = 64, .rules = 1024},
@@ -51,6 +56,23 @@ unsigned env_count(const char *format, ...)
 		line[0] = '\0';
 	pclose(pipe);
 	return (unsigned)strtoul(line, NULL, 10);
+}
+
+unsigned env_programs(const struct env *env)
+{
+	LIBBPF_OPTS(bpf_xdp_query_opts, xdp);
+	unsigned n = 0;
+
+	/* bpftool 7.1 does not know TCX. */
+	for (unsigned type = COMPAT_BPF_TCX_INGRESS; type <= COMPAT_BPF_TCX_EGRESS; type++) {
+		__u32 ids[8], count = 8, flags;
+
+		if (bpf_prog_query((int)env->ifindex, type, 0, &flags, ids, &count) == 0)
+			n += count;
+	}
+	if (bpf_xdp_query((int)env->ifindex, 0, &xdp) == 0)
+		n += (xdp.drv_prog_id != 0) + (xdp.skb_prog_id != 0);
+	return n;
 }
 
 static pid_t make_peer(void)

@@ -26,6 +26,7 @@ int env_make_link(struct env *env);					    /* the veth pair, up, with addresses
 int env_ping(const struct env *env);					    /* from the far end; 0: answered */
 pid_t env_ping_on(
 	const struct env *env, const char *interval); /* until it gets SIGINT; its exit status is then 0 or 1 as above */
+unsigned env_programs(const struct env *env);	      /* on the device: XDP and TCX, whoever's they are */
 unsigned env_count(const char *format, ...) __attribute__((format(printf, 1, 2))); /* a command's output as a number */
 
 /* A policy that gives all traffic one verdict in both directions, as a delta made by hand. */

@@ -18,7 +18,7 @@
 #include <bpf/libbpf.h>
 #include <cmocka.h>
 
-#include <util/log.h>
+#include <datapath/internal.h>
 
 #include "datapath_env.h"
 
@@ -193,11 +193,25 @@ static void test_colliding_ifindexes(void **state)
 
 /* --- flows --- */
 
-static void put_flow(
-	int map, __be32 lo, __be32 hi, uint16_t lo_port, uint16_t hi_port, uint8_t state, uint8_t flags, uint32_t last_seen)
+static struct hd_flow_key4 key_of(uint32_t lo, uint32_t hi, uint16_t lo_port, uint16_t hi_port)
 {
-	struct hd_flow_key4 key = {.protocol = 6, .lo = lo, .hi = hi, .lo_port = htons(lo_port), .hi_port = htons(hi_port)};
-	struct hd_flow flow = {.state = state, .flags = flags, .last_seen = last_seen, .packets = {3, 2}};
+	return (struct hd_flow_key4){
+		.protocol = 6, .lo = htonl(lo), .hi = htonl(hi), .lo_port = htons(lo_port), .hi_port = htons(hi_port)};
+}
+
+static void put_proven(int slots, uint32_t index, struct hd_flow_key4 key, uint8_t state, uint8_t flags, uint32_t last_seen)
+{
+	struct hd_flow_slot slot = {.used = 4,
+		.epoch = 1,
+		.flow = {.state = state, .flags = flags, .last_seen = last_seen, .epoch = 1, .slot = index}};
+
+	slot.key.key4 = key;
+	assert_int_equal(bpf_map_update_elem(slots, &index, &slot, BPF_ANY), 0);
+}
+
+static void put_new(int map, struct hd_flow_key4 key, uint8_t state, uint32_t last_seen)
+{
+	struct hd_flow flow = {.state = state, .last_seen = last_seen};
 
 	assert_int_equal(bpf_map_update_elem(map, &key, &flow, BPF_ANY), 0);
 }
@@ -216,29 +230,21 @@ static int see_flow(const struct datapath_flow *flow, void *userdata)
 	return 0;
 }
 
-static uint32_t now_tick(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	return (uint32_t)(((uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec) >> HD_TICK_SHIFT);
-}
-
 static void test_flows(void **state)
 {
 	struct seen seen = {0};
 	uint64_t proven, unproven;
 	uint32_t now;
-	int flows, fresh;
+	int slots, fresh;
 
 	(void)state;
 	assert_int_equal(env_start(env, open_datapath(), 1, HD_ALLOW, XDP_MODE_OFF), 0);
-	flows = pinned_map("flows4");
+	slots = pinned_map("flow_slots");
 	fresh = pinned_map("flows4_new");
-	now = now_tick();
-	put_flow(flows, htonl(0x0a000001), htonl(0x0a000002), 80, 40000, HD_FS_TCP_ESTABLISHED, HD_FLOW_ORIG_IS_HI, now);
-	put_flow(flows, htonl(0x0a000001), htonl(0x0a000003), 80, 40000, HD_FS_TCP_CLOSED, 0, now - 100 * HD_TICKS_PER_SECOND);
-	put_flow(flows, htonl(0x0a000001), htonl(0x0a000004), 80, 40000, 200, 0, now); /* a state nobody knows */
+	now = tick_now(load_readable(current));
+	put_proven(slots, 1, key_of(0x0a000001, 0x0a000002, 80, 40000), HD_FS_TCP_ESTABLISHED, HD_FLOW_ORIG_IS_HI, now);
+	put_proven(slots, 2, key_of(0x0a000001, 0x0a000003, 80, 40000), HD_FS_TCP_CLOSED, 0, now - (uint32_t)ticks_of_ms(100000));
+	put_proven(slots, 3, key_of(0x0a000001, 0x0a000004, 80, 40000), 200, 0, now); /* a state nobody knows */
 	assert_int_equal(datapath_flows(current, see_flow, &seen), 0);
 	assert_int_equal(seen.n, 1);
 	assert_true(seen.last.proven);
@@ -248,18 +254,20 @@ static void test_flows(void **state)
 	assert_int_equal(seen.last.source.w[3], htonl(0x0a000002));
 	assert_int_equal(seen.last.destination.w[3], htonl(0x0a000001));
 	for (uint32_t i = 0; i < 3000; i++)
-		put_flow(flows, htonl(0x0a000001), htonl(0x0b000000 + i), 80, 1000, HD_FS_TCP_ESTABLISHED, 0, now);
+		put_proven(slots, 10 + i, key_of(0x0a000001, 0x0b000000 + i, 80, 1000), HD_FS_TCP_ESTABLISHED, 0, now);
 	for (uint32_t i = 0; i < 300; i++)
-		put_flow(fresh, htonl(0x0a000001), htonl(0x0b000000 + i), 80, 1001, HD_FS_TCP_SYN_SENT, 0, now);
+		put_new(fresh, key_of(0x0a000001, 0x0b000000 + i, 80, 1001), HD_FS_TCP_SYN_SENT, now);
 	assert_int_equal(datapath_flow_counts(current, &proven, &unproven), 0);
 	assert_int_equal(proven, 3001);
 	assert_int_equal(unproven, 300);
-	/* Another agent finds all of it. */
+	/* Another agent finds all of it, even before it has programs. */
 	close_datapath();
-	assert_int_equal(env_start(env, open_datapath(), 2, HD_ALLOW, XDP_MODE_OFF), 0);
+	assert_int_equal(datapath_flow_counts(open_datapath(), &proven, &unproven), 0);
+	assert_true(proven == 3001 && unproven == 300);
+	assert_int_equal(env_start(env, current, 2, HD_ALLOW, XDP_MODE_OFF), 0);
 	assert_int_equal(datapath_flow_counts(current, &proven, &unproven), 0);
 	assert_true(proven == 3001 && unproven == 300);
-	close(flows);
+	close(slots);
 	close(fresh);
 }
 
@@ -292,13 +300,13 @@ static void test_other_schema(void **state)
 	struct hd_counter counter;
 	uint32_t zero = 0;
 	uint64_t proven, unproven;
-	int map, flows;
+	int map, slots;
 
 	(void)state;
 	assert_int_equal(env_start(env, open_datapath(), 41, HD_DENY, XDP_MODE_AUTO), 0);
 	assert_int_not_equal(env_ping(env), 0);
-	flows = pinned_map("flows4");
-	put_flow(flows, htonl(1), htonl(2), 1, 2, HD_FS_TCP_ESTABLISHED, 0, now_tick());
+	slots = pinned_map("flow_slots");
+	put_proven(slots, 1, key_of(1, 2, 1, 2), HD_FS_TCP_ESTABLISHED, 0, tick_now(load_readable(current)));
 	map = pinned_map("control");
 	assert_int_equal(bpf_map_lookup_elem(map, &zero, &control), 0);
 	control.schema = HD_SCHEMA_VERSION + 7;
@@ -314,7 +322,7 @@ static void test_other_schema(void **state)
 	assert_int_equal(counter.packets, 0);
 	assert_int_not_equal(env_ping(env), 0);
 	close(map);
-	close(flows);
+	close(slots);
 }
 
 static void test_pickup_runs_on(void **state)
@@ -335,7 +343,7 @@ static void test_pickup_runs_on(void **state)
 	map = pinned_map("control");
 	assert_int_equal(bpf_map_lookup_elem(map, &zero, &first), 0);
 	assert_int_equal(first.flags, HD_CONTROL_PICKUP);
-	assert_int_equal(first.timeout[HD_FS_TCP_SYN_SENT], 3577); /* 60 s, never less */
+	assert_int_equal(first.timeout[HD_FS_TCP_SYN_SENT], ticks_of_ms(60000));
 	close(map);
 	close_datapath();
 	open_datapath();

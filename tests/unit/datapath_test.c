@@ -95,10 +95,11 @@ static void test_attach_and_detach(void **state)
 			assert_int_equal(drops[reason][HD_INGRESS].packets + drops[reason][HD_EGRESS].packets, 0);
 		assert_int_equal(datapath_flow_counts(dp, &proven, &unproven), 0);
 		assert_int_equal(proven + unproven, 1);
+		assert_int_equal(env_programs(env), cases[i].want == XDP_MODE_OFF ? 2 : 3);
 		close_datapath(dp);
 		assert_int_equal(env_ping(env), 0);
 		detach();
-		assert_int_equal(env_count("bpftool net | grep -c _uplink"), 0);
+		assert_int_equal(env_programs(env), 0);
 		assert_int_equal(env_ping(env), 0);
 	}
 	detach(); /* a second time finds nothing to do */
