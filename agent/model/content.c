@@ -93,16 +93,19 @@ static uint64_t hash_host(uint64_t hash, const struct host *host)
 	return hash;
 }
 
-static uint64_t hash_policy(uint64_t hash, const struct host_policy *policy)
+static uint64_t hash_policy(uint64_t hash, const struct object *object)
 {
+	const struct host_policy *policy = &object->policy;
+
 	hash = hash_u64(hash_u64(hash, policy->priority), policy->n_uplinks);
 	for (size_t i = 0; i < policy->n_uplinks; i++)
 		hash = hash_string(hash, policy->uplinks[i]);
 	for (int direction = 0; direction < HD_DIRECTIONS; direction++) {
 		hash = hash_u64(hash, (uint64_t)((int64_t)policy->default_verdict[direction] + 1));
 		hash = hash_u64(hash, policy->n_rules[direction]);
+		const struct rule *rules = object_rules(object, (enum hd_direction)direction);
 		for (size_t i = 0; i < policy->n_rules[direction]; i++)
-			hash = hash_rule(hash, &policy->rules[direction][i]);
+			hash = hash_rule(hash, &rules[i]);
 	}
 	return hash;
 }
@@ -120,7 +123,7 @@ uint64_t content_hash(const struct object *object)
 	case OBJECT_ADDRESS_GROUP:
 		return hash_prefixes(hash, object->group.cidrs, object->group.n_cidrs);
 	case OBJECT_HOST_POLICY:
-		return hash_policy(hash, &object->policy);
+		return hash_policy(hash, object);
 	case OBJECT_KIND_COUNT:
 		break;
 	}

@@ -92,15 +92,17 @@ static bool decode_spec(struct decoder *d, const struct path *path, node_id node
 static bool decode_object(
 	struct decoder *d, const struct path *path, node_id node, enum object_kind kind, struct object_list *list)
 {
-	_cleanup_arena_ struct arena *arena = d->arena = arena_new();
+	_cleanup_arena_ struct arena *arena = arena_new(), *rules_arena = kind == OBJECT_HOST_POLICY ? arena_new() : NULL;
 	struct object *object = arena ? arena_array(arena, struct object, 1) : NULL;
 	bool good;
 
-	if (!object)
+	if (!object || (kind == OBJECT_HOST_POLICY && !rules_arena))
 		return decoder_no_memory(d);
+	d->arena = d->object_arena = arena;
+	d->rules_arena = rules_arena;
 	good = decode_spec(d, path, node, kind, object);
 	decoder_clear(d);
-	d->arena = NULL;
+	d->arena = d->object_arena = d->rules_arena = NULL;
 	if (!good)
 		return false;
 	object->refs = 1;
@@ -111,6 +113,7 @@ static bool decode_object(
 		if (!object->file)
 			return decoder_no_memory(d);
 	}
+	object->rules_arena = TAKE_PTR(rules_arena);
 	object->hash = content_hash(object);
 	object->arena = TAKE_PTR(arena);
 	good = object_list_add(list, object) == 0;

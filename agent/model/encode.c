@@ -147,11 +147,14 @@ static void icmp_matches(struct buffer *out, const struct icmp_match *list, size
 static const char *const verdict_names[] = {[HD_ALLOW] = "allow", [HD_DENY] = "deny", [HD_REJECT] = "reject"};
 static const char *const direction_names[HD_DIRECTIONS] = {[HD_INGRESS] = "ingress", [HD_EGRESS] = "egress"};
 
-static void rules(struct buffer *out, const struct host_policy *policy, enum hd_direction direction)
+static void rules(struct buffer *out, const struct object *object, enum hd_direction direction)
 {
+	const struct host_policy *policy = &object->policy;
+	const struct rule *list = object_rules(object, direction);
+
 	open_field(out, direction_names[direction], '[');
 	for (size_t i = 0; i < policy->n_rules[direction]; i++) {
-		const struct rule *rule = &policy->rules[direction][i];
+		const struct rule *rule = &list[i];
 
 		open_item(out, '{');
 		if (rule->name)
@@ -174,8 +177,10 @@ static void rules(struct buffer *out, const struct host_policy *policy, enum hd_
 	buffer_add_char(out, ']');
 }
 
-static void policy_spec(struct buffer *out, const struct host_policy *policy)
+static void policy_spec(struct buffer *out, const struct object *object)
 {
+	const struct host_policy *policy = &object->policy;
+
 	number_field(out, "priority", policy->priority);
 	if (policy->n_uplinks) {
 		open_field(out, "uplinks", '[');
@@ -185,8 +190,8 @@ static void policy_spec(struct buffer *out, const struct host_policy *policy)
 		}
 		buffer_add_char(out, ']');
 	}
-	rules(out, policy, HD_INGRESS);
-	rules(out, policy, HD_EGRESS);
+	rules(out, object, HD_INGRESS);
+	rules(out, object, HD_EGRESS);
 	if (policy->default_verdict[HD_INGRESS] >= 0 || policy->default_verdict[HD_EGRESS] >= 0) {
 		open_field(out, "default", '{');
 		for (int i = 0; i < HD_DIRECTIONS; i++)
@@ -302,7 +307,7 @@ void encode_text(const struct object *object, struct buffer *out)
 		group_spec(out, &object->group);
 		break;
 	case OBJECT_HOST_POLICY:
-		policy_spec(out, &object->policy);
+		policy_spec(out, object);
 		break;
 	case OBJECT_KIND_COUNT:
 		break;

@@ -75,8 +75,11 @@ struct object *object_ref(struct object *object)
 void object_unref(struct object *object)
 {
 	/* The object lies in its own arena. */
-	if (object && --object->refs == 0)
-		arena_free(object->arena);
+	if (!object || --object->refs)
+		return;
+	arena_free(object->rules_arena);
+	free(object->packed);
+	arena_free(object->arena);
 }
 
 void object_list_clear(struct object_list *list)

@@ -116,7 +116,9 @@ struct host_policy {
 	uint32_t priority;
 	const char **uplinks; /* n_uplinks 0: all declared */
 	size_t n_uplinks;
-	struct rule *rules[HD_DIRECTIONS];
+	const char **groups; /* the AddressGroups that rules name, each once */
+	size_t n_groups;
+	struct rule *rules[HD_DIRECTIONS]; /* through object_rules() only: NULL while they are packed */
 	size_t n_rules[HD_DIRECTIONS];
 	int default_verdict[HD_DIRECTIONS]; /* enum hd_verdict; -1: not set */
 };
@@ -139,6 +141,8 @@ struct object {
 	const struct label *labels, *annotations; /* in the order of their keys */
 	uint64_t hash;				  /* of the content; origin and line numbers excluded */
 	struct arena *arena;
+	struct arena *rules_arena;   /* of a HostPolicy's rules; NULL: they are packed */
+	struct packed_rules *packed; /* kept once made */
 	union {
 		struct host host;
 		struct address_group group;
@@ -158,6 +162,24 @@ bool object_equal(const struct object *a, const struct object *b);
 #define OBJECT_TITLE_MAX 600
 char *object_title(enum object_kind kind, const char *namespace_, const char *name, char text[OBJECT_TITLE_MAX]);
 
+/*
+ * The rules of a HostPolicy. They take 90 bytes each as structs and 20 packed: after a change, and after answers that needed
+ * them, object_list_pack() lets the structs go; object_rules() brings them back. Every pointer into rules, and the names and
+ * peers they lead to, is good until the next object_pack().
+ */
+const struct rule *object_rules(const struct object *object, enum hd_direction direction);
+void object_pack(struct object *object); /* other kinds: nothing. Without memory they stay as they are. */
+
+/* What a rule is called and where it stands, without unpacking the policy. name lives as long as the object. */
+struct rule_head {
+	const char *name; /* NULL: none */
+	uint32_t line;
+	uint8_t verdict;
+	bool log;
+};
+int object_rule_head(
+	const struct object *object, enum hd_direction direction, uint32_t index, struct rule_head *ret); /* -ENOENT */
+
 struct object *object_ref(struct object *object);
 void object_unref(struct object *object); /* NULL is fine */
 
@@ -168,6 +190,7 @@ struct object_list {
 };
 void object_list_clear(struct object_list *list);
 int object_list_add(struct object_list *list, struct object *object); /* takes its own reference; -ENOMEM */
+void object_list_pack(const struct object_list *list);
 void object_list_sort(struct object_list *list);
 /* By binary search in a sorted list; NULL: not there. */
 struct object *object_list_find(const struct object_list *list, enum object_kind kind, const char *namespace_, const char *name);

@@ -3,6 +3,7 @@
 #include <model/kinds.h>
 
 #include <netinet/in.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <util/addr.h>
@@ -280,6 +281,17 @@ static const struct list_type rule_lists[HD_DIRECTIONS] = {
 		.most = RULES_MAX},
 };
 
+/* In the arena that goes when the rules are packed. */
+static bool value_rules(struct decoder *d, const struct path *path, node_id node, const void *type, void *out)
+{
+	bool good;
+
+	d->arena = d->rules_arena;
+	good = value_list(d, path, node, type, out);
+	d->arena = d->object_arena;
+	return good;
+}
+
 /* --- the policy --- */
 
 static const struct field default_fields[] = {
@@ -313,6 +325,52 @@ struct policy_draft {
 	int default_verdict[HD_DIRECTIONS];
 };
 
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Which groups the rules name, so that checking the references needs no rule. */
+static bool collect_groups(struct decoder *d, struct host_policy *policy)
+{
+	_cleanup_free_ const char **names = NULL;
+	size_t n = 0, size = 0, kept = 0;
+
+	for (int direction = 0; direction < HD_DIRECTIONS; direction++) {
+		for (size_t i = 0; i < policy->n_rules[direction]; i++) {
+			const struct rule *rule = &policy->rules[direction][i];
+
+			for (uint32_t j = 0; j < rule->n_peers; j++) {
+				const char *group = rule->peers[j].group;
+
+				if (!group || (n && names[n - 1] == group))
+					continue;
+				if (n == size) {
+					size = size ? size * 2 : 16;
+					const char **grown = realloc(names, size * sizeof(char *));
+					if (!grown)
+						return decoder_no_memory(d);
+					names = grown;
+				}
+				names[n++] = group;
+			}
+		}
+	}
+	if (n)
+		qsort(names, n, sizeof(char *), compare_names);
+	for (size_t i = 0; i < n; i++)
+		if (i == 0 || strcmp(names[i], names[kept - 1]) != 0)
+			names[kept++] = names[i];
+	policy->groups = arena_array(d->arena, const char *, kept);
+	for (size_t i = 0; i < kept && policy->groups; i++) {
+		policy->groups[i] = arena_string(d->arena, names[i], strlen(names[i]));
+		if (!policy->groups[i])
+			return decoder_no_memory(d);
+	}
+	policy->n_groups = kept;
+	return policy->groups ? true : decoder_no_memory(d);
+}
+
 static bool finish_policy(struct decoder *d, const struct path *path, node_id node, const void *draft, void *out)
 {
 	const struct policy_draft *from = draft;
@@ -336,15 +394,15 @@ static bool finish_policy(struct decoder *d, const struct path *path, node_id no
 		policy->n_rules[i] = from->rules[i].n;
 		policy->default_verdict[i] = from->default_verdict[i];
 	}
-	return good;
+	return good && collect_groups(d, policy);
 }
 
 static const struct range priority_range = {.min = 0, .max = 1000000, .size = 4, .unit = ""};
 static const struct field policy_fields[] = {
 	{"priority", value_uint, &priority_range, offsetof(struct policy_draft, priority), false},
 	{"uplinks", value_list, &uplink_names, offsetof(struct policy_draft, uplinks), false},
-	{"ingress", value_list, &rule_lists[HD_INGRESS], offsetof(struct policy_draft, rules[HD_INGRESS]), false},
-	{"egress", value_list, &rule_lists[HD_EGRESS], offsetof(struct policy_draft, rules[HD_EGRESS]), false},
+	{"ingress", value_rules, &rule_lists[HD_INGRESS], offsetof(struct policy_draft, rules[HD_INGRESS]), false},
+	{"egress", value_rules, &rule_lists[HD_EGRESS], offsetof(struct policy_draft, rules[HD_EGRESS]), false},
 	{"default", value_mapping, &default_schema, offsetof(struct policy_draft, default_verdict), false},
 };
 static const struct policy_draft policy_defaults = {.priority = 1000, .default_verdict = {-1, -1}};

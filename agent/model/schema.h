@@ -24,8 +24,9 @@ struct decoder {
 	const char *file;
 	struct diag *diag;
 	struct tree *tree;
-	struct arena *arena;	   /* of the object */
-	struct interned *interned; /* what the arena holds already and can be shared; goes with the decoder */
+	struct arena *arena; /* where values go: one of these two */
+	struct arena *object_arena, *rules_arena;
+	struct interned *interned; /* what the rules' arena holds already and can be shared; goes with the decoder */
 	uint32_t n_interned, interned_size;
 	uint32_t line; /* of the mapping whose missing field is looked at */
 	bool no_memory;

@@ -20,15 +20,17 @@ static void complain(
 	diag_add(diag, object->file ? object->file : title, object->file ? line : 0, path, "want %s, got %s", want, got);
 }
 
-static void check_peers(
+/* A group is missing: which rules name it. */
+static void name_peers(
 	const struct object_list *sorted, const struct object *object, enum hd_direction direction, struct diag *diag)
 {
 	const struct host_policy *policy = &object->policy;
+	const struct rule *rules = object_rules(object, direction);
 	const char *last = NULL;
 	char path[128], got[320];
 
 	for (size_t i = 0; i < policy->n_rules[direction]; i++) {
-		const struct rule *rule = &policy->rules[direction][i];
+		const struct rule *rule = &rules[i];
 
 		for (uint32_t j = 0; j < rule->n_peers; j++) {
 			const char *group = rule->peers[j].group;
@@ -45,6 +47,19 @@ static void check_peers(
 			snprintf(got, sizeof(got), "%s, which no document declares", group);
 			complain(diag, object, rule->line, path, "the name of an AddressGroup", got);
 		}
+	}
+}
+
+static void check_groups(const struct object_list *sorted, const struct object *object, struct diag *diag)
+{
+	const struct host_policy *policy = &object->policy;
+
+	for (size_t i = 0; i < policy->n_groups; i++) {
+		if (object_list_find(sorted, OBJECT_ADDRESS_GROUP, NULL, policy->groups[i]))
+			continue;
+		name_peers(sorted, object, HD_INGRESS, diag);
+		name_peers(sorted, object, HD_EGRESS, diag);
+		return;
 	}
 }
 
@@ -110,8 +125,7 @@ int model_validate(const struct object_list *all, struct diag *diag)
 
 		if (object->kind != OBJECT_HOST_POLICY)
 			continue;
-		check_peers(&sorted, object, HD_INGRESS, diag);
-		check_peers(&sorted, object, HD_EGRESS, diag);
+		check_groups(&sorted, object, diag);
 		if (host)
 			check_uplinks(host, object, diag);
 	}

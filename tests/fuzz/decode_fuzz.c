@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <model/content.h>
 #include <model/decode.h>
 #include <util/buffer.h>
 
@@ -33,6 +34,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		struct diag none = {0};
 
 		encode_text(list.items[i], &text);
+		/* Packed rules say the same. */
+		object_pack(list.items[i]);
+		check(content_hash(list.items[i]) == list.items[i]->hash);
+		if (list.items[i]->kind == OBJECT_HOST_POLICY && list.items[i]->policy.n_rules[HD_INGRESS]) {
+			struct rule_head head;
+			uint32_t last = (uint32_t)list.items[i]->policy.n_rules[HD_INGRESS] - 1;
+
+			check(object_rule_head(list.items[i], HD_INGRESS, last, &head) == 0);
+			check(head.line == object_rules(list.items[i], HD_INGRESS)[last].line);
+		}
 		check(!text.failed && !memchr(text.data, '\n', text.length));
 		check(decode_documents(NULL, text.data, text.length, &again, &none) == 0);
 		check(again.n == 1 && object_equal(list.items[i], again.items[0]));

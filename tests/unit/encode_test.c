@@ -12,6 +12,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include <model/content.h>
 #include <model/decode.h>
 #include <util/buffer.h>
 #include <util/cleanup.h>
@@ -70,6 +71,77 @@ static void test_round_trip(void **state)
 		encode_text(second.items[0], &again);
 		assert_string_equal(text.data, again.data);
 	}
+}
+
+/* Packed and unpacked, an object says the same; a rule's head is found in either form. */
+static void check_packing(struct object *object)
+{
+	_cleanup_buffer_ struct buffer before = {0}, after = {0};
+	uint64_t hash = content_hash(object);
+	struct rule_head head;
+
+	encode_text(object, &before);
+	for (int turn = 0; turn < 3; turn++) {
+		if (turn)
+			object_pack(object);
+		for (int direction = 0; object->kind == OBJECT_HOST_POLICY && direction < HD_DIRECTIONS; direction++) {
+			uint32_t n = (uint32_t)object->policy.n_rules[direction];
+
+			assert_int_equal(object_rule_head(object, (enum hd_direction)direction, n, &head), -ENOENT);
+			for (uint32_t i = 0; i < n; i++) {
+				assert_int_equal(object_rule_head(object, (enum hd_direction)direction, i, &head), 0);
+				if (turn == 1 && i % 7)
+					assert_null(object->policy.rules[direction]);
+				const struct rule *rule = &object_rules(object, (enum hd_direction)direction)[i];
+				assert_int_equal(head.line, rule->line);
+				assert_int_equal(head.verdict, rule->verdict);
+				assert_int_equal(head.log, rule->log);
+				if (rule->name)
+					assert_string_equal(head.name, rule->name);
+				else
+					assert_null(head.name);
+				if (turn == 1)
+					object_pack(object);
+			}
+		}
+	}
+	object_pack(object);
+	assert_int_equal(content_hash(object), hash);
+	object_pack(object);
+	encode_text(object, &after);
+	assert_string_equal(before.data, after.data);
+}
+
+static void test_packing(void **state)
+{
+	_cleanup_object_list_ struct object_list list = decode("all.yaml", all), many = {0};
+	_cleanup_buffer_ struct buffer text = {0};
+
+	(void)state;
+	for (size_t i = 0; i < list.n; i++)
+		check_packing(list.items[i]);
+
+	/* More than one stride, in both directions, lines far apart and backwards (flow style lets them stand on one line). */
+	buffer_add_string(&text, "apiVersion: heddle.dev/v1alpha1\nkind: HostPolicy\nmetadata: {name: many}\nspec:\n");
+	for (int direction = 0; direction < 2; direction++) {
+		buffer_add_string(&text, direction ? "  egress:\n" : "  ingress:\n");
+		for (int i = 0; i < 150; i++) {
+			for (int j = 0; i % 50 == 49 && j < 200; j++)
+				buffer_add_char(&text, '\n');
+			buffer_printf(&text,
+				"  - {action: %s, ports: [{port: %d%s}], %s: [{cidr: 10.%d.0.0/16}, {addressGroup: g%d}, {cidr: "
+				"'2001:db8:%x::/48'"
+				", except: ['2001:db8:%x:1::/64']}]%s}\n",
+				i % 3 ? "allow" : "deny", i + 1, i % 2 ? ", endPort: 999" : "", direction ? "to" : "from", i, i,
+				i, i, i % 5 ? "" : ", name: named, log: true");
+		}
+	}
+	many = decode("many.yaml", text.data);
+	assert_int_equal(many.items[0]->policy.n_groups, 150);
+	check_packing(many.items[0]);
+	object_list_pack(&many);
+	assert_null(many.items[0]->policy.rules[HD_INGRESS]);
+	object_list_clear(&many);
 }
 
 static void test_text(void **state)
@@ -273,6 +345,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_packing),
 		cmocka_unit_test(test_text),
 		cmocka_unit_test(test_equal),
 		cmocka_unit_test(test_host_fields_count),
