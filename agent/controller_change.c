@@ -240,17 +240,21 @@ int change_start(struct controller *c)
 	}
 	if (r < 0 && !datapath_last_generation(c->datapath))
 		r = lock_down(c);
-	if (r < 0 && datapath_last_generation(c->datapath)) {
+	object_list_clear(&list);
+	diag_clear(&diag);
+	if (r >= 0)
+		return 0;
+	if (datapath_last_generation(c->datapath)) {
 		c->view.adopted = true;
 		c->view.datapath = c->datapath;
 		c->view.generation = datapath_last_generation(c->datapath);
+		log_err(0, "what an earlier agent put in force is left as it is");
+		return -EINVAL;
 	}
-	if (r < 0)
-		log_err(0, c->view.adopted ? "what an earlier agent put in force is left as it is"
-					   : "nothing is attached: no Host document could be decoded");
-	object_list_clear(&list);
-	diag_clear(&diag);
-	return r < 0 ? -EINVAL : 0;
+	if (r != -ENOENT)
+		return r;
+	log_err(0, "nothing is attached: no Host document could be decoded");
+	return -EINVAL;
 }
 
 /* --- applying --- */

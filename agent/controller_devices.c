@@ -29,6 +29,7 @@ static void tell_state(struct controller *c)
 	size_t attached = 0, declared = c->view.host ? c->view.host->n_uplinks : 0;
 
 	c->view.ready = c->compiler && !c->attach_error;
+	c->view.attach_error = c->attach_error;
 	for (size_t i = 0; i < declared; i++) {
 		const struct netdev *device = view_device_by_name(&c->view, c->view.host->uplinks[i].device);
 

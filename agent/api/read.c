@@ -146,7 +146,7 @@ enum MHD_Result api_post_explain(struct request *request)
 	if (!explain)
 		return respond_failure(request, -ENOMEM, NULL);
 	r = explain_parse(body, explain, &mistakes);
-	if (r >= 0 && !request->api->view->datapath)
+	if (r >= 0 && !request->api->view->compiler)
 		return respond_error(request, MHD_HTTP_CONFLICT, NULL, "no policy is in force: there is nothing to explain");
 	if (r >= 0)
 		r = explain_run(request->api->view, explain, &answer, &mistakes);

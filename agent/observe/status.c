@@ -152,6 +152,12 @@ static json_t *objects_json(const struct view *view)
 
 static json_t *last_error_json(const struct view *view)
 {
+	if (!view->last_error && view->attach_error) {
+		char text[160];
+
+		snprintf(text, sizeof(text), "not every uplink can be guarded: %s; trying again", strerror(-view->attach_error));
+		return json_pack("{s:n, s:[s]}", "time", "details", text);
+	}
 	if (!view->last_error)
 		return json_null();
 	return json_pack("{s:o, s:o}", "time", json_time(view->last_error_time), "details", json_lines(view->last_error));
