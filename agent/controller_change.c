@@ -35,6 +35,7 @@ static int on_later(sd_event_source *source, uint64_t now, void *userdata)
 		if (r < 0)
 			log_warn(r, "cannot compact the applied objects in %s", c->options->state_dir);
 	}
+	object_list_pack(&c->store.all);
 	malloc_trim(0);
 	return 0;
 }

@@ -256,7 +256,7 @@ static int run(struct round *round, struct compiler_limits *needed)
 	struct tables *t = round->t;
 	int r;
 
-	if (VEC_RESERVE(&round->touch, t->classes.n) < 0)
+	if (VEC_RESERVE(&round->touch, t->classes.n) < 0 || !round->touch.data)
 		return -ENOMEM;
 	memset(round->touch.data, 0, t->classes.n * sizeof(*round->touch.data));
 	round->touch.n = t->classes.n;
@@ -517,8 +517,8 @@ int compiler_rule(const struct compiler *compiler, uint32_t id, struct rule_refe
 #undef NAME
 	};
 	const struct tables *t = &compiler->now;
-	const struct rule *rule;
 	struct rule_place place;
+	struct rule_head rule;
 
 	if (id < HD_RULE_BUILTIN_COUNT) {
 		*ret = (struct rule_reference){.policy = "builtin",
@@ -531,16 +531,16 @@ int compiler_rule(const struct compiler *compiler, uint32_t id, struct rule_refe
 	if (id < HD_RULE_FIRST || id >= t->rule_order.n)
 		return -ENOENT;
 	/* A free id has a link there instead of an order: only the rule itself can say. */
-	rule = rule_by_order(t, t->rule_order.data[id], &place);
-	if (!rule || place.prepared->ids[place.direction][place.index] != id)
+	if (!rule_place_by_order(t, t->rule_order.data[id], &place) || place.prepared->ids[place.direction][place.index] != id ||
+		object_rule_head(place.prepared->object, place.direction, place.index, &rule) < 0)
 		return -ENOENT;
 	*ret = (struct rule_reference){.policy = place.prepared->object->name,
-		.name = rule->name,
+		.name = rule.name,
 		.file = place.prepared->object->file,
-		.line = rule->line,
+		.line = rule.line,
 		.index = place.index,
 		.direction = place.direction,
-		.verdict = rule->verdict};
+		.verdict = rule.verdict};
 	return 0;
 }
 

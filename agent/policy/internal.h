@@ -30,7 +30,7 @@
 	}
 int vec_reserve(void *data, size_t *capacity, size_t wanted, size_t size); /* 0 or -ENOMEM; data: pointer to the pointer */
 #define VEC_RESERVE(v, wanted) \
-	((wanted) <= (v)->capacity ? 0 : vec_reserve(&(v)->data, &(v)->capacity, (wanted), sizeof(*(v)->data)))
+	((wanted) <= (v)->capacity ? 0 : vec_reserve(&(v)->data, &(v)->capacity, (wanted), sizeof(__typeof__(*(v)->data))))
 #define VEC_PUSH(v, ...) (VEC_RESERVE(v, (v)->n + 1) < 0 ? -ENOMEM : ((v)->data[(v)->n++] = (__VA_ARGS__), 0))
 #define VEC_FREE(v) (free((v)->data), (v)->data = NULL, (v)->n = (v)->capacity = 0)
 #define ARRAY_N(array) (sizeof(array) / sizeof((array)[0]))
@@ -324,6 +324,8 @@ int classes_collect(struct tables *t);
 
 /* policies.c */
 const struct rule *rule_by_order(const struct tables *t, uint32_t order, struct rule_place *where);
+/* The same without the rule itself, which may be packed. False: none has it. */
+bool rule_place_by_order(const struct tables *t, uint32_t order, struct rule_place *ret);
 int policy_cmp(const void *a, const void *b);
 void prepared_free(struct prepared *prepared);
 int policies_update(struct round *round);

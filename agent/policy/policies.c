@@ -8,7 +8,7 @@
 /* --- looking up --- */
 
 /* The policy and rule of an order; NULL: no rule has it. where: may be NULL. */
-const struct rule *rule_by_order(const struct tables *t, uint32_t order, struct rule_place *where)
+bool rule_place_by_order(const struct tables *t, uint32_t order, struct rule_place *ret)
 {
 	size_t low = 0, high = t->policies.n;
 
@@ -21,17 +21,26 @@ const struct rule *rule_by_order(const struct tables *t, uint32_t order, struct 
 			high = middle;
 	}
 	if (low == 0)
-		return NULL;
+		return false;
 	const struct prepared *prepared = t->policies.data[low - 1];
-	const struct host_policy *policy = &prepared->object->policy;
 	int direction = order >= prepared->base[HD_EGRESS];
 	uint32_t index = order - prepared->base[direction];
 
-	if (index >= policy->n_rules[direction])
+	if (index >= prepared->object->policy.n_rules[direction])
+		return false;
+	*ret = (struct rule_place){.prepared = prepared, .direction = (uint8_t)direction, .index = index};
+	return true;
+}
+
+const struct rule *rule_by_order(const struct tables *t, uint32_t order, struct rule_place *where)
+{
+	struct rule_place place;
+
+	if (!rule_place_by_order(t, order, &place))
 		return NULL;
 	if (where)
-		*where = (struct rule_place){.prepared = prepared, .direction = (uint8_t)direction, .index = index};
-	return &policy->rules[direction][index];
+		*where = place;
+	return &object_rules(place.prepared->object, place.direction)[place.index];
 }
 
 /* --- comparing --- */
@@ -118,12 +127,12 @@ struct keyed {
 /* The keys of a policy's rules of one direction. Rules of the same name are told apart by their sequence. */
 static void rule_keys(const struct object *object, int direction, struct keyed *keys, uint32_t *table, uint32_t table_size)
 {
-	const struct host_policy *policy = &object->policy;
+	const struct rule *rules = object_rules(object, direction);
 	uint64_t seed = hash_u64(hash_string(hash_string(0, object->name), object->namespace_), (uint64_t)direction);
 
 	memset(table, 0, table_size * sizeof(*table));
-	for (uint32_t i = 0; i < policy->n_rules[direction]; i++) {
-		uint64_t key = rule_key(seed, &policy->rules[direction][i], i);
+	for (uint32_t i = 0; i < object->policy.n_rules[direction]; i++) {
+		uint64_t key = rule_key(seed, &rules[i], i);
 		uint32_t slot;
 
 		for (;;) {
@@ -183,7 +192,7 @@ static uint32_t adopt(struct compiler *compiler, uint64_t key)
 
 static void rule_info(const struct object *object, int direction, uint32_t index, uint64_t key, struct hd_rule_info *ret)
 {
-	const struct rule *rule = &object->policy.rules[direction][index];
+	const struct rule *rule = &object_rules(object, direction)[index];
 
 	*ret = (struct hd_rule_info){
 		.key = key,
@@ -223,8 +232,8 @@ static int assign_ids(struct round *round, const struct prepared *old, struct pr
 			slot = (slot + 1) & (size - 1);
 		if (old && table[slot]) {
 			uint32_t j = table[slot] - 1;
-			const struct rule *before = &old->object->policy.rules[direction][j];
-			const struct rule *after = &new->object->policy.rules[direction][i];
+			const struct rule *before = &object_rules(old->object, direction)[j];
+			const struct rule *after = &object_rules(new->object, direction)[i];
 
 			id = old->ids[direction][j];
 			old_keys[j].id = id;
@@ -291,8 +300,8 @@ static int compare_rules(
 
 	sets = old && new && !same_pairs(old, new->pairs, new->n_pairs);
 	for (size_t i = 0; i < (n_old > n_new ? n_old : n_new) && r == 0; i++) {
-		const struct rule *before = i < n_old ? &old->object->policy.rules[direction][i] : NULL;
-		const struct rule *after = i < n_new ? &new->object->policy.rules[direction][i] : NULL;
+		const struct rule *before = i < n_old ? &object_rules(old->object, direction)[i] : NULL;
+		const struct rule *after = i < n_new ? &object_rules(new->object, direction)[i] : NULL;
 		bool equal = before && after && rule_equal(before, after);
 
 		if (!equal)
@@ -421,7 +430,7 @@ static int match_policies(struct round *round, struct match *matches, struct pre
 {
 	struct tables *t = round->t;
 	size_t n = round->new_policies.n, n_gone = 0, n_left = 0, i = 0, j = 0;
-	struct prepared **gone = malloc((t->policies.n + 1) * sizeof(*gone));
+	struct prepared **gone = malloc((t->policies.n + 1) * sizeof(struct prepared *));
 
 	if (!gone)
 		return -ENOMEM;
@@ -438,13 +447,13 @@ static int match_policies(struct round *round, struct match *matches, struct pre
 		j += c >= 0;
 	}
 	if (n_gone)
-		qsort(gone, n_gone, sizeof(*gone), by_name_cmp);
+		qsort(gone, n_gone, sizeof(struct prepared *), by_name_cmp);
 	for (i = 0; i < n && n_gone; i++) {
 		struct prepared like = {.object = round->new_policies.data[i]}, *key = &like, **found;
 
 		if (matches[i].old)
 			continue;
-		found = bsearch(&key, gone, n_gone, sizeof(*gone), by_name_cmp);
+		found = bsearch(&key, gone, n_gone, sizeof(struct prepared *), by_name_cmp);
 		if (!found || (*found)->matched)
 			continue;
 		matches[i].old = *found;
@@ -641,7 +650,7 @@ int policies_update(struct round *round)
 	struct tables *t = round->t;
 	size_t n = round->new_policies.n, n_gone = 0;
 	_cleanup_free_ struct match *matches = calloc(n + 1, sizeof(*matches));
-	_cleanup_free_ struct prepared **policies = calloc(n + 1, sizeof(*policies));
+	_cleanup_free_ struct prepared **policies = calloc(n + 1, sizeof(struct prepared *));
 	_cleanup_free_ struct prepared **gone = NULL;
 	int r;
 
@@ -662,7 +671,7 @@ int policies_update(struct round *round)
 	if (r < 0)
 		return r;
 	if (n)
-		memcpy(t->policies.data, policies, n * sizeof(*policies));
+		memcpy(t->policies.data, policies, n * sizeof(struct prepared *));
 	t->policies.n = n;
 	return 0;
 }
