@@ -139,6 +139,8 @@ static int pack(struct round *round, const struct interval *entries, size_t n, i
 {
 	size_t nodes = n <= HD_ADDR_FANOUT ? 1 : (n + ADDR_FILL - 1) / ADDR_FILL;
 
+	if (!entries)
+		return -EINVAL; /* cannot be: a tree covers every address */
 	for (size_t i = 0; i < nodes; i++) {
 		size_t from = i * n / nodes, to = (i + 1) * n / nodes;
 		uint32_t id = node_new(round, entries + from, to - from);
@@ -324,6 +326,8 @@ static int repack(struct round *round, uint32_t *root)
 		r = pack(round, level.data, level.n, &above);
 	if (r == 0)
 		r = pack_levels(round, &level, &above);
+	if (r == 0 && !above.data)
+		r = -EINVAL; /* cannot be, as in pack() */
 	if (r == 0)
 		*root = above.data[0].value;
 	return r;
@@ -334,6 +338,7 @@ static int apply_tree(struct round *round, uint32_t root, const struct addr_op *
 {
 	const struct addr_op *at = ops;
 	_cleanup_intervals_ interval_vec level = {0}, above = {0};
+	const interval_vec *top;
 	int r;
 
 	if (is_leaf(root)) {
@@ -345,9 +350,12 @@ static int apply_tree(struct round *round, uint32_t root, const struct addr_op *
 	}
 	if (r == 0)
 		r = pack_levels(round, &level, &above);
+	top = above.n ? &above : &level;
+	if (r >= 0 && !top->data)
+		r = -EINVAL; /* cannot be, as in pack() */
 	if (r < 0)
 		return r;
-	*ret = above.n ? above.data[0].value : level.data[0].value;
+	*ret = top->data[0].value;
 	/* Levels of one entry are not needed. The class of a root that is a leaf is counted by whoever keeps the root. */
 	while (is_node(*ret) && node_count(round, *ret) == 1) {
 		uint32_t id = *ret;
@@ -394,7 +402,7 @@ int addr_writes(struct round *round)
 
 	for (size_t i = 0; i < round->fresh.n; i++) {
 		struct addr_node_write write = {.id = round->fresh.data[i]};
-		struct interval entries[HD_ADDR_FANOUT];
+		struct interval entries[HD_ADDR_FANOUT] = {0};
 		unsigned n;
 
 		if (!(pool->count[write.id] & ADDR_FRESH))

@@ -78,7 +78,7 @@ static bool says_nothing(uint32_t leaf)
 int lookup_packet(const struct lookup_tables *tables, const struct hd_roots *roots, const struct hd_port_policy *policy,
 	enum hd_direction direction, const struct lookup_packet *packet, struct lookup_result *ret)
 {
-	uint32_t key = HD_L4_KEY(packet->kind, packet->number), class_order, any_order;
+	uint32_t key = HD_L4_KEY(packet->kind, packet->number), class_order = HD_ORDER_LAST, any_order = HD_ORDER_LAST;
 	struct hd_class_key row_key = {.set = policy->set[direction]};
 	const struct hd_class_rules *row = NULL;
 	struct lookup_result result = {0};

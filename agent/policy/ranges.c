@@ -113,7 +113,7 @@ static int name_cmp(const void *key, const void *item)
 
 const struct object *group_find(struct object *const *groups, size_t n, const char *name)
 {
-	struct object *const *found = n ? bsearch(name, groups, n, sizeof(*groups), name_cmp) : NULL;
+	struct object *const *found = n ? bsearch(name, groups, n, sizeof(struct object *), name_cmp) : NULL;
 
 	return found ? *found : NULL;
 }
@@ -270,16 +270,13 @@ static int sort_edges(struct edge *edges, size_t n)
 /* On the lower 64 bits of one upper half. */
 static int push_part(struct round *round, uint64_t high, uint64_t first, uint64_t last, uint32_t plus, uint32_t minus)
 {
-	struct addr_op *op = round->ops.n ? &round->ops.data[round->ops.n - 1] : NULL;
+	struct addr_op fresh = {.first = high, .last = high, .sub = (uint32_t)round->sub_ops.n}, before = {0};
 
-	if (!op || op->first != high || op->last != high || !op->n_sub) {
-		struct addr_op fresh = {.first = high, .last = high, .sub = (uint32_t)round->sub_ops.n};
-
-		if (VEC_PUSH(&round->ops, fresh) < 0)
-			return -ENOMEM;
-		op = &round->ops.data[round->ops.n - 1];
-	}
-	op->n_sub++;
+	if (round->ops.n)
+		before = round->ops.data[round->ops.n - 1];
+	if ((before.n_sub == 0 || before.first != high) && VEC_PUSH(&round->ops, fresh) < 0)
+		return -ENOMEM;
+	round->ops.data[round->ops.n - 1].n_sub++;
 	return VEC_PUSH(&round->sub_ops, (struct addr_op){.first = first, .last = last, .plus = plus, .minus = minus});
 }
 

@@ -387,7 +387,7 @@ static int any_tree(struct round *round, uint32_t p, int direction)
 	struct tables *t = round->t;
 	const uint32_t *orders;
 	size_t n = selector_orders(t, SELECTOR_ANY, &orders);
-	uint32_t tree;
+	uint32_t tree = 0;
 	int r;
 
 	round->matches.n = 0;

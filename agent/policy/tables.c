@@ -207,7 +207,7 @@ void rule_id_retire(struct tables *t, uint32_t id)
 		if (r == 0) \
 			r = VEC_RESERVE(&(to)->field, (from)->field.n); \
 		if (r == 0 && (from)->field.n) { \
-			memcpy((to)->field.data, (from)->field.data, (from)->field.n * sizeof(*(from)->field.data)); \
+			memcpy((to)->field.data, (from)->field.data, (from)->field.n * sizeof(__typeof__(*(from)->field.data))); \
 			(to)->field.n = (from)->field.n; \
 		} \
 	} while (0)
