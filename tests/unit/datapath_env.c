@@ -105,6 +105,7 @@ static pid_t make_peer(void)
 struct env *env_new(void)
 {
 	struct env *env = calloc(1, sizeof(*env));
+	__u32 none = 0;
 
 	if (!env)
 		return NULL;
@@ -122,6 +123,7 @@ struct env *env_new(void)
 	}
 	snprintf(env->bpffs, sizeof(env->bpffs), "%s/bpf", env->directory);
 	env->peer = make_peer();
+	env->tc = bpf_prog_query(1, (enum bpf_attach_type)COMPAT_BPF_TCX_INGRESS, 0, NULL, NULL, &none) == 0 ? "tcx" : "clsact";
 	return env;
 }
 

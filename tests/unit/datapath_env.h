@@ -16,6 +16,7 @@ struct env {
 	char bpffs[96];
 	pid_t peer; /* holds the far end's namespace */
 	uint32_t ifindex;
+	const char *tc; /* what the kernel has: "tcx" or "clsact" */
 };
 
 /* NULL, and the reason printed, where this cannot be had (not root, no BPF). */

@@ -46,6 +46,7 @@ static void detach(void)
 static int setup(void **state)
 {
 	(void)state;
+	env_run("ip link del dpu9.5 2>/dev/null"); /* of a test that failed half way */
 	unsetenv("HEDDLE_TC");
 	return env_make_link(env);
 }
@@ -86,7 +87,7 @@ static void test_attach_and_detach(void **state)
 
 		assert_int_equal(env_start(env, dp, 1, HD_ALLOW, cases[i].want), 0);
 		assert_string_equal(only_attachment(dp)->xdp_mode, cases[i].mode);
-		assert_string_equal(only_attachment(dp)->tc_mode, "tcx");
+		assert_string_equal(only_attachment(dp)->tc_mode, env->tc);
 		assert_int_equal(only_attachment(dp)->foreign_ahead, 0);
 		assert_int_equal(env_ping(env), 0);
 		/* Both hooks understood what they saw. */
@@ -95,7 +96,8 @@ static void test_attach_and_detach(void **state)
 			assert_int_equal(drops[reason][HD_INGRESS].packets + drops[reason][HD_EGRESS].packets, 0);
 		assert_int_equal(datapath_flow_counts(dp, &proven, &unproven), 0);
 		assert_int_equal(proven + unproven, 1);
-		assert_int_equal(env_programs(env), cases[i].want == XDP_MODE_OFF ? 2 : 3);
+		assert_int_equal(
+			env_programs(env), (cases[i].want == XDP_MODE_OFF ? 0 : 1) + (strcmp(env->tc, "tcx") == 0 ? 2 : 0));
 		close_datapath(dp);
 		assert_int_equal(env_ping(env), 0);
 		detach();
@@ -123,7 +125,7 @@ static void test_adopt(void **state)
 	assert_int_equal(datapath_last_generation(dp), 7);
 	/* What is in force shows before anything is loaded. */
 	assert_string_equal(only_attachment(dp)->xdp_mode, "native");
-	assert_string_equal(only_attachment(dp)->tc_mode, "tcx");
+	assert_string_equal(only_attachment(dp)->tc_mode, env->tc);
 	assert_int_equal(datapath_programs(dp, &programs), HD_HOOKS);
 	for (unsigned hook = 0; hook < HD_HOOKS; hook++) {
 		assert_int_not_equal(programs[hook].id, 0);
@@ -191,11 +193,13 @@ static void test_clsact(void **state)
 	assert_int_equal(env_ping(env), 0);
 	assert_int_equal(env_count("tc filter show dev " ENV_DEVICE " ingress | grep -c 'handle 0x68646c01'"), 1);
 	close_datapath(dp);
+	if (strcmp(env->tc, "tcx") != 0)
+		return;
 	/* A start on TCX takes over from clsact and leaves nothing of it. */
 	unsetenv("HEDDLE_TC");
 	dp = open_datapath(true);
 	assert_int_equal(env_start(env, dp, 3, HD_DENY, XDP_MODE_OFF), 0);
-	assert_string_equal(only_attachment(dp)->tc_mode, "tcx");
+	assert_string_equal(only_attachment(dp)->tc_mode, env->tc);
 	assert_int_equal(env_count("tc qdisc show dev " ENV_DEVICE " | grep -c clsact"), 0);
 	assert_int_not_equal(env_ping(env), 0);
 	close_datapath(dp);
@@ -252,7 +256,7 @@ static void test_rename_and_vanish(void **state)
 	assert_int_equal(datapath_attach(dp, &uplink, 1, &named, 1), 0);
 	assert_int_equal(datapath_attachments(dp, &attachment), 1);
 	assert_string_equal(attachment->device, "dpu9.5");
-	assert_int_equal(env_count("ls %s/heddle/links | grep -c dpu9:5", env->bpffs), 3);
+	assert_int_equal(env_count("ls %s/heddle/links | grep -c dpu9:5", env->bpffs), strcmp(env->tc, "tcx") == 0 ? 3 : 1);
 	assert_int_equal(env_count("ls %s/heddle/links | grep -c " ENV_DEVICE, env->bpffs), 0);
 	assert_int_not_equal(env_ping(env), 0);
 	/* Gone: forgotten, pins too. */
