@@ -222,7 +222,7 @@ int controller_check(const struct controller_options *options)
 		struct policy_delta *delta;
 		struct compiler *compiler;
 
-		r = policy_compile_fresh(1, NULL, input.host->limit_rules, &input, &compiler, &limits, &delta, &diag);
+		r = policy_compile_fresh(1, NULL, &(struct compiler_limits){0}, &input, &compiler, &limits, &delta, &diag);
 		if (r >= 0) {
 			compiler_abort(compiler);
 			compiler_free(compiler);

@@ -28,6 +28,7 @@ struct controller {
 	/* policy */
 	struct datapath *datapath;
 	struct compiler *compiler;	      /* NULL: nothing loaded */
+	struct compiler_limits limits;	      /* of its tables */
 	const struct policy_delta *unsettled; /* published; its grace period is to be waited for */
 	struct uplink_policy *policies;	      /* of the generation in force; owned, with their names */
 	size_t n_policies;
@@ -63,8 +64,9 @@ int policy_rebuild(struct controller *c);
 void policy_settle(struct controller *c);
 void policy_free(struct controller *c);
 /* compiler_compile() with tables as large as it takes. On success *compiler is the one to commit on. */
-int policy_compile_fresh(uint32_t first_generation, struct datapath *adopt, uint32_t rules, const struct policy_input *input,
-	struct compiler **ret_compiler, struct compiler_limits *ret_limits, struct policy_delta **ret_delta, struct diag *diag);
+int policy_compile_fresh(uint32_t first_generation, struct datapath *adopt, const struct compiler_limits *least,
+	const struct policy_input *input, struct compiler **ret_compiler, struct compiler_limits *ret_limits,
+	struct policy_delta **ret_delta, struct diag *diag);
 const struct object *policy_host(const struct object_list *all); /* NULL: none */
 /* What counts where there is no Host document. */
 extern const struct host policy_no_host;

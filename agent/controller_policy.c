@@ -110,12 +110,14 @@ static struct compiler_limits guess_limits(const struct object_list *objects)
 	return limits;
 }
 
-int policy_compile_fresh(uint32_t first_generation, struct datapath *adopt, uint32_t rules, const struct policy_input *input,
-	struct compiler **ret_compiler, struct compiler_limits *ret_limits, struct policy_delta **ret_delta, struct diag *diag)
+int policy_compile_fresh(uint32_t first_generation, struct datapath *adopt, const struct compiler_limits *least,
+	const struct policy_input *input, struct compiler **ret_compiler, struct compiler_limits *ret_limits,
+	struct policy_delta **ret_delta, struct diag *diag)
 {
 	struct compiler_limits limits = guess_limits(input->objects);
 
-	raise_limits(&limits, &(struct compiler_limits){.rules = rules});
+	raise_limits(&limits, least);
+	raise_limits(&limits, &(struct compiler_limits){.rules = input->host->limit_rules});
 	/* each round says what would do; more than a few are a fault */
 	for (unsigned attempt = 0; attempt < 8; attempt++) {
 		struct compiler_limits needed = limits;
@@ -207,7 +209,9 @@ static int watch_events(struct controller *c)
 	return fd < 0 ? fd : sd_event_add_io(c->event, &c->events, fd, EPOLLIN, on_event_io, c);
 }
 
-static int load_and_attach(struct controller *c, const struct policy_input *input, const struct object *host, struct diag *diag)
+/* least: what the tables must hold in any case. A change may need room for old and new at once, which a fresh compilation alone does not. */
+static int load_and_attach(struct controller *c, const struct policy_input *input, const struct object *host,
+	const struct compiler_limits *least, struct diag *diag)
 {
 	uint32_t generation = c->compiler ? c->view.generation : datapath_last_generation(c->datapath);
 	struct datapath_settings settings = settings_of(input->host);
@@ -218,7 +222,7 @@ static int load_and_attach(struct controller *c, const struct policy_input *inpu
 	struct datapath_sizes sizes;
 	int r;
 
-	r = policy_compile_fresh(generation + 1, c->datapath, input->host->limit_rules, input, &compiler, &limits, &delta, diag);
+	r = policy_compile_fresh(generation + 1, c->datapath, least, input, &compiler, &limits, &delta, diag);
 	if (r < 0)
 		return r;
 	sizes = sizes_of(input->host, &limits);
@@ -235,6 +239,7 @@ static int load_and_attach(struct controller *c, const struct policy_input *inpu
 		return r;
 	}
 	c->compiler = compiler;
+	c->limits = limits;
 	c->settings = settings;
 	compiler_commit(compiler);
 	take_over(c, delta, policies, host, input->lockdown);
@@ -283,12 +288,13 @@ int policy_activate(struct controller *c, const struct object_list *all, bool lo
 
 	policy_settle(c);
 	if (!c->compiler)
-		return load_and_attach(c, &input, host_object, diag);
+		return load_and_attach(c, &input, host_object, &c->limits, diag);
 	r = compiler_compile(c->compiler, &input, &delta, &needed, diag);
 	if (r == -ENOSPC) {
 		log_debug("tables grow: %u address nodes, %u rule nodes, %u rows, %u rules", needed.addr_nodes, needed.rule_nodes,
 			needed.class_rules, needed.rules);
-		return load_and_attach(c, &input, host_object, diag);
+		raise_limits(&needed, &c->limits);
+		return load_and_attach(c, &input, host_object, &needed, diag);
 	}
 	if (r < 0)
 		return r;
@@ -327,7 +333,7 @@ int policy_rebuild(struct controller *c)
 	int r;
 
 	policy_settle(c);
-	r = load_and_attach(c, &input, c->host, &diag);
+	r = load_and_attach(c, &input, c->host, &c->limits, &diag);
 	diag_clear(&diag);
 	return r;
 }

@@ -110,7 +110,7 @@ static void mark_meaning(struct round *round, uint32_t selector)
 	for (size_t i = 0; i < n; i++) {
 		struct rule_place place;
 
-		if (!rule_by_order(t, block ? t->blocks.data[class->rules + 2 + i] : class->rules, &place))
+		if (!rule_place_by_order(t, block ? t->blocks.data[class->rules + 2 + i] : class->rules, &place))
 			continue;
 		for (uint32_t j = 0; j < place.prepared->n_pairs; j++)
 			round->sets.data[SET_ID(place.prepared->pairs[j], place.direction)] |= SET_MEANING;

@@ -265,7 +265,7 @@ static int gather(struct round *round, uint32_t id, bool all)
 		for (size_t i = 0; i < n; i++) {
 			struct rule_place place;
 
-			if (!rule_by_order(t, orders[i], &place))
+			if (!rule_place_by_order(t, orders[i], &place))
 				continue;
 			for (uint32_t j = 0; j < place.prepared->n_pairs; j++) {
 				uint32_t set = SET_ID(place.prepared->pairs[j], place.direction);
@@ -396,7 +396,7 @@ static int any_tree(struct round *round, uint32_t p, int direction)
 		struct rule_place place;
 		bool member = false;
 
-		if (!rule_by_order(t, orders[i], &place) || place.direction != direction)
+		if (!rule_place_by_order(t, orders[i], &place) || place.direction != direction)
 			continue;
 		for (uint32_t j = 0; j < place.prepared->n_pairs && !member; j++)
 			member = place.prepared->pairs[j] == p;

@@ -135,8 +135,9 @@ static void test_sizing(void **state)
 	assert_int_equal(decode_documents("a.yaml", text.data, text.length, &list, &diag), 0);
 	host = policy_host(&list);
 	assert_non_null(host);
-	assert_int_equal(policy_compile_fresh(5, NULL, 0, &(struct policy_input){.host = &host->host, .objects = &list},
-				 &compiler, &limits, &delta, &diag),
+	assert_int_equal(
+		policy_compile_fresh(5, NULL, &(struct compiler_limits){0},
+			&(struct policy_input){.host = &host->host, .objects = &list}, &compiler, &limits, &delta, &diag),
 		0);
 	assert_int_equal(delta->generation, 5);
 	assert_true(limits.rules >= 6000 + HD_RULE_FIRST);
