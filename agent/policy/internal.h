@@ -323,9 +323,10 @@ bool class_dirty(struct round *round, uint32_t id);
 int classes_collect(struct tables *t);
 
 /* policies.c */
-const struct rule *rule_by_order(const struct tables *t, uint32_t order, struct rule_place *where);
-/* The same without the rule itself, which may be packed. False: none has it. */
+/* Which rule has an order. False: none has it. */
 bool rule_place_by_order(const struct tables *t, uint32_t order, struct rule_place *ret);
+/* The same, and the rule itself, which unpacks its policy. NULL: none; where: may be NULL. */
+const struct rule *rule_by_order(const struct tables *t, uint32_t order, struct rule_place *where);
 int policy_cmp(const void *a, const void *b);
 void prepared_free(struct prepared *prepared);
 int policies_update(struct round *round);

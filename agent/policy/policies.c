@@ -7,7 +7,6 @@
 
 /* --- looking up --- */
 
-/* The policy and rule of an order; NULL: no rule has it. where: may be NULL. */
 bool rule_place_by_order(const struct tables *t, uint32_t order, struct rule_place *ret)
 {
 	size_t low = 0, high = t->policies.n;
@@ -527,6 +526,7 @@ static int prepare_policies(struct round *round, struct match *matches, struct p
 	}
 	if (!renumber)
 		return 0;
+	/* The gap here is used up: all policies get new orders, evenly spread, and every tree is written again. No version changes. */
 	for (size_t i = 0; i < n; i++) {
 		if (matches[i].new == matches[i].old) {
 			r = prepare(round, matches[i].old->object, NULL, matches[i].old->pairs, matches[i].old->n_pairs,

@@ -386,7 +386,7 @@ struct policy_answer policy_judge(const struct object_list *list, bool lockdown,
 		if (!next)
 			return answer;
 		for (size_t i = 0; i < next->policy.n_rules[direction]; i++) {
-			const struct rule *rule = &next->policy.rules[direction][i];
+			const struct rule *rule = &object_rules(next, direction)[i];
 
 			if (rule_matches(list, rule, packet))
 				return (struct policy_answer){

@@ -292,7 +292,7 @@ static void collect_addresses(struct addresses *addresses, const struct object_l
 			add_addresses(addresses, &object->group.cidrs[j]);
 		for (int d = 0; object->kind == OBJECT_HOST_POLICY && d < HD_DIRECTIONS; d++)
 			for (size_t j = 0; j < object->policy.n_rules[d]; j++) {
-				const struct rule *rule = &object->policy.rules[d][j];
+				const struct rule *rule = &object_rules(object, (enum hd_direction)d)[j];
 
 				for (uint32_t k = 0; k < rule->n_peers; k++) {
 					if (!rule->peers[k].group)
@@ -484,6 +484,8 @@ static void run_sequence(unsigned rounds, bool lockdowns)
 			slots[slot] = slot > GROUPS && chance(25) ? NULL : random_object(slot);
 		}
 		list_slots(&list, slots);
+		if (chance(50))
+			object_list_pack(&list);
 		lockdown = lockdowns && chance(10);
 		abort = round && chance(15);
 		if (policy_env_compile(&env, &list, lockdown) < 0)

@@ -498,9 +498,9 @@ static void test_rule_ids(void **unused)
 	apply(&f, HOST POLICY("p") "  ingress:\n  - {action: allow, name: c}\n  - {action: allow, name: new}\n");
 	struct object_list list = {0};
 
-	policy_documents(
-		&list, HOST POLICY("p") "  ingress:\n  - {action: allow, name: c}\n  - {action: allow, name: new}\n  - {action: "
-					"allow, name: d}\n  - {action: allow, name: e}\n  - {action: allow, name: f}\n");
+	policy_documents(&list,
+		HOST POLICY("p") "  ingress:\n  - {action: allow, name: c}\n  - {action: allow, name: new}\n  - {action: "
+				 "allow, name: d}\n  - {action: allow, name: e}\n  - {action: allow, name: f}\n");
 	assert_int_equal(policy_env_compile(&f.env, &list, false), 0);
 	assert_int_equal(f.env.delta->n_rules, 3);
 	assert_int_equal(f.env.delta->rules[0].id, b);
