@@ -430,6 +430,23 @@ static void test_explain(void **state)
 		assert_int_equal(datapath_totals(current, after), 0);
 		assert_memory_equal(before, after, sizeof(before));
 	}
+	/* Too short for the kernel to make an skb of, tagged or not: the parser's verdict all the same, on every hook. */
+	for (unsigned hook = 0; hook < HD_HOOKS; hook++)
+		for (size_t length = 14; length < 14 + 20; length++) {
+			probe.hook = hook;
+			probe.length = length;
+			probe.vlan_proto = hook == HD_HOOK_XDP_UPLINK || length & 1 ? 0 : 0x8100;
+			probe.vlan_tci = 5;
+			assert_int_equal(datapath_explain(current, &probe, &explain), 0);
+			assert_int_equal(explain.verdict, HD_DROP);
+			assert_int_equal(explain.reason, HD_R_IP4_TRUNCATED);
+		}
+	memcpy(huge, frame, 14);
+	huge[12] = 0x12;
+	huge[13] = 0x34;
+	probe = (struct datapath_probe){.hook = HD_HOOK_TC_UPLINK_IN, .ifindex = env->ifindex, .frame = huge, .length = 14};
+	assert_int_equal(datapath_explain(current, &probe, &explain), 0);
+	assert_int_equal(explain.rule, FLAT_RULE);
 	probe.length = 10;
 	assert_int_equal(datapath_explain(current, &probe, &explain), -EINVAL);
 	probe = (struct datapath_probe){
