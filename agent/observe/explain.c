@@ -333,28 +333,12 @@ static json_t *answer(const struct view *view, const struct place *place, const 
 		(json_int_t)found->generation, "program", hook_name(place->hook), "path", path);
 }
 
-#define SHORT_FRAME 80
-
-/*
- * The kernel does not run a TC program on a frame that ends within its IP header, though such frames do arrive. The parser alone
- * decides on them, and it is the same in the XDP program, which is run on any frame.
- */
-static int run_short(const struct view *view, const struct datapath_probe *refused, const uint8_t *frame, size_t length,
-	struct hd_explain *found)
-{
-	struct datapath_probe probe = {.hook = HD_HOOK_XDP_UPLINK, .ifindex = refused->ifindex, .frame = frame, .length = length};
-	int r = datapath_explain(view->datapath, &probe, found);
-
-	return r < 0 ? r : found->verdict == HD_DROP && !found->judged ? 0 : -EINVAL;
-}
-
 int explain_run(const struct view *view, struct explain_request *request, json_t **ret, struct buffer *mistakes)
 {
 	struct datapath_probe probe = {0};
 	struct packet_view packet;
 	struct hd_explain found;
 	struct place place;
-	uint8_t whole[SHORT_FRAME];
 	size_t length;
 	int r;
 
@@ -376,8 +360,6 @@ int explain_run(const struct view *view, struct explain_request *request, json_t
 		memcpy(request->frame + 6, in ? somebody : place.device->mac, 6);
 	}
 	length = request->length;
-	if (length <= sizeof(whole))
-		memcpy(whole, request->frame, length);
 	/*
 	 * A receiving stack has taken the outer tag out of the frame before TC sees it, and a VLAN device leaves it to the
 	 * driver: TC finds it in the metadata. An outgoing frame of a capture is taken as it is.
@@ -390,8 +372,6 @@ int explain_run(const struct view *view, struct explain_request *request, json_t
 	probe.frame = request->frame;
 	probe.length = request->length;
 	r = datapath_explain(view->datapath, &probe, &found);
-	if (r == -EINVAL && place.hook != HD_HOOK_XDP_UPLINK && length <= sizeof(whole))
-		r = run_short(view, &probe, whole, length, &found);
 	if (r < 0)
 		return r;
 	if (!found.done)

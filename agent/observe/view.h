@@ -26,7 +26,7 @@ struct view {
 	bool ready;		 /* in force on every declared uplink that exists */
 	bool adopted;		 /* nothing valid to load: what an earlier agent put in force is left as it is */
 	bool lockdown;		 /* no valid policy yet: failsafe and built-in rules only */
-	int attach_error;	/* negative errno: a declared uplink that exists is not guarded; 0: none */
+	int attach_error;	 /* negative errno: a declared uplink that exists is not guarded; 0: none */
 	int64_t confirm_before;	 /* ms since the epoch; 0: nothing waits for a confirmation */
 	const char *last_error;	 /* one mistake a line; NULL: none */
 	int64_t last_error_time; /* ms since the epoch */
