@@ -76,7 +76,7 @@ static enum hd_direction infer_direction(
 		const struct netdev *device = &view->devices[i];
 
 		if (view_attachment(view, device->ifindex) && !memcmp(device->mac, source_mac, 6)) {
-			strcpy(name, device->name);
+			memcpy(name, device->name, IF_NAMESIZE);
 			return HD_EGRESS;
 		}
 	}

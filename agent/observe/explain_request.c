@@ -28,7 +28,7 @@ static bool parse_device(const json_t *value, char ret[IF_NAMESIZE])
 
 	if (!length || length >= IF_NAMESIZE || strlen(json_string_value(value)) != length)
 		return false;
-	strcpy(ret, json_string_value(value));
+	memcpy(ret, json_string_value(value), length + 1);
 	return true;
 }
 

@@ -393,7 +393,7 @@ void tcp_flags_format(uint8_t flags, char *text)
 	char *at = text;
 
 	if (!flags) {
-		strcpy(text, "none");
+		memcpy(text, "none", sizeof("none"));
 		return;
 	}
 	/* SYN before ACK and so on, as tcpdump has it: the order of the bits */

@@ -208,7 +208,7 @@ static int setup(void **state)
 	struct diag diag = {0};
 
 	(void)state;
-	strcpy(world.run_dir, "/tmp/heddle-api-XXXXXX");
+	snprintf(world.run_dir, sizeof(world.run_dir), "/tmp/heddle-api-XXXXXX");
 	assert_non_null(mkdtemp(world.run_dir));
 	assert_int_equal(decode_documents("host.yaml", HOST_DOCUMENT, strlen(HOST_DOCUMENT), &world.objects, &diag), 0);
 	world.view = (struct view){.objects = &world.objects, .generation = 3, .version = "test", .started = (int64_t)clock_ms()};
@@ -430,7 +430,7 @@ static void test_routes(void **state)
 		unsigned status;
 		const struct route *route;
 
-		strcpy(path, cases[i].path);
+		snprintf(path, sizeof(path), "%s", cases[i].path);
 		route = route_find(cases[i].method, path, cases[i].tcp, &kind, &name, &status);
 		if (!route != !!cases[i].status || (!route && status != cases[i].status))
 			fail_msg("%s %s: status %u", cases[i].method, cases[i].path, status);

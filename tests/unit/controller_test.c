@@ -41,7 +41,7 @@ static void take(const char *name)
 static int setup(void **state)
 {
 	(void)state;
-	strcpy(directory, "/tmp/heddle-controller-XXXXXX");
+	snprintf(directory, sizeof(directory), "/tmp/heddle-controller-XXXXXX");
 	return mkdtemp(directory) ? 0 : -1;
 }
 
