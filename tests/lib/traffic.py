@@ -24,7 +24,7 @@ OUTCOMES = {
     errno.EACCES: "prohibited",  # ICMPv6 type 1 code 1
     errno.ECONNRESET: "reset",
 }
-QUICK = 0.25  # how long silence has to last to be called silence; a wrong "timeout" can only come from a packet later than this
+QUICK = 0.15  # how long silence has to last to be called silence; a wrong "timeout" can only come from a packet later than this
 PATIENT = 5.0
 
 
