@@ -5,6 +5,7 @@
  * absent already, so the mark only settles the race with a packet that saw it a moment before its time.
  */
 #include "stage/compat.h"
+#include "stage/hot.h"
 #include "stage/slot.h"
 
 #include <heddle/event.h>
@@ -39,6 +40,9 @@ static long sweep_slot(__u32 step, struct sweep *s)
 	if (!slot->used)
 		return 0;
 	flow = &slot->flow;
+	/* Gone quiet with its numbers lent. */
+	if (flow->flags & HD_FLOW_HOT && (__s32)(s->now - flow->last_seen) > 2 * HD_HOT_TICKS)
+		hot_recall(slot->used, &slot->key, flow, s->now);
 	if ((__s32)(s->now - flow->last_seen) <= (__s32)s->control->timeout[flow->state & 15]) {
 		if (flow->flags & HD_FLOW_MARKED)
 			flow->flags &= ~HD_FLOW_MARKED;
@@ -48,6 +52,8 @@ static long sweep_slot(__u32 step, struct sweep *s)
 		flow->flags |= HD_FLOW_MARKED;
 		return 0;
 	}
+	if (flow->flags & HD_FLOW_HOT)
+		hot_recall(slot->used, &slot->key, flow, s->now);
 	slot_remove(index, slot->used, &slot->key, slot->epoch);
 	counter = bpf_map_lookup_elem(&totals, &total);
 	if (counter)

@@ -140,7 +140,7 @@ static __always_inline int uplink(struct __sk_buff *skb, __u8 direction, __u8 ho
 	if (!reason)
 		reason = parse_linear(skb, &p, bare);
 	if (!reason)
-		reason = judge_parsed(skb, &p, c);
+		reason = judge_parsed(skb, &p);
 	if (unlikely(reason)) {
 		drop(skb, &p, reason);
 		return TC_ACT_SHOT;

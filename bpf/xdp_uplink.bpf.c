@@ -87,7 +87,7 @@ int xdp_uplink(struct xdp_md *ctx)
 	if (!reason)
 		reason = parse(ctx, &p, false);
 	if (!reason)
-		reason = judge_parsed(ctx, &p, c);
+		reason = judge_parsed(ctx, &p);
 	if (unlikely(reason)) {
 		drop(ctx, &p, reason);
 		return XDP_DROP;

@@ -11,6 +11,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #include <heddle/flow.h>
+#include <heddle/hot.h>
 
 #define HD_FLOW_MAP(name, map_type, flags, entries, key_type, value_type) \
 	struct { \
@@ -42,6 +43,23 @@ struct {
 	__type(key, __u32);
 	__type(value, struct hd_flow_slot);
 } flow_slots SEC(".maps");
+
+/* Both begin on a page, so that an entry begins with a cache line. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, HD_HOT_ENTRIES);
+	__type(key, __u32);
+	__type(value, struct hd_hot4);
+} flow_hot4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, HD_HOT_ENTRIES);
+	__type(key, __u32);
+	__type(value, struct hd_hot6);
+} flow_hot6 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_STACK); /* filled with 1..n-1 by the agent when it creates it */

@@ -9,6 +9,7 @@
 #include <bpf/bpf.h>
 
 #include <datapath/internal.h>
+#include <heddle/hot.h>
 #include <util/addr.h>
 
 #define FLOW_BATCH 1024u
@@ -126,8 +127,41 @@ static int walk_table(const struct map *map, uint8_t family, bool proven, const 
 	}
 }
 
-static int walk_slots(const struct map *map, const struct walk *walk)
+/* What a busy flow has lent to flow_hot4 or flow_hot6 and not got back yet. */
+static void add_lent(const struct load *load, const struct hd_flow_slot *slot, struct hd_flow *flow)
 {
+	const struct map *map = &load->maps[slot->used == 4 ? MAP_FLOW_HOT4 : MAP_FLOW_HOT6];
+	uint32_t index = hd_flow_hash(slot->used, &slot->key) & (HD_HOT_ENTRIES - 1);
+	union {
+		struct hd_hot4 v4;
+		struct hd_hot6 v6;
+	} entry;
+
+	if (map->fd < 0 || map->value_size > sizeof(entry))
+		return;
+	for (unsigned way = 0; way < 2; way++) {
+		uint32_t at = index ^ way;
+		const struct hd_hot *hot = slot->used == 4 ? &entry.v4.hot : &entry.v6.hot;
+		size_t key_size = slot->used == 4 ? sizeof(entry.v4.key) : sizeof(entry.v6.key);
+
+		if (bpf_map_lookup_elem(map->fd, &at, &entry) < 0 || !(HD_HOT_FLAGS(hot) & HD_HOT_USED) ||
+			memcmp(&entry, &slot->key, key_size) != 0)
+			continue;
+		for (unsigned side = 0; side < 2; side++) {
+			flow->packets[side] += hot->packets[side];
+			flow->bytes[side] += hot->bytes[side];
+			flow->seq_end[side] = hot->seq_end[side];
+			flow->ack[side] = hot->ack[side];
+		}
+		if (hot->all_packets)
+			flow->last_seen = hot->lent;
+		return;
+	}
+}
+
+static int walk_slots(const struct load *load, const struct walk *walk)
+{
+	const struct map *map = &load->maps[MAP_FLOW_SLOTS];
 	size_t length = (size_t)map->max_entries * sizeof(struct hd_flow_slot);
 	const struct hd_flow_slot *slots;
 	int stop = 0;
@@ -144,6 +178,8 @@ static int walk_slots(const struct map *map, const struct walk *walk)
 		if (!slots[i].used)
 			continue;
 		slot = slots[i];
+		if (slot.flow.flags & HD_FLOW_HOT)
+			add_lent(load, &slot, &slot.flow);
 		if (!slot.used || !alive(walk->control, &slot.flow, walk->now, &flow))
 			continue;
 		decode(&slot.key, (uint8_t)slot.used, true, &slot.flow, &flow);
@@ -165,7 +201,7 @@ int datapath_flows(struct datapath *dp, datapath_flow_cb cb, void *userdata)
 		return -ENOTCONN;
 	if (bpf_map_lookup_elem(load_map(load, MAP_CONTROL), &zero, &control) < 0)
 		return -errno;
-	r = walk_slots(&load->maps[MAP_FLOW_SLOTS], &walk);
+	r = walk_slots(load, &walk);
 	for (size_t i = 0; i < ARRAY_SIZE(tables) && r == 0; i++)
 		r = walk_table(&load->maps[tables[i].map], tables[i].family, tables[i].proven, &walk);
 	return r < 0 ? log_err(r, "cannot read the flow tables") : 0;

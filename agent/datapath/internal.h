@@ -31,6 +31,8 @@ enum map_group { MAP_FLOW, MAP_KEPT, MAP_GROWN, MAP_FRESH };
 	X(FLOWS6, "flows6", FLOW) \
 	X(FLOW_SLOTS, "flow_slots", FLOW) \
 	X(FLOW_HINTS, "flow_hints", FLOW) \
+	X(FLOW_HOT4, "flow_hot4", FLOW) \
+	X(FLOW_HOT6, "flow_hot6", FLOW) \
 	X(FLOW_FREE, "flow_free", FLOW) \
 	X(FLOW_TIMER, "flow_timer", FLOW) \
 	X(FLOWS4_OTHER, "flows4_other", KEPT) \

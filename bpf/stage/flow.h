@@ -4,6 +4,7 @@
 #define HEDDLE_STAGE_FLOW_H
 
 #include "event.h"
+#include "hot.h"
 #include "packet.h"
 #include "scratch.h"
 #include "slot.h"
@@ -95,12 +96,15 @@ static __always_inline struct hd_flow *flow_lookup(const struct pkt *p, int tabl
 }
 
 /* flow: the entry itself. */
-static __always_inline void flow_remove(const struct pkt *p, int table, const union hd_flow_key *key, const struct hd_flow *flow)
+static __always_inline void flow_remove(const struct pkt *p, int table, const union hd_flow_key *key, struct hd_flow *flow)
 {
-	if (table == TABLE_PROVEN && p->protocol == PROTO_TCP)
-		slot_remove(flow->slot, p->family, key, flow->epoch);
-	else
+	if (table != TABLE_PROVEN || p->protocol != PROTO_TCP) {
 		WITH_TABLE(p, table, key, bpf_map_delete_elem);
+		return;
+	}
+	if (flow->flags & HD_FLOW_HOT)
+		hot_recall(p->family, key, flow, p->now);
+	slot_remove(flow->slot, p->family, key, flow->epoch);
 }
 
 static __always_inline long flow_insert(const struct pkt *p, int table, const union hd_flow_key *key, struct hd_flow *flow)
@@ -124,8 +128,10 @@ static __always_inline __u32 flow_direction(const struct hd_flow *flow)
 
 static __always_inline bool flow_expired(const struct hd_flow *flow, const struct hd_control *c, __u32 now)
 {
+	__u32 late = flow->flags & HD_FLOW_HOT ? HD_HOT_TICKS : 0;
+
 	/* Signed: another CPU may have seen the flow a tick later than this packet's clock says. */
-	return (__s32)(now - flow->last_seen) > (__s32)c->timeout[flow->state & 15];
+	return (__s32)(now - flow->last_seen - late) > (__s32)c->timeout[flow->state & 15];
 }
 
 /* What every packet of a flow leaves behind. */
@@ -136,6 +142,61 @@ static __always_inline void flow_count(struct hd_flow *flow, const struct pkt *p
 	flow->packets[side & 1] += p->segments;
 	flow->bytes[side & 1] += p->l3_length;
 	flow->last_seen = p->now;
+}
+
+/* Numbers that go on in the cache come back to the flow in its slot. */
+__noinline int flow_recall(struct pkt *p, struct hd_flow *flow)
+{
+	union hd_flow_key key = {};
+
+	if (!p || !flow || dry_run)
+		return 0;
+	flow_key(p, &key);
+	hot_recall(p->family, &key, flow, p->now);
+	return 0;
+}
+
+/* The time of the loan is over, and the flow still busy: gives back, and goes on. Where the flow has changed, it goes by its slot again. */
+__noinline int flow_renew(struct pkt *p)
+{
+	union hd_flow_key key = {};
+	struct hd_flow *flow;
+	struct hd_hot *hot;
+
+	if (!p || dry_run)
+		return 0;
+	flow_key(p, &key);
+	hot = hot_find(p->family, &key);
+	flow = hot ? hot_lender(hot, p->family, &key) : NULL;
+	if (!flow || flow->state != HD_FS_TCP_ESTABLISHED || flow->version != hot->version)
+		return 0;
+	/* Longer than one loan without a packet: how long is asked at the slot. */
+	if ((__s32)(p->now - hot->lent) > 2 * HD_HOT_TICKS)
+		return 0;
+	hot_settle(hot, flow, p->now);
+	hot->lent = p->now;
+	return 0;
+}
+
+/* Lends the numbers of a busy flow to the cache, where there is room. */
+__noinline int flow_lend(struct pkt *p, struct hd_flow *flow)
+{
+	union hd_flow_key key = {};
+	struct hd_hot *hot;
+	__u32 index;
+
+	if (!p || !flow || dry_run || flow->flags & HD_FLOW_HOT)
+		return 0;
+	flow_key(p, &key);
+	hot = hot_find(p->family, &key);
+	if (hot) { /* another CPU's, or an older one's: there must not be two */
+		*(volatile __u32 *)&hot->rule = 0;
+		return 0;
+	}
+	index = hot_index(p->family, &key);
+	if (p->family == 4)
+		return hot_lend4(index, &key, flow, p->now) || hot_lend4(index ^ 1, &key, flow, p->now);
+	return hot_lend6(index, &key, flow, p->now) || hot_lend6(index ^ 1, &key, flow, p->now);
 }
 
 /* Takes the flow out of its table. */

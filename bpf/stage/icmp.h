@@ -131,7 +131,7 @@ __noinline int icmp_related(HOOK_CTX *ctx, struct pkt *p)
 	if (!p || !room)
 		return HD_R_RULE_TREE;
 	q = &room->packet;
-	key = &room->key;
+	key = &room->packet_key;
 	__builtin_memset(q, 0, sizeof(*q));
 	__builtin_memset(key, 0, sizeof(*key));
 	r = icmp_quote(ctx, p, q);
@@ -149,6 +149,8 @@ __noinline int icmp_related(HOOK_CTX *ctx, struct pkt *p)
 	}
 	if (!flow || flow_expired(flow, c, p->now))
 		return -1;
+	if (flow->flags & HD_FLOW_HOT)
+		flow_recall(q, flow);
 	side = flow_side(q, flow);
 	sent_out = (side == HD_ORIG) == (flow_direction(flow) == HD_EGRESS);
 	if (!(flow->flags & HD_FLOW_FORWARDED) && sent_out != (p->direction == HD_INGRESS))

@@ -16,7 +16,8 @@
 /* Not a drop reason: the device is none of ours. */
 #define UNGUARDED (-1)
 
-static __always_inline int classify(HOOK_CTX *ctx, struct pkt *p, struct hd_flow *proven)
+static __always_inline int classify(
+	HOOK_CTX *ctx, struct pkt *p, struct hd_flow *proven, const union hd_flow_key *key, const struct hd_control *c)
 {
 	if (!p->family)
 		return policy_judge(p, p->direction, 0);
@@ -24,20 +25,7 @@ static __always_inline int classify(HOOK_CTX *ctx, struct pkt *p, struct hd_flow
 		return fragment_later(p);
 	if (icmp_is(p) && !icmp_echo(p))
 		return icmp_judge(ctx, p);
-	return track(ctx, p, proven);
-}
-
-/* Everything but the ordinary packet of a known flow. proven: the flow, if one was found. */
-__noinline int judge(HOOK_CTX *ctx, struct pkt *p, struct hd_flow *proven)
-{
-	int reason;
-
-	if (!p)
-		return HD_R_RULE_TREE;
-	reason = classify(ctx, p, proven);
-	if (p->fragment == FRAGMENT_FIRST)
-		fragment_first(p, reason);
-	return reason;
+	return track(ctx, p, proven, key, c);
 }
 
 /* Frame hardware addresses and the clock are the same for all hooks; the shell has set ifindex, direction, hook, length, segments. */
@@ -71,19 +59,56 @@ static __always_inline bool ordinary(struct pkt *p, struct hd_flow *flow, const 
 	return true;
 }
 
-/* After parse(). 0 or the drop reason. */
-static __always_inline int judge_parsed(HOOK_CTX *ctx, struct pkt *p, const struct hd_control *c)
+/* Everything but what the cache knows. */
+__noinline int judge(HOOK_CTX *ctx, struct pkt *p)
 {
+	struct hd_scratch *room = scratch_room();
 	struct hd_flow *flow = NULL;
-	union hd_flow_key key;
+	union hd_flow_key *key;
+	struct hd_control *c;
+	__u32 zero = 0;
+	int reason;
 
-	if (likely(p->family && p->fragment != FRAGMENT_LATER)) {
-		flow_key(p, &key);
-		flow = flow_lookup(p, TABLE_PROVEN, &key);
-		if (likely(flow && ordinary(p, flow, c)))
+	c = bpf_map_lookup_elem(&control, &zero);
+	if (!p || !c || !room)
+		return HD_R_RULE_TREE;
+	key = &room->key;
+	__builtin_memset(key, 0, sizeof(*key));
+	if (p->family && p->fragment != FRAGMENT_LATER) {
+		flow_key(p, key);
+		flow = flow_lookup(p, TABLE_PROVEN, key);
+		if (flow && flow->flags & HD_FLOW_HOT)
+			flow_recall(p, flow);
+		if (flow && ordinary(p, flow, c)) {
+			if (p->protocol == PROTO_TCP && flow->packets[0] + flow->packets[1] >= HD_HOT_PACKETS)
+				flow_lend(p, flow);
 			return 0;
+		}
 	}
-	return judge(ctx, p, flow);
+	reason = classify(ctx, p, flow, key, c);
+	if (p->fragment == FRAGMENT_FIRST)
+		fragment_first(p, reason);
+	return reason;
+}
+
+/* After parse(). 0 or the drop reason. */
+static __always_inline int judge_parsed(HOOK_CTX *ctx, struct pkt *p)
+{
+	union hd_flow_key key;
+	struct hd_hot *hot;
+
+	/* Most packets are of busy connections. */
+	if (likely(p->family && p->protocol == PROTO_TCP && !p->fragment && !dry_run)) {
+		flow_key(p, &key);
+		hot = hot_find(p->family, &key);
+		if (likely(hot)) {
+			if (unlikely(hot_due(hot, p->now)))
+				flow_renew(p);
+			if (likely(tcp_hot(hot, p)))
+				return 0;
+		}
+	}
+	return judge(ctx, p);
 }
 
 #endif

@@ -20,13 +20,7 @@ static __always_inline __u64 slot_owner(__u32 used, __u32 epoch)
 
 static __always_inline __u32 slot_hint(__u32 family, const union hd_flow_key *key)
 {
-	__u64 x = key->q[0] ^ key->q[1] * 0x9e3779b97f4a7c15ull;
-
-	if (family == 6)
-		x ^= (key->q[2] ^ key->q[3] * 0xc2b2ae3d27d4eb4full) * 0x9e3779b97f4a7c15ull ^ key->q[4];
-	x ^= x >> 32;
-	x *= 0xff51afd7ed558ccdull;
-	return x >> 40 & (HD_FLOW_HINTS - 1);
+	return hd_flow_hash(family, key) & (HD_FLOW_HINTS - 1);
 }
 
 static __always_inline bool slot_is(const struct hd_flow_slot *slot, __u32 family, const union hd_flow_key *key)

@@ -75,29 +75,31 @@ static __always_inline __u32 tcp_scaled(const struct hd_flow *flow, const struct
 	return (__u32)p->window << (scale > TCP_WSCALE_MAX ? TCP_WSCALE_MAX : scale);
 }
 
-/* Whether a segment of `side` that ends at `end` can be meant for the other end as it announced itself. */
-static __always_inline bool tcp_fits(const struct hd_flow *flow, const struct pkt *p, __u32 side, __u32 end)
+/*
+ * The numbers of a segment with ACK, whose sender's highest is *seq_end and who expects *ack next. end: one past the last number it takes;
+ * edge: as far as the receiver lets it go. True: what it says of its own window is news.
+ */
+static __always_inline bool tcp_move(__u32 *seq_end, __u32 *ack, __u32 other_end, __u32 edge, const struct pkt *p, __u32 end)
 {
-	__u32 other = side ^ 1;
+	bool ours = p->direction == HD_EGRESS;
 
-	return p->direction == HD_EGRESS || seq_from(flow->ack[other & 1] + flow->win[other & 1] + TCP_SLACK, end);
+	if (!seq_from(*seq_end, end) && (ours || seq_from(edge + TCP_SLACK, end)))
+		*seq_end = end;
+	/* Acknowledges something new, or the same again, of what the other end really sent. */
+	if (!seq_within(p->ack, *ack, other_end) && !(ours && seq_from(p->ack, *ack)))
+		return false;
+	*ack = p->ack;
+	return true;
 }
 
-/* Follows the numbers of a segment with ACK. end: one past the last number it takes. */
 static __always_inline void tcp_follow(struct hd_flow *flow, const struct pkt *p, __u32 side, __u32 end)
 {
 	__u32 other = side ^ 1;
 
 	if (dry_run)
 		return;
-	if (!seq_from(flow->seq_end[side & 1], end) && tcp_fits(flow, p, side, end))
-		flow->seq_end[side & 1] = end;
-	/* Acknowledges something new, or the same again, of what the other end really sent. */
-	if (seq_within(p->ack, flow->ack[side & 1], flow->seq_end[other & 1]) ||
-		(p->direction == HD_EGRESS && seq_from(p->ack, flow->ack[side & 1]))) {
-		flow->ack[side & 1] = p->ack;
+	if (tcp_move(&flow->seq_end[side & 1], &flow->ack[side & 1], flow->seq_end[other & 1], flow->ack[other & 1] + flow->win[other & 1], p, end))
 		flow->win[side & 1] = tcp_scaled(flow, p, side);
-	}
 }
 
 /*
@@ -109,6 +111,31 @@ static __always_inline bool tcp_ordinary(struct hd_flow *flow, const struct pkt 
 	if (p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST) || flow->state != HD_FS_TCP_ESTABLISHED)
 		return false;
 	tcp_follow(flow, p, side, p->seq + p->payload);
+	return true;
+}
+
+/* The same on what the flow lent. False: not now, take the flow itself. */
+static __always_inline bool tcp_hot(struct hd_hot *hot, struct pkt *p)
+{
+	__u32 flags = HD_HOT_FLAGS(hot), side = !!p->from_hi == !!(flags & HD_HOT_ORIG_IS_HI) ? HD_ORIG : HD_REPLY;
+	__u32 other = side ^ 1, host = hot_host(hot), packets, bytes, edge;
+
+	/* Or clang drops the masks below, which 6.1 needs. */
+	asm volatile("" : "+r"(side), "+r"(other));
+	if (p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST) || hot_due(hot, p->now))
+		return false;
+	if (hot->version != by_direction(p->version, flags & HD_HOT_EGRESS ? HD_EGRESS : HD_INGRESS))
+		return false;
+	packets = hot->packets[side & 1] + p->segments;
+	bytes = hot->bytes[side & 1] + p->l3_length;
+	if (hot->port != (p->ifindex & (HD_PORT_SLOTS - 1)) || packets > 0xffff || bytes < p->l3_length)
+		return false;
+	edge = hot->ack[other & 1] + hot_window(hot); /* counts for what comes from the wire, so it is the host's */
+	if (tcp_move(&hot->seq_end[side & 1], &hot->ack[side & 1], hot->seq_end[other & 1], edge, p, p->seq + p->payload) && side == host)
+		hot->window = p->window;
+	hot->packets[side & 1] = packets;
+	hot->bytes[side & 1] = bytes;
+	p->rule = hot->rule & HD_HOT_RULE_MASK;
 	return true;
 }
 

@@ -310,18 +310,13 @@ __noinline int track_known(struct pkt *p, struct hd_flow *flow)
 	return 0;
 }
 
-/* proven: the flow, where the caller has looked for one among the proven and found it. 0 or the drop reason. */
-static __always_inline int track(HOOK_CTX *ctx, struct pkt *p, struct hd_flow *proven)
+/* proven: the flow, if there is one among the proven. 0 or the drop reason. */
+static __always_inline int track(
+	HOOK_CTX *ctx, struct pkt *p, struct hd_flow *proven, const union hd_flow_key *key, const struct hd_control *c)
 {
 	struct hd_flow *flow = proven;
-	union hd_flow_key key = {};
-	__u32 zero = 0;
-	struct hd_control *c;
 	int r;
 
-	c = bpf_map_lookup_elem(&control, &zero);
-	if (!c)
-		return HD_R_RULE_TREE;
 	if (p->protocol == PROTO_TCP && p->tcp_flags & TCP_SYN)
 		tcp_options(ctx, p);
 	p->found = HD_FOUND_PROVEN;
@@ -331,8 +326,7 @@ static __always_inline int track(HOOK_CTX *ctx, struct pkt *p, struct hd_flow *p
 	}
 	if (!flow) {
 		p->found = HD_FOUND_NEW;
-		flow_key(p, &key);
-		flow = flow_lookup(p, TABLE_NEW, &key);
+		flow = flow_lookup(p, TABLE_NEW, key);
 		/* Past its time it is overwritten or displaced, which needs no help. */
 		if (flow && flow_expired(flow, c, p->now))
 			flow = NULL;

@@ -59,6 +59,7 @@ enum hd_flow_flags {
 	HD_FLOW_FORWARDED = 1 << 3, /* passes through the host under forward: pass; not judged */
 	HD_FLOW_MARKED = 1 << 4, /* ageing, first phase: expired at the last sweep; traffic clears it */
 	HD_FLOW_LOGGED = 1 << 5,
+	HD_FLOW_HOT = 1 << 6, /* its numbers go on in flow_hot4 or flow_hot6, see heddle/hot.h */
 };
 
 /* Index of per-direction arrays in a flow. */

@@ -56,6 +56,7 @@ int verdict_rule(struct verdict_world *world, uint32_t id, char *name, size_t si
 const char *verdict_reason(uint32_t reason);
 struct hd_control *verdict_control(struct verdict_world *world);
 uint32_t verdict_now(struct verdict_world *world);
+int verdict_flow(struct verdict_world *world, struct hd_flow *ret);
 
 static const struct compiler_limits limits = {.addr_nodes = 16384, .rule_nodes = 16384, .class_rules = 4096, .rules = 4096};
 
@@ -287,4 +288,17 @@ struct hd_control *verdict_control(struct verdict_world *world)
 uint32_t verdict_now(struct verdict_world *world)
 {
 	return tick_now(load_writable(world->dp));
+}
+
+static int take_flow(const struct datapath_flow *flow, void *userdata)
+{
+	*(struct hd_flow *)userdata = flow->flow;
+	return 1;
+}
+
+/* Some flow as the agent sees it. */
+int verdict_flow(struct verdict_world *world, struct hd_flow *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	return datapath_flows(world->dp, take_flow, ret);
 }

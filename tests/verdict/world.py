@@ -2,6 +2,7 @@
 """The Python side of harness.c: one data plane to run packets through, and to look into."""
 import ctypes
 import ctypes.util
+import mmap
 import os
 import re
 import struct
@@ -181,6 +182,12 @@ class World:
         (found,) = self.flows()
         return found[0], found[2]
 
+    def listed(self):
+        """A flow as the agent lists it."""
+        flow = Flow()
+        assert self.lib.verdict_flow(self.handle, ctypes.byref(flow)) == 0
+        return flow
+
     def total(self, index):
         return self.percpu("totals", index, 16)[0]
 
@@ -192,6 +199,9 @@ class World:
                 if index is not None:  # as the sweep would
                     self.store("flow_slots", bytes(index), Slot())
                     self.store("flow_free", None, index)
+        for name, size in (("flow_hot4", 64), ("flow_hot6", 128)):
+            with mmap.mmap(self.fd(name), 65536 * size) as entries:
+                entries[:] = bytes(len(entries))
         self.events()
         for state, ticks in enumerate(self.defaults):
             self.control.timeout[state] = ticks
