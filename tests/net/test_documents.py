@@ -4,6 +4,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 
@@ -224,3 +225,48 @@ def test_exit_statuses_of_the_cli(up):
     assert up.daemon.cli("get", check=False).returncode == 2
     up.daemon.stop()
     assert up.daemon.cli("status", check=False).returncode == 3
+
+
+def test_a_refused_file_comes_into_force_when_its_obstacle_goes(up):
+    """An applied object holds the name; the message says to delete it there, and that has to be enough."""
+    up.daemon.apply(policy("mine", ingress=[rule("deny", "TCP", 7800)]))
+    up.daemon.write("10-mine.yaml", policy("mine", ingress=[rule("deny", "TCP", 7801)]))
+    wait_for(lambda: "mine" in json.dumps(up.daemon.status()["lastError"]), what="refusal in status")
+    assert (tcp(up, 7800), tcp(up, 7801)) == ("timeout", "open")
+    up.daemon.cli("delete", "hostpolicy", "mine")
+    wait_for(lambda: (tcp(up, 7800), tcp(up, 7801)) == ("open", "timeout"), what="the file in force")
+    assert up.daemon.status()["lastError"] is None
+
+
+@pytest.mark.parametrize("number", [64, 100, 200])
+def test_the_api_recovers_from_too_many_connections(up, number):
+    """Clients that connect and say nothing hold it up for a while at most, and not once they are gone."""
+    clients = []
+    for _ in range(number):
+        s = socket.socket(socket.AF_UNIX)
+        s.settimeout(0.5)
+        clients.append(s)
+        try:
+            s.connect(up.daemon.socket)
+            s.send(b"POST /v1/apply HTTP/1.1\r\nContent-Le")
+        except OSError:
+            break  # no more are taken
+    time.sleep(0.5)
+    for s in clients:
+        s.close()
+    assert up.daemon.cli("status", timeout=10).returncode == 0
+
+
+def test_a_full_disk_refuses_an_apply_and_changes_nothing(plain):
+    up = plain(start=False)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", up.daemon.state_dir], check=True)
+    up.daemon.start()
+    with traffic.Servers(up.server, tcp=[7800]):
+        rules = [rule("deny", "TCP", 7800 + i, name=f"{'x' * 40}{i}") for i in range(500)]
+        result = up.daemon.cli("apply", "-f", "-", input=doc.text(policy("big", ingress=rules)), check=False)
+        assert result.returncode == 1 and "space" in result.stderr
+        expect_tcp(up.client, up.server4, 7800, "open")
+        assert up.daemon.json("get", "hostpolicy")["items"] == []
+        up.daemon.apply(policy("small", ingress=[rule("deny", "TCP", 7800)]))
+        up.daemon.restart()
+        expect_tcp(up.client, up.server4, 7800, "timeout")

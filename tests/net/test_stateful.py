@@ -232,12 +232,20 @@ def test_udp_flow_is_one_tuple(up, family):
             host.recv(100)
 
 
-def test_timeouts_end_flows_also_without_the_agent(fresh, family):
+# What takes real time runs for both families at once: a list of two where other tests have a parameter.
+
+
+def both(up, far="server"):
+    return [getattr(up, f"{far}4"), getattr(up, f"{far}6")]
+
+
+def test_timeouts_end_flows_also_without_the_agent(fresh):
     up = fresh(host_spec={"timeouts": {"udp": "1s", "udpStream": "1s", "icmp": "1s"}}, docs=[policy(default=DENY_IN)])
-    target = up.client_address(family)
-    kind = traffic.family_of(target)
     up.daemon.kill()
-    with up.server.socket(kind, socket.SOCK_DGRAM) as host, up.client.socket(kind, socket.SOCK_DGRAM) as peer:
+    exchanges = []
+    for target in both(up, "client"):
+        kind = traffic.family_of(target)
+        host, peer = up.server.socket(kind, socket.SOCK_DGRAM), up.client.socket(kind, socket.SOCK_DGRAM)
         peer.bind((target, 7310))
         peer.settimeout(2)
         host.settimeout(traffic.QUICK)
@@ -245,23 +253,29 @@ def test_timeouts_end_flows_also_without_the_agent(fresh, family):
         _, back = peer.recvfrom(100)
         peer.sendto(b"in time", back[:2])
         assert host.recv(100) == b"in time"
-        time.sleep(1.6)
+        exchanges.append((host, peer, back))
+    time.sleep(1.6)
+    for host, peer, back in exchanges:
         peer.sendto(b"too late", back[:2])
         with pytest.raises(TimeoutError):
             host.recv(100)
+        host.close()
+        peer.close()
 
 
-def test_an_idle_connection_ends_after_its_timeout(fresh, family):
+def test_an_idle_connection_ends_after_its_timeout(fresh):
     up = fresh(host_spec={"timeouts": {"tcpEstablished": "1s"}}, docs=[policy(ingress=[rule("allow", "TCP", 7330)], default=DENY_IN)])
     with traffic.Servers(up.server, tcp=[7330]):
-        s = traffic.connect(up.client, up.server_address(family), 7330)
+        sockets = [traffic.connect(up.client, target, 7330) for target in both(up)]
         for _ in range(4):  # traffic keeps it
-            assert roundtrip(s)
-            time.sleep(0.5)
-        time.sleep(1.5)
-        assert not roundtrip(s, timeout=0.4), "data went on after the timeout"
-        expect_tcp(up.client, up.server_address(family), 7330, "open")
-        s.close()
+            assert all(roundtrip(s) for s in sockets)
+            time.sleep(0.4)
+        time.sleep(1.3)
+        for s in sockets:
+            assert not roundtrip(s, timeout=0.4), "data went on after the timeout"
+            s.close()
+        for target in both(up):
+            expect_tcp(up.client, target, 7330, "open")
 
 
 def test_half_closed_connections_still_carry_data(up, family):
@@ -330,62 +344,71 @@ def test_a_slow_reader(up, family):
     s.close()
 
 
+@pytest.fixture(scope="module", params=["native", "tcx"])
+def behind(request):
+    with Guarded(request.param, topology=Behind, outer_mtu=1300, docs=[policy(default=DENY_IN)]) as up:
+        yield up
+
+
 @pytest.mark.parametrize("error", ["time exceeded", "too big"])
-def test_errors_of_a_router_on_the_way_reach_the_host(main_backend, family, error):
+def test_errors_of_a_router_on_the_way_reach_the_host(behind, family, error):
     """Default deny; the router between host and client answers what the host sent. Errors come from an address no flow has."""
-    with Guarded(main_backend, topology=Behind, outer_mtu=1300, docs=[policy(default=DENY_IN)]) as up:
-        target = up.outer.a4 if family == 4 else up.outer.a6
-        level = socket.IPPROTO_IP if family == 4 else socket.IPPROTO_IPV6
-        with up.server.socket(traffic.family_of(target), socket.SOCK_DGRAM) as s:
-            s.setsockopt(level, 11 if family == 4 else 25, 1)  # IP_RECVERR, IPV6_RECVERR
-            if error == "time exceeded":
-                s.setsockopt(level, socket.IP_TTL if family == 4 else socket.IPV6_UNICAST_HOPS, 1)
-            else:
-                s.setsockopt(level, 10 if family == 4 else 23, 2)  # IP_MTU_DISCOVER, IPV6_MTU_DISCOVER: never fragment
-            s.connect((target, 7320))
-            s.settimeout(2)
-            s.send(b"x" * 1400)
-            with pytest.raises(OSError) as caught:
-                s.recv(10)
-            assert caught.value.errno == (errno.EHOSTUNREACH if error == "time exceeded" else errno.EMSGSIZE)
+    up = behind
+    target = up.outer.a4 if family == 4 else up.outer.a6
+    level = socket.IPPROTO_IP if family == 4 else socket.IPPROTO_IPV6
+    with up.server.socket(traffic.family_of(target), socket.SOCK_DGRAM) as s:
+        s.setsockopt(level, 11 if family == 4 else 25, 1)  # IP_RECVERR, IPV6_RECVERR
+        if error == "time exceeded":
+            s.setsockopt(level, socket.IP_TTL if family == 4 else socket.IPV6_UNICAST_HOPS, 1)
+        else:
+            s.setsockopt(level, 10 if family == 4 else 23, 2)  # IP_MTU_DISCOVER, IPV6_MTU_DISCOVER: never fragment
+        s.connect((target, 7320))
+        s.settimeout(2)
+        s.send(b"x" * 1400)
+        with pytest.raises(OSError) as caught:
+            s.recv(10)
+        assert caught.value.errno == (errno.EHOSTUNREACH if error == "time exceeded" else errno.EMSGSIZE)
 
 
 # --- pickup ---
 
 
 @pytest.mark.parametrize("opened_by", ["client", "server"])
-def test_pickup_of_running_connections(fresh, family, opened_by):
+def test_pickup_of_running_connections(fresh, opened_by):
     """heddle is installed on a host with live connections: those that policy allows go on, the others end."""
     up = fresh(start=False, host_spec={"pickupSeconds": 3})
     client, server = (up.client, up.server) if opened_by == "client" else (up.server, up.client)
-    target = up.server_address(family) if opened_by == "client" else up.client_address(family)
+    targets = both(up, "server" if opened_by == "client" else "client")
     with traffic.Servers(server, tcp=[7400, 7401]):
-        good, bad = traffic.connect(client, target, 7400), traffic.connect(client, target, 7401)
-        assert roundtrip(good) and roundtrip(bad)
+        good = [traffic.connect(client, target, 7400) for target in targets]
+        bad = [traffic.connect(client, target, 7401) for target in targets]
+        assert all(roundtrip(s) for s in good + bad)
         rules = {"ingress" if opened_by == "client" else "egress": [rule("allow", "TCP", 7400)]}
         up.daemon.write("10-policy.yaml", policy(default=DENY_ALL, **rules))
         up.daemon.start()
-        assert roundtrip(good), "a live connection was not picked up"
-        assert not roundtrip(bad, timeout=0.4), "a connection that policy denies was picked up"
-        assert roundtrip(good, b"a" * 200000)
+        started = time.monotonic()
+        assert all(roundtrip(s) for s in good), "a live connection was not picked up"
+        assert not any(roundtrip(s, timeout=0.4) for s in bad), "a connection that policy denies was picked up"
+        assert all(roundtrip(s, b"a" * 200000) for s in good)
         # the pickup time is over: a stray segment of an unknown connection is refused
-        time.sleep(3.2)
-        before = up.daemon.drops().get(("tcp-no-flow", "ingress"), 0)
+        time.sleep(max(0, started + 3.2 - time.monotonic()))
         with raw.Wire(up.client, "wire0") as wire:
-            wire.send(from_client(up, ip_pair(up, family) / raw.TCP(sport=7400, dport=7400, flags="PA", seq=1, ack=1) / b"stray"))
-            wait_for(lambda: up.daemon.drops().get(("tcp-no-flow", "ingress"), 0) == before + 1, what="stray segment dropped")
-        assert roundtrip(good), "a picked-up connection ended with the pickup time"
-        good.close()
-        bad.close()
+            for family in (4, 6):
+                before = up.daemon.drops().get(("tcp-no-flow", "ingress"), 0)
+                wire.send(from_client(up, ip_pair(up, family) / raw.TCP(sport=7400, dport=7400, flags="PA", seq=1, ack=1) / b"stray"))
+                wait_for(lambda before=before: up.daemon.drops().get(("tcp-no-flow", "ingress"), 0) > before, what="stray segment dropped")
+        assert all(roundtrip(s) for s in good), "a picked-up connection ended with the pickup time"
+        for s in good + bad:
+            s.close()
 
 
-def test_no_pickup_after_a_restart(fresh, family):
+def test_no_pickup_after_a_restart(fresh):
     """Pickup is for the first start only: a restart must not open the door again."""
-    up = fresh(host_spec={"pickupSeconds": 60}, start=False)
-    up.daemon.write("00-host.yaml", dict(up.host_document, spec={**up.host_document["spec"], "pickupSeconds": 1}))
+    up = fresh(start=False, host_spec={"pickupSeconds": 1})
     up.daemon.start()
     time.sleep(1.2)
     up.daemon.restart()
     with raw.Wire(up.client, "wire0") as wire, raw.LocalWitness(up.server, [6], [6]) as witness:
-        wire.send(from_client(up, ip_pair(up, family) / raw.TCP(sport=4400, dport=7400, flags="PA", seq=1, ack=1) / b"stray"))
+        for family in (4, 6):
+            wire.send(from_client(up, ip_pair(up, family) / raw.TCP(sport=4400, dport=7400, flags="PA", seq=1, ack=1) / b"stray"))
         assert not witness.saw(b"stray", traffic.QUICK)
