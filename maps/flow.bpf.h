@@ -32,14 +32,14 @@ HD_FLOW_MAP(flows6_new, BPF_MAP_TYPE_LRU_HASH, 0, 32768, struct hd_flow_key6, st
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, HD_FLOW_HINTS);
-	__type(key, __u32); /* hash of a flow's key */
+	__type(key, __u32);   /* hash of a flow's key */
 	__type(value, __u32); /* the slot it was last found in; only the slot's key says whether it is right */
 } flow_hints SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE); /* begins on a page, so that a slot begins with a cache line */
-	__uint(max_entries, 131072); /* as flows4; both families share the slots; entry 0 is never used */
+	__uint(max_entries, 131072);	   /* as flows4; both families share the slots; entry 0 is never used */
 	__type(key, __u32);
 	__type(value, struct hd_flow_slot);
 } flow_slots SEC(".maps");

@@ -14,14 +14,14 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1024); /* grown with the rules: contents are copied */
-	__type(key, __u32); /* rule id */
+	__type(key, __u32);	   /* rule id */
 	__type(value, struct hd_rule_info);
 } rules SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1024); /* as rules */
-	__type(key, __u32); /* rule id */
+	__type(key, __u32);	   /* rule id */
 	__type(value, struct hd_counter);
 } rule_counters SEC(".maps");
 
@@ -42,7 +42,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, HD_TABLE_COUNT);
-	__type(key, __u32); /* enum hd_full */
+	__type(key, __u32);   /* enum hd_full */
 	__type(value, __u64); /* times an entry did not fit */
 } full SEC(".maps");
 

@@ -31,7 +31,8 @@ static __always_inline __u8 flow_kind(const struct pkt *p)
 static __always_inline void flow_key4(struct pkt *p, struct hd_flow_key4 *key)
 {
 	__be32 source = p->source.w[3], destination = p->destination.w[3];
-	bool hi = bpf_ntohl(source) > bpf_ntohl(destination) || (source == destination && bpf_ntohs(p->sport) > bpf_ntohs(p->dport));
+	bool hi = bpf_ntohl(source) > bpf_ntohl(destination) ||
+		  (source == destination && bpf_ntohs(p->sport) > bpf_ntohs(p->dport));
 
 	p->from_hi = hi;
 	key->network = p->network;

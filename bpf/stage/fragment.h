@@ -49,7 +49,8 @@ __noinline int fragment_later(struct pkt *p)
 		return HD_R_FRAG_UNKNOWN;
 	fragment_key(p, &key);
 	first = bpf_map_lookup_elem(&frags, &key);
-	if (!first || (__s32)(p->now - first->seen) > (__s32)c->fragment_timeout || first->version != by_direction(p->version, p->direction))
+	if (!first || (__s32)(p->now - first->seen) > (__s32)c->fragment_timeout ||
+		first->version != by_direction(p->version, p->direction))
 		return HD_R_FRAG_UNKNOWN;
 	/* Rewriting what the first one showed us (RFC 1858, RFC 3128). */
 	if (p->frag_offset < first->first_end)

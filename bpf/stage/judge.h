@@ -45,7 +45,8 @@ static __always_inline bool ordinary(struct pkt *p, struct hd_flow *flow, const 
 {
 	__u32 side = flow_side(p, flow);
 
-	if (flow->version != by_direction(p->version, flow_direction(flow)) || flow->ifindex != p->ifindex || flow->flags & HD_FLOW_FORWARDED)
+	if (flow->version != by_direction(p->version, flow_direction(flow)) || flow->ifindex != p->ifindex ||
+		flow->flags & HD_FLOW_FORWARDED)
 		return false;
 	if (p->fragment || flow_expired(flow, c, p->now))
 		return false;

@@ -29,39 +29,39 @@ struct pkt {
 	__u32 now; /* tick */
 	__u32 ifindex;
 	__u32 arrived_on; /* egress: the device a forwarded packet came in on, 0: sent by the host */
-	__u32 length; /* of the frame, as far as the hook knows without asking */
-	__u32 l3_length; /* of the IP packet, padding excluded; of the frame behind its tags when it is not IP */
-	__u32 l4_length; /* from the L4 header to the end of the packet */
-	__u32 segments; /* a GSO packet counts as many */
+	__u32 length;	  /* of the frame, as far as the hook knows without asking */
+	__u32 l3_length;  /* of the IP packet, padding excluded; of the frame behind its tags when it is not IP */
+	__u32 l4_length;  /* from the L4 header to the end of the packet */
+	__u32 segments;	  /* a GSO packet counts as many */
 	__u32 generation;
 	__u32 rule;
 	__u32 version[2]; /* these three from the port's record: hd_port_policy */
 	__u32 set[2];
 	__u32 root[2];
-	__u16 l3, l4; /* offsets in the frame */
+	__u16 l3, l4;	 /* offsets in the frame */
 	__u16 ethertype; /* host byte order; 0: an 802.3 length */
 	__u16 network;
 	__be16 sport, dport;
 	__u16 vlan[2]; /* as in hd_event */
-	__u8 family; /* 4, 6; 0: not IP */
+	__u8 family;   /* 4, 6; 0: not IP */
 	__u8 protocol;
 	__u8 fragment;
-	__u8 direction; /* enum hd_direction */
-	__u8 hook; /* enum hd_hook */
+	__u8 direction;	 /* enum hd_direction */
+	__u8 hook;	 /* enum hd_hook */
 	__u8 port_flags; /* enum hd_port_flags */
-	__u8 from_hi; /* the source is the hi end of the flow key; set with the key */
-	__u8 found; /* enum hd_flow_found */
+	__u8 from_hi;	 /* the source is the hi end of the flow key; set with the key */
+	__u8 found;	 /* enum hd_flow_found */
 	/* TCP */
 	__u32 seq, ack;
 	__u32 payload;
 	__u16 window;
 	__u8 tcp_flags;
 	__u8 tcp_offset; /* bytes */
-	__u8 wscale; /* of a SYN; 0xff: not offered */
+	__u8 wscale;	 /* of a SYN; 0xff: not offered */
 	/* ICMP */
 	__u8 icmp_type, icmp_code;
 	__u8 hop_limit;
-	__u8 verdict; /* enum hd_verdict of the rule that decided */
+	__u8 verdict;	   /* enum hd_verdict of the rule that decided */
 	__u16 frag_offset; /* bytes */
 	__u8 frag_more;
 	__u8 log; /* the rule that decided logs */

@@ -62,7 +62,8 @@ __noinline int parse_other(HOOK_CTX *ctx, struct pkt *p)
 		return 0;
 	if (hook_load(ctx, p->l3, &arp, sizeof(arp)))
 		return HD_R_ARP_MALFORMED;
-	if (arp.hardware != bpf_htons(1) || arp.protocol != bpf_htons(FRAME_IP4) || arp.hardware_length != 6 || arp.protocol_length != 4)
+	if (arp.hardware != bpf_htons(1) || arp.protocol != bpf_htons(FRAME_IP4) || arp.hardware_length != 6 ||
+		arp.protocol_length != 4)
 		return HD_R_ARP_MALFORMED;
 	return 0;
 }
@@ -120,8 +121,8 @@ static __always_inline int parse_fragment(struct pkt *p, __u32 length)
 
 static __always_inline bool extension(__u8 protocol)
 {
-	return protocol == PROTO_HOPOPTS || protocol == PROTO_ROUTING || protocol == PROTO_FRAGMENT || protocol == PROTO_DSTOPTS ||
-	       protocol == PROTO_AH;
+	return protocol == PROTO_HOPOPTS || protocol == PROTO_ROUTING || protocol == PROTO_FRAGMENT ||
+	       protocol == PROTO_DSTOPTS || protocol == PROTO_AH;
 }
 
 /* One of them: p->l4 and p->protocol go on to what follows it. */
@@ -267,7 +268,8 @@ static __always_inline int parse_ip6(HOOK_CTX *ctx, struct pkt *p, void *header,
 	__builtin_memcpy(&p->source, &ip->saddr, sizeof(p->source));
 	__builtin_memcpy(&p->destination, &ip->daddr, sizeof(p->destination));
 	p->frag_id = 0;
-	if ((!p->source.q[0] && p->source.w[2] == bpf_htonl(0xffff)) || (!p->destination.q[0] && p->destination.w[2] == bpf_htonl(0xffff)))
+	if ((!p->source.q[0] && p->source.w[2] == bpf_htonl(0xffff)) ||
+		(!p->destination.q[0] && p->destination.w[2] == bpf_htonl(0xffff)))
 		return HD_R_IP6_MAPPED;
 	if (unlikely(extension(p->protocol)))
 		return parse_ip6_extensions(ctx, p);

@@ -16,8 +16,8 @@ struct question {
 	struct hd_addr peer;
 	__u32 generation;
 	__u32 set;
-	__u32 root; /* of the set's own rule tree */
-	__u32 key; /* HD_L4_KEY */
+	__u32 root;  /* of the set's own rule tree */
+	__u32 key;   /* HD_L4_KEY */
 	__u16 sport; /* host byte order */
 	__u8 family; /* 0: not IP, only rules for any peer count */
 	__u8 reserved;

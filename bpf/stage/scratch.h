@@ -9,9 +9,9 @@
 #include "packet.h"
 
 struct hd_scratch {
-	struct hd_flow flow; /* a new entry */
-	union hd_flow_key key; /* of the packet's flow */
-	struct pkt packet; /* the one an ICMP error quotes, or the packet as a flow's home would see it */
+	struct hd_flow flow;	      /* a new entry */
+	union hd_flow_key key;	      /* of the packet's flow */
+	struct pkt packet;	      /* the one an ICMP error quotes, or the packet as a flow's home would see it */
 	union hd_flow_key packet_key; /* of that one */
 };
 

@@ -16,7 +16,8 @@
 
 /* Beside the drop reasons: what the caller has to do. */
 #define TCP_RENEW 1000 /* a SYN that begins a new connection under an old one's ports */
-#define TCP_ASK 1001 /* a SYN within a live connection: passes if the policy allows it (RFC 5961 section 4), and changes nothing */
+#define TCP_ASK \
+	1001 /* a SYN within a live connection: passes if the policy allows it (RFC 5961 section 4), and changes nothing */
 
 /* Bytes past the announced window that tracking still follows: window updates may be on their way, and probes go beyond it. */
 #define TCP_SLACK 65536
@@ -98,7 +99,8 @@ static __always_inline void tcp_follow(struct hd_flow *flow, const struct pkt *p
 
 	if (dry_run)
 		return;
-	if (tcp_move(&flow->seq_end[side & 1], &flow->ack[side & 1], flow->seq_end[other & 1], flow->ack[other & 1] + flow->win[other & 1], p, end))
+	if (tcp_move(&flow->seq_end[side & 1], &flow->ack[side & 1], flow->seq_end[other & 1],
+		    flow->ack[other & 1] + flow->win[other & 1], p, end))
 		flow->win[side & 1] = tcp_scaled(flow, p, side);
 }
 
@@ -131,7 +133,8 @@ static __always_inline bool tcp_hot(struct hd_hot *hot, struct pkt *p)
 	if (hot->port != (p->ifindex & (HD_PORT_SLOTS - 1)) || packets > 0xffff || bytes < p->l3_length)
 		return false;
 	edge = hot->ack[other & 1] + hot_window(hot); /* counts for what comes from the wire, so it is the host's */
-	if (tcp_move(&hot->seq_end[side & 1], &hot->ack[side & 1], hot->seq_end[other & 1], edge, p, p->seq + p->payload) && side == host)
+	if (tcp_move(&hot->seq_end[side & 1], &hot->ack[side & 1], hot->seq_end[other & 1], edge, p, p->seq + p->payload) &&
+		side == host)
 		hot->window = p->window;
 	hot->packets[side & 1] = packets;
 	hot->bytes[side & 1] = bytes;

@@ -241,7 +241,8 @@ __noinline int track_current(struct pkt *p, struct hd_flow *flow)
 			return track_egress_too(p, flow);
 		return 0;
 	}
-	stale = flow->version != by_direction(p->version, direction) || (flow->flags & HD_FLOW_FORWARDED && p->port_flags & HD_PORT_FORWARD_JUDGE);
+	stale = flow->version != by_direction(p->version, direction) ||
+		(flow->flags & HD_FLOW_FORWARDED && p->port_flags & HD_PORT_FORWARD_JUDGE);
 	return stale ? track_again(p, flow) : 0;
 }
 

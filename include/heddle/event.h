@@ -8,8 +8,10 @@
 enum hd_event_type {
 	HD_EVENT_DROP = 1, /* denied or dropped */
 	HD_EVENT_FLOW = 2, /* a new flow was allowed (only while somebody monitors) */
-	HD_EVENT_LOG = 3, /* a rule with log: true decided on a new flow */
-	HD_EVENT_REJECT = 4, /* the agent is asked to answer: packet[] holds the start of the frame */
+	HD_EVENT_LOG =
+		3, /* a rule with log: true decided on a new flow, or on a packet it denies: then in place of HD_EVENT_DROP */
+	HD_EVENT_REJECT =
+		4, /* rejected, in place of HD_EVENT_DROP: the agent is asked to answer, packet[] holds the start of the frame */
 	HD_EVENT_FULL = 5, /* a table took no entry: reason names it, see enum hd_full */
 };
 
@@ -19,17 +21,18 @@ enum hd_event_type {
 enum hd_full { HD_TABLES(HD_TABLE_ENUM) HD_TABLE_COUNT };
 #undef HD_TABLE_ENUM
 
-#define HD_EVENT_PACKET 192 /* enough to quote 2 tags, IPv6, and the 8 bytes RFC 792 asks for, and more (RFC 4443: as much as fits) */
+#define HD_EVENT_PACKET \
+	192 /* enough to quote 2 tags, IPv6, and the 8 bytes RFC 792 asks for, and more (RFC 4443: as much as fits) */
 
 struct hd_event {
-	__u64 time; /* ns, CLOCK_MONOTONIC coarse */
-	__u8 type; /* enum hd_event_type */
-	__u8 hook; /* enum hd_hook */
-	__u8 direction; /* enum hd_direction */
-	__u8 verdict; /* enum hd_verdict */
-	__u16 reason; /* enum hd_reason */
+	__u64 time;	     /* ns, CLOCK_MONOTONIC coarse */
+	__u8 type;	     /* enum hd_event_type */
+	__u8 hook;	     /* enum hd_hook */
+	__u8 direction;	     /* enum hd_direction */
+	__u8 verdict;	     /* enum hd_verdict */
+	__u16 reason;	     /* enum hd_reason */
 	__u16 packet_length; /* bytes in packet[] */
-	__u32 rule; /* rule id */
+	__u32 rule;	     /* rule id */
 	__u32 ifindex;
 	__u32 length; /* bytes of the frame */
 	__u32 generation;
@@ -39,7 +42,7 @@ struct hd_event {
 	__be16 ethertype;
 	__u8 protocol;
 	__u8 tcp_flags;
-	__u16 vlan[2]; /* outer and inner VLAN id | 0x1000 when present; host byte order */
+	__u16 vlan[2];	/* outer and inner VLAN id | 0x1000 when present; host byte order */
 	__u8 l3_offset; /* of the IP header in packet[] */
 	__u8 reserved[3];
 	__u8 packet[HD_EVENT_PACKET]; /* HD_EVENT_REJECT only; others are submitted without it (see HD_EVENT_SHORT) */
@@ -48,7 +51,7 @@ struct hd_event {
 static_assert(HD_EVENT_SHORT == 80, "hd_event");
 
 /* Index into the per-CPU array `drops`: reason * 2 + direction. */
-#define HD_DROP_INDEX(reason, direction) ((reason) * 2 + (direction))
+#define HD_DROP_INDEX(reason, direction) ((reason)*2 + (direction))
 
 /* Index into the per-CPU array `totals`. */
 enum hd_total {
@@ -57,11 +60,11 @@ enum hd_total {
 	HD_TOTAL_FLOWS_CREATED = 2, /* packets: number of flows */
 	HD_TOTAL_FLOWS_PROVEN = 3,
 	HD_TOTAL_FLOWS_AGED = 4,
-	HD_TOTAL_EVENTS_LOST = 5, /* the ring buffer was full */
+	HD_TOTAL_EVENTS_LOST = 5,    /* the ring buffer was full */
 	HD_TOTAL_EVENTS_LIMITED = 6, /* held back by the rate limit */
 	HD_TOTAL_REJECTS_LIMITED = 7,
 	HD_TOTAL_REJUDGED = 8, /* flows judged again after a policy change */
-	HD_TOTAL_CUT = 9, /* of those, ended */
+	HD_TOTAL_CUT = 9,      /* of those, ended */
 	HD_TOTAL_PICKED_UP = 10,
 	HD_TOTAL_COUNT = 16,
 };

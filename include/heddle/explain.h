@@ -12,31 +12,31 @@ enum hd_flow_found { HD_FOUND_NONE = 0, HD_FOUND_PROVEN = 1, HD_FOUND_NEW = 2 };
 
 struct hd_explain {
 	/* in */
-	__u32 ifindex; /* the device the packet is said to be on */
+	__u32 ifindex;	       /* the device the packet is said to be on */
 	__u32 ingress_ifindex; /* tc_uplink_out: where a forwarded packet came from; 0: sent by the host */
-	__u32 vlan_present; /* TC: a tag in skb metadata, vlan_tci and vlan_proto as in __sk_buff */
+	__u32 vlan_present;    /* TC: a tag in skb metadata, vlan_tci and vlan_proto as in __sk_buff */
 	__u32 vlan_tci;
 	__u32 vlan_proto;
 	__u32 gso_segs; /* TC: 0 or 1: not GSO */
 	/* out */
-	__u32 done; /* 1: the twin reached a verdict */
+	__u32 done;    /* 1: the twin reached a verdict */
 	__u32 verdict; /* enum hd_verdict */
-	__u32 reason; /* enum hd_reason */
-	__u32 rule; /* rule id */
+	__u32 reason;  /* enum hd_reason */
+	__u32 rule;    /* rule id */
 	__u32 generation;
-	__u32 found; /* enum hd_flow_found */
+	__u32 found;	  /* enum hd_flow_found */
 	__u32 flow_state; /* enum hd_flow_state, when found */
 	__u32 flow_reply; /* 1: the packet goes in the flow's reply direction */
-	__u32 judged; /* 1: the policy tables were looked up: set, class_id, roots and leaves below are valid */
-	__u32 rejudged; /* 1: the flow's version was stale */
+	__u32 judged;	  /* 1: the policy tables were looked up: set, class_id, roots and leaves below are valid */
+	__u32 rejudged;	  /* 1: the flow's version was stale */
 	__u32 set;
 	__u32 class_id;
 	__u32 class_root; /* 0: no rule names the class */
 	__u32 class_leaf; /* value in the class's rule tree */
-	__u32 any_leaf; /* value in the set's own rule tree */
-	__u32 fragment; /* 1 first, 2 later */
-	__u32 related; /* 1: an ICMP error, judged by its embedded packet */
-	__u32 forwarded; /* 1: forward: pass let it by */
+	__u32 any_leaf;	  /* value in the set's own rule tree */
+	__u32 fragment;	  /* 1 first, 2 later */
+	__u32 related;	  /* 1: an ICMP error, judged by its embedded packet */
+	__u32 forwarded;  /* 1: forward: pass let it by */
 	__u32 picked_up;
 	__u32 meta_written; /* XDP: it would be handed to TC as judged */
 	__u32 reserved[6];

@@ -14,10 +14,10 @@
 enum hd_flow_kind { HD_FLOW_PLAIN = 0, HD_FLOW_ECHO_BY_LO = 1, HD_FLOW_ECHO_BY_HI = 2 };
 
 struct hd_flow_key4 {
-	__u16 network; /* internal network index, 0 = the host's own; host byte order */
-	__u8 kind; /* enum hd_flow_kind */
-	__u8 protocol; /* IANA protocol number */
-	__be32 lo, hi; /* addresses, lo <= hi as big-endian numbers */
+	__u16 network;		 /* internal network index, 0 = the host's own; host byte order */
+	__u8 kind;		 /* enum hd_flow_kind */
+	__u8 protocol;		 /* IANA protocol number */
+	__be32 lo, hi;		 /* addresses, lo <= hi as big-endian numbers */
 	__be16 lo_port, hi_port; /* ICMP echo: the identifier in both; other protocols without ports: 0 */
 };
 static_assert(sizeof(struct hd_flow_key4) == 16, "hd_flow_key4");
@@ -55,9 +55,9 @@ enum hd_flow_state { HD_FLOW_STATES(HD_FLOW_STATE_ENUM) HD_FLOW_STATE_COUNT };
 enum hd_flow_flags {
 	HD_FLOW_ORIG_IS_HI = 1 << 0, /* the originator is the hi endpoint; else lo */
 	HD_FLOW_DIR_EGRESS = 1 << 1, /* opened by the host's side (egress policy judged it); else from the wire */
-	HD_FLOW_PICKUP = 1 << 2, /* picked up without its handshake: sequence tracking starts late, window scale unknown */
-	HD_FLOW_FORWARDED = 1 << 3, /* passes through the host under forward: pass; not judged */
-	HD_FLOW_MARKED = 1 << 4, /* ageing, first phase: expired at the last sweep; traffic clears it */
+	HD_FLOW_PICKUP = 1 << 2,     /* picked up without its handshake: sequence tracking starts late, window scale unknown */
+	HD_FLOW_FORWARDED = 1 << 3,  /* passes through the host under forward: pass; not judged */
+	HD_FLOW_MARKED = 1 << 4,     /* ageing, first phase: expired at the last sweep; traffic clears it */
 	HD_FLOW_LOGGED = 1 << 5,
 	HD_FLOW_HOT = 1 << 6, /* its numbers go on in flow_hot4 or flow_hot6, see heddle/hot.h */
 };
@@ -68,25 +68,25 @@ enum hd_flow_side { HD_ORIG = 0, HD_REPLY = 1 };
 struct hd_flow {
 	/* What every packet touches: the first 80 bytes. */
 	__u64 packets[2]; /* by enum hd_flow_side; a GSO packet counts its segments */
-	__u64 bytes[2]; /* L3 bytes as seen at the hook */
-	__u32 last_seen; /* tick */
-	__u32 version; /* of the policy set that judged it, in the direction it was opened in */
-	__u32 rule; /* id of that verdict's rule */
-	__u8 state; /* enum hd_flow_state */
-	__u8 flags; /* enum hd_flow_flags */
-	__u8 wscale[2]; /* window scale by side, 0..14; 0xff: not seen */
-	__u32 ifindex; /* the uplink of the first packet */
-	__u32 epoch; /* random, of this use of the memory: check before a late write */
+	__u64 bytes[2];	  /* L3 bytes as seen at the hook */
+	__u32 last_seen;  /* tick */
+	__u32 version;	  /* of the policy set that judged it, in the direction it was opened in */
+	__u32 rule;	  /* id of that verdict's rule */
+	__u8 state;	  /* enum hd_flow_state */
+	__u8 flags;	  /* enum hd_flow_flags */
+	__u8 wscale[2];	  /* window scale by side, 0..14; 0xff: not seen */
+	__u32 ifindex;	  /* the uplink of the first packet */
+	__u32 epoch;	  /* random, of this use of the memory: who frees the slot has to know it */
 	__u32 seq_end[2]; /* by side: highest sequence number + length (+1 for SYN and FIN) sent */
-	__u32 ack[2]; /* by side: last acknowledgement sent */
-	__u32 win[2]; /* by side: last window announced, scaled, bytes */
+	__u32 ack[2];	  /* by side: last acknowledgement sent */
+	__u32 win[2];	  /* by side: last window announced, scaled, bytes */
 	/* What few do. */
-	__u32 created; /* tick */
-	__u32 slot; /* its index in flow_slots (proven TCP only); 0: none */
+	__u32 created;			   /* tick */
+	__u32 slot;			   /* its index in flow_slots (proven TCP only); 0: none */
 	__u32 second_version, second_rule; /* the same where a second policy judged it: egress of a judged forward */
-	struct hd_addr nat_addr; /* reserved for NAT */
-	__be16 nat_port[2]; /* reserved */
-	__u32 rate_bucket; /* reserved */
+	struct hd_addr nat_addr;	   /* reserved for NAT */
+	__be16 nat_port[2];		   /* reserved */
+	__u32 rate_bucket;		   /* reserved */
 	__u32 reserved[2];
 };
 static_assert(sizeof(struct hd_flow) == 128, "hd_flow");
@@ -106,8 +106,8 @@ static_assert(sizeof(union hd_flow_key) == 40, "hd_flow_key");
  */
 struct hd_flow_slot {
 	union hd_flow_key key; /* IPv4: the rest is 0 */
-	__u32 used; /* 0 free, 4 IPv4, 6 IPv6 */
-	__u32 epoch; /* as in flow: the two change hands together */
+	__u32 used;	       /* 0 free, 4 IPv4, 6 IPv6 */
+	__u32 epoch;	       /* as in flow: the two change hands together */
 	struct hd_flow flow;
 	__u32 reserved[4];
 };
@@ -121,16 +121,16 @@ struct hd_frag_key {
 	struct hd_addr source, destination;
 	__be32 id;
 	__u16 network;
-	__u8 protocol; /* IPv4: the protocol; IPv6: 0 */
+	__u8 protocol;	/* IPv4: the protocol; IPv6: 0 */
 	__u8 direction; /* enum hd_direction */
 };
 static_assert(sizeof(struct hd_frag_key) == 40, "hd_frag_key");
 
 struct hd_frag {
-	__u32 seen; /* tick of the first fragment; valid for hd_control.fragment_timeout */
+	__u32 seen;    /* tick of the first fragment; valid for hd_control.fragment_timeout */
 	__u32 version; /* of the policy set that judged it */
 	__u32 rule;
-	__u16 reason; /* enum hd_reason: HD_R_NONE passes, anything else drops the later ones alike */
+	__u16 reason;	 /* enum hd_reason: HD_R_NONE passes, anything else drops the later ones alike */
 	__u16 first_end; /* bytes of L3 payload the first fragment covered: a later one may not begin below it */
 };
 static_assert(sizeof(struct hd_frag) == 16, "hd_frag");

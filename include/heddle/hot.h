@@ -13,25 +13,25 @@
 #include <heddle/flow.h>
 
 #define HD_HOT_ENTRIES 65536 /* of each family; a power of two */
-#define HD_HOT_TICKS 256 /* 0.25 s at 1000 Hz, 1 s at 250 Hz: so late may a flow's counters and time be */
-#define HD_HOT_PACKETS 16 /* a flow must have had so many: short connections are not worth it */
+#define HD_HOT_TICKS 256     /* 0.25 s at 1000 Hz, 1 s at 250 Hz: so late may a flow's counters and time be */
+#define HD_HOT_PACKETS 16    /* a flow must have had so many: short connections are not worth it */
 
 /* hd_hot.flags */
 enum hd_hot_flags {
 	HD_HOT_USED = 1 << 0,
 	HD_HOT_ORIG_IS_HI = 1 << 1,
 	HD_HOT_EGRESS = 1 << 2, /* as HD_FLOW_DIR_EGRESS: the originator is the host's side; else the responder */
-	HD_HOT_SCALE = 3, /* shift: window scale of the host's side, 4 bits */
+	HD_HOT_SCALE = 3,	/* shift: window scale of the host's side, 4 bits */
 };
 
 struct hd_hot {
 	__u32 version; /* as in hd_flow */
-	__u32 rule; /* id; the upper 8 bits: enum hd_hot_flags */
-	__u32 lent; /* tick */
+	__u32 rule;    /* id; the upper 8 bits: enum hd_hot_flags */
+	__u32 lent;    /* tick */
 	__u32 slot;
 	__u32 seq_end[2], ack[2]; /* as in hd_flow */
-	__u16 port; /* index in the map `ports` */
-	__u16 window; /* last one the host announced, unscaled */
+	__u16 port;		  /* index in the map `ports` */
+	__u16 window;		  /* last one the host announced, unscaled */
 	union {
 		__u16 packets[2]; /* by side, since it was lent */
 		__u32 all_packets;

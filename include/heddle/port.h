@@ -10,15 +10,15 @@
 
 enum hd_port_flags {
 	HD_PORT_UPLINK = 1 << 0,
-	HD_PORT_XDP = 1 << 1, /* our XDP program is attached: TC ingress believes metadata with our magic */
+	HD_PORT_XDP = 1 << 1,		/* our XDP program is attached: TC ingress believes metadata with our magic */
 	HD_PORT_FORWARD_JUDGE = 1 << 2, /* traffic the host routes is judged too */
-	HD_PORT_XDP_TX = 1 << 3, /* the driver can XDP_TX: rejects are answered there */
+	HD_PORT_XDP_TX = 1 << 3,	/* the driver can XDP_TX: rejects are answered there */
 };
 
 /* The policy of a port in one generation. Roots are values with tag, of the sets' own rule trees (rules for any peer). */
 struct hd_port_policy {
 	__u32 generation;
-	__u32 set[2]; /* by enum hd_direction */
+	__u32 set[2];	  /* by enum hd_direction */
 	__u32 version[2]; /* the generation in which the set's meaning last changed: flows compare it */
 	__u32 root[2];
 };

@@ -32,7 +32,8 @@
 	X(FRAG_LENGTH, "frag-length", "fragment past 65535 bytes, or not a multiple of 8 with more to come") \
 	X(TCP_TRUNCATED, "tcp-truncated", "shorter than its TCP header") \
 	X(TCP_OFFSET, "tcp-offset", "TCP data offset below 5 or past the packet") \
-	X(TCP_FLAGS, "tcp-flags", "a TCP flag combination that no stack sends (none, SYN+FIN, SYN+RST, FIN+RST, FIN without ACK)") \
+	X(TCP_FLAGS, "tcp-flags", \
+		"a TCP flag combination that no stack sends (none, SYN+FIN, SYN+RST, FIN+RST, FIN without ACK)") \
 	X(UDP_TRUNCATED, "udp-truncated", "shorter than its UDP header") \
 	X(UDP_LENGTH, "udp-length", "UDP length below 8 or past the packet") \
 	X(SCTP_TRUNCATED, "sctp-truncated", "shorter than the SCTP common header and one chunk header") \

@@ -34,8 +34,8 @@ struct verdict_run {
 	uint32_t cb;
 	uint32_t linear; /* XDP: bytes in the first buffer, 0: all. Kernels that know no such test refuse it. */
 	/* out */
-	int32_t verdict; /* the program's return value */
-	uint32_t duration; /* ns a run */
+	int32_t verdict;    /* the program's return value */
+	uint32_t duration;  /* ns a run */
 	uint32_t meta_left; /* XDP: bytes of metadata afterwards */
 	uint32_t out_length;
 	uint8_t out[4096]; /* XDP: metadata included */
@@ -108,7 +108,8 @@ static int publish(struct verdict_world *world, const struct host *host, const s
 		return r;
 	r = datapath_write(world->dp, delta);
 	/* Before the switch: nothing reads the record's newer slot until then. */
-	world->port_flags = HD_PORT_UPLINK | (host->forward_judge ? HD_PORT_FORWARD_JUDGE : 0) | (world->port_flags & HD_PORT_XDP);
+	world->port_flags =
+		HD_PORT_UPLINK | (host->forward_judge ? HD_PORT_FORWARD_JUDGE : 0) | (world->port_flags & HD_PORT_XDP);
 	if (r == 0)
 		r = port_write(load, UPLINK, (uint8_t)world->port_flags, &delta->uplinks[0].policy);
 	if (r == 0)
@@ -151,11 +152,13 @@ const char *verdict_message(const struct verdict_world *world)
 
 static int run_program(int program, const void *frame, uint32_t length, struct verdict_run *run)
 {
-	struct xdp_md xdp = {.data = run->meta_length, 
-		.data_end = run->linear ? run->linear : length,
-		.ingress_ifindex = run->ifindex};
-	struct __sk_buff skb = {
-		.mark = run->mark, .ifindex = run->ifindex, .ingress_ifindex = run->ingress_ifindex, .gso_segs = run->gso_segs, .gso_size = run->gso_size};
+	struct xdp_md xdp = {
+		.data = run->meta_length, .data_end = run->linear ? run->linear : length, .ingress_ifindex = run->ifindex};
+	struct __sk_buff skb = {.mark = run->mark,
+		.ifindex = run->ifindex,
+		.ingress_ifindex = run->ingress_ifindex,
+		.gso_segs = run->gso_segs,
+		.gso_size = run->gso_size};
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame, .data_size_in = length, .data_out = run->out,
 		.data_size_out = sizeof(run->out), .repeat = (int)(run->repeat ? run->repeat : 1));
 	int r;
