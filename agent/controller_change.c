@@ -24,6 +24,10 @@ static int on_later(sd_event_source *source, uint64_t now, void *userdata)
 	(void)source;
 	(void)now;
 	policy_settle(c);
+	if (c->files_again) {
+		c->files_again = false;
+		change_files(c);
+	}
 	if (c->save) {
 		c->save = false;
 		r = files_save(c->files, c->options->state_dir);
@@ -81,6 +85,8 @@ void change_clear_error(struct controller *c)
 static void commit(struct controller *c, struct store_proposal *proposal)
 {
 	store_commit(&c->store, proposal);
+	/* A name that was taken, or a group that was missing, may have been all that the files were refused for. */
+	c->files_again = c->files_refused;
 	c->view.confirm_before = c->applied ? (int64_t)(applied_deadline(c->applied) / 1000) : 0;
 	change_later(c);
 }
@@ -111,7 +117,9 @@ void change_files(struct controller *c)
 		if (!diag.text)
 			diag_add(&diag, NULL, 0, NULL, "%s", strerror(-r));
 		change_error(c, &diag, "the configuration was refused; what was in force stays in force");
+		c->files_refused = true;
 	} else {
+		c->files_refused = false;
 		if (proposal.different)
 			log_info("configuration in force: generation %u", c->view.generation);
 		change_clear_error(c);
@@ -228,6 +236,7 @@ int change_start(struct controller *c)
 		change_error(c, &diag, "the configuration was refused");
 		files_discard(c->files);
 		r = start_from_last_good(c);
+		c->files_refused = true; /* not before, or committing that would have them tried again */
 	}
 	/* An earlier agent's policy in force is a last good state too: it is better than closing the uplinks. */
 	if (r < 0 && loaded >= 0 && c->store.applied.n) {

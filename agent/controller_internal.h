@@ -24,6 +24,8 @@ struct controller {
 	struct applied *applied; /* NULL: its log cannot be read, nothing can be applied */
 	struct store store;	 /* what is in force */
 	bool save;		 /* the files' last good state is to be kept */
+	bool files_refused;	 /* the last load of the files was */
+	bool files_again;	 /* it may be another matter since something else changed */
 
 	/* policy */
 	struct datapath *datapath;

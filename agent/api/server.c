@@ -31,6 +31,7 @@ struct accepted {
 struct listener {
 	struct api *api;
 	bool tcp;
+	bool closed; /* a connection went in the last run */
 	gid_t group; /* of the socket's file */
 	struct MHD_Daemon *daemon;
 	struct sd_event_source *io, *timer, *reaper;
@@ -155,6 +156,7 @@ static void on_connection(
 		*context = accepted;
 		return;
 	}
+	listener->closed = true;
 	if (!accepted)
 		return;
 	*accepted->at = accepted->next;
@@ -269,8 +271,10 @@ static void run(struct listener *listener)
 
 	/* An answer is written in the run after the one that made it: now, not after what the event loop has in between. */
 	for (unsigned round = 0; round < 8; round++) {
+		listener->closed = false;
 		MHD_run(listener->daemon);
-		if (MHD_get_timeout(listener->daemon, &timeout) != MHD_YES || timeout)
+		/* Once more after a connection went: at its limit libmicrohttpd listens again only from its next run on, and nothing else wakes it. */
+		if (!listener->closed && (MHD_get_timeout(listener->daemon, &timeout) != MHD_YES || timeout))
 			break;
 	}
 	if (MHD_get_timeout(listener->daemon, &timeout) == MHD_YES) {
