@@ -207,6 +207,15 @@ static int start_from_last_good(struct controller *c)
 	return r;
 }
 
+static int keep_adopted(struct controller *c)
+{
+	c->view.adopted = true;
+	c->view.datapath = c->datapath;
+	c->view.generation = datapath_last_generation(c->datapath);
+	log_err(0, "what an earlier agent put in force is left as it is");
+	return -EINVAL;
+}
+
 int change_start(struct controller *c)
 {
 	struct object_list list = {0};
@@ -220,6 +229,9 @@ int change_start(struct controller *c)
 		change_error(c, &diag, "the applied objects cannot be read: none is in force, and none can be applied");
 		diag_clear(&diag);
 	}
+	/* What an earlier agent put in force was judged with them: without them it is not to be replaced. */
+	if (!c->applied && datapath_last_generation(c->datapath))
+		return keep_adopted(c);
 	r = place_applied(c);
 	if (r < 0)
 		return r;
@@ -254,13 +266,8 @@ int change_start(struct controller *c)
 	diag_clear(&diag);
 	if (r >= 0)
 		return 0;
-	if (datapath_last_generation(c->datapath)) {
-		c->view.adopted = true;
-		c->view.datapath = c->datapath;
-		c->view.generation = datapath_last_generation(c->datapath);
-		log_err(0, "what an earlier agent put in force is left as it is");
-		return -EINVAL;
-	}
+	if (datapath_last_generation(c->datapath))
+		return keep_adopted(c);
 	if (r != -ENOENT)
 		return r;
 	log_err(0, "nothing is attached: no Host document could be decoded");

@@ -310,7 +310,7 @@ static int read_log(struct applied *applied, const char *file, const char *text,
 	size_t at = strlen(LOG_MAGIC);
 
 	if (length < at || memcmp(text, LOG_MAGIC, at) != 0) {
-		diag_add(diag, file, 1, NULL, "want \"heddle-applied 1\", got the log of another version");
+		diag_add(diag, file, 1, NULL, "want \"heddle-applied 1\", got another file, or what a crash left of it");
 		return -EINVAL;
 	}
 	while (at < length) {
@@ -348,7 +348,7 @@ static int open_log(struct applied *applied, struct diag *diag)
 		return -ENOMEM;
 	}
 	r = file_read(applied->dir_fd, LOG_NAME, LOG_BYTES_MAX, &text, &length, NULL);
-	if (r == -ENOENT || (r == 0 && length == 0)) {
+	if (r == -ENOENT) {
 		r = file_write(applied->dir_fd, LOG_NAME, LOG_MAGIC, strlen(LOG_MAGIC), 0600);
 		applied->length = strlen(LOG_MAGIC);
 	}

@@ -13,7 +13,7 @@
 #include <heddle/flow.h>
 
 #define HD_HOT_ENTRIES 65536 /* of each family; a power of two */
-#define HD_HOT_TICKS 256     /* 0.25 s at 1000 Hz, 1 s at 250 Hz: so late may a flow's counters and time be */
+#define HD_HOT_TICKS 32	     /* 0.03 s at 1000 Hz, 0.13 s at 250 Hz: so late may a flow's counters and time be */
 #define HD_HOT_PACKETS 16    /* a flow must have had so many: short connections are not worth it */
 
 /* hd_hot.flags */
