@@ -33,7 +33,9 @@ class Generator:
         # the low host numbers of a world are where others' prefixes are as well
         span = network.num_addresses
         offset = r.choice([0, 1, 2, 3, 255, 256, span - 1, r.randrange(span)]) % span
-        return type(network)((int(network.network_address) + offset, length), strict=False)
+        block = type(network)((int(network.network_address) + offset, length), strict=False)
+        # IPv4-mapped addresses do not travel, and documents may not name them
+        return network if block.version == 6 and int(block.network_address) >> 32 == 0xFFFF else block
 
     def peer(self, groups):
         r = self.rng

@@ -162,7 +162,9 @@ def test_explain_says_what_then_happens(host):
             passed = said["verdict"] == "allow"
             expected = {} if passed else {(said["reason"], direction): 1}
             seen[said["reason"] if not passed else "allow"] = seen.get(said["reason"] if not passed else "allow", 0) + 1
-            if new != expected:
+            # a frame that ends within a tag: the kernel takes the tag off ahead of TC, fails, and drops it before we are asked
+            by_kernel = said["reason"] == "vlan-truncated" and not new and not egress and up.backend == "tcx"
+            if new != expected and not by_kernel:
                 wrong.append((number, direction, frame.hex(), said, f"counted {new}"))
             # the far end's kernel has taken the outer tag out of the frame before a tap sees it
             expected_frame = frame[:12] + frame[16:] if frame[12:14] in (b"\x81\x00", b"\x88\xa8") else frame
