@@ -85,7 +85,8 @@ static __always_inline struct hd_flow *flow_lookup(const struct pkt *p, int tabl
 	struct hd_flow *flow;
 
 	if (table == TABLE_PROVEN && p->protocol == PROTO_TCP) {
-		flow = slot_by_hint(p->family, key);
+		/* A SYN seldom has a flow, and a hint that leads nowhere is two lines of memory for nothing. */
+		flow = p->tcp_flags & TCP_SYN ? NULL : slot_by_hint(p->family, key);
 		if (likely(flow))
 			return flow;
 		flow = slot_by_hash(p->family, key);

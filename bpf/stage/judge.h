@@ -98,8 +98,9 @@ static __always_inline int judge_parsed(HOOK_CTX *ctx, struct pkt *p)
 	union hd_flow_key key;
 	struct hd_hot *hot;
 
-	/* Most packets are of busy connections. */
-	if (likely(p->family && p->protocol == PROTO_TCP && !p->fragment && !dry_run)) {
+	/* Most packets are of busy connections. One that opens or ends a connection is none of theirs: it need not touch that memory. */
+	if (likely(p->family && p->protocol == PROTO_TCP && !p->fragment && !dry_run) &&
+		!(p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))) {
 		flow_key(p, &key);
 		hot = hot_find(p->family, &key);
 		if (likely(hot)) {

@@ -50,7 +50,7 @@ static_assert(sizeof(struct hd_addr_node) == 192, "hd_addr_node");
 /* The key of a rule tree: kind << 16 | number, host byte order. For a tree behind HD_TAG_NEXT: the source port alone. */
 enum hd_l4_kind {
 	HD_L4_PROTOCOL = 0, /* number: IANA protocol of an IP packet that is none of those below */
-	HD_L4_TCP = 1, /* number: destination port */
+	HD_L4_TCP = 1,	    /* number: destination port */
 	HD_L4_UDP = 2,
 	HD_L4_SCTP = 3,
 	HD_L4_ICMP = 4, /* number: type << 8 | code */
@@ -76,8 +76,7 @@ static_assert(sizeof(struct hd_rule_node) == 96, "hd_rule_node");
 #define HD_LEAF_RULE_MASK 0x00ffffffu
 #define HD_LEAF_VERDICT_SHIFT 24 /* 2 bits: enum hd_verdict, HD_DROP meaning "no rule here": look at the other leaf only */
 #define HD_LEAF_LOG 0x04000000u
-#define HD_LEAF(rule, verdict, log) \
-	(HD_TAG_LEAF | (__u32)(verdict) << HD_LEAF_VERDICT_SHIFT | ((log) ? HD_LEAF_LOG : 0) | (rule))
+#define HD_LEAF(rule, verdict, log) (HD_TAG_LEAF | (__u32)(verdict) << HD_LEAF_VERDICT_SHIFT | ((log) ? HD_LEAF_LOG : 0) | (rule))
 
 struct hd_class_key {
 	__u32 set; /* policy set id, 1.. */
@@ -118,9 +117,9 @@ enum hd_builtin_rule { HD_BUILTIN_RULES(HD_BUILTIN_ENUM) HD_RULE_BUILTIN_COUNT }
 
 /* What `bpftool map dump` shows of a rule, and what lets a restarted agent give the same rule the same id and counters. */
 struct hd_rule_info {
-	__u64 key; /* hash of policy, direction, and the rule's name (or index and content where it has none); 0: unused */
-	__u32 index; /* in its list, from 0 */
-	__u8 verdict; /* enum hd_verdict */
+	__u64 key;	/* hash of policy, direction, and the rule's name (or index and content where it has none); 0: unused */
+	__u32 index;	/* in its list, from 0 */
+	__u8 verdict;	/* enum hd_verdict */
 	__u8 direction; /* enum hd_direction */
 	__u8 log;
 	__u8 reserved;
@@ -138,7 +137,7 @@ struct hd_counter {
 
 struct hd_roots {
 	__u32 generation; /* 0: unused */
-	__u32 addr4; /* root values with tag: HD_TAG_NODE | id, or a leaf when all addresses have one class */
+	__u32 addr4;	  /* root values with tag: HD_TAG_NODE | id, or a leaf when all addresses have one class */
 	__u32 addr6;
 	__u32 reserved;
 };
@@ -146,21 +145,21 @@ static_assert(sizeof(struct hd_roots) == 16, "hd_roots");
 
 enum hd_control_flags {
 	HD_CONTROL_MONITOR = 1 << 0, /* somebody listens: events for allowed new flows too */
-	HD_CONTROL_PICKUP = 1 << 1, /* pickup_until counts */
+	HD_CONTROL_PICKUP = 1 << 1,  /* pickup_until counts */
 };
 
 /* The only entry of the map `control`. */
 struct hd_control {
-	__u32 schema; /* HD_SCHEMA_VERSION */
-	__u32 generation; /* the one store that makes a policy live; 0: none yet */
+	__u32 schema;		  /* HD_SCHEMA_VERSION */
+	__u32 generation;	  /* the one store that makes a policy live; 0: none yet */
 	struct hd_roots roots[2]; /* by generation & 1 */
-	__u32 flags; /* enum hd_control_flags; changed in place */
-	__u32 pickup_until; /* tick until which running TCP connections are picked up */
-	__u32 timeout[16]; /* ticks, by enum hd_flow_state */
-	__u32 log_every; /* a logging rule logs one of so many new flows per CPU; 1: all */
-	__u32 event_rate; /* drop and log events a second and CPU at most */
-	__u32 reject_rate; /* rejects a second and CPU at most */
-	__u32 fragment_timeout; /* ticks that a first fragment's verdict holds */
+	__u32 flags;		  /* enum hd_control_flags; changed in place */
+	__u32 pickup_until;	  /* tick until which running TCP connections are picked up */
+	__u32 timeout[16];	  /* ticks, by enum hd_flow_state */
+	__u32 log_every;	  /* a logging rule logs one of so many new flows per CPU; 1: all */
+	__u32 event_rate;	  /* drop and log events a second and CPU at most */
+	__u32 reject_rate;	  /* rejects a second and CPU at most */
+	__u32 fragment_timeout;	  /* ticks that a first fragment's verdict holds */
 	__u32 reserved[6];
 };
 static_assert(sizeof(struct hd_control) == 152, "hd_control");

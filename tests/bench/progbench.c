@@ -67,13 +67,16 @@ static struct blob read_file(const char *path)
 {
 	struct blob blob;
 	struct stat st;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = -1;
 
+	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st))
 		error(1, errno, "%s", path);
 	blob.length = (size_t)st.st_size;
 	blob.data = malloc(blob.length + 1);
-	if (!blob.data || read(fd, blob.data, blob.length) != (ssize_t)blob.length)
+	if (!blob.data)
+		abort();
+	if (read(fd, blob.data, blob.length) != (ssize_t)blob.length)
 		error(1, errno, "%s", path);
 	close(fd);
 	return blob;
@@ -174,7 +177,8 @@ static int measure(struct subject *subjects, int n, int rounds, uint32_t repeat)
 
 			if (s->drawn)
 				aim(s);
-			ns = run(s->drawn ? program(s->tc ? "draw_tc" : "draw_xdp") : s->prog, s->tc, &s->packet, repeat, &s->retval);
+			ns = run(s->drawn ? program(s->tc ? "draw_tc" : "draw_xdp") : s->prog, s->tc, &s->packet, repeat,
+				&s->retval);
 			if (round >= 0)
 				s->ns[round] = ns;
 		}
@@ -197,9 +201,9 @@ static int live(struct subject *subjects, int n, int rounds, uint32_t packets)
 		for (int i = 0; i < n; i++) {
 			struct subject *s = &subjects[i];
 			struct xdp_md xdp = {.data_end = (uint32_t)s->packet.length, .ingress_ifindex = ifindex};
-			LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = s->packet.data, .data_size_in = (uint32_t)s->packet.length,
-				.ctx_in = &xdp, .ctx_size_in = sizeof(xdp), .repeat = (int)packets, .flags = BPF_F_TEST_XDP_LIVE_FRAMES,
-				.batch_size = 64);
+			LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = s->packet.data,
+				.data_size_in = (uint32_t)s->packet.length, .ctx_in = &xdp, .ctx_size_in = sizeof(xdp),
+				.repeat = (int)packets, .flags = BPF_F_TEST_XDP_LIVE_FRAMES, .batch_size = 64);
 			uint64_t begin = now_ns();
 
 			if (bpf_prog_test_run_opts(s->prog, &opts))
@@ -224,7 +228,8 @@ static void patch(struct blob *packet, const struct source *source, bool destina
 	}
 }
 
-static int fill(int in, int out, struct blob *syn, struct blob *synack, struct blob *ack, const struct blob *sources, uint32_t count)
+static int fill(
+	int in, int out, struct blob *syn, struct blob *synack, struct blob *ack, const struct blob *sources, uint32_t count)
 {
 	const struct source *list = sources->data;
 	uint32_t refused = 0;
@@ -252,9 +257,9 @@ static int silent(enum libbpf_print_level level, const char *format, va_list arg
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {{"shell", 1, NULL, 's'}, {"ifindex", 1, NULL, 'i'}, {"rounds", 1, NULL, 'r'},
-		{"repeat", 1, NULL, 'k'}, {"packets", 1, NULL, 'p'}, {"in", 1, NULL, 'I'}, {"out", 1, NULL, 'O'}, {"syn", 1, NULL, 'S'},
-		{"synack", 1, NULL, 'A'}, {"ack", 1, NULL, 'C'}, {"sources", 1, NULL, 'F'}, {"count", 1, NULL, 'n'}, {"lpm", 1, NULL, 'L'},
-		{NULL, 0, NULL, 0}};
+		{"repeat", 1, NULL, 'k'}, {"packets", 1, NULL, 'p'}, {"in", 1, NULL, 'I'}, {"out", 1, NULL, 'O'},
+		{"syn", 1, NULL, 'S'}, {"synack", 1, NULL, 'A'}, {"ack", 1, NULL, 'C'}, {"sources", 1, NULL, 'F'},
+		{"count", 1, NULL, 'n'}, {"lpm", 1, NULL, 'L'}, {NULL, 0, NULL, 0}};
 	static struct subject subjects[MAX_SUBJECTS];
 	struct blob syn = {NULL, 0}, synack = {NULL, 0}, ack = {NULL, 0}, sources = {NULL, 0}, lpm = {NULL, 0};
 	const char *command = argc > 1 ? argv[1] : "", *object = NULL, *in = NULL, *out = NULL;
@@ -265,20 +270,47 @@ int main(int argc, char **argv)
 	optind = 2;
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
 		switch (c) {
-		case 's': object = optarg; break;
-		case 'i': ifindex = (uint32_t)atoi(optarg); break;
-		case 'r': rounds = atoi(optarg); break;
-		case 'k': repeat = (uint32_t)atoi(optarg); break;
-		case 'p': packets = (uint32_t)atoi(optarg); break;
-		case 'I': in = optarg; break;
-		case 'O': out = optarg; break;
-		case 'S': syn = read_file(optarg); break;
-		case 'A': synack = read_file(optarg); break;
-		case 'C': ack = read_file(optarg); break;
-		case 'F': sources = read_file(optarg); break;
-		case 'L': lpm = read_file(optarg); break;
-		case 'n': count = (uint32_t)atoi(optarg); break;
-		default: return 2;
+		case 's':
+			object = optarg;
+			break;
+		case 'i':
+			ifindex = (uint32_t)atoi(optarg);
+			break;
+		case 'r':
+			rounds = atoi(optarg);
+			break;
+		case 'k':
+			repeat = (uint32_t)atoi(optarg);
+			break;
+		case 'p':
+			packets = (uint32_t)atoi(optarg);
+			break;
+		case 'I':
+			in = optarg;
+			break;
+		case 'O':
+			out = optarg;
+			break;
+		case 'S':
+			syn = read_file(optarg);
+			break;
+		case 'A':
+			synack = read_file(optarg);
+			break;
+		case 'C':
+			ack = read_file(optarg);
+			break;
+		case 'F':
+			sources = read_file(optarg);
+			break;
+		case 'L':
+			lpm = read_file(optarg);
+			break;
+		case 'n':
+			count = (uint32_t)atoi(optarg);
+			break;
+		default:
+			return 2;
 		}
 	if (rounds < 1 || rounds > MAX_ROUNDS)
 		error(2, 0, "--rounds: want 1..%d", MAX_ROUNDS);

@@ -10,8 +10,8 @@
 #include <bpf/bpf_helpers.h>
 
 struct source {
-	__u8 addr[16]; /* IPv4: the first four bytes */
-	__u16 port; /* network byte order, of the source */
+	__u8 addr[16];		/* IPv4: the first four bytes */
+	__u16 port;		/* network byte order, of the source */
 	__u16 destination_port; /* 0: the packet's own stays */
 	__u32 reserved;
 };

@@ -137,7 +137,7 @@ int main(int argc, char **argv)
 	struct iovec vectors[BATCH];
 	uint8_t source_mac[ETH_ALEN], destination_mac[ETH_ALEN], destination[16];
 	struct sockaddr_ll address = {.sll_family = AF_PACKET};
-	int fd, family;
+	int fd = -1, family;
 	uint8_t protocol;
 	uint32_t count, sent = 0;
 	double rate, start;

@@ -562,7 +562,7 @@ static void test_limits(void **state)
 	buffer_clear(&text);
 	diag_clear(&diag);
 	buffer_add_string(&text, "a: &a [x, x]\n");
-	for (char c = 'b'; c <= 'z'; c++)
+	for (int c = 'b'; c <= 'z'; c++)
 		buffer_printf(&text, "%c: &%c [*%c, *%c]\n", c, c, c - 1, c - 1);
 	assert_int_equal(decode_documents("t.yaml", text.data, text.length, &list, &diag), -EINVAL);
 	assert_string_equal(diag.text, "t.yaml:2: want values written out (anchors and aliases are not read), got an alias");
