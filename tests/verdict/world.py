@@ -23,12 +23,17 @@ META_MAGIC = 0x6865646C
 U8, U16, U32, U64 = ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32, ctypes.c_uint64
 
 
-def names(header, macro, prefix=""):
+def names(header, macro):
     """The symbols and names of an X-macro list in include/heddle."""
     with open(os.path.join(TOP, "include/heddle", header), encoding="utf-8") as file:
         text = file.read()
     body = re.search(r"#define " + macro + r"\(X\)((?:.*\\\n)*.*)", text)[1]
     return [(symbol, name) for symbol, name in re.findall(r'X\((\w+), "([^"]+)"', body)]
+
+
+def number(header, macro):
+    with open(os.path.join(TOP, "include/heddle", header), encoding="utf-8") as file:
+        return int(re.search(rf"#define {macro}\s+(\w+)", file.read())[1], 0)
 
 
 REASONS = [name for _, name in names("reasons.h", "HD_REASONS")]
