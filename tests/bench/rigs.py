@@ -10,7 +10,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from lib import documents as doc  # noqa: E402
-from lib.heddled import BUILD, Heddled  # noqa: E402
+from lib.heddled import BUILD, ApiError, Heddled  # noqa: E402, F401
 from lib.netns import Pair  # noqa: E402
 
 SERVICE_PORT = 7000  # of traffic.c: and the three after it
