@@ -87,6 +87,8 @@ static int program(const char *name)
 	struct bpf_program *prog;
 	int fd;
 
+	if (!name)
+		exit(2); /* said already: a field is missing */
 	if (strchr(name, '/')) {
 		fd = bpf_obj_get(name);
 		if (fd < 0)
@@ -325,6 +327,10 @@ int main(int argc, char **argv)
 
 		if (bpf_map_update_elem(shell_map("bare_lpm"), (char *)lpm.data + i, &one, 0))
 			error(1, errno, "bare_lpm");
+	}
+	if (!strcmp(command, "fill") && (!in || !out || !syn.data || !synack.data || !ack.data || !sources.data)) {
+		error(0, 0, "fill: want --in, --out, --syn, --synack, --ack and --sources");
+		return 2;
 	}
 	if (!strcmp(command, "fill"))
 		return fill(program(in), program(out), &syn, &synack, &ack, &sources, count);
