@@ -2,7 +2,7 @@
 /*
  * Nanoseconds a packet of BPF programs under BPF_PROG_TEST_RUN, many subjects interleaved in one run: medians, one JSON object.
  *
- *   progbench measure --shell OBJ --ifindex N [--rounds R] [--repeat K] NAME=HOOK,PROGRAM,PACKET,SOURCES,COUNT...
+ *   progbench measure --shell OBJ --ifindex N [--rounds R] [--repeat K] [--lap] NAME=HOOK,PROGRAM,PACKET,SOURCES,COUNT...
  *   progbench fill    --shell OBJ --ifindex N --in PROG --out PROG --syn F --synack F --ack F --sources F --count N
  *   progbench live    --ifindex N [--rounds R] --packets K NAME=PROGRAM,PACKET...
  *
@@ -170,17 +170,22 @@ static void report(struct subject *subjects, int n, int rounds)
 	printf("}\n");
 }
 
-static int measure(struct subject *subjects, int n, int rounds, uint32_t repeat)
+/* lap: each subject first sees its whole draw once, untimed: what it costs then is the cost of traffic that is under way. */
+static int measure(struct subject *subjects, int n, int rounds, uint32_t repeat, bool lap)
 {
 	for (int round = -1; round < rounds; round++) /* round -1 warms up */
 		for (int i = 0; i < n; i++) {
 			struct subject *s = &subjects[i];
+			int prog = s->prog;
 			double ns;
 
-			if (s->drawn)
+			if (s->drawn) {
 				aim(s);
-			ns = run(s->drawn ? program(s->tc ? "draw_tc" : "draw_xdp") : s->prog, s->tc, &s->packet, repeat,
-				&s->retval);
+				prog = program(s->tc ? "draw_tc" : "draw_xdp");
+				if (lap)
+					run(prog, s->tc, &s->packet, s->count, &s->retval);
+			}
+			ns = run(prog, s->tc, &s->packet, repeat, &s->retval);
 			if (round >= 0)
 				s->ns[round] = ns;
 		}
@@ -261,12 +266,13 @@ int main(int argc, char **argv)
 	static const struct option options[] = {{"shell", 1, NULL, 's'}, {"ifindex", 1, NULL, 'i'}, {"rounds", 1, NULL, 'r'},
 		{"repeat", 1, NULL, 'k'}, {"packets", 1, NULL, 'p'}, {"in", 1, NULL, 'I'}, {"out", 1, NULL, 'O'},
 		{"syn", 1, NULL, 'S'}, {"synack", 1, NULL, 'A'}, {"ack", 1, NULL, 'C'}, {"sources", 1, NULL, 'F'},
-		{"count", 1, NULL, 'n'}, {"lpm", 1, NULL, 'L'}, {NULL, 0, NULL, 0}};
+		{"count", 1, NULL, 'n'}, {"lpm", 1, NULL, 'L'}, {"lap", 0, NULL, 'W'}, {NULL, 0, NULL, 0}};
 	static struct subject subjects[MAX_SUBJECTS];
 	struct blob syn = {NULL, 0}, synack = {NULL, 0}, ack = {NULL, 0}, sources = {NULL, 0}, lpm = {NULL, 0};
 	const char *command = argc > 1 ? argv[1] : "", *object = NULL, *in = NULL, *out = NULL;
 	uint32_t repeat = 100000, packets = 1000000, count = 0;
 	int rounds = 15, n = 0, c;
+	bool lap = false;
 
 	libbpf_set_print(silent);
 	optind = 2;
@@ -307,6 +313,9 @@ int main(int argc, char **argv)
 			break;
 		case 'L':
 			lpm = read_file(optarg);
+			break;
+		case 'W':
+			lap = true;
 			break;
 		case 'n':
 			count = (uint32_t)atoi(optarg);
@@ -364,7 +373,7 @@ int main(int argc, char **argv)
 		s->count = (uint32_t)atoi(field[4]);
 	}
 	if (!strcmp(command, "measure"))
-		return measure(subjects, n, rounds, repeat);
+		return measure(subjects, n, rounds, repeat, lap);
 	if (!strcmp(command, "live"))
 		return live(subjects, n, rounds, packets);
 	error(2, 0, "want measure, fill or live");

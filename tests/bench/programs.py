@@ -64,7 +64,7 @@ def established(rounds, repeat):
                 if with_filter:
                     subjects["xdp-filter"] = f"xdp,{with_filter},{data},-,0"
         result = progbench(
-            guarded, "measure", "--shell", SHELL, "--ifindex", guarded.ifindex, "--rounds", rounds, "--repeat", repeat,
+            guarded, "measure", "--shell", SHELL, "--ifindex", guarded.ifindex, "--rounds", rounds, "--repeat", repeat, "--lap",
             *(f"{name}={spec}" for name, spec in subjects.items()),
         )  # fmt: skip
         proven = guarded.heddled.status()["flows"]["proven"]

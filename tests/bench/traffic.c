@@ -6,7 +6,8 @@
  *                                            PORT echoes TCP, PORT+1 swallows TCP, PORT+2 counts UDP, PORT+3 tells that count
  *   traffic rr|crr|bulk|udp ADDRESS PORT SECONDS
  *
- * rr: one byte to and fro on one connection. crr: a connection for each byte, ended by RST so that no port stays in TIME_WAIT.
+ * rr: one byte to and fro on one connection. crr: a connection for each byte, 64 of them under way at a time, ended by RST so that no
+ * port stays in TIME_WAIT: with one at a time, waking the other end up is most of what is measured.
  * bulk: as much as goes. udp: 64-byte frames from 16 source ports. Prints one JSON object: per_second, and for bulk bytes a second.
  */
 #define _GNU_SOURCE
@@ -27,6 +28,7 @@
 
 #define UDP_SOCKETS 16
 #define BATCH 32
+#define CONNECTIONS 64 /* of crr, under way at a time */
 #define UDP_PAYLOAD 18 /* 64-byte frames with IPv4 and the FCS */
 
 static uint64_t udp_received;
@@ -59,16 +61,17 @@ static int open_socket(int type, const char *host, int port, bool server)
 	struct sockaddr_storage sa;
 	socklen_t length = address(host, port, &sa);
 	int fd = socket(sa.ss_family, type, 0), one = 1;
+	bool stream = (type & ~SOCK_NONBLOCK) == SOCK_STREAM;
 
 	if (fd < 0)
 		error(1, errno, "socket");
-	if (type == SOCK_STREAM)
+	if (stream)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	if (server) {
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-		if (bind(fd, (struct sockaddr *)&sa, length) || (type == SOCK_STREAM && listen(fd, 4096)))
+		if (bind(fd, (struct sockaddr *)&sa, length) || (stream && listen(fd, 4096)))
 			error(1, errno, "%s port %d", host, port);
-	} else if (connect(fd, (struct sockaddr *)&sa, length)) {
+	} else if (connect(fd, (struct sockaddr *)&sa, length) && errno != EINPROGRESS) {
 		error(1, errno, "connecting to %s port %d", host, port);
 	}
 	return fd;
@@ -107,8 +110,8 @@ static int server(const char *host, int port)
 	int epoll = epoll_create1(0), size = 1 << 22, udp;
 	struct epoll_event events[256];
 
-	watch(epoll, open_socket(SOCK_STREAM, host, port, true), LISTEN_ECHO);
-	watch(epoll, open_socket(SOCK_STREAM, host, port + 1, true), LISTEN_SINK);
+	watch(epoll, open_socket(SOCK_STREAM | SOCK_NONBLOCK, host, port, true), LISTEN_ECHO);
+	watch(epoll, open_socket(SOCK_STREAM | SOCK_NONBLOCK, host, port + 1, true), LISTEN_SINK);
 	udp = open_socket(SOCK_DGRAM, host, port + 2, true);
 	setsockopt(udp, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
 	watch(epoll, udp, UDP_SINK);
@@ -128,11 +131,10 @@ static int server(const char *host, int port)
 			switch (kind) {
 			case LISTEN_ECHO:
 			case LISTEN_SINK:
-				peer = accept(fd, NULL, NULL);
-				if (peer < 0)
-					break;
-				setsockopt(peer, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-				watch(epoll, peer, kind == LISTEN_ECHO ? ECHO : SINK);
+				while ((peer = accept4(fd, NULL, NULL, SOCK_NONBLOCK)) >= 0) {
+					setsockopt(peer, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+					watch(epoll, peer, kind == LISTEN_ECHO ? ECHO : SINK);
+				}
 				break;
 			case LISTEN_COUNT:
 				peer = accept(fd, NULL, NULL);
@@ -149,6 +151,8 @@ static int server(const char *host, int port)
 			case ECHO:
 			case SINK:
 				got = read(fd, buffer, kind == ECHO ? 1024 : sizeof(buffer));
+				if (got < 0 && errno == EAGAIN)
+					break;
 				if (got <= 0 || (kind == ECHO && write(fd, buffer, (size_t)got) < 0))
 					close(fd);
 				break;
@@ -169,6 +173,46 @@ static uint64_t told_count(const char *host, int port)
 	if (read(fd, &count, sizeof(count)) != sizeof(count))
 		error(1, errno, "the server's count");
 	close(fd);
+	return count;
+}
+
+/* Connections with one byte to and fro each, until the time is over. */
+static uint64_t connections(const char *host, int port, double until)
+{
+	struct epoll_event events[CONNECTIONS], event = {.events = EPOLLOUT};
+	struct linger linger = {1, 0};
+	int epoll = epoll_create1(0);
+	uint64_t count = 0;
+	char byte = 'x';
+
+	for (int i = 0; i < CONNECTIONS; i++) {
+		event.data.fd = open_socket(SOCK_STREAM | SOCK_NONBLOCK, host, port, false);
+		epoll_ctl(epoll, EPOLL_CTL_ADD, event.data.fd, &event);
+	}
+	while (now() < until) {
+		int n = epoll_wait(epoll, events, CONNECTIONS, 1000);
+
+		if (n <= 0)
+			error(1, errno, "crr: nothing moves after %llu", (unsigned long long)count);
+		for (int i = 0; i < n; i++) {
+			int fd = events[i].data.fd;
+
+			event = (struct epoll_event){.events = EPOLLIN, .data.fd = fd};
+			if (events[i].events & EPOLLOUT) {
+				if (write(fd, &byte, 1) != 1 || epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &event))
+					error(1, errno, "crr after %llu", (unsigned long long)count);
+				continue;
+			}
+			if (read(fd, &byte, 1) != 1)
+				error(1, errno, "crr after %llu", (unsigned long long)count);
+			setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+			close(fd);
+			count++;
+			event = (struct epoll_event){
+				.events = EPOLLOUT, .data.fd = open_socket(SOCK_STREAM | SOCK_NONBLOCK, host, port, false)};
+			epoll_ctl(epoll, EPOLL_CTL_ADD, event.data.fd, &event);
+		}
+	}
 	return count;
 }
 
@@ -197,16 +241,7 @@ int main(int argc, char **argv)
 			if (write(fd, &byte, 1) != 1 || read(fd, &byte, 1) != 1)
 				error(1, errno, "rr after %llu", (unsigned long long)count);
 	} else if (!strcmp(mode, "crr")) {
-		struct linger linger = {1, 0};
-
-		for (; now() - begin < seconds; count++) {
-			int fd = open_socket(SOCK_STREAM, host, port, false);
-
-			if (write(fd, &byte, 1) != 1 || read(fd, &byte, 1) != 1)
-				error(1, errno, "crr after %llu", (unsigned long long)count);
-			setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
-			close(fd);
-		}
+		count = connections(host, port, begin + seconds);
 	} else if (!strcmp(mode, "bulk")) {
 		int fd = open_socket(SOCK_STREAM, host, port + 1, false);
 
