@@ -29,19 +29,13 @@ struct hd_port {
 	__u16 network;
 	__u8 flags; /* enum hd_port_flags */
 	__u8 reserved;
-	struct hd_port_policy policy[2]; /* the newer one whose generation is not past the live one counts: hd_port_policy_at */
+	struct hd_port_policy policy[2]; /* hd_port_policy_at() says which one counts */
 };
 static_assert(sizeof(struct hd_port) == 64, "hd_port");
 
-/* Index of the entry that holds in generation g (generations are compared by difference; 0 never holds); -1: none. */
 static inline int hd_port_policy_at(const struct hd_port *port, __u32 g)
 {
-	__u32 a = port->policy[0].generation, b = port->policy[1].generation;
-	int a_ok = a && (__s32)(g - a) >= 0, b_ok = b && (__s32)(g - b) >= 0;
-
-	if (a_ok && b_ok)
-		return (__s32)(b - a) > 0;
-	return a_ok ? 0 : b_ok ? 1 : -1;
+	return hd_entry_at(port->policy[0].generation, port->policy[1].generation, g);
 }
 
 /* What xdp_uplink writes in front of a packet it let through, for tc_uplink (XDP metadata, bpf_xdp_adjust_meta). */

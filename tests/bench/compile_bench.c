@@ -91,7 +91,7 @@ static struct policy_delta *compile(struct compiler **compiler, const struct pol
 
 static void bench(unsigned rules)
 {
-	static const struct compiler_limits limits = {1 << 20, 1 << 20, 1 << 20, 1 << 20};
+	static const struct compiler_limits limits = {1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20};
 	static const char host_text[] =
 		"apiVersion: heddle.dev/v1alpha1\nkind: Host\nmetadata: {name: h}\nspec: {uplinks: [{device: eth0}], "
 		"failsafe: [{protocol: TCP, port: 22}]}\n";
@@ -103,7 +103,7 @@ static void bench(unsigned rules)
 	struct policy_delta *delta;
 	double started, full, best = 1e9, total = 0;
 	long model, settled;
-	size_t nodes, rule_nodes, rows, changed_nodes = 0;
+	size_t nodes, rule_nodes, classes, changed_nodes = 0;
 
 	if (decode_documents("host.yaml", host_text, sizeof(host_text) - 1, &list, &diag) < 0)
 		die("decode", -EINVAL, &diag);
@@ -117,9 +117,9 @@ static void bench(unsigned rules)
 	started = now_ms();
 	delta = compile(&compiler, &input);
 	full = now_ms() - started;
-	nodes = delta->n_addr_nodes;
+	nodes = delta->n_addr4_nodes;
 	rule_nodes = delta->n_rule_nodes;
-	rows = delta->n_rows;
+	classes = delta->n_classes;
 	compiler_commit(compiler);
 	compiler_settle(compiler);
 	malloc_trim(0);
@@ -139,15 +139,15 @@ static void bench(unsigned rules)
 		took = now_ms() - started;
 		best = took < best ? took : best;
 		total += took;
-		changed_nodes += delta->n_addr_nodes + delta->n_rule_nodes;
+		changed_nodes += delta->n_addr4_nodes + delta->n_rule_nodes;
 		compiler_commit(compiler);
 		compiler_settle(compiler);
 	}
 	malloc_trim(0);
-	printf("%7u rules: full %8.2f ms, one rule %6.2f ms (best %6.2f); %zu + %zu nodes, %zu rows, %.1f nodes a change; RSS "
+	printf("%7u rules: full %8.2f ms, one rule %6.2f ms (best %6.2f); %zu + %zu nodes, %zu classes, %.1f nodes a change; RSS "
 	       "%ld KiB "
 	       "before, compiler keeps %ld KiB, %ld after changes\n",
-		rules, full, total / 10, best, nodes, rule_nodes, rows, (double)changed_nodes / 10, model, settled - model,
+		rules, full, total / 10, best, nodes, rule_nodes, classes, (double)changed_nodes / 10, model, settled - model,
 		rss_kib() - model);
 	compiler_free(compiler);
 	object_list_clear(&list);
