@@ -9,7 +9,7 @@
 
 #include <util/arena.h>
 
-#define OBJECT_KIND_NAME(sym, name) [OBJECT_##sym] = name,
+#define OBJECT_KIND_NAME(sym, name, version, namespaced) [OBJECT_##sym] = name,
 static const char *const kind_names[OBJECT_KIND_COUNT] = {OBJECT_KINDS(OBJECT_KIND_NAME)};
 
 const char *object_kind_name(enum object_kind kind)
