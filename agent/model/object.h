@@ -184,6 +184,11 @@ struct port {
 
 /* --- Kubernetes' policies --- */
 
+/* A label or an annotation. */
+struct label {
+	const char *key, *value;
+};
+
 enum selector_operator { SELECTOR_IN, SELECTOR_NOT_IN, SELECTOR_EXISTS, SELECTOR_DOES_NOT_EXIST };
 
 /* One line of matchExpressions, or of matchLabels (IN with one value). */
@@ -244,11 +249,6 @@ struct workload_policy {
 };
 
 struct arena;
-
-/* A label or an annotation. */
-struct label {
-	const char *key, *value;
-};
 
 struct object {
 	unsigned refs;
