@@ -52,9 +52,9 @@ struct hd_endpoint_key {
 	struct hd_addr addr; /* IPv4 mapped */
 	__u16 network;
 	__u8 kind; /* enum hd_endpoint_kind */
-	__u8 reserved;
+	__u8 reserved[5];
 };
-static_assert(sizeof(struct hd_endpoint_key) == 20, "hd_endpoint_key");
+static_assert(sizeof(struct hd_endpoint_key) == 24, "hd_endpoint_key");
 
 enum hd_endpoint_flags {
 	HD_ENDPOINT_GATEWAY = 1 << 0, /* the network's gateway: no port's; ARP, ND and echo requests are answered here */
