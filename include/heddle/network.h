@@ -41,6 +41,12 @@ struct hd_network {
 };
 static_assert(sizeof(struct hd_network) == 96, "hd_network");
 
+/* Index of the roots that hold in generation g; -1: none. */
+static inline int hd_network_roots_at(const struct hd_network *network, __u32 g)
+{
+	return hd_slot_at(network->roots[0].generation, network->roots[1].generation, g);
+}
+
 /* --- endpoints: who owns an address or a MAC --- */
 
 enum hd_endpoint_kind {

@@ -46,6 +46,16 @@ enum hd_hook {
 	HD_HOOKS = 5
 };
 
+/* Which of two entries made for generations a and b holds in generation g: the newer one that is not past it. -1: neither; 0 never holds. */
+static inline int hd_slot_at(__u32 a, __u32 b, __u32 g)
+{
+	int a_ok = a && (__s32)(g - a) >= 0, b_ok = b && (__s32)(g - b) >= 0;
+
+	if (a_ok && b_ok)
+		return (__s32)(b - a) > 0;
+	return a_ok ? 0 : b_ok ? 1 : -1;
+}
+
 /* What a rule asks for, and what a packet gets. HD_DROP is never a rule's: a reason says why (HD_REASONS). */
 enum hd_verdict { HD_ALLOW = 0, HD_DENY = 1, HD_REJECT = 2, HD_DROP = 3 };
 
