@@ -33,6 +33,18 @@ static __always_inline void enter(struct __sk_buff *skb, struct pkt *p, __u8 dir
 	p->length = skb->len;
 }
 
+/* The record is not looked at again: it is in one of two maps, and the verifier would follow all that comes once for each. */
+static __always_inline int enter_port(struct pkt *p, const struct hd_control *c, const struct hd_port *port)
+{
+	int reason = port_enter(p, c, port);
+
+	p->source_network = p->destination_network = p->network;
+	p->moved = port->moved;
+	p->vlan_of_port = port->vlan;
+	mac_copy(p->mac, port->mac);
+	return reason;
+}
+
 static __always_inline void pass_port(const struct pkt *p)
 {
 	EXPLAIN(action = p->action);
@@ -45,7 +57,7 @@ static __always_inline void pass_port(const struct pkt *p)
 		counter_add(&rule_counters, p->second_rule, p->segments, p->l3_length);
 }
 
-static __always_inline int judge_in(struct __sk_buff *skb, struct pkt *p, const struct hd_port *port, const struct hd_control *c)
+static __always_inline int judge_in(struct __sk_buff *skb, struct pkt *p, const struct hd_control *c)
 {
 	struct ethhdr *eth;
 	int reason;
@@ -54,19 +66,19 @@ static __always_inline int judge_in(struct __sk_buff *skb, struct pkt *p, const 
 		return HD_R_ETH_TRUNCATED;
 	reason = parse_linear(skb, p, false);
 	if (!reason)
-		reason = source_segment(p, port);
+		reason = source_segment(p);
 	if (reason)
 		return reason;
 	eth = hook_data(skb);
 	if ((void *)(eth + 1) > hook_data_end(skb))
 		return HD_R_ETH_TRUNCATED;
-	reason = source_mac(skb, p, port, eth);
+	reason = source_mac(skb, p, eth);
 	if (reason)
 		return reason;
 	eth = hook_data(skb);
 	if ((void *)(eth + 1) > hook_data_end(skb))
 		return HD_R_ETH_TRUNCATED;
-	if (likely(ordinary_from(skb, p, port, eth, c)))
+	if (likely(ordinary_from(skb, p, eth, c)))
 		return 0;
 	return judge_from(skb, p);
 }
@@ -93,10 +105,9 @@ int tc_port_in(struct __sk_buff *skb)
 	/* What a workload says here is no mark of ours. */
 	if (!dry_run && skb->mark)
 		skb->mark = 0;
-	reason = port_enter(p, c, port);
-	p->source_network = p->destination_network = p->network;
+	reason = enter_port(p, c, port);
 	if (!reason)
-		reason = judge_in(skb, p, port, c);
+		reason = judge_in(skb, p, c);
 	if (unlikely(reason)) {
 		drop(skb, p, reason);
 		return TC_ACT_SHOT;
@@ -135,11 +146,10 @@ int tc_port_out(struct __sk_buff *skb)
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (!port || !c)
 		return NEXT;
-	reason = port_enter(p, c, port);
-	p->source_network = p->destination_network = p->network;
+	reason = enter_port(p, c, port);
 	if (!reason)
 		reason = parse_linear(skb, p, false);
-	if (!reason && !ordinary_to(p, port, c))
+	if (!reason && !ordinary_to(p, c))
 		reason = judge_to(skb, p);
 	if (unlikely(reason)) {
 		drop(skb, p, reason);

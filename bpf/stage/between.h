@@ -69,13 +69,10 @@ static __always_inline bool passed_on(struct pkt *view, __u32 direction)
 	return by_direction(view->set, direction) != 0;
 }
 
-__noinline int judge_view(struct pkt *view, __u32 direction, __u32 reply)
+static __always_inline int judge_view(struct pkt *view, __u32 direction, __u32 reply)
 {
-	int r;
+	int r = policy_judge(view, direction, reply);
 
-	if (!view)
-		return HD_R_RULE_TREE;
-	r = policy_judge(view, direction, reply);
 	if (unlikely(view->pass) && !r && passed_on(view, direction))
 		r = policy_judge(view, direction, reply);
 	return r;

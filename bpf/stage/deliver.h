@@ -53,6 +53,12 @@ static __always_inline long route_rewrite(HOOK_CTX *ctx, const struct pkt *p, co
 	__u8 hop_limit = p->hop_limit - 1;
 
 	mac_copy(eth.h_dest, port->mac);
+	if (unlikely(port->flags & HD_PORT_LEARNING)) { /* several may live there, each with a MAC of its own */
+		const struct hd_endpoint *endpoint = endpoint_find(&p->destination, p->destination_network);
+
+		if (endpoint && mac_given(endpoint->mac))
+			mac_copy(eth.h_dest, endpoint->mac);
+	}
 	if (bpf_skb_store_bytes(ctx, 0, &eth, 2 * sizeof(eth.h_dest), 0))
 		return -1;
 	if (p->family == 6)

@@ -31,6 +31,13 @@ static __always_inline bool mac_gateway(const void *mac)
 	return mac_equal(mac, gateway.b);
 }
 
+static __always_inline bool mac_given(const void *mac)
+{
+	const __u16 *x = mac;
+
+	return x[0] | x[1] | x[2];
+}
+
 static __always_inline void mac_copy(void *to, const void *from)
 {
 	__builtin_memcpy(to, from, 6);

@@ -27,6 +27,11 @@ static __always_inline int flood_judge(HOOK_CTX *ctx, const struct pkt *p, struc
 	view->to = ifindex;
 	view->direction = HD_INGRESS;
 	r = judge_view(view, HD_INGRESS, 0);
+	/* One of many: not for it to answer. */
+	if (r == HD_R_POLICY_REJECT) {
+		r = HD_R_POLICY_DENY;
+		view->verdict = HD_DENY;
+	}
 	if (r)
 		drop(ctx, view, r);
 	else

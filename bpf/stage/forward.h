@@ -202,7 +202,7 @@ __noinline int forward_resolution(struct pkt *p, __u32 action)
 			return 0;
 		if (endpoint && endpoint->ifindex && !own)
 			port = port_find(endpoint->ifindex);
-		if (port && in_segment(port, p->segment) && (endpoint->mac[0] | endpoint->mac[1] | endpoint->mac[2])) {
+		if (port && in_segment(port, p->segment) && mac_given(endpoint->mac)) {
 			mac_copy(room->answer, endpoint->mac);
 			return 0;
 		}

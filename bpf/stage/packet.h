@@ -75,6 +75,9 @@ struct pkt {
 	__u32 from, to;		/* the ports (ifindex) at its ends; 0: the host, or whatever is behind it */
 	__u32 other_version[2]; /* of the port that it goes to: as version */
 	__u32 second_rule;	/* of a second policy that had a say */
+	__u32 moved;		/* these three from the port's record */
+	__u8 mac[6];
+	__u16 vlan_of_port;
 	__u16 source_network, destination_network;
 	__u16 segment; /* VLAN id within its network */
 	__u16 mtu;     /* that it is too big for */

@@ -9,17 +9,17 @@
 #define DHCP_CLIENT 68
 
 /* The segment of the network that the frame is in. A tag with id 0 says only a priority (IEEE 802.1Q): the frame counts as untagged. */
-static __always_inline int source_segment(struct pkt *p, const struct hd_port *port)
+static __always_inline int source_segment(struct pkt *p)
 {
 	__u32 tag = p->vlan[0] & 0xfff;
 
-	if (port->flags & HD_PORT_TRUNK) {
+	if (p->port_flags & HD_PORT_TRUNK) {
 		if (tag && !trunk_has(p->ifindex, tag))
 			return HD_R_SOURCE_VLAN;
-		p->segment = tag ? tag : port->vlan;
+		p->segment = tag ? tag : p->vlan_of_port;
 		return p->segment ? 0 : HD_R_SOURCE_VLAN;
 	}
-	p->segment = port->flags & HD_PORT_ACCESS ? port->vlan : 0;
+	p->segment = p->port_flags & HD_PORT_ACCESS ? p->vlan_of_port : 0;
 	return tag || p->vlan[1] ? HD_R_SOURCE_VLAN : 0;
 }
 
@@ -56,11 +56,11 @@ __noinline int source_learn(HOOK_CTX *ctx, struct pkt *p)
 	return 0;
 }
 
-static __always_inline int source_mac(HOOK_CTX *ctx, struct pkt *p, const struct hd_port *port, const struct ethhdr *eth)
+static __always_inline int source_mac(HOOK_CTX *ctx, struct pkt *p, const struct ethhdr *eth)
 {
-	if (likely(mac_equal(eth->h_source, port->mac)))
+	if (likely(mac_equal(eth->h_source, p->mac)))
 		return 0;
-	if ((port->flags & (HD_PORT_L2 | HD_PORT_LEARNING)) != (HD_PORT_L2 | HD_PORT_LEARNING))
+	if ((p->port_flags & (HD_PORT_L2 | HD_PORT_LEARNING)) != (HD_PORT_L2 | HD_PORT_LEARNING))
 		return HD_R_SOURCE_MAC;
 	return source_learn(ctx, p);
 }

@@ -65,15 +65,21 @@ static __always_inline bool ordinary_flow(struct pkt *p, struct hd_flow *flow, c
 }
 
 /* An address of the port has moved since the flow was last seen. */
-static __always_inline bool moved_since(const struct hd_port *port, const struct hd_flow *flow)
+static __always_inline bool moved_since(__u32 moved, const struct hd_flow *flow)
 {
-	return port->moved && (__s32)(port->moved - flow->last_seen) >= 0;
+	return moved && (__s32)(moved - flow->last_seen) >= 0;
 }
 
-static __always_inline struct hd_flow *known_flow(struct pkt *p, union hd_flow_key *key)
+static __always_inline struct hd_flow *known_flow(struct pkt *p)
 {
+	struct hd_scratch *room = scratch_room();
+	union hd_flow_key *key;
 	struct hd_flow *flow;
 
+	if (!room)
+		return NULL;
+	key = &room->key;
+	__builtin_memset(key, 0, sizeof(*key));
 	flow_key(p, key);
 	p->found = HD_FOUND_PROVEN;
 	flow = flow_lookup(p, TABLE_PROVEN, key);
@@ -88,10 +94,8 @@ static __always_inline struct hd_flow *known_flow(struct pkt *p, union hd_flow_k
  * Most packets are of flows that are known: one lookup tells who may send it and where it goes, since both were found out when the flow
  * began. True: it may pass, and is accounted for. Frames between segments take the long way.
  */
-static __always_inline bool ordinary_from(
-	HOOK_CTX *ctx, struct pkt *p, const struct hd_port *port, const struct ethhdr *eth, const struct hd_control *c)
+static __always_inline bool ordinary_from(HOOK_CTX *ctx, struct pkt *p, const struct ethhdr *eth, const struct hd_control *c)
 {
-	union hd_flow_key key = {};
 	const struct hd_port *other;
 	struct hd_flow *flow;
 	bool routed;
@@ -99,25 +103,25 @@ static __always_inline bool ordinary_from(
 
 	if (!p->family || p->fragment || (icmp_is(p) && !icmp_echo(p)))
 		return false;
-	flow = known_flow(p, &key);
-	if (!flow || moved_since(port, flow))
+	flow = known_flow(p);
+	if (!flow || moved_since(p->moved, flow))
 		return false;
 	to = flow_side(p, flow) == HD_ORIG ? flow->device[HD_REPLY] : flow->device[HD_ORIG];
 	if ((flow_side(p, flow) == HD_ORIG ? flow->device[HD_ORIG] : flow->device[HD_REPLY]) != p->ifindex)
 		return false;
-	routed = !(port->flags & HD_PORT_L2) || for_gateway(ctx, eth->h_dest);
+	routed = !(p->port_flags & HD_PORT_L2) || for_gateway(ctx, eth->h_dest);
 	if (mac_group(eth->h_dest))
 		return false;
 	if (!to) {
-		if (!routed || !(port->flags & HD_PORT_HOST))
+		if (!routed || !(p->port_flags & HD_PORT_HOST))
 			return false;
 		p->action = HD_ACT_NEXT;
 	} else {
 		other = port_find(to);
-		if (!other || other->network != p->network || moved_since(other, flow) ||
+		if (!other || other->network != p->network || moved_since(other->moved, flow) ||
 			!port_versions(other, p->generation, p->other_version))
 			return false;
-		if ((port->flags | other->flags) & HD_PORT_TRUNK || port->vlan != other->vlan)
+		if ((p->port_flags | other->flags) & HD_PORT_TRUNK || p->vlan_of_port != other->vlan)
 			return false;
 		if (routed ? p->hop_limit <= 1 || !fits(ctx, p, other) : !mac_equal(eth->h_dest, other->mac))
 			return false;
@@ -152,10 +156,15 @@ static __always_inline int judge_flow(HOOK_CTX *ctx, struct pkt *p, const struct
 	return reason;
 }
 
-/* To a group: no flow, the policy says each time what may be sent; flood() asks for those who get it. */
+/*
+ * To a group: no flow, the policy says each time what may be sent; flood() asks for those who get it. Each of them would have to remember what
+ * its policy made of a first fragment: the later ones, which nobody can judge, stay here.
+ */
 static __always_inline int judge_group(struct pkt *p)
 {
 	p->judged = 1;
+	if (p->fragment == FRAGMENT_LATER)
+		return HD_R_FRAG_UNKNOWN;
 	return ask_port(p, p->ifindex, HD_EGRESS, 0);
 }
 
@@ -227,16 +236,15 @@ __noinline int judge_to(HOOK_CTX *ctx, struct pkt *p)
 	return judge_flow(ctx, p, c);
 }
 
-static __always_inline bool ordinary_to(struct pkt *p, const struct hd_port *port, const struct hd_control *c)
+static __always_inline bool ordinary_to(struct pkt *p, const struct hd_control *c)
 {
-	union hd_flow_key key = {};
 	struct hd_flow *flow;
 	bool original;
 
-	if (!p->family || p->fragment || (icmp_is(p) && !icmp_echo(p)) || !(port->flags & HD_PORT_HOST))
+	if (!p->family || p->fragment || (icmp_is(p) && !icmp_echo(p)) || !(p->port_flags & HD_PORT_HOST))
 		return false;
-	flow = known_flow(p, &key);
-	if (!flow || moved_since(port, flow))
+	flow = known_flow(p);
+	if (!flow || moved_since(p->moved, flow))
 		return false;
 	original = flow_side(p, flow) == HD_ORIG;
 	if ((original ? flow->device[HD_ORIG] : flow->device[HD_REPLY]) ||

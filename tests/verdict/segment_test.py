@@ -4,7 +4,7 @@ import pytest
 from packets import ARP, IP, UDP, Dot1AD, Dot1Q, Ether, IPv6, Raw
 from port_test import A, B, C, OTHER_MAC, between, ip
 from ports import (ACCESS, ACT_FLOOD, ACT_PORT, GATEWAY_MAC, L2, LEARNING, PEER, REDIRECT, RULE_DENY, RULE_OUT, RULE_PEER, SHOT, TRUNK, Learnt, Witness, leaf)
-from world import DENY, EGRESS, INGRESS
+from world import DENY, EGRESS, INGRESS, REJECT
 
 D = {4: "10.1.0.4", 6: "2001:db8:a::4"}
 BROADCAST = "ff:ff:ff:ff:ff:ff"
@@ -64,6 +64,23 @@ def test_groups_are_judged_at_both_ends(lan):
     lan.policy(lan.a, EGRESS, leaf(RULE_DENY, DENY))
     assert lan.run(lan.a, packet).reason == "policy-deny"
     assert lan.world.flows() == []
+
+
+def test_fragments_to_a_group(lan):
+    """Nobody remembers for each member what it got of a datagram."""
+    whole = bytes(UDP(sport=5353, dport=5353) / Raw(bytes(100)))
+    first, later = (Ether(src=lan.a.mac, dst="01:00:5e:00:00:fb") / IP(src=A[4], dst="224.0.0.251", id=5, proto=17, frag=offset // 8, flags=more) /
+                    Raw(whole[offset:offset + 64]) for offset, more in ((0, "MF"), (64, 0)))
+    assert flood(lan, lan.a, bytes(first), lan.b) == [[bytes(first)]]
+    assert lan.run(lan.a, later).reason == "frag-unknown"
+
+
+def test_a_member_that_rejects(lan):
+    """It is one of many, and does not answer for them."""
+    lan.policy(lan.b, INGRESS, leaf(RULE_DENY, REJECT))
+    packet = bytes(Ether(src=lan.a.mac, dst=OTHER_MAC) / IP(src=A[4], dst="10.1.0.99") / UDP(sport=5, dport=6))
+    assert flood_judged(lan, packet, lan.b, lan.c) == [[], [packet]]
+    assert [event.name for event in lan.world.events()] == ["drop"]
 
 
 def flood_judged(plane, packet, *others):
@@ -155,6 +172,14 @@ def test_addresses_behind_a_bridge(bridge, family):
         assert bridge.run(bridge.a, packet).action == REDIRECT
     packet[1].src = C[family]
     assert bridge.run(bridge.a, packet).reason == f"source-ip{family}"
+
+
+def test_routed_behind_a_bridge(bridge):
+    """Each address there may have a MAC of its own."""
+    bridge.endpoint(1, "10.1.0.77", bridge.b, mac=SECOND)
+    for address, mac in (("10.1.0.77", SECOND), (B[4], bridge.b.mac)):
+        result = bridge.run(bridge.c, between(bridge.c, None, ip(4, C[4], address) / UDP(sport=1, dport=2), to_mac=GATEWAY_MAC))
+        assert result.action == REDIRECT and result.out[:6] == bytes.fromhex(mac.replace(":", ""))
 
 
 # --- VLANs ---
