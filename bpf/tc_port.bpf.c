@@ -45,16 +45,35 @@ static __always_inline int enter_port(struct pkt *p, const struct hd_control *c,
 	return reason;
 }
 
-static __always_inline void pass_port(const struct pkt *p)
+static __always_inline int deliver(struct __sk_buff *skb, const struct pkt *p)
 {
-	EXPLAIN(action = p->action);
-	EXPLAIN(to = p->to);
-	EXPLAIN(network = p->network);
-	EXPLAIN(second_rule = p->second_rule);
-	EXPLAIN(routed = p->routed);
-	pass(p);
-	if (p->second_rule)
-		counter_add(&rule_counters, p->second_rule, p->segments, p->l3_length);
+	if (likely(p->action == HD_ACT_PORT))
+		return deliver_port(skb, p);
+	if (p->action == HD_ACT_NEXT)
+		return deliver_host(skb, p);
+	return p->action == HD_ACT_FLOOD ? flood(skb) : deliver_answer(skb);
+}
+
+/* Counts, and says what becomes of the skb. After a flood every member has its own. */
+static __always_inline int finish(struct __sk_buff *skb, struct pkt *p, int reason)
+{
+	if (unlikely(reason)) {
+		drop(skb, p, reason);
+	} else {
+		EXPLAIN(action = p->action);
+		EXPLAIN(to = p->to);
+		EXPLAIN(network = p->network);
+		EXPLAIN(second_rule = p->second_rule);
+		EXPLAIN(routed = p->routed);
+		pass(p);
+		if (p->second_rule)
+			counter_add(&rule_counters, p->second_rule, p->segments, p->l3_length);
+		if (likely(p->action == HD_ACT_PORT || p->action > HD_ACT_FLOOD))
+			return TC_ACT_REDIRECT;
+		if (p->action == HD_ACT_NEXT)
+			return NEXT;
+	}
+	return TC_ACT_SHOT;
 }
 
 static __always_inline int judge_in(struct __sk_buff *skb, struct pkt *p, const struct hd_control *c)
@@ -95,7 +114,7 @@ int tc_port_in(struct __sk_buff *skb)
 
 	room = scratch_room();
 	if (!room)
-		return TC_ACT_SHOT;
+		return NEXT; /* a map of one entry has it */
 	p = &room->port;
 	enter(skb, p, HD_EGRESS);
 	port = port_find(p->ifindex);
@@ -108,18 +127,9 @@ int tc_port_in(struct __sk_buff *skb)
 	reason = enter_port(p, c, port);
 	if (!reason)
 		reason = judge_in(skb, p, c);
-	if (unlikely(reason)) {
-		drop(skb, p, reason);
-		return TC_ACT_SHOT;
-	}
-	pass_port(p);
-	if (dry_run)
-		return NEXT;
-	if (likely(p->action == HD_ACT_PORT))
-		return deliver_port(skb, p);
-	if (p->action == HD_ACT_NEXT)
-		return deliver_host(skb, p);
-	return p->action == HD_ACT_FLOOD ? flood(skb) : deliver_answer(skb);
+	if (!reason && !dry_run)
+		reason = deliver(skb, p);
+	return finish(skb, p, reason);
 }
 
 SEC("tc")
@@ -139,7 +149,7 @@ int tc_port_out(struct __sk_buff *skb)
 	}
 	room = scratch_room();
 	if (!room)
-		return TC_ACT_SHOT;
+		return NEXT; /* a map of one entry has it */
 	p = &room->port;
 	enter(skb, p, HD_INGRESS);
 	port = port_find(p->ifindex);
@@ -151,12 +161,7 @@ int tc_port_out(struct __sk_buff *skb)
 		reason = parse_linear(skb, p, false);
 	if (!reason && !ordinary_to(p, c))
 		reason = judge_to(skb, p);
-	if (unlikely(reason)) {
-		drop(skb, p, reason);
-		return TC_ACT_SHOT;
-	}
-	pass_port(p);
-	return NEXT;
+	return finish(skb, p, reason);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -72,7 +72,7 @@ static __always_inline long route_rewrite(HOOK_CTX *ctx, const struct pkt *p, co
 	return bpf_skb_store_bytes(ctx, p->l3 + offsetof(struct iphdr, ttl), &ip4, sizeof(ip4), 0);
 }
 
-/* --- ways out --- */
+/* --- ways out: 0 or the drop reason. A frame that cannot be changed has no better one than that it could not be reached into. --- */
 
 static __always_inline int deliver_port(HOOK_CTX *ctx, const struct pkt *p)
 {
@@ -80,33 +80,33 @@ static __always_inline int deliver_port(HOOK_CTX *ctx, const struct pkt *p)
 	__u32 flags, to = p->to;
 
 	if (!port)
-		return TC_ACT_SHOT;
+		return HD_R_NO_DESTINATION;
 	flags = port->flags;
 	if (p->routed && route_rewrite(ctx, p, port))
-		return TC_ACT_SHOT;
+		return HD_R_NONLINEAR;
 	if (unlikely(p->vlan[0] || flags & HD_PORT_TRUNK)) {
 		__u32 segment = p->routed ? 0 : p->segment;
 
 		if (retag(ctx, p, segment && tag_wanted(port, segment) ? segment : 0))
-			return TC_ACT_SHOT;
+			return HD_R_NONLINEAR;
 	}
 	if (flags & HD_PORT_PEER) {
 		/* It is for whom it reaches, though not for the device it came in by. */
 		if (ctx->pkt_type != FRAME_FOR_HOST)
 			bpf_skb_change_type(ctx, FRAME_FOR_HOST);
-		return bpf_redirect_peer(to, 0);
+		return bpf_redirect_peer(to, 0) == TC_ACT_REDIRECT ? 0 : HD_R_NO_DESTINATION;
 	}
 	ctx->mark = HD_MARK;
-	return bpf_redirect(to, 0);
+	return bpf_redirect(to, 0) == TC_ACT_REDIRECT ? 0 : HD_R_NO_DESTINATION;
 }
 
 static __always_inline int deliver_host(HOOK_CTX *ctx, const struct pkt *p)
 {
 	if (unlikely(tag_present(p)) && retag(ctx, p, 0))
-		return TC_ACT_SHOT;
+		return HD_R_NONLINEAR;
 	if (ctx->pkt_type != FRAME_FOR_HOST)
 		bpf_skb_change_type(ctx, FRAME_FOR_HOST);
-	return NEXT;
+	return 0;
 }
 
 /* An echo request becomes its reply: source and destination change places, which no checksum sees. */
@@ -144,7 +144,7 @@ __noinline int deliver_answer(HOOK_CTX *ctx)
 	long r;
 
 	if (!room)
-		return TC_ACT_SHOT;
+		return HD_R_RULE_TREE;
 	p = &room->port;
 	if (p->action == HD_ACT_ANSWER_ARP)
 		r = arp_answer(ctx, p, room->answer);
@@ -153,9 +153,9 @@ __noinline int deliver_answer(HOOK_CTX *ctx)
 	else
 		r = echo_answer(ctx, p);
 	if (r)
-		return TC_ACT_SHOT;
+		return HD_R_NONLINEAR;
 	ctx->mark = HD_MARK;
-	return bpf_redirect(p->ifindex, 0);
+	return bpf_redirect(p->ifindex, 0) == TC_ACT_REDIRECT ? 0 : HD_R_NO_DESTINATION;
 }
 
 #endif

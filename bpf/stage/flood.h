@@ -74,13 +74,13 @@ __noinline int flood(HOOK_CTX *ctx)
 	struct pkt *p;
 
 	if (!room)
-		return TC_ACT_SHOT;
+		return HD_R_RULE_TREE;
 	f.p = p = &room->port;
 	f.tag = tag_present(p) != 0;
 	network = p->source_network;
 	record = bpf_map_lookup_elem(&networks, &network);
 	if (!record)
-		return TC_ACT_SHOT;
+		return HD_R_NO_DESTINATION;
 	n = record->members;
 	if (n > HD_MEMBERS_MAX)
 		n = HD_MEMBERS_MAX;
@@ -88,10 +88,11 @@ __noinline int flood(HOOK_CTX *ctx)
 	bpf_loop(n, flood_member, &f, 0);
 	if (f.rest) {
 		f.tag ^= 1;
-		if (!retag(ctx, p, f.tag ? p->segment : 0))
-			bpf_loop(n, flood_member, &f, 0);
+		if (retag(ctx, p, f.tag ? p->segment : 0))
+			return HD_R_NONLINEAR;
+		bpf_loop(n, flood_member, &f, 0);
 	}
-	return TC_ACT_SHOT;
+	return 0;
 }
 
 #endif
