@@ -3,8 +3,10 @@
 #ifndef HEDDLE_STAGE_POLICY_H
 #define HEDDLE_STAGE_POLICY_H
 
+#include "event.h"
 #include "explain.h"
 #include "packet.h"
+#include "port.h"
 
 #include <heddle/search.h>
 #include <maps/policy.bpf.h>
@@ -14,15 +16,21 @@
 /* What a walk ends in where no rule is: order << 32 | leaf. */
 #define NO_RULE ((__u64)HD_ORDER_LAST << 32 | HD_LEAF(HD_RULE_NONE, HD_DROP, 0))
 
+/* Of uplink.h or between.h: the address trees of a network other than the host's; NULL: none. */
+static __always_inline const struct hd_roots *network_roots(__u32 network, __u32 generation);
+/* The same: the network of one end of the packet. */
+static __always_inline __u32 peer_network(const struct pkt *p, bool source);
+
 struct question {
 	struct hd_addr peer;
 	__u32 generation;
 	__u32 set;
-	__u32 root;  /* of the set's own rule tree */
-	__u32 key;   /* HD_L4_KEY */
-	__u16 sport; /* host byte order */
-	__u8 family; /* 0: not IP, only rules for any peer count */
-	__u8 reserved;
+	__u32 root;    /* of the set's own rule tree */
+	__u32 key;     /* HD_L4_KEY */
+	__u16 sport;   /* host byte order */
+	__u16 network; /* of the peer: its address means something there only */
+	__u8 family;   /* 0: not IP, only rules for any peer count */
+	__u8 reserved[3];
 };
 
 /* Value of the leaf for an IPv4 address. */
@@ -110,9 +118,9 @@ static __always_inline __u32 peer_class(const struct question *q)
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (!c)
 		return BROKEN;
-	roots = &c->roots[q->generation & 1];
+	roots = q->network ? network_roots(q->network, q->generation) : &c->roots[q->generation & 1];
 	/* Two updates within one packet: the slot is already the next one's. The writer waits a grace period, so this is no more than a seat belt. */
-	if (roots->generation != q->generation)
+	if (!roots || (!q->network && roots->generation != q->generation))
 		return BROKEN;
 	if (q->family == 4)
 		return addr4_walk(roots->addr4, bpf_ntohl(q->peer.w[3]));
@@ -207,8 +215,15 @@ static __always_inline int policy_settle(struct pkt *p, __u32 leaf)
 	p->rule = leaf & HD_LEAF_RULE_MASK;
 	p->verdict = leaf_verdict(leaf);
 	p->log = !!(leaf & HD_LEAF_LOG);
+	p->pass = !!(leaf & HD_LEAF_PASS);
 	if (p->verdict == HD_ALLOW)
 		return 0;
+	if (unlikely(leaf & HD_LEAF_AUDIT)) {
+		event_limited(p, HD_EVENT_LOG, p->verdict == HD_REJECT ? HD_R_POLICY_REJECT : HD_R_POLICY_DENY);
+		p->verdict = HD_ALLOW;
+		p->log = 0; /* said */
+		return 0;
+	}
 	return p->verdict == HD_REJECT ? HD_R_POLICY_REJECT : HD_R_POLICY_DENY;
 }
 
@@ -230,6 +245,7 @@ __noinline int policy_judge(struct pkt *p, __u32 direction, __u32 reply)
 	q.family = p->family;
 	if (p->family) {
 		q.peer = peer_is_source ? p->source : p->destination;
+		q.network = peer_network(p, peer_is_source);
 		q.key = l4_key(p->family, p->protocol, reply ? p->sport : p->dport, p->icmp_type, p->icmp_code);
 		q.sport = bpf_ntohs(reply ? p->dport : p->sport);
 	} else {

@@ -38,6 +38,15 @@ static __always_inline bool port_copy(struct pkt *p, const struct hd_port *port)
 	return true;
 }
 
+/* The shell has set ifindex, direction, hook, length, segments. */
+static __always_inline int port_enter(struct pkt *p, const struct hd_control *c, const struct hd_port *port)
+{
+	p->now = bpf_jiffies64();
+	/* Read once: a packet is judged by one generation. */
+	p->generation = READ_ONCE(c->generation);
+	return port_copy(p, port) ? 0 : HD_R_NOT_READY;
+}
+
 static __always_inline bool port_policy(struct pkt *p, __u32 ifindex)
 {
 	struct hd_port *port = port_find(ifindex);
