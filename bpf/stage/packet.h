@@ -46,11 +46,11 @@ struct pkt {
 	__u8 family;   /* 4, 6; 0: not IP */
 	__u8 protocol;
 	__u8 fragment;
-	__u8 direction;	 /* enum hd_direction */
-	__u8 hook;	 /* enum hd_hook */
-	__u8 port_flags; /* enum hd_port_flags */
-	__u8 from_hi;	 /* the source is the hi end of the flow key; set with the key */
-	__u8 found;	 /* enum hd_flow_found */
+	__u8 direction;	  /* enum hd_direction */
+	__u8 hook;	  /* enum hd_hook */
+	__u16 port_flags; /* enum hd_port_flags */
+	__u8 from_hi;	  /* the source is the hi end of the flow key; set with the key */
+	__u8 found;	  /* enum hd_flow_found */
 	/* TCP */
 	__u32 seq, ack;
 	__u32 payload;
