@@ -43,7 +43,13 @@ struct hd_port {
 	__u8 mac[6]; /* of the workload: the only source MAC it may use unless learning; where routed packets go */
 	__u16 vlan;  /* id; see the flags */
 	__u16 mtu;   /* bytes of L3 */
-	__u16 reserved[11];
+	__u16 reserved;
+	/*
+	 * Tick, 0: never. A flow last seen before it looks up again where its ends are. Set when an address or MAC of the port came, went or moved,
+	 * after that is done, and a little into the future, since a packet may still be on its way through.
+	 */
+	__u32 moved;
+	__u32 reserved2[4];
 };
 static_assert(sizeof(struct hd_port) == 128, "hd_port");
 
