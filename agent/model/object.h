@@ -125,6 +125,7 @@ struct address_group {
 
 struct host_policy {
 	uint32_t priority;
+	bool audit;	      /* what its rules would drop is logged and let through */
 	const char **uplinks; /* n_uplinks 0: all declared */
 	size_t n_uplinks;
 	const char **groups; /* the AddressGroups that rules name, each once */
@@ -205,6 +206,7 @@ struct selector {
 	size_t n;
 	bool present;
 };
+/* labels: in the order of their keys, as objects have them. A selector that is not present matches everything. */
 bool selector_matches(const struct selector *selector, const struct label *labels, size_t n_labels);
 
 enum policy_peer_kind {
@@ -274,13 +276,19 @@ struct object {
 };
 
 const char *object_kind_name(enum object_kind kind);
-/* Accepts the kind's name in any case, and its plural (kubectl habits). -1: unknown. */
+const char *object_kind_version(enum object_kind kind); /* its apiVersion */
+bool object_kind_namespaced(enum object_kind kind);
+#define OBJECT_NAMESPACE_DEFAULT "default"
+/* Accepts the kind's name in any case, its plural and kubectl's short names. -1: unknown. */
 int object_kind_from_name(const char *name);
 
 /* -1, 0, 1: the order of (kind, namespace, name), by which lists are sorted. */
 int object_compare(const struct object *a, const struct object *b);
 /* The same content, wherever it came from. */
 bool object_equal(const struct object *a, const struct object *b);
+/* The namespace an object of the kind is in when none is named, and NULL for cluster-scoped kinds whatever is named. */
+const char *object_kind_namespace(enum object_kind kind, const char *namespace_);
+
 /* "HostPolicy web" or "Port default/web-1", for messages. Returns text. */
 #define OBJECT_TITLE_MAX 600
 char *object_title(enum object_kind kind, const char *namespace_, const char *name, char text[OBJECT_TITLE_MAX]);
