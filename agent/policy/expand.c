@@ -79,6 +79,14 @@ uint64_t policy_rule_hash(uint64_t hash, const struct policy_rule *rule)
 	return hash;
 }
 
+bool policy_rule_is_idle(const struct policy_rule *rule)
+{
+	for (size_t i = 0; i < rule->n_peers; i++)
+		if (rule->peers[i].kind != POLICY_PEER_NODES)
+			return false;
+	return rule->n_peers > 0;
+}
+
 /* --- one rule --- */
 
 struct expander {
@@ -223,45 +231,18 @@ static int add_named(struct expander *e, const struct named_match *named)
 	return r;
 }
 
-static int named_cmp(const void *a, const void *b)
-{
-	const struct named_match *x = a, *y = b;
-
-	return x->protocol != y->protocol ? x->protocol - y->protocol : x->port - y->port;
-}
-
 /* A rule for each protocol and number that the name stands for among all ports. */
 static int add_name(struct expander *e, const struct policy_port *port)
 {
-	const struct labels *labels = e->to->labels;
-	_cleanup_free_ struct named_match *found = NULL;
-	size_t n = 0, capacity = 0;
+	size_t n;
+	const struct named_match *named = labels_named(e->to->labels, port->name, &n);
 	int r = 0;
 
-	for (uint32_t i = 0; i < labels_identities(labels); i++) {
-		const struct identity *identity = labels_by_number(labels, i);
-
-		for (size_t j = 0; identity && identity->used && j < identity->port->port.n_ports; j++) {
-			const struct named_port *has = &identity->port->port.ports[j];
-
-			if (strcmp(has->name, port->name) != 0 || (port->range.protocol && port->range.protocol != has->protocol))
-				continue;
-			if (n == capacity) {
-				struct named_match *grown =
-					reallocarray(found, capacity = capacity ? capacity * 2 : 16, sizeof(*grown));
-
-				if (!grown)
-					return -ENOMEM;
-				found = grown;
-			}
-			found[n++] = (struct named_match){.name = port->name, .port = has->port, .protocol = has->protocol};
-		}
-	}
-	if (n)
-		qsort(found, n, sizeof(*found), named_cmp);
 	for (size_t i = 0; i < n && r == 0; i++)
-		if (i == 0 || named_cmp(&found[i - 1], &found[i]) != 0)
-			r = add_named(e, &found[i]);
+		if (!port->range.protocol || port->range.protocol == named[i].protocol)
+			/* The group keeps the name: it must be the policy's. */
+			r = add_named(e,
+				&(struct named_match){.name = port->name, .port = named[i].port, .protocol = named[i].protocol});
 	return r;
 }
 
@@ -306,6 +287,7 @@ int expand_policy(struct labels *labels, struct object *policy, struct expanded 
 		return -ENOMEM;
 	to->refs = 1;
 	to->labels = labels;
+	to->named_version = labels_named_version(labels);
 	to->audit = workload->audit;
 	to->tier = policy_tier(policy);
 	to->arena = arena_new();

@@ -29,6 +29,9 @@ int policy_compare(const struct object *a, const struct object *b);
 /* A hash of what a rule says, the same in every version of the agent. */
 uint64_t policy_rule_hash(uint64_t hash, const struct policy_rule *rule);
 
+/* The rule can match nothing as things are: all of its peers are nodes, whose addresses nobody knows here. For lint. */
+bool policy_rule_is_idle(const struct policy_rule *rule);
+
 /* struct rule.verdict of a rule that leaves the decision to the tiers after its own. */
 #define RULE_PASS HD_DROP
 
@@ -40,7 +43,8 @@ struct expanded_rule {
 
 struct expanded {
 	unsigned refs;
-	bool named; /* has named ports: depends on who is there */
+	bool named; /* has named ports: good for the list of them with this version only */
+	uint64_t named_version;
 	bool audit;
 	bool applies[HD_DIRECTIONS], passes[HD_DIRECTIONS]; /* passes: some rule does */
 	enum policy_tier tier;
@@ -53,7 +57,7 @@ struct expanded {
 	struct arena *arena;
 };
 
-/* Goes by the identities that are used. A reference. -ENOMEM. */
+/* Named ports stand for what labels_named() has. A reference. -ENOMEM. */
 int expand_policy(struct labels *labels, struct object *policy, struct expanded **ret);
 struct expanded *expanded_ref(struct expanded *expanded);
 void expanded_unref(struct expanded *expanded); /* NULL is fine */

@@ -356,6 +356,7 @@ struct round {
 	VEC(uint8_t) sets; /* by set id */
 
 	VEC(struct label_selector) label_selectors;
+	size_t n_changed_selectors; /* the first so many are no selectors any more, or are new ones */
 	VEC(struct edge) edges[2];
 	VEC(struct addr_op) ops, sub_ops;
 	u32_vec taken; /* scratch of the class algebra */

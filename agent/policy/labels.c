@@ -29,7 +29,20 @@ struct group_entry {
 	char text[];
 };
 
+struct named_entry {
+	struct named_match match;
+	uint64_t seen;
+	bool lost;
+	UT_hash_handle hh;
+	char text[]; /* protocol and number, then the name */
+};
+#define NAMED_HEAD 3
+
 struct labels {
+	struct named_entry *named;   /* by text */
+	struct named_match *by_name; /* the same, in order */
+	size_t n_named;
+	uint64_t named_rounds, named_version;
 	struct identity_entry *identities; /* by key */
 	struct group_entry *groups;	   /* by text */
 	struct identity_entry **numbers;
@@ -66,6 +79,7 @@ void labels_free(struct labels *labels)
 {
 	struct identity_entry *identity, *next;
 	struct group_entry *group, *after;
+	struct named_entry *named, *last;
 
 	if (!labels)
 		return;
@@ -77,6 +91,11 @@ void labels_free(struct labels *labels)
 		HASH_DEL(labels->groups, group);
 		group_free(group);
 	}
+	HASH_ITER (hh, labels->named, named, last) {
+		HASH_DEL(labels->named, named);
+		free(named);
+	}
+	free(labels->by_name);
 	free(labels->numbers);
 	free(labels->free);
 	free(labels);
@@ -314,6 +333,110 @@ void labels_sweep(struct labels *labels)
 		labels->free[labels->n_free++] = entry->identity.number;
 		identity_free(entry);
 	}
+}
+
+/* --- named ports --- */
+
+static int named_seen(struct labels *labels, const struct named_port *port, bool *changed)
+{
+	size_t length = NAMED_HEAD + strlen(port->name);
+	struct named_entry *entry;
+	char text[NAMED_HEAD + 64];
+
+	if (length >= sizeof(text))
+		return 0; /* no document has such a name */
+	text[0] = (char)port->protocol;
+	memcpy(text + 1, &port->port, sizeof(port->port));
+	memcpy(text + NAMED_HEAD, port->name, length - NAMED_HEAD + 1);
+	HASH_FIND(hh, labels->named, text, length, entry);
+	if (!entry) {
+		entry = calloc(1, sizeof(*entry) + length + 1);
+		if (!entry)
+			return -ENOMEM;
+		memcpy(entry->text, text, length + 1);
+		entry->match =
+			(struct named_match){.name = entry->text + NAMED_HEAD, .port = port->port, .protocol = port->protocol};
+		HASH_ADD_KEYPTR(hh, labels->named, entry->text, length, entry);
+		if (entry->lost) {
+			free(entry);
+			return -ENOMEM;
+		}
+		*changed = true;
+	}
+	entry->seen = labels->named_rounds;
+	return 0;
+}
+
+static int named_cmp(const void *a, const void *b)
+{
+	const struct named_match *x = a, *y = b;
+	int c = strcmp(x->name, y->name);
+
+	if (c == 0)
+		c = x->protocol - y->protocol;
+	return c ? c : x->port - y->port;
+}
+
+int labels_named_update(struct labels *labels)
+{
+	struct named_entry *entry, *next;
+	bool changed = HASH_COUNT(labels->named) != labels->n_named; /* there was no memory for the list */
+	size_t n = 0;
+
+	labels->named_rounds++;
+	for (uint32_t i = 0; i < labels->n; i++) {
+		const struct identity *identity = labels->numbers[i] ? &labels->numbers[i]->identity : NULL;
+
+		for (size_t j = 0; identity && identity->used && j < identity->port->port.n_ports; j++)
+			if (named_seen(labels, &identity->port->port.ports[j], &changed) < 0)
+				return -ENOMEM;
+	}
+	for (entry = labels->named; entry && !changed; entry = entry->hh.next)
+		changed = entry->seen != labels->named_rounds;
+	if (!changed)
+		return 0;
+	/* Until the list is there again nothing is known of the one before. */
+	labels->named_version++;
+	free(labels->by_name);
+	labels->n_named = 0;
+	labels->by_name = malloc((HASH_COUNT(labels->named) + 1) * sizeof(*labels->by_name));
+	if (!labels->by_name)
+		return -ENOMEM;
+	HASH_ITER (hh, labels->named, entry, next) {
+		if (entry->seen == labels->named_rounds) {
+			labels->by_name[n++] = entry->match;
+			continue;
+		}
+		HASH_DEL(labels->named, entry);
+		free(entry);
+	}
+	labels->n_named = n;
+	if (n)
+		qsort(labels->by_name, n, sizeof(*labels->by_name), named_cmp);
+	return 0;
+}
+
+const struct named_match *labels_named(const struct labels *labels, const char *name, size_t *ret_n)
+{
+	size_t low = 0, high = labels->n_named, n = 0;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (strcmp(labels->by_name[middle].name, name) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	while (low + n < labels->n_named && strcmp(labels->by_name[low + n].name, name) == 0)
+		n++;
+	*ret_n = n;
+	return n ? &labels->by_name[low] : NULL;
+}
+
+uint64_t labels_named_version(const struct labels *labels)
+{
+	return labels->named_version;
 }
 
 /* --- groups --- */

@@ -38,6 +38,14 @@ struct named_match {
 	uint8_t protocol;
 };
 
+/*
+ * What names of ports stand for among the identities that are used, as of the last labels_named_update(): in the order of name, protocol and
+ * number. The version changes with the list.
+ */
+int labels_named_update(struct labels *labels); /* -ENOMEM */
+const struct named_match *labels_named(const struct labels *labels, const char *name, size_t *ret_n);
+uint64_t labels_named_version(const struct labels *labels);
+
 struct label_group {
 	unsigned refs;
 	uint64_t *bits; /* by identity number */

@@ -96,7 +96,7 @@ int ports_update(struct round *round)
 				return -ENOMEM;
 	}
 	sort_endpoints(t);
-	return 0;
+	return labels_named_update(round->compiler->labels);
 }
 
 /* --- what the policies for ports say --- */
@@ -118,7 +118,9 @@ static int expand_all(struct round *round)
 			const struct prepared *old = j < t->policies.n && c == 0 ? t->policies.data[j] : NULL;
 
 			/* What named ports stand for may have changed without the policy. */
-			if (old && old->object == object && !old->expanded->named)
+			if (old && old->object == object &&
+				(!old->expanded->named ||
+					old->expanded->named_version == labels_named_version(round->compiler->labels)))
 				expanded = expanded_ref(old->expanded);
 			else
 				r = expand_policy(round->compiler->labels, object, &expanded);

@@ -168,7 +168,7 @@ void mark_meaning(struct round *round, uint32_t selector)
 	}
 }
 
-/* Lists the selectors that are label groups, those that had rules before and those that have some now. */
+/* Lists the selectors that are label groups, those that had rules before and those that have some now; where both is so, last. */
 int label_selectors_update(struct round *round)
 {
 	const struct tables *t = round->t;
@@ -191,6 +191,11 @@ int label_selectors_update(struct round *round)
 			return -EINVAL; /* cannot be: the rule that names it holds it */
 		if (VEC_PUSH(&round->label_selectors, selector) < 0)
 			return -ENOMEM;
+		if (selector.was == selector.is)
+			continue;
+		round->label_selectors.data[round->label_selectors.n - 1] =
+			round->label_selectors.data[round->n_changed_selectors];
+		round->label_selectors.data[round->n_changed_selectors++] = selector;
 	}
 	return 0;
 }
@@ -199,12 +204,12 @@ int label_selectors_update(struct round *round)
 static int endpoint_change(
 	struct round *round, const struct hd_addr *addr, const struct identity *old, const struct identity *new)
 {
-	for (size_t i = 0; i < round->label_selectors.n; i++) {
+	size_t n = old == new ? round->n_changed_selectors : round->label_selectors.n;
+
+	for (size_t i = 0; i < n; i++) {
 		struct label_selector *selector = &round->label_selectors.data[i];
 		bool had, has;
 
-		if (old == new && selector->was == selector->is)
-			continue;
 		had = old && selector->was && label_group_has(selector->group, old, addr);
 		has = new && selector->is &&label_group_has(selector->group, new, addr);
 		if (had == has)
