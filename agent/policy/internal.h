@@ -408,13 +408,14 @@ int class_transform(struct round *round, uint32_t class, uint32_t plus, uint32_t
 bool class_dirty(struct round *round, uint32_t id);
 int classes_collect(struct tables *t);
 
-/* policies.c */
+/* prepared.c */
+struct prepared *prepared_new(struct object *object, struct expanded *expanded, const struct membership *member);
+void prepared_free(struct prepared *prepared);
+const struct limited *rule_limited(const struct prepared *prepared, int direction, uint32_t index);
 /* Which rule has an order. False: none has it. */
 bool rule_place_by_order(const struct tables *t, uint32_t order, struct rule_place *ret);
 /* The same, and the rule itself, which unpacks its policy. NULL: none; where: may be NULL. */
 const struct rule *rule_by_order(const struct tables *t, uint32_t order, struct rule_place *where);
-int policy_cmp(const void *a, const void *b);
-void prepared_free(struct prepared *prepared);
 uint32_t prepared_rules(const struct prepared *prepared, int direction);  /* compiled ones */
 uint32_t prepared_listed(const struct prepared *prepared, int direction); /* those of the document */
 bool prepared_audit(const struct prepared *prepared);
@@ -423,6 +424,9 @@ const struct rule *prepared_rule(const struct prepared *prepared, int direction,
 const uint16_t *rule_pairs(const struct rule_place *place, uint32_t *ret_n);
 /* By a rule's id: index is that in the document. */
 bool rule_place_by_id(const struct tables *t, uint32_t id, struct rule_place *ret);
+
+/* policies.c */
+int policy_cmp(const void *a, const void *b);
 int policies_update(struct round *round);
 int tainted_rules_update(struct round *round);
 

@@ -113,24 +113,24 @@ int networks_update(struct round *round)
 		const struct network_entry *old = j < before->networks.n ? &before->networks.data[j] : NULL;
 		int c = i == n ? 1 : !old ? -1 : strcmp(round->new_networks.data[i]->name, old->object->name);
 
-		if (c > 0) {
+		if (c > 0 && old) {
 			for (int family = 0; family < 2; family++) {
 				uint32_t root = old->root[family];
 
 				addr_tree_drop(round, &root, family);
 			}
-		} else {
+		} else if (c <= 0) {
 			struct network_entry *entry = &t->networks.data[t->networks.n++];
 
 			*entry = network_new(round->new_networks.data[i]);
-			if (c == 0) {
+			if (c == 0 && old) {
 				entry->index = old->index;
 				memcpy(entry->root, old->root, sizeof(entry->root));
 				entry->roots = old->roots;
 				entry->ports = old->ports;
 				entry->changed = false;
 			} else if (round->first) {
-				entry->index = adopted_index(round->compiler, entry->object->name);
+				entry->index = adopted_index(round->compiler, round->new_networks.data[i]->name);
 			}
 			if (used[entry->index])
 				entry->index = 0;

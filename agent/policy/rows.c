@@ -302,7 +302,7 @@ static int build_rows(struct round *round, uint32_t id)
 	int r = gather(round, id, !built);
 
 	for (size_t i = 0, j; i < round->keys.n && r == 0; i = j) {
-		uint32_t set = (uint32_t)(round->keys.data[i] >> 32), tree;
+		uint32_t set = (uint32_t)(round->keys.data[i] >> 32), tree = 0;
 
 		for (j = i; j < round->keys.n && round->keys.data[j] >> 32 == set; j++)
 			;

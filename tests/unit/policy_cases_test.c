@@ -181,9 +181,9 @@ static struct lookup_packet column_packet(const char *column, bool *ret_ipv6)
 
 	assert_non_null(slash);
 	*ret_ipv6 = slash[-1] == '6';
-	for (uint8_t kind = HD_L4_TCP; kind <= HD_L4_SCTP; kind++)
+	for (int kind = HD_L4_TCP; kind <= HD_L4_SCTP; kind++)
 		if (strncmp(column, names[kind], strlen(names[kind])) == 0)
-			packet.kind = kind;
+			packet.kind = (uint8_t)kind;
 	assert_int_not_equal(packet.kind, 0);
 	packet.number = (uint16_t)strtoul(slash + 1, NULL, 10);
 	return packet;
@@ -339,7 +339,8 @@ static void test_netpol_cases(void **unused)
 		print_message("# SKIP no cases in %s\n", folder);
 		skip();
 	}
-	closedir(there);
+	if (there)
+		closedir(there);
 	run_folder(folder, 1);
 }
 
