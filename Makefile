@@ -4,6 +4,7 @@
 #   make                heddled, heddle, BPF objects           make lint         format, clang-tidy, shellcheck, style
 #   make fuzz           every libFuzzer target                 make bench        beside the peers, in one run
 #   make check-kernels  under QEMU on 6.1 and 6.12             make install      DESTDIR=, PREFIX=/usr/local
+#   make mutation       breaks each invariant in a copy of the tree, and sees its test fail
 #
 # demo and test call tools/setup first, which installs the Debian packages that are missing; the others expect them.
 # BUILD= puts everything that is built elsewhere (default: build).
@@ -89,7 +90,7 @@ tools: $(TOOL_BIN)
 tests: all unit tools $(VERDICT_LIB)
 asan: $(BUILD)/asan/heddled
 
-.PHONY: setup test test-unit test-verdict test-net test-differential test-cli test-load fuzz bench lint check-kernels demo
+.PHONY: setup test test-unit test-verdict test-net test-differential test-cli test-load fuzz bench mutation lint check-kernels demo
 setup:
 	tools/setup
 # Two makes, since on a fresh machine the first one runs without a compiler.
@@ -116,6 +117,8 @@ fuzz: fuzzers
 	FUZZ_SECONDS=$(FUZZ_SECONDS) BUILD=$(BUILD) tests/run-fuzz
 bench: all tools $(VERDICT_LIB)
 	tests/bench/run
+mutation:
+	tests/mutation/run $(MUTATIONS)
 lint: compile_commands.json $(SKELETONS)
 	tools/lint
 check-kernels: tests

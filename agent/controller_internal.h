@@ -29,10 +29,10 @@ struct controller {
 
 	/* policy */
 	struct datapath *datapath;
-	struct compiler *compiler;	      /* NULL: nothing loaded */
-	struct compiler_limits limits;	      /* of its tables */
-	const struct policy_delta *unsettled; /* published; its grace period is to be waited for */
-	struct uplink_policy *policies;	      /* of the generation in force; owned, with their names */
+	struct compiler *compiler;	/* NULL: nothing loaded */
+	struct compiler_limits limits;	/* of its tables */
+	bool unsettled;			/* what is published; its grace period is to be waited for */
+	struct uplink_policy *policies; /* of the generation in force; owned, with their names */
 	size_t n_policies;
 	struct datapath_settings settings; /* as loaded */
 	struct object *host;		   /* reference; NULL: no Host document */

@@ -13,7 +13,8 @@
 #include <controller_internal.h>
 #include <observe/events.h>
 
-#define FIRST_LIMITS ((struct compiler_limits){.addr_nodes = 256, .rule_nodes = 512, .class_rules = 256, .rules = 512})
+#define FIRST_LIMITS \
+	((struct compiler_limits){.addr4_nodes = 256, .addr6_nodes = 128, .classes = 256, .rule_nodes = 512, .rules = 512})
 #define GUESS_ABOVE 4096 /* rules */
 #define DEFAULT_FLOWS 65536
 #define DEFAULT_FLOWS_NEW 32768
@@ -84,9 +85,10 @@ static void raise_limits(struct compiler_limits *limits, const struct compiler_l
 		if (limits->field < to->field) \
 			limits->field = to->field; \
 	} while (0)
-	RAISE(addr_nodes);
+	RAISE(addr4_nodes);
+	RAISE(addr6_nodes);
+	RAISE(classes);
 	RAISE(rule_nodes);
-	RAISE(class_rules);
 	RAISE(rules);
 #undef RAISE
 }
@@ -105,8 +107,7 @@ static struct compiler_limits guess_limits(const struct object_list *objects)
 		return limits;
 	while (size < rules + rules / 8)
 		size *= 2;
-	raise_limits(&limits,
-		&(struct compiler_limits){.addr_nodes = size / 8, .rule_nodes = size, .class_rules = size, .rules = size});
+	raise_limits(&limits, &(struct compiler_limits){.addr4_nodes = size / 8, .classes = size, .rules = size});
 	return limits;
 }
 
@@ -188,7 +189,7 @@ static void take_over(struct controller *c, const struct policy_delta *delta, st
 	free_policies(c->policies, c->n_policies);
 	c->policies = policies;
 	c->n_policies = delta->n_uplinks;
-	c->unsettled = delta;
+	c->unsettled = true;
 	set_host(c, host);
 	c->view.generation = delta->generation;
 	c->view.lockdown = lockdown;
@@ -291,8 +292,8 @@ int policy_activate(struct controller *c, const struct object_list *all, bool lo
 		return load_and_attach(c, &input, host_object, &c->limits, diag);
 	r = compiler_compile(c->compiler, &input, &delta, &needed, diag);
 	if (r == -ENOSPC) {
-		log_debug("tables grow: %u address nodes, %u rule nodes, %u rows, %u rules", needed.addr_nodes, needed.rule_nodes,
-			needed.class_rules, needed.rules);
+		log_debug("tables grow: %u and %u address nodes, %u classes, %u rule nodes, %u rules", needed.addr4_nodes,
+			needed.addr6_nodes, needed.classes, needed.rule_nodes, needed.rules);
 		raise_limits(&needed, &c->limits);
 		return load_and_attach(c, &input, host_object, &needed, diag);
 	}
@@ -340,14 +341,13 @@ int policy_rebuild(struct controller *c)
 
 void policy_settle(struct controller *c)
 {
-	const struct policy_delta *delta = c->unsettled;
 	int r;
 
-	if (!delta)
+	if (!c->unsettled)
 		return;
-	c->unsettled = NULL;
-	r = datapath_settle(c->datapath, delta);
-	/* rows that stay cost memory only, but ids must not be used again while a packet may read them */
+	c->unsettled = false;
+	r = datapath_settle(c->datapath);
+	/* ids must not be used again while a packet may read them */
 	if (r < 0)
 		log_err(r, "cannot wait for the end of the earlier generation");
 	else

@@ -40,8 +40,24 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 64);
 	__type(key, __u32);
-	__type(value, struct hd_addr_node);
-} addr_nodes SEC(".maps");
+	__type(value, struct hd_addr4_node);
+} addr4_nodes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 64);
+	__type(key, __u32);
+	__type(value, struct hd_addr6_node);
+} addr6_nodes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 64);
+	__type(key, __u32);
+	__type(value, struct hd_class);
+} classes SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -50,13 +66,5 @@ struct {
 	__type(key, __u32);
 	__type(value, struct hd_rule_node);
 } rule_nodes SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 64);
-	__type(key, struct hd_class_key);
-	__type(value, struct hd_class_rules);
-} class_rules SEC(".maps");
 
 #endif

@@ -62,12 +62,15 @@ void datapath_abandon(struct datapath *dp);
 int datapath_settings(struct datapath *dp, const struct datapath_settings *settings); /* of the loaded programs, in place */
 void datapath_sizes(const struct datapath *dp, struct datapath_sizes *ret);
 
-/* Writes everything of the delta except the switch; invisible to packets until datapath_publish(). On error: nothing to undo. */
+/*
+ * Writes everything of the delta except the switch; invisible to packets until datapath_publish(). Of a delta that is not published, what
+ * was written is overwritten by the next one (compiler_abort()).
+ */
 int datapath_write(struct datapath *dp, const struct policy_delta *delta);
 /* The one store. */
 int datapath_publish(struct datapath *dp, const struct policy_delta *delta);
-/* Waits until no packet reads the generation before the published one (an RCU grace period), then deletes the rows. May take some 10 ms. */
-int datapath_settle(struct datapath *dp, const struct policy_delta *delta);
+/* Waits until no packet reads the generation before the published one (an RCU grace period). May take some 10 ms. */
+int datapath_settle(struct datapath *dp);
 
 /* --- attachment --- */
 

@@ -24,9 +24,10 @@ enum map_group { MAP_FLOW, MAP_KEPT, MAP_GROWN, MAP_FRESH };
 	X(CONTROL, "control", FRESH) \
 	X(PORTS, "ports", FRESH) \
 	X(PORTS_HASH, "ports_hash", FRESH) \
-	X(ADDR_NODES, "addr_nodes", FRESH) \
+	X(ADDR4_NODES, "addr4_nodes", FRESH) \
+	X(ADDR6_NODES, "addr6_nodes", FRESH) \
+	X(CLASSES, "classes", FRESH) \
 	X(RULE_NODES, "rule_nodes", FRESH) \
-	X(CLASS_RULES, "class_rules", FRESH) \
 	X(FLOWS4, "flows4", FLOW) \
 	X(FLOWS6, "flows6", FLOW) \
 	X(FLOW_SLOTS, "flow_slots", FLOW) \

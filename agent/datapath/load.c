@@ -132,14 +132,17 @@ static uint32_t wanted_entries(unsigned index, const struct datapath_sizes *size
 	uint32_t wanted = 0;
 
 	switch (index) {
-	case MAP_ADDR_NODES:
-		wanted = sizes->policy.addr_nodes;
+	case MAP_ADDR4_NODES:
+		wanted = sizes->policy.addr4_nodes;
+		break;
+	case MAP_ADDR6_NODES:
+		wanted = sizes->policy.addr6_nodes;
+		break;
+	case MAP_CLASSES:
+		wanted = sizes->policy.classes;
 		break;
 	case MAP_RULE_NODES:
 		wanted = sizes->policy.rule_nodes;
-		break;
-	case MAP_CLASS_RULES:
-		wanted = sizes->policy.class_rules;
 		break;
 	case MAP_RULES:
 	case MAP_RULE_COUNTERS:
@@ -658,9 +661,10 @@ void datapath_sizes(const struct datapath *dp, struct datapath_sizes *ret)
 	memset(ret, 0, sizeof(*ret));
 	if (!load)
 		return;
-	ret->policy = (struct compiler_limits){.addr_nodes = load->maps[MAP_ADDR_NODES].max_entries,
+	ret->policy = (struct compiler_limits){.addr4_nodes = load->maps[MAP_ADDR4_NODES].max_entries,
+		.addr6_nodes = load->maps[MAP_ADDR6_NODES].max_entries,
+		.classes = load->maps[MAP_CLASSES].max_entries,
 		.rule_nodes = load->maps[MAP_RULE_NODES].max_entries,
-		.class_rules = load->maps[MAP_CLASS_RULES].max_entries,
 		.rules = load->maps[MAP_RULES].max_entries};
 	ret->flows = load->maps[MAP_FLOWS4].max_entries;
 	ret->flows_new = load->maps[MAP_FLOWS4_NEW].max_entries;

@@ -12,108 +12,108 @@
 
 /* --- arrays --- */
 
-/* Up to so many elements one call each is cheaper than mapping the array (a page table entry for each of its pages). */
+/* An array is mapped as a whole for more writes than this, else the pages of each: a mapping costs a page table entry a page. */
 #define WINDOW_WORTH 64
 
+/* What is mapped of an array: length bytes from offset on. */
 struct window {
-	uint8_t *base; /* NULL: written by calls */
-	size_t length, stride;
 	const struct map *map;
+	uint8_t *base; /* NULL: nothing yet */
+	size_t offset, length, stride;
+	bool whole;
 };
-
-static int window_open(const struct map *map, size_t writes, struct window *ret)
-{
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	void *base;
-
-	*ret = (struct window){.map = map, .stride = (map->value_size + 7u) & ~7u};
-	if (writes <= WINDOW_WORTH)
-		return 0;
-	ret->length = (ret->stride * map->max_entries + page - 1) & ~(page - 1);
-	base = mmap(NULL, ret->length, PROT_READ | PROT_WRITE, MAP_SHARED, map->fd, 0);
-	if (base == MAP_FAILED)
-		return -errno;
-	ret->base = base;
-	return 0;
-}
-
-static int window_write(struct window *window, uint32_t index, const void *value)
-{
-	if (index >= window->map->max_entries)
-		return -ENOSPC;
-	if (window->base) {
-		memcpy(window->base + window->stride * index, value, window->map->value_size);
-		return 0;
-	}
-	return bpf_map_update_elem(window->map->fd, &index, value, BPF_ANY) < 0 ? -errno : 0;
-}
 
 static void window_close(struct window *window)
 {
 	if (window->base)
 		munmap(window->base, window->length);
+	window->base = NULL;
 }
 #define _cleanup_window_ __attribute__((cleanup(window_close)))
+
+static struct window window_new(const struct map *map, size_t writes)
+{
+	return (struct window){.map = map, .stride = (map->value_size + 7u) & ~7u, .whole = writes > WINDOW_WORTH};
+}
+
+/* The element, until the next call. NULL: errno says why. */
+static void *window_at(struct window *window, uint32_t index)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), first = window->stride * index, end = first + window->stride;
+	void *base;
+
+	if (index >= window->map->max_entries) {
+		errno = ENOSPC;
+		return NULL;
+	}
+	if (!window->base || first < window->offset || end > window->offset + window->length) {
+		window_close(window);
+		window->offset = window->whole ? 0 : first & ~(page - 1);
+		window->length = (window->whole ? window->stride * window->map->max_entries : end) - window->offset;
+		window->length = (window->length + page - 1) & ~(page - 1);
+		base = mmap(NULL, window->length, PROT_READ | PROT_WRITE, MAP_SHARED, window->map->fd, (off_t)window->offset);
+		if (base == MAP_FAILED)
+			return NULL;
+		window->base = base;
+	}
+	return window->base + (first - window->offset);
+}
+
+static int window_write(struct window *window, uint32_t index, const void *value)
+{
+	void *at = window_at(window, index);
+
+	if (!at)
+		return -errno;
+	memcpy(at, value, window->map->value_size);
+	return 0;
+}
 
 #define DEFINE_WRITE_NODES(name, MAP, type) \
 	static int name(const struct load *load, const struct type *writes, size_t n) \
 	{ \
-		struct window window _cleanup_window_ = {0}; \
-		int r = window_open(&load->maps[MAP], n, &window); \
+		struct window window _cleanup_window_ = window_new(&load->maps[MAP], n); \
+		int r = 0; \
 \
 		for (size_t i = 0; i < n && r == 0; i++) \
 			r = window_write(&window, writes[i].id, &writes[i].node); \
 		return r; \
 	}
-DEFINE_WRITE_NODES(write_addr_nodes, MAP_ADDR_NODES, addr_node_write)
+DEFINE_WRITE_NODES(write_addr4_nodes, MAP_ADDR4_NODES, addr4_node_write)
+DEFINE_WRITE_NODES(write_addr6_nodes, MAP_ADDR6_NODES, addr6_node_write)
 DEFINE_WRITE_NODES(write_rule_nodes, MAP_RULE_NODES, rule_node_write)
 
-/* --- rows of class_rules --- */
-
-#define ROW_BATCH 4096u
-
-static int update_rows(int fd, const struct class_row_write *rows, size_t n)
-{
-	_cleanup_free_ struct hd_class_key *keys = NULL;
-	_cleanup_free_ struct hd_class_rules *values = NULL;
-	size_t batch = n < ROW_BATCH ? n : ROW_BATCH;
-
-	if (n == 0)
-		return 0;
-	keys = malloc(batch * sizeof(*keys));
-	values = malloc(batch * sizeof(*values));
-	if (!keys || !values)
-		return -ENOMEM;
-	for (size_t done = 0; done < n;) {
-		uint32_t count = (uint32_t)(n - done < batch ? n - done : batch);
-
-		for (uint32_t i = 0; i < count; i++) {
-			keys[i] = rows[done + i].key;
-			values[i] = rows[done + i].value;
-		}
-		if (bpf_map_update_batch(fd, keys, values, &count, NULL) < 0)
-			return errno == E2BIG ? -ENOSPC : -errno;
-		done += count;
-	}
-	return 0;
-}
+/* --- classes --- */
 
 /*
- * A row that stays behind would come into force with whatever is published next under the same generation. Its value before
- * is what it calls previous.
+ * The entry that is not in force: packets that could still look at it are gone (grace_wait). Packets of the generation in force read
+ * its generation meanwhile, so that is one store, and the last.
  */
-static void undo_rows(int fd, const struct class_row_write *rows, size_t n)
+static void class_put(struct hd_class *class, uint32_t live, const struct hd_class_rules *rules)
 {
-	for (size_t i = 0; i < n; i++) {
-		struct hd_class_rules value = rows[i].value;
+	int now = hd_class_rules_at(class, live);
+	struct hd_class_rules *to = &class->rules[now < 0 ? 0 : !now];
 
-		if (value.previous == 0) {
-			(void)bpf_map_delete_elem(fd, &rows[i].key);
-			continue;
-		}
-		value.root = value.previous;
-		(void)bpf_map_update_elem(fd, &rows[i].key, &value, BPF_EXIST);
+	to->set = rules->set;
+	to->value = rules->value;
+	to->first = rules->first;
+	to->last = rules->last;
+	to->order = rules->order;
+	__atomic_store_n(&to->generation, rules->generation, __ATOMIC_RELEASE);
+}
+
+static int write_classes(const struct load *load, const struct class_write *writes, size_t n)
+{
+	struct window window _cleanup_window_ = window_new(&load->maps[MAP_CLASSES], n);
+
+	for (size_t i = 0; i < n; i++) {
+		struct hd_class *class = window_at(&window, writes[i].id);
+
+		if (!class)
+			return -errno;
+		class_put(class, load->control->generation, &writes[i].rules);
 	}
+	return 0;
 }
 
 /* --- rules --- */
@@ -149,8 +149,8 @@ static int reset_counters(struct load *load, const struct rule_write *rules, siz
 
 static int write_rules(struct load *load, const struct rule_write *rules, size_t n)
 {
-	struct window window _cleanup_window_ = {0};
-	int r = window_open(&load->maps[MAP_RULES], n, &window);
+	struct window window _cleanup_window_ = window_new(&load->maps[MAP_RULES], n);
+	int r = 0;
 
 	for (size_t i = 0; i < n && r == 0; i++)
 		r = window_write(&window, rules[i].id, &rules[i].info);
@@ -160,24 +160,24 @@ static int write_rules(struct load *load, const struct rule_write *rules, size_t
 int datapath_write(struct datapath *dp, const struct policy_delta *delta)
 {
 	struct load *load = load_writable(dp);
-	int rows, r;
+	int r;
 
 	if (!load)
 		return -ENOTCONN;
-	rows = load->maps[MAP_CLASS_RULES].fd;
-	r = write_addr_nodes(load, delta->addr_nodes, delta->n_addr_nodes);
+	/* The entries that are written, of classes here and of ports later, are those of the generation before the live one. */
+	r = grace_wait(dp);
+	if (r < 0)
+		return r;
+	r = write_addr4_nodes(load, delta->addr4_nodes, delta->n_addr4_nodes);
+	if (r == 0)
+		r = write_addr6_nodes(load, delta->addr6_nodes, delta->n_addr6_nodes);
+	if (r == 0)
+		r = write_classes(load, delta->classes, delta->n_classes);
 	if (r == 0)
 		r = write_rule_nodes(load, delta->rule_nodes, delta->n_rule_nodes);
 	if (r == 0)
 		r = write_rules(load, delta->rules, delta->n_rules);
-	if (r < 0)
-		return log_err(r, "cannot write the policy tables");
-	r = update_rows(rows, delta->rows, delta->n_rows);
-	if (r < 0) {
-		undo_rows(rows, delta->rows, delta->n_rows);
-		return log_err(r, "cannot write the policy's class rules");
-	}
-	return 0;
+	return r < 0 ? log_err(r, "cannot write the policy tables") : 0;
 }
 
 /* --- port records --- */
@@ -273,15 +273,13 @@ int datapath_publish(struct datapath *dp, const struct policy_delta *delta)
 {
 	struct load *load = load_writable(dp);
 	uint32_t before;
-	int r;
+	int r = 0;
 
 	if (!load)
 		return -ENOTCONN;
 	before = load->control->generation;
 	if (before && ((before ^ delta->generation) & 1) == 0)
 		return log_err(-EINVAL, "generation %u cannot follow %u", delta->generation, before);
-	/* The slots written here are those of the generation before the live one: no packet may read them any more. */
-	r = grace_wait(dp);
 	for (size_t i = 0; i < delta->n_uplinks && r == 0; i++) {
 		const struct attached *at = attached_by_device(dp, delta->uplinks[i].device);
 		struct hd_port port;
@@ -305,18 +303,7 @@ int datapath_publish(struct datapath *dp, const struct policy_delta *delta)
 	return 0;
 }
 
-int datapath_settle(struct datapath *dp, const struct policy_delta *delta)
+int datapath_settle(struct datapath *dp)
 {
-	struct load *load = load_writable(dp);
-	int r;
-
-	if (!load)
-		return -ENOTCONN;
-	r = grace_wait(dp);
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < delta->n_row_deletes; i++)
-		if (bpf_map_delete_elem(load->maps[MAP_CLASS_RULES].fd, &delta->row_deletes[i]) < 0 && errno != ENOENT)
-			return log_err(-errno, "cannot delete a class rule");
-	return 0;
+	return grace_wait(dp);
 }

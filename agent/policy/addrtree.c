@@ -78,20 +78,25 @@ static int pool_cover(struct addr_pool *pool, uint32_t id, bool wide)
 	return 0;
 }
 
+static struct addr_pool *pool_of(const struct round *round)
+{
+	return &round->compiler->addr[round->family];
+}
+
 static unsigned node_count(const struct round *round, uint32_t id)
 {
-	return round->compiler->addr.count[id] & ADDR_COUNT;
+	return pool_of(round)->count[id] & ADDR_COUNT;
 }
 
 static uint32_t node_value(const struct round *round, uint32_t id, unsigned i)
 {
-	return round->compiler->addr.value[id * HD_ADDR_FANOUT + i];
+	return pool_of(round)->value[id * HD_ADDR_FANOUT + i];
 }
 
 /* The entries of a node, as many as it has. */
 static unsigned node_read(const struct round *round, uint32_t id, struct interval entries[HD_ADDR_FANOUT])
 {
-	const struct addr_pool *pool = &round->compiler->addr;
+	const struct addr_pool *pool = pool_of(round);
 	size_t at = (size_t)id * HD_ADDR_FANOUT;
 	unsigned n = node_count(round, id);
 	bool wide = pool->count[id] & ADDR_WIDE;
@@ -105,14 +110,14 @@ static unsigned node_read(const struct round *round, uint32_t id, struct interva
 /* n: 1..HD_ADDR_FANOUT. 0: no memory. */
 static uint32_t node_new(struct round *round, const struct interval *entries, size_t n)
 {
-	struct addr_pool *pool = &round->compiler->addr;
-	uint32_t id = node_id_new(&round->t->addr_nodes);
+	struct addr_pool *pool = pool_of(round);
+	uint32_t id = node_id_new(&round->t->addr_nodes[round->family]);
 	size_t at = (size_t)id * HD_ADDR_FANOUT;
 	bool wide = false;
 
 	for (size_t i = 0; i < n; i++)
 		wide = wide || (uint32_t)entries[i].key != 0;
-	if (pool_cover(pool, id, wide) < 0 || VEC_PUSH(&round->fresh, id) < 0)
+	if (pool_cover(pool, id, wide) < 0 || VEC_PUSH(&round->fresh[round->family], id) < 0)
 		return 0;
 	for (size_t i = 0; i < n; i++) {
 		pool->high[at + i] = (uint32_t)(entries[i].key >> 32);
@@ -130,8 +135,8 @@ static void node_retire(struct round *round, uint32_t id)
 	for (unsigned i = 0; i < node_count(round, id); i++)
 		count_class(round, node_value(round, id, i), -1);
 	/* Of a node made in this round nothing is left; the delta leaves it out. */
-	round->compiler->addr.count[id] &= (uint8_t)~ADDR_FRESH;
-	node_id_retire(&round->t->addr_nodes, id);
+	pool_of(round)->count[id] &= (uint8_t)~ADDR_FRESH;
+	node_id_retire(&round->t->addr_nodes[round->family], id);
 }
 
 /* Makes nodes of the entries and appends them, as entries of the level above. */
@@ -155,7 +160,7 @@ static int pack(struct round *round, const struct interval *entries, size_t n, i
 
 static int join_small(struct round *round, interval_vec *children)
 {
-	const uint8_t *count = round->compiler->addr.count;
+	const uint8_t *count = pool_of(round)->count;
 	size_t kept = 0;
 
 	for (size_t i = 1; i < children->n; i++) {
@@ -173,7 +178,7 @@ static int join_small(struct round *round, interval_vec *children)
 		if (skip)
 			memmove(merged + n_a, merged + n_a + 1, (n_b - 1) * sizeof(*merged));
 		id = node_new(round, merged, n_a + n_b - skip);
-		count = round->compiler->addr.count;
+		count = pool_of(round)->count;
 		if (!id)
 			return -ENOMEM;
 		node_retire(round, a);
@@ -383,9 +388,9 @@ int addr_tree_update(struct round *round, uint32_t *root, int family)
 	uint32_t after;
 	int r;
 
-	(void)family;
 	if (round->ops.n == 0)
 		return 0;
+	round->family = family;
 	r = apply_tree(round, *root, round->ops.data, round->ops.n, &after);
 	if (r < 0)
 		return r;
@@ -409,7 +414,7 @@ static void drop_nodes(struct round *round, uint32_t value)
 /* All of a tree goes: the root is then that of an empty one. */
 void addr_tree_drop(struct round *round, uint32_t *root, int family)
 {
-	(void)family;
+	round->family = family;
 	drop_nodes(round, *root);
 	count_class(round, *root, -1);
 	*root = HD_TAG_LEAF | HD_CLASS_NONE;
@@ -417,30 +422,50 @@ void addr_tree_drop(struct round *round, uint32_t *root, int family)
 
 /* --- what the round leaves --- */
 
+static int push_write4(struct round *round, uint32_t id, const struct interval *entries, unsigned n)
+{
+	struct addr4_node_write write = {.id = id};
+
+	for (unsigned i = 0; i < HD_ADDR_FANOUT; i++) {
+		write.node.key[i] = i < n ? (uint32_t)(entries[i].key >> 32) : UINT32_MAX;
+		write.node.value[i] = entries[i < n ? i : n - 1].value;
+	}
+	return VEC_PUSH(&round->addr4_writes, write);
+}
+
+static int push_write6(struct round *round, uint32_t id, const struct interval *entries, unsigned n)
+{
+	struct addr6_node_write write = {.id = id};
+
+	for (unsigned i = 0; i < HD_ADDR_FANOUT; i++) {
+		write.node.key[i] = i < n ? entries[i].key : UINT64_MAX;
+		write.node.value[i] = entries[i < n ? i : n - 1].value;
+	}
+	return VEC_PUSH(&round->addr6_writes, write);
+}
+
 int addr_writes(struct round *round)
 {
-	const struct addr_pool *pool = &round->compiler->addr;
+	for (int family = 0; family < 2; family++) {
+		round->family = family;
+		for (size_t i = 0; i < round->fresh[family].n; i++) {
+			uint32_t id = round->fresh[family].data[i];
+			struct interval entries[HD_ADDR_FANOUT] = {0};
+			unsigned n;
 
-	for (size_t i = 0; i < round->fresh.n; i++) {
-		struct addr_node_write write = {.id = round->fresh.data[i]};
-		struct interval entries[HD_ADDR_FANOUT] = {0};
-		unsigned n;
-
-		if (!(pool->count[write.id] & ADDR_FRESH))
-			continue;
-		n = node_read(round, write.id, entries);
-		for (unsigned j = 0; j < HD_ADDR_FANOUT; j++) {
-			write.node.key[j] = j < n ? entries[j].key : UINT64_MAX;
-			write.node.value[j] = entries[j < n ? j : n - 1].value;
+			if (!(pool_of(round)->count[id] & ADDR_FRESH))
+				continue;
+			n = node_read(round, id, entries);
+			if ((family ? push_write6 : push_write4)(round, id, entries, n) < 0)
+				return -ENOMEM;
 		}
-		if (VEC_PUSH(&round->addr_writes, write) < 0)
-			return -ENOMEM;
 	}
 	return 0;
 }
 
 void addr_round_end(struct round *round)
 {
-	for (size_t i = 0; i < round->fresh.n; i++)
-		round->compiler->addr.count[round->fresh.data[i]] &= (uint8_t)~ADDR_FRESH;
+	for (int family = 0; family < 2; family++)
+		for (size_t i = 0; i < round->fresh[family].n; i++)
+			round->compiler->addr[family].count[round->fresh[family].data[i]] &= (uint8_t)~ADDR_FRESH;
 }

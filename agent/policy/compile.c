@@ -177,9 +177,10 @@ static int check_sizes(struct round *round, struct compiler_limits *needed)
 		const char *what;
 		uint64_t is, most;
 	} checks[] = {
-		{"address nodes", t->addr_nodes.live, ADDR_NODES_MOST},
+		{"IPv4 address nodes", t->addr_nodes[0].live, ADDR_NODES_MOST},
+		{"IPv6 address nodes", t->addr_nodes[1].live, ADDR_NODES_MOST},
+		{"address classes", t->classes.n, CLASSES_MOST},
 		{"rule nodes", t->rule_nodes.live, RULE_NODES_MOST},
-		{"rows of address classes", t->rows_live, ROWS_MOST},
 		{"rules", t->rule_order.n, HD_LEAF_RULE_MASK},
 	};
 
@@ -192,13 +193,14 @@ static int check_sizes(struct round *round, struct compiler_limits *needed)
 			checks[i].what, (unsigned long)checks[i].most);
 		return -E2BIG;
 	}
-	if (t->addr_nodes.end <= limits->addr_nodes && t->rule_nodes.end <= limits->rule_nodes &&
-		t->rows_live + round->row_deletes.n <= limits->class_rules && t->rule_order.n <= limits->rules)
+	if (t->addr_nodes[0].end <= limits->addr4_nodes && t->addr_nodes[1].end <= limits->addr6_nodes &&
+		t->classes.n <= limits->classes && t->rule_nodes.end <= limits->rule_nodes && t->rule_order.n <= limits->rules)
 		return 0;
 	*needed = (struct compiler_limits){
-		.addr_nodes = headroom(t->addr_nodes.live + 1, 64),
+		.addr4_nodes = headroom(t->addr_nodes[0].live + 1, 64),
+		.addr6_nodes = headroom(t->addr_nodes[1].live + 1, 64),
+		.classes = headroom((uint32_t)t->classes.n, 64),
 		.rule_nodes = headroom(t->rule_nodes.live + 1, 64),
-		.class_rules = headroom(t->rows_live, 64),
 		.rules = headroom((uint32_t)(t->rule_order.n < HD_RULE_FIRST ? HD_RULE_FIRST : t->rule_order.n), 256),
 	};
 	return -ENOSPC;
@@ -221,18 +223,18 @@ static int finish(struct round *round)
 	*delta = (struct policy_delta){
 		.generation = round->generation,
 		.roots = {.generation = round->generation, .addr4 = own->root[0], .addr6 = own->root[1]},
-		.addr_nodes = round->addr_writes.data,
+		.addr4_nodes = round->addr4_writes.data,
+		.addr6_nodes = round->addr6_writes.data,
+		.classes = round->class_writes.data,
 		.rule_nodes = round->rule_writes.data,
-		.rows = round->row_writes.data,
-		.row_deletes = round->row_deletes.data,
 		.rules = round->rules.data,
 		.uplinks = round->uplinks.data,
 		.ports = round->ports.data,
 		.networks = round->networks.data,
-		.n_addr_nodes = round->addr_writes.n,
+		.n_addr4_nodes = round->addr4_writes.n,
+		.n_addr6_nodes = round->addr6_writes.n,
+		.n_classes = round->class_writes.n,
 		.n_rule_nodes = round->rule_writes.n,
-		.n_rows = round->row_writes.n,
-		.n_row_deletes = round->row_deletes.n,
 		.n_rules = round->rules.n,
 		.n_uplinks = round->uplinks.n,
 		.n_ports = round->ports.n,
@@ -273,8 +275,6 @@ static int run(struct round *round, struct compiler_limits *needed)
 	}
 	if (r == 0)
 		r = rows_update(round);
-	if (r == 0)
-		r = tainted_rows_update(round);
 	if (r == 0)
 		r = tainted_rules_update(round);
 	if (r == 0)
@@ -320,17 +320,18 @@ static void round_free(struct compiler *compiler)
 	VEC_FREE(&round->ops);
 	VEC_FREE(&round->sub_ops);
 	VEC_FREE(&round->taken);
-	VEC_FREE(&round->fresh);
+	VEC_FREE(&round->fresh[0]);
+	VEC_FREE(&round->fresh[1]);
 	VEC_FREE(&round->keys);
 	VEC_FREE(&round->matches);
 	VEC_FREE(&round->tree);
 	VEC_FREE(&round->sharing.trees);
 	VEC_FREE(&round->sharing.orders);
 	free(round->sharing.slot);
-	VEC_FREE(&round->addr_writes);
+	VEC_FREE(&round->addr4_writes);
+	VEC_FREE(&round->addr6_writes);
+	VEC_FREE(&round->class_writes);
 	VEC_FREE(&round->rule_writes);
-	VEC_FREE(&round->row_writes);
-	VEC_FREE(&round->row_deletes);
 	VEC_FREE(&round->rules);
 	VEC_FREE(&round->uplinks);
 	VEC_FREE(&round->ports);
@@ -395,20 +396,11 @@ static void restore(struct compiler *compiler)
 	compiler->state = ROUND_NONE;
 }
 
-/*
- * The round before could not be settled. What it retired stays retired until a later round is, and that one deletes its rows
- * too.
- */
-static int leave_unsettled(struct compiler *compiler)
+/* The round before could not be settled. What it retired stays retired until a later round is. */
+static void leave_unsettled(struct compiler *compiler)
 {
-	const struct round *round = compiler->round;
-
-	for (size_t i = 0; i < round->row_deletes.n; i++)
-		if (VEC_PUSH(&compiler->undeleted, round->row_deletes.data[i]) < 0)
-			return -ENOMEM;
 	round_free(compiler);
 	compiler->state = ROUND_NONE;
-	return 0;
 }
 
 int compiler_compile(struct compiler *compiler, const struct policy_input *input, struct policy_delta **delta,
@@ -419,11 +411,8 @@ int compiler_compile(struct compiler *compiler, const struct policy_input *input
 
 	if (compiler->state == ROUND_COMPILED)
 		compiler_abort(compiler);
-	if (compiler->state == ROUND_COMMITTED) {
-		r = leave_unsettled(compiler);
-		if (r < 0)
-			return r;
-	}
+	if (compiler->state == ROUND_COMMITTED)
+		leave_unsettled(compiler);
 	round = calloc(1, sizeof(*round));
 	if (!round)
 		return -ENOMEM;
@@ -484,7 +473,6 @@ void compiler_commit(struct compiler *compiler)
 	VEC_FREE(&compiler->adopted_networks);
 	VEC_FREE(&compiler->adopted);
 	VEC_FREE(&compiler->tainted);
-	VEC_FREE(&compiler->undeleted);
 	VEC_FREE(&compiler->tainted_rules);
 	compiler->next_generation = compiler->round->generation + 1;
 	/* 0 means none, and the roots' slot goes by the last bit: it must alternate. */
@@ -499,8 +487,8 @@ void compiler_abort(struct compiler *compiler)
 
 	if (compiler->state != ROUND_COMPILED)
 		return;
-	for (size_t i = 0; i < round->row_writes.n; i++)
-		(void)VEC_PUSH(&compiler->tainted, round->row_writes.data[i].key);
+	for (size_t i = 0; i < round->class_writes.n; i++)
+		(void)VEC_PUSH(&compiler->tainted, round->class_writes.data[i].id);
 	for (size_t i = 0; i < round->rules.n; i++)
 		(void)VEC_PUSH(&compiler->tainted_rules, round->rules.data[i].id);
 	compiler->tainted_ports = true;
@@ -529,13 +517,14 @@ void compiler_free(struct compiler *compiler)
 	for (size_t i = 0; i < compiler->now.policies.n; i++)
 		prepared_free(compiler->now.policies.data[i]);
 	tables_free(&compiler->now);
-	free(compiler->addr.high);
-	free(compiler->addr.low);
-	free(compiler->addr.value);
-	free(compiler->addr.count);
+	for (int family = 0; family < 2; family++) {
+		free(compiler->addr[family].high);
+		free(compiler->addr[family].low);
+		free(compiler->addr[family].value);
+		free(compiler->addr[family].count);
+	}
 	VEC_FREE(&compiler->adopted);
 	VEC_FREE(&compiler->tainted);
-	VEC_FREE(&compiler->undeleted);
 	VEC_FREE(&compiler->tainted_rules);
 	VEC_FREE(&compiler->adopted_networks);
 	labels_free(compiler->labels);

@@ -4,7 +4,7 @@
  * that the next compilation is a small difference; it never touches the kernel.
  *
  * One round: compiler_compile() → the caller writes every piece of the delta → publishes → compiler_commit(); after a grace
- * period (no packet can still read the old generation) the caller removes row_deletes and calls compiler_settle(), which makes the old ids usable
+ * period (no packet can still read the old generation) the caller calls compiler_settle(), which makes the old ids usable
  * again. On any failure before publishing: compiler_abort(), and the old policy stays in force; the next delta repairs whatever the
  * aborted one may have written. A round that cannot be settled may be followed by the next one: what it retired waits for a later settling.
  *
@@ -25,7 +25,7 @@
 
 /* How many of each the maps hold. */
 struct compiler_limits {
-	uint32_t addr_nodes, rule_nodes, class_rules, rules;
+	uint32_t addr4_nodes, addr6_nodes, classes, rule_nodes, rules;
 };
 
 struct policy_input {
@@ -34,17 +34,22 @@ struct policy_input {
 	bool lockdown;			   /* no valid policy: only failsafe and built-in rules; no ports, no networks */
 };
 
-struct addr_node_write {
+struct addr4_node_write {
 	uint32_t id;
-	struct hd_addr_node node;
+	struct hd_addr4_node node;
+};
+struct addr6_node_write {
+	uint32_t id;
+	struct hd_addr6_node node;
+};
+/* Takes the place of the entry that is not in force. */
+struct class_write {
+	uint32_t id;
+	struct hd_class_rules rules;
 };
 struct rule_node_write {
 	uint32_t id;
 	struct hd_rule_node node;
-};
-struct class_row_write {
-	struct hd_class_key key;
-	struct hd_class_rules value;
 };
 struct rule_write {
 	uint32_t id;
@@ -74,15 +79,15 @@ struct network_roots {
 struct policy_delta {
 	uint32_t generation;
 	struct hd_roots roots;
-	struct addr_node_write *addr_nodes;
+	struct addr4_node_write *addr4_nodes;
+	struct addr6_node_write *addr6_nodes;
+	struct class_write *classes;
 	struct rule_node_write *rule_nodes;
-	struct class_row_write *rows;
-	struct hd_class_key *row_deletes;
 	struct rule_write *rules;
 	struct uplink_policy *uplinks;
 	struct port_policy *ports;	/* by (namespace, name) */
 	struct network_roots *networks; /* by name */
-	size_t n_addr_nodes, n_rule_nodes, n_rows, n_row_deletes, n_rules, n_uplinks, n_ports, n_networks;
+	size_t n_addr4_nodes, n_addr6_nodes, n_classes, n_rule_nodes, n_rules, n_uplinks, n_ports, n_networks;
 };
 
 struct compiler;

@@ -5,7 +5,7 @@
  * selector  one distinct list of peers (`from` or `to`), however many rules have it. SELECTOR_ANY: rules without one.
  * class     a set of selectors that cover the same addresses. A class of one selector is that selector; a bigger one is a chain
  *           (parent class, last selector), wide selectors first, so that chains share their beginnings and equal sets are one class.
- * row       what a class means in one policy set: the root of a rule tree.
+ * row       what a class means in one policy set: a rule tree, or where it is the only row and that will do, a single range.
  * pair      the two policy sets of those with the same policies, uplinks or ports.
  * order     the place of a rule among all rules of all policies: the base of its policy and direction, plus its index. Bases
  *           leave gaps, so a new policy or a growing one renumbers nobody.
@@ -56,8 +56,8 @@ enum class_flags {
 	CLASS_CHAIN = 1 << 5,
 	CLASS_GROUP = 1 << 1, /* a selector that names a group */
 	CLASS_BLOCK = 1 << 2, /* rules: a block of orders; else the one order, or NO_RULE */
-	CLASS_ROWS = 1 << 3,  /* rows: a block of (set, tree) pairs; else the one row, set 0 for none */
-	CLASS_BUILT = 1 << 4, /* its rows are in the tables */
+	CLASS_ROWS = 1 << 3,  /* rows: a block, see struct row; else the one row, set 0 for none */
+	CLASS_BUILT = 1 << 4, /* its record is in the tables */
 	CLASS_PORTS =
 		1 << 6, /* a selector of a policy for ports: in the trees of all networks that have some, not in the host's */
 };
@@ -82,6 +82,11 @@ struct class
 	uint8_t width; /* of a selector: its shortest prefix, 0 with a group; the wide ones come first in a chain */
 };
 static_assert(sizeof(struct class) == 20, "there are as many as rules");
+
+/* The block of several rows begins with the tree that leads to them, with no set; then they come, ascending. */
+struct row {
+	uint32_t set, tree;
+};
 
 /* --- policies and sets --- */
 
@@ -194,11 +199,11 @@ struct tables {
 	VEC(uint32_t) blocks; /* lists of orders and rows: capacity class and length, then that many words */
 	uint32_t block_free[BLOCK_CLASSES];
 
-	struct node_ids rule_nodes, addr_nodes;
+	struct node_ids rule_nodes, addr_nodes[2]; /* IPv4, IPv6 */
 
 	VEC(uint32_t) rule_order; /* by rule id: base of its policy plus index in the document, or the next free one */
 	uint32_t id_free, id_free_last, id_retired, id_retired_last;
-	uint32_t ids_live, rows_live;
+	uint32_t ids_live;
 
 	VEC(struct pair) pairs;
 	VEC(struct uplink_pair) uplinks;
@@ -214,13 +219,14 @@ struct tables {
 
 /*
  * A rule tree as its owners keep it: the id of its only node, or TREE_BLOCK | a block of references, root and other nodes. The
- * nodes themselves are not kept.
+ * nodes themselves are not kept. TREE_RANGE: there is none, the class's record says it all.
  */
 #define TREE_BLOCK 0x80000000u
+#define TREE_RANGE 0x7fffffffu
 
 /*
- * Address nodes, by id: 16 of each a node. The lower halves of keys are only there for nodes that need them (none of IPv4's do), and
- * without such nodes there is no array for them.
+ * The address nodes of a family, by id: 16 of each a node. The lower halves of keys are only there for nodes that need them (none of
+ * IPv4's do), and without such nodes there is no array for them.
  */
 struct addr_pool {
 	uint32_t *high, *low, *value;
@@ -248,7 +254,7 @@ struct compiler {
 	struct compiler_limits limits;
 	uint32_t next_generation;
 	struct tables now, before; /* before: while a round is open */
-	struct addr_pool addr;
+	struct addr_pool addr[2];
 	struct labels *labels;
 	VEC(struct adopted_network) adopted_networks; /* until the first commit */
 	bool tainted_ports;	     /* until the next commit: an aborted round may have written records of ports and networks */
@@ -257,17 +263,16 @@ struct compiler {
 	bool adopted_sorted;
 	enum round_state state;
 	struct round *round; /* while state is not ROUND_NONE */
-	/* Until the next commit: what an aborted round may have written, and what one that was not settled left. */
-	VEC(struct hd_class_key) tainted, undeleted;
-	u32_vec tainted_rules;
+	/* Until the next commit: what an aborted round may have written. */
+	u32_vec tainted, tainted_rules; /* classes; rules */
 };
 
 /* --- one round --- */
 
-/* No policy is worth more kernel memory than this: 192 MiB, 96 MiB, and about 150. */
+/* No policy is worth more kernel memory than this: 128 and 192 MiB for the families, 128 and 96 MiB. */
 #define ADDR_NODES_MOST (1u << 20)
+#define CLASSES_MOST (1u << 21)
 #define RULE_NODES_MOST (1u << 20)
-#define ROWS_MOST (1u << 21)
 
 /* A selector that this round looks at. */
 struct touched {
@@ -359,8 +364,9 @@ struct round {
 	size_t n_changed_selectors; /* the first so many are no selectors any more, or are new ones */
 	VEC(struct edge) edges[2];
 	VEC(struct addr_op) ops, sub_ops;
-	u32_vec taken; /* scratch of the class algebra */
-	u32_vec fresh; /* address nodes made */
+	u32_vec taken;	  /* scratch of the class algebra */
+	int family;	  /* whose address tree is being changed */
+	u32_vec fresh[2]; /* address nodes made */
 	struct {
 		uint32_t from, plus, minus, to;
 	} memo[64];
@@ -372,10 +378,10 @@ struct round {
 	size_t n_orders;
 	struct sharing sharing;
 
-	VEC(struct addr_node_write) addr_writes;
+	VEC(struct addr4_node_write) addr4_writes;
+	VEC(struct addr6_node_write) addr6_writes;
+	VEC(struct class_write) class_writes;
 	VEC(struct rule_node_write) rule_writes;
-	VEC(struct class_row_write) row_writes;
-	VEC(struct hd_class_key) row_deletes;
 	VEC(struct rule_write) rules;
 	VEC(struct uplink_policy) uplinks;
 	VEC(struct port_policy) ports;
@@ -469,7 +475,9 @@ int addr_writes(struct round *round);
 void addr_round_end(struct round *round);
 
 /* ruletree.c */
-int tree_build(struct round *round, const struct rule_match *matches, size_t n, bool shared, uint32_t *ret);
+int tree_build(struct round *round, const struct rule_match *matches, size_t n, bool shared, struct hd_class_rules *alone,
+	uint32_t *ret);
+int tree_over_sets(struct round *round, const struct row *rows, size_t n, uint32_t *ret);
 int push_builtins(struct round *round, const struct pair *pair, int direction);
 int push_default(struct round *round, const struct pair *pair, int direction);
 void tree_builder_free(struct tree_builder *builder);
@@ -478,6 +486,5 @@ void tree_builder_free(struct tree_builder *builder);
 int orders_update(struct round *round);
 int rows_update(struct round *round);
 int any_trees_update(struct round *round);
-int tainted_rows_update(struct round *round);
 
 #endif

@@ -8,15 +8,29 @@
 
 #define NO_LEAF HD_LEAF(HD_RULE_NONE, HD_DROP, false)
 
-static int walk_addr(const struct lookup_tables *tables, uint32_t value, uint64_t key, uint32_t *ret)
+static int walk_addr4(const struct lookup_tables *tables, uint32_t value, uint32_t key, uint32_t *ret)
 {
 	for (unsigned depth = 0; (value & HD_TAG_MASK) == HD_TAG_NODE; depth++) {
-		const struct hd_addr_node *node;
+		const struct hd_addr4_node *node;
 
-		if (value >= tables->n_addr_nodes || depth == HD_ADDR_DEPTH)
+		if (value >= tables->n_addr4_nodes || depth == HD_ADDR_DEPTH)
 			return -EINVAL;
-		node = &tables->addr_nodes[value];
-		value = node->value[hd_addr_node_find(node, key)];
+		node = &tables->addr4_nodes[value];
+		value = node->value[hd_addr4_node_find(node, key)];
+	}
+	*ret = value;
+	return 0;
+}
+
+static int walk_addr6(const struct lookup_tables *tables, uint32_t value, uint64_t key, uint32_t *ret)
+{
+	for (unsigned depth = 0; (value & HD_TAG_MASK) == HD_TAG_NODE; depth++) {
+		const struct hd_addr6_node *node;
+
+		if (value >= tables->n_addr6_nodes || depth == HD_ADDR_DEPTH)
+			return -EINVAL;
+		node = &tables->addr6_nodes[value];
+		value = node->value[hd_addr6_node_find(node, key)];
 	}
 	*ret = value;
 	return 0;
@@ -25,13 +39,15 @@ static int walk_addr(const struct lookup_tables *tables, uint32_t value, uint64_
 int lookup_class(
 	const struct lookup_tables *tables, const struct hd_roots *roots, const struct hd_addr *addr, uint32_t *ret_class)
 {
-	bool ipv4 = addr_is_ipv4(addr);
-	uint64_t key = ipv4 ? (uint64_t)be32toh(addr->w[3]) << 32 : be64toh(addr->q[0]);
-	uint32_t value = ipv4 ? roots->addr4 : roots->addr6;
-	int r = walk_addr(tables, value, key, &value);
+	uint32_t value;
+	int r;
 
-	if (r == 0 && (value & HD_TAG_MASK) == HD_TAG_NEXT && !ipv4)
-		r = walk_addr(tables, value & HD_VALUE_MASK, be64toh(addr->q[1]), &value);
+	if (addr_is_ipv4(addr))
+		r = walk_addr4(tables, roots->addr4, be32toh(addr->w[3]), &value);
+	else
+		r = walk_addr6(tables, roots->addr6, be64toh(addr->q[0]), &value);
+	if (r == 0 && (value & HD_TAG_MASK) == HD_TAG_NEXT && !addr_is_ipv4(addr))
+		r = walk_addr6(tables, value & HD_VALUE_MASK, be64toh(addr->q[1]), &value);
 	if (r == 0 && (value & HD_TAG_MASK) != HD_TAG_LEAF)
 		r = -EINVAL;
 	if (r == 0)
@@ -42,7 +58,7 @@ int lookup_class(
 int lookup_rule(const struct lookup_tables *tables, uint32_t root, uint32_t key, uint16_t source_port, uint32_t *ret_leaf,
 	uint32_t *ret_order)
 {
-	uint32_t value = HD_TAG_NODE | root, order = HD_ORDER_LAST;
+	uint32_t value = root, order = HD_ORDER_LAST;
 	bool next = false;
 
 	if (!root)
@@ -75,22 +91,52 @@ static bool says_nothing(uint32_t leaf)
 	return (leaf >> HD_LEAF_VERDICT_SHIFT & 3) == HD_DROP;
 }
 
+/* What the rules say that name the class. */
+static int lookup_class_rules(const struct lookup_tables *tables, uint32_t generation, uint32_t set, uint32_t key,
+	uint16_t source_port, struct lookup_result *result, uint32_t *ret_order)
+{
+	const struct hd_class_rules *rules;
+	const struct hd_class *class;
+	uint32_t value = 0, order;
+	int at, r;
+
+	if (result->class_id >= tables->n_classes)
+		return -EINVAL;
+	class = &tables->classes[result->class_id];
+	at = hd_class_rules_at(class, generation);
+	if (at < 0)
+		return -EINVAL;
+	rules = &class->rules[at];
+	if (rules->set == set) {
+		value = rules->value;
+	} else if (rules->set == HD_SET_SEVERAL) {
+		r = lookup_rule(tables, rules->value, set, 0, &value, &order);
+		if (r < 0)
+			return r;
+		value &= HD_VALUE_MASK;
+	}
+	result->class_root = value;
+	if ((value & HD_TAG_MASK) != HD_TAG_LEAF)
+		return lookup_rule(tables, value, key, source_port, &result->class_leaf, ret_order);
+	if (key >= rules->first && key <= rules->last) {
+		result->class_leaf = value;
+		*ret_order = rules->order;
+	}
+	return 0;
+}
+
 static int lookup_set(const struct lookup_tables *tables, uint32_t generation, uint32_t set, uint32_t root,
 	const struct lookup_packet *packet, struct lookup_result *result)
 {
 	uint32_t key = HD_L4_KEY(packet->kind, packet->number), class_order = HD_ORDER_LAST, any_order = HD_ORDER_LAST;
-	struct hd_class_key row_key = {.set = set, .class_id = result->class_id};
-	const struct hd_class_rules *row = NULL;
-	int r;
+	int r = 0;
 
 	result->class_root = 0;
+	result->class_leaf = NO_LEAF;
 	if (result->class_id != HD_CLASS_NONE)
-		row = tables->row(tables->userdata, row_key);
-	if (row)
-		result->class_root = (int32_t)(generation - row->generation) >= 0 ? row->root : row->previous;
-	r = lookup_rule(tables, result->class_root, key, packet->source_port, &result->class_leaf, &class_order);
+		r = lookup_class_rules(tables, generation, set, key, packet->source_port, result, &class_order);
 	if (r == 0)
-		r = lookup_rule(tables, root & HD_VALUE_MASK, key, packet->source_port, &result->any_leaf, &any_order);
+		r = lookup_rule(tables, root, key, packet->source_port, &result->any_leaf, &any_order);
 	if (r < 0)
 		return r;
 	result->leaf = result->any_leaf;

@@ -15,12 +15,11 @@
 
 /* Contents of the maps. */
 struct lookup_tables {
-	const struct hd_addr_node *addr_nodes;
+	const struct hd_addr4_node *addr4_nodes;
+	const struct hd_addr6_node *addr6_nodes;
+	const struct hd_class *classes;
 	const struct hd_rule_node *rule_nodes;
-	uint32_t n_addr_nodes, n_rule_nodes;
-	/* NULL: no such row */
-	const struct hd_class_rules *(*row)(void *userdata, struct hd_class_key key);
-	void *userdata;
+	uint32_t n_addr4_nodes, n_addr6_nodes, n_classes, n_rule_nodes;
 };
 
 struct lookup_packet {
@@ -41,7 +40,7 @@ struct lookup_result {
 /* The class of an address; *ret_class is HD_CLASS_NONE where no rule names it. -EINVAL: a broken tree. */
 int lookup_class(
 	const struct lookup_tables *tables, const struct hd_roots *roots, const struct hd_addr *addr, uint32_t *ret_class);
-/* The leaf for a key: root is a node's id, 0 for none (a leaf that says "no rule here"). -EINVAL: a broken tree. */
+/* The leaf for a key: root is a value with tag, 0 for none (a leaf that says "no rule here"). -EINVAL: a broken tree. */
 int lookup_rule(const struct lookup_tables *tables, uint32_t root, uint32_t key, uint16_t source_port, uint32_t *ret_leaf,
 	uint32_t *ret_order);
 /* What the policy in force in the generation says. roots: of the peer's network. */

@@ -89,70 +89,52 @@ int orders_update(struct round *round)
 
 /* --- rows of a class --- */
 
-struct row {
-	uint32_t set, tree;
-};
+typedef VEC(struct row) row_vec;
+
+static void rows_clear(row_vec *rows)
+{
+	VEC_FREE(rows);
+}
+#define _cleanup_rows_ _cleanup_(rows_clear)
 
 static size_t class_rows(const struct tables *t, uint32_t id, struct row *single, const struct row **rows)
 {
 	const struct class *class = &t->classes.data[id];
 
 	if (class->flags & CLASS_ROWS) {
-		*rows = (const struct row *)&t->blocks.data[class->tree + 2];
-		return t->blocks.data[class->tree + 1] / 2;
+		*rows = (const struct row *)&t->blocks.data[class->tree + 2] + 1;
+		return t->blocks.data[class->tree + 1] / 2 - 1;
 	}
 	*single = (struct row){.set = class->set, .tree = class->tree};
 	*rows = single;
 	return class->set != 0;
 }
 
-static uint32_t row_root(const struct tables *t, uint32_t id, uint32_t set)
+/* over_sets: the tree that leads to several rows. */
+static int store_rows(struct tables *t, uint32_t id, const struct row *rows, size_t n, uint32_t over_sets)
 {
-	const struct row *rows;
-	struct row single;
-	size_t n;
-
-	if (id >= t->classes.n || !t->classes.data[id].flags || !(t->classes.data[id].flags & CLASS_BUILT))
-		return 0;
-	n = class_rows(t, id, &single, &rows);
-	for (size_t i = 0; i < n; i++)
-		if (rows[i].set == set)
-			return tree_root(t, rows[i].tree);
-	return 0;
-}
-
-static int store_rows(struct tables *t, uint32_t id, const struct row *rows, size_t n)
-{
+	const struct row head = {.tree = over_sets};
 	uint32_t block = 0;
 
 	if (n > 1) {
-		block = block_new(t, (uint32_t)n * 2);
+		block = block_new(t, (uint32_t)(n + 1) * 2);
 		if (!block)
 			return -ENOMEM;
-		memcpy(&t->blocks.data[block + 2], rows, n * sizeof(*rows));
+		memcpy(&t->blocks.data[block + 2], &head, sizeof(head));
+		memcpy(&t->blocks.data[block + 4], rows, n * sizeof(*rows));
 	}
 	struct class *class = &t->classes.data[id];
 
-	if (class->flags & CLASS_ROWS)
+	if (class->flags & CLASS_ROWS) {
+		tree_release(t, t->blocks.data[class->tree + 3]);
 		block_free(t, class->tree);
+	}
 	class->flags &= (uint8_t)~CLASS_ROWS;
 	if (n > 1)
 		class->flags |= CLASS_ROWS;
 	class->set = n == 1 ? (uint16_t)rows[0].set : 0;
 	class->tree = n > 1 ? block : n ? rows[0].tree : 0;
 	return 0;
-}
-
-static int write_row(struct round *round, uint32_t id, uint32_t set, uint32_t root, uint32_t previous)
-{
-	return VEC_PUSH(
-		&round->row_writes, (struct class_row_write){.key = {.set = set, .class_id = id},
-					    .value = {.generation = round->generation, .root = root, .previous = previous}});
-}
-
-static int delete_row(struct round *round, uint32_t id, uint32_t set)
-{
-	return VEC_PUSH(&round->row_deletes, (struct hd_class_key){.set = set, .class_id = id});
 }
 
 /* --- trees that several rows of this round share --- */
@@ -221,8 +203,11 @@ static int push_rule(struct round *round, uint32_t order)
 						 .rule = rule});
 }
 
-/* The tree of the rules keys[0..n), of one set. whole: the class has no other rules, so no other class is likely to have the same. */
-static int row_tree(struct round *round, const uint64_t *keys, size_t n, bool whole, uint32_t *ret)
+/*
+ * The tree of the rules keys[0..n), of one set. whole: the class has no other rules, so no other class is likely to have the same.
+ * alone: as for tree_build().
+ */
+static int row_tree(struct round *round, const uint64_t *keys, size_t n, bool whole, struct hd_class_rules *alone, uint32_t *ret)
 {
 	uint64_t hash = 0;
 	int r = 0;
@@ -240,8 +225,8 @@ static int row_tree(struct round *round, const uint64_t *keys, size_t n, bool wh
 	for (size_t i = 0; i < n && r == 0; i++)
 		r = push_rule(round, (uint32_t)keys[i]);
 	if (r == 0)
-		r = tree_build(round, round->matches.data, round->matches.n, !whole, ret);
-	if (r == 0 && !whole && *ret)
+		r = tree_build(round, round->matches.data, round->matches.n, !whole, alone, ret);
+	if (r == 0 && !whole && *ret && *ret != TREE_RANGE)
 		r = share_add(round, keys, n, hash, *ret);
 	return r;
 }
@@ -291,100 +276,126 @@ static int gather(struct round *round, uint32_t id, bool all)
 	return 0;
 }
 
+static int row_cmp(const void *a, const void *b)
+{
+	const struct row *x = a, *y = b;
+
+	return x->set < y->set ? -1 : x->set > y->set;
+}
+
+/* The class's record, its rows being these. rules: what a single range says, if it is one. */
+static int write_class(struct round *round, uint32_t id, const struct row *rows, size_t n, struct hd_class_rules *rules)
+{
+	uint32_t over_sets = 0;
+	int r = 0;
+
+	rules->generation = round->generation;
+	if (n > 1) {
+		r = tree_over_sets(round, rows, n, &over_sets);
+		if (r < 0)
+			return r;
+		rules->set = HD_SET_SEVERAL;
+		rules->value = HD_TAG_NODE | tree_root(round->t, over_sets);
+	} else if (n == 1) {
+		rules->set = rows[0].set;
+		if (rows[0].tree != TREE_RANGE)
+			rules->value = HD_TAG_NODE | tree_root(round->t, rows[0].tree);
+	}
+	r = store_rows(round->t, id, rows, n, over_sets);
+	return r < 0 ? r : VEC_PUSH(&round->class_writes, (struct class_write){.id = id, .rules = *rules});
+}
+
 static int build_rows(struct round *round, uint32_t id)
 {
 	struct tables *t = round->t;
-	bool built = t->classes.data[id].flags & CLASS_BUILT;
-	_cleanup_(u32_vec_clear) u32_vec after = {0}; /* pairs of words: struct row */
+	bool built = t->classes.data[id].flags & CLASS_BUILT, all, alone;
+	struct hd_class_rules rules = {0};
+	_cleanup_rows_ row_vec after = {0};
 	const struct row *before;
 	struct row single;
-	size_t n_before;
-	int r = gather(round, id, !built);
+	size_t n_before = built ? class_rows(t, id, &single, &before) : 0, n_kept = 0;
+	int r;
 
+	/* A row that is alone may be a range, one of several has a tree: the only one that could stay is made anew with the others. */
+	for (size_t i = 0; i < n_before; i++)
+		n_kept += !(round->sets.data[before[i].set] & SET_TOUCHED);
+	all = n_kept <= 1;
+	r = gather(round, id, all);
+	if (r < 0)
+		return r;
+	alone = all && round->keys.n && round->keys.data[0] >> 32 == round->keys.data[round->keys.n - 1] >> 32;
 	for (size_t i = 0, j; i < round->keys.n && r == 0; i = j) {
 		uint32_t set = (uint32_t)(round->keys.data[i] >> 32), tree = 0;
 
 		for (j = i; j < round->keys.n && round->keys.data[j] >> 32 == set; j++)
 			;
-		r = row_tree(round, &round->keys.data[i], j - i, i == 0 && j == round->keys.n && j == round->n_orders, &tree);
-		if (r < 0 || !tree)
-			continue;
-		r = VEC_PUSH(&after, set);
-		if (r == 0)
-			r = VEC_PUSH(&after, tree);
-		if (r == 0)
-			r = write_row(round, id, set, tree_root(t, tree), built ? row_root(t, id, set) : 0);
+		r = row_tree(round, &round->keys.data[i], j - i, i == 0 && j == round->keys.n && j == round->n_orders,
+			alone ? &rules : NULL, &tree);
+		if (r == 0 && tree)
+			r = VEC_PUSH(&after, (struct row){.set = set, .tree = tree});
 	}
 	if (r < 0)
 		return r;
+	/* Blocks may have moved. */
 	n_before = built ? class_rows(t, id, &single, &before) : 0;
-	for (size_t i = 0; i < n_before && r == 0; i++) {
-		uint32_t set = before[i].set, tree = before[i].tree;
-		bool again = false;
-
-		if (!(round->sets.data[set] & SET_TOUCHED)) {
-			r = VEC_PUSH(&after, set);
-			if (r == 0)
-				r = VEC_PUSH(&after, tree);
-			continue;
-		}
-		for (size_t j = 0; j < after.n && !again; j += 2)
-			again = after.data[j] == set;
-		if (!again) {
-			r = write_row(round, id, set, 0, tree_root(t, tree));
-			if (r == 0)
-				r = delete_row(round, id, set);
-		}
-		tree_release(t, tree);
+	for (size_t i = 0; i < n_before; i++) {
+		if (all || round->sets.data[before[i].set] & SET_TOUCHED)
+			tree_release(t, before[i].tree);
+		else if (VEC_PUSH(&after, before[i]) < 0)
+			return -ENOMEM;
 	}
-	if (r == 0)
-		r = store_rows(t, id, (const struct row *)after.data, after.n / 2);
+	if (!all && after.n)
+		qsort(after.data, after.n, sizeof(*after.data), row_cmp);
+	r = write_class(round, id, after.data, after.n, &rules);
 	if (r < 0)
 		return r;
-	t->rows_live += (uint32_t)(after.n / 2 - n_before);
 	t->classes.data[id].flags |= CLASS_BUILT;
-	if (t->rows_live > ROWS_MOST)
-		return -EFBIG; /* there is no point in going on: check_sizes() says it */
 	return 0;
 }
 
-static int drop_rows(struct round *round, uint32_t id)
+/* No address leads there any more, so the record stays as it is. */
+static void drop_rows(struct tables *t, uint32_t id)
 {
-	struct tables *t = round->t;
 	const struct row *rows;
 	struct row single;
 	size_t n = class_rows(t, id, &single, &rows);
 
-	for (size_t i = 0; i < n; i++) {
-		if (delete_row(round, id, rows[i].set) < 0)
-			return -ENOMEM;
+	for (size_t i = 0; i < n; i++)
 		tree_release(t, rows[i].tree);
-	}
-	t->rows_live -= (uint32_t)n;
-	store_rows(t, id, NULL, 0);
+	(void)store_rows(t, id, NULL, 0, 0);
 	t->classes.data[id].flags &= (uint8_t)~CLASS_BUILT;
-	return 0;
+}
+
+/* What an aborted delta may have written of a class would come into force with this one: it is written anew. */
+static void touch_tainted(struct round *round)
+{
+	const u32_vec *tainted = &round->compiler->tainted;
+
+	for (size_t i = 0; i < tainted->n; i++)
+		if (tainted->data[i] < round->touch.n)
+			round->touch.data[tainted->data[i]] |= TOUCH_DIRTY;
 }
 
 /* The rows of every class that is new, gone, or whose rules changed. */
 int rows_update(struct round *round)
 {
 	struct tables *t = round->t;
+	int r = 0;
 
-	for (uint32_t id = SELECTOR_ANY + 1; id < t->classes.n; id++) {
+	if (t->classes.n > CLASSES_MOST)
+		return -EFBIG; /* there is no point in going on: check_sizes() says it */
+	touch_tainted(round);
+	for (uint32_t id = SELECTOR_ANY + 1; id < t->classes.n && r == 0; id++) {
 		const struct class *class = &t->classes.data[id];
-		int r = 0;
 
 		if (!class->flags)
 			continue;
 		if (class->refs && (!(class->flags & CLASS_BUILT) || class_dirty(round, id)))
 			r = build_rows(round, id);
 		else if (!class->refs && class->flags & CLASS_BUILT)
-			r = drop_rows(round, id);
-		if (r < 0)
-			return r;
+			drop_rows(t, id);
 	}
-	return 0;
+	return r;
 }
 
 /* --- the rules for any peer --- */
@@ -491,7 +502,7 @@ static int any_tree(struct round *round, const struct set_policies *list, uint32
 	if (r == 0)
 		r = push_default(round, &t->pairs.data[p], direction);
 	if (r == 0)
-		r = tree_build(round, round->matches.data, round->matches.n, false, &tree);
+		r = tree_build(round, round->matches.data, round->matches.n, false, NULL, &tree);
 	if (r < 0)
 		return r;
 	tree_release(t, t->pairs.data[p].tree[direction]);
@@ -516,31 +527,5 @@ int any_trees_update(struct round *round)
 			if (pair->state == PAIR_LIVE && round->sets.data[SET_ID(p, d)] & SET_ANY)
 				r = any_tree(round, &list, p, d);
 		}
-	return r;
-}
-
-/* --- what earlier rounds left --- */
-
-/* Rows that an aborted delta may have written say again what is right now, and what was right before. */
-int tainted_rows_update(struct round *round)
-{
-	const struct compiler *compiler = round->compiler;
-	int r = 0;
-
-	for (size_t i = 0; i < compiler->tainted.n && r == 0; i++) {
-		struct hd_class_key key = compiler->tainted.data[i];
-		uint32_t root = row_root(round->t, key.class_id, key.set);
-
-		r = write_row(round, key.class_id, key.set, root, row_root(&compiler->before, key.class_id, key.set));
-		if (r == 0 && !root)
-			r = delete_row(round, key.class_id, key.set);
-	}
-	/* Rows that were to be deleted when a round was settled that never was. */
-	for (size_t i = 0; i < compiler->undeleted.n && r == 0; i++) {
-		struct hd_class_key key = compiler->undeleted.data[i];
-
-		if (!row_root(round->t, key.class_id, key.set))
-			r = delete_row(round, key.class_id, key.set);
-	}
 	return r;
 }

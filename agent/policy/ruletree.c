@@ -48,6 +48,13 @@ void tree_builder_free(struct tree_builder *b)
 	free(b);
 }
 
+static struct tree_builder *builder_get(struct round *round)
+{
+	if (!round->builder)
+		round->builder = calloc(1, sizeof(*round->builder));
+	return round->builder;
+}
+
 /* --- from rules to pieces --- */
 
 static int l4_kind(uint8_t protocol)
@@ -357,21 +364,43 @@ static int collect(struct tree_builder *b, size_t *n_heap, uint32_t at, uint32_t
 	return 0;
 }
 
-/* The tree of an ordered list of matches, ascending in order. *ret 0: they match nothing. shared: for tree_share(). */
-int tree_build(struct round *round, const struct rule_match *matches, size_t n, bool shared, uint32_t *ret)
+/* Whether the leaves say something for a single range only, and what. */
+static bool one_range(const struct leaf *leaves, size_t n, struct hd_class_rules *ret)
 {
-	struct tree_builder *b = round->builder;
+	const struct leaf *says = NULL;
+
+	for (size_t i = 0; i < n; i++) {
+		if (leaves[i].value == NO_LEAF)
+			continue;
+		if (says || (leaves[i].value & HD_TAG_MASK) != HD_TAG_LEAF)
+			return false;
+		says = &leaves[i];
+	}
+	if (!says)
+		return false;
+	ret->value = says->value;
+	ret->order = says->order;
+	ret->first = says->key;
+	ret->last = says + 1 < leaves + n ? says[1].key - 1 : UINT32_MAX;
+	return true;
+}
+
+/*
+ * The tree of an ordered list of matches, ascending in order. *ret 0: they match nothing. shared: for tree_share(). alone, if not NULL,
+ * takes what a single range can say; *ret is TREE_RANGE then.
+ */
+int tree_build(
+	struct round *round, const struct rule_match *matches, size_t n, bool shared, struct hd_class_rules *alone, uint32_t *ret)
+{
+	struct tree_builder *b = builder_get(round);
 	struct leaf source = {0};
 	size_t next = 0, n_heap = 0;
 	uint32_t at = 0, root;
 	bool sorted = true;
 	int r = 0;
 
-	if (!b) {
-		b = round->builder = calloc(1, sizeof(*b));
-		if (!b)
-			return -ENOMEM;
-	}
+	if (!b)
+		return -ENOMEM;
 	b->pieces.n = b->leaves.n = b->found.n = b->found_before.n = 0;
 	b->found_kind = UINT32_MAX;
 	round->tree.n = 0;
@@ -416,9 +445,36 @@ int tree_build(struct round *round, const struct rule_match *matches, size_t n, 
 		last = stop == UINT32_MAX;
 		at = stop + 1;
 	}
+	if (r == 0 && alone && one_range(b->leaves.data, b->leaves.n, alone)) {
+		*ret = TREE_RANGE;
+		return 0;
+	}
 	if (r == 0)
 		r = make_nodes(round, b->leaves.data, b->leaves.n, &root);
 	return r < 0 ? r : tree_new(round->t, &round->tree, shared, ret);
+}
+
+/* --- several sets --- */
+
+/* The tree that leads from a set id to the root of its row; rows ascending. */
+int tree_over_sets(struct round *round, const struct row *rows, size_t n, uint32_t *ret)
+{
+	struct tree_builder *b = builder_get(round);
+	uint32_t root;
+	int r;
+
+	if (!b)
+		return -ENOMEM;
+	b->leaves.n = round->tree.n = 0;
+	r = ADD_LEAF(&b->leaves, 0, HD_TAG_LEAF, 0);
+	for (size_t i = 0; i < n && r == 0; i++) {
+		r = ADD_LEAF(&b->leaves, rows[i].set, HD_TAG_LEAF | tree_root(round->t, rows[i].tree), 0);
+		if (r == 0 && (i + 1 == n || rows[i + 1].set != rows[i].set + 1))
+			r = ADD_LEAF(&b->leaves, rows[i].set + 1, HD_TAG_LEAF, 0);
+	}
+	if (r == 0)
+		r = make_nodes(round, b->leaves.data, b->leaves.n, &root);
+	return r < 0 ? r : tree_new(round->t, &round->tree, false, ret);
 }
 
 /* --- the rules for any peer --- */

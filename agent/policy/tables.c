@@ -115,7 +115,7 @@ void tree_release(struct tables *t, uint32_t tree)
 {
 	uint32_t block = tree & ~TREE_BLOCK, *words;
 
-	if (!tree)
+	if (!tree || tree == TREE_RANGE)
 		return;
 	if (!(tree & TREE_BLOCK)) {
 		node_id_retire(&t->rule_nodes, tree);
@@ -145,7 +145,8 @@ uint32_t tree_root(const struct tables *t, uint32_t tree)
 void tables_settle(struct tables *t)
 {
 	node_ids_settle(&t->rule_nodes);
-	node_ids_settle(&t->addr_nodes);
+	node_ids_settle(&t->addr_nodes[0]);
+	node_ids_settle(&t->addr_nodes[1]);
 	while (t->class_retired) {
 		uint32_t id = t->class_retired;
 
@@ -221,8 +222,10 @@ int tables_copy(struct tables *to, const struct tables *from)
 	COPY(blocks);
 	COPY(rule_nodes.free);
 	COPY(rule_nodes.retired);
-	COPY(addr_nodes.free);
-	COPY(addr_nodes.retired);
+	COPY(addr_nodes[0].free);
+	COPY(addr_nodes[0].retired);
+	COPY(addr_nodes[1].free);
+	COPY(addr_nodes[1].retired);
 	COPY(rule_order);
 	COPY(pairs);
 	COPY(uplinks);
@@ -251,8 +254,10 @@ void tables_free(struct tables *t)
 	VEC_FREE(&t->blocks);
 	VEC_FREE(&t->rule_nodes.free);
 	VEC_FREE(&t->rule_nodes.retired);
-	VEC_FREE(&t->addr_nodes.free);
-	VEC_FREE(&t->addr_nodes.retired);
+	VEC_FREE(&t->addr_nodes[0].free);
+	VEC_FREE(&t->addr_nodes[0].retired);
+	VEC_FREE(&t->addr_nodes[1].free);
+	VEC_FREE(&t->addr_nodes[1].retired);
 	VEC_FREE(&t->rule_order);
 	VEC_FREE(&t->pairs);
 	VEC_FREE(&t->uplinks);

@@ -13,6 +13,8 @@
 
 /* A walk that reached no leaf: the tables are broken. No leaf is 0, its tag is set. */
 #define BROKEN 0
+/* What a walk ends in where no rule is: order << 32 | leaf. */
+#define NO_RULE ((__u64)HD_ORDER_LAST << 32 | HD_LEAF(HD_RULE_NONE, HD_DROP, 0))
 
 /* Of uplink.h or between.h: the address trees of a network other than the host's; NULL: none. */
 static __always_inline const struct hd_roots *network_roots(__u32 network, __u32 generation);
@@ -29,11 +31,30 @@ struct question {
 	__u8 reserved[3];
 };
 
-/* Value of the leaf for the keys: the first one until HD_TAG_NEXT, then the second. */
-__noinline __u32 addr_walk(__u32 value, __u64 first, __u64 second)
+/* Value of the leaf for an IPv4 address. */
+__noinline __u32 addr4_walk(__u32 value, __u32 key)
 {
-	const struct hd_addr_node *node;
-	__u64 key = first;
+	const struct hd_addr4_node *node;
+	__u32 id;
+	int i;
+
+	for (i = 0; i < HD_ADDR_DEPTH && (value & HD_TAG_MASK) == HD_TAG_NODE; i++) {
+		id = value & HD_VALUE_MASK;
+		node = bpf_map_lookup_elem(&addr4_nodes, &id);
+		if (!node)
+			return BROKEN;
+		/* Asks memory for the line of the values while it is still looking for that of the keys. */
+		asm volatile("" : : "r"(node->value[0]));
+		value = node->value[hd_addr4_node_find(node, key)];
+	}
+	return (value & HD_TAG_MASK) == HD_TAG_LEAF ? value : BROKEN;
+}
+
+/* The same for IPv6, whose keys are the upper half until HD_TAG_NEXT, then the lower one. */
+__noinline __u32 addr6_walk(__u32 value, __u64 upper, __u64 lower)
+{
+	const struct hd_addr6_node *node;
+	__u64 key = upper;
 	__u32 id;
 	int i;
 
@@ -43,12 +64,12 @@ __noinline __u32 addr_walk(__u32 value, __u64 first, __u64 second)
 		if (tag == HD_TAG_LEAF)
 			return value;
 		if (tag == HD_TAG_NEXT)
-			key = second;
+			key = lower;
 		id = value & HD_VALUE_MASK;
-		node = bpf_map_lookup_elem(&addr_nodes, &id);
+		node = bpf_map_lookup_elem(&addr6_nodes, &id);
 		if (!node)
 			return BROKEN;
-		value = node->value[hd_addr_node_find(node, key)];
+		value = node->value[hd_addr6_node_find(node, key)];
 	}
 	return (value & HD_TAG_MASK) == HD_TAG_LEAF ? value : BROKEN;
 }
@@ -85,44 +106,62 @@ static __always_inline __u32 leaf_verdict(__u32 leaf)
 	return leaf >> HD_LEAF_VERDICT_SHIFT & 3;
 }
 
-/* The root of the rules that name the peer; *ret 0: none do. */
-static __always_inline int class_root(const struct question *q, __u32 *ret)
+/* The peer's class as a leaf of an address tree, or BROKEN. */
+static __always_inline __u32 peer_class(const struct question *q)
 {
-	struct hd_class_key key = {.set = q->set};
-	const struct hd_class_rules *row;
 	const struct hd_roots *roots;
 	struct hd_control *c;
-	__u32 zero = 0, leaf;
+	__u32 zero = 0;
 
-	*ret = 0;
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (!c)
-		return HD_R_RULE_TREE;
+		return BROKEN;
 	roots = q->network ? network_roots(q->network, q->generation) : &c->roots[q->generation & 1];
 	/* Two updates within one packet: the slot is already the next one's. The writer waits a grace period, so this is no more than a seat belt. */
 	if (!roots || (!q->network && roots->generation != q->generation))
-		return HD_R_RULE_TREE;
+		return BROKEN;
 	if (q->family == 4)
-		leaf = addr_walk(roots->addr4, (__u64)bpf_ntohl(q->peer.w[3]) << 32, 0);
-	else
-		leaf = addr_walk(roots->addr6, bpf_be64_to_cpu(q->peer.q[0]), bpf_be64_to_cpu(q->peer.q[1]));
-	if (leaf == BROKEN)
-		return HD_R_RULE_TREE;
-	key.class_id = leaf & HD_VALUE_MASK;
-	EXPLAIN(class_id = key.class_id);
-	if (key.class_id == HD_CLASS_NONE)
-		return 0;
-	row = bpf_map_lookup_elem(&class_rules, &key);
-	if (row)
-		*ret = (__s32)(q->generation - row->generation) >= 0 ? row->root : row->previous;
-	return 0;
+		return addr4_walk(roots->addr4, bpf_ntohl(q->peer.w[3]));
+	return addr6_walk(roots->addr6, bpf_be64_to_cpu(q->peer.q[0]), bpf_be64_to_cpu(q->peer.q[1]));
+}
+
+/* order << 32 | leaf of the rules that name the class, or BROKEN. */
+static __always_inline __u64 class_walk(const struct question *q, __u32 id)
+{
+	const struct hd_class *class = bpf_map_lookup_elem(&classes, &id);
+	const struct hd_class_rules *rules;
+	__u32 value = 0;
+	int at;
+
+	if (!class)
+		return BROKEN;
+	at = hd_class_rules_at(class, q->generation);
+	if (at < 0)
+		return BROKEN;
+	rules = &class->rules[at & 1];
+	if (rules->set == q->set) {
+		value = rules->value;
+	} else if (rules->set == HD_SET_SEVERAL) {
+		value = (__u32)rule_walk(rules->value, q->set, 0);
+		if (value == BROKEN)
+			return BROKEN;
+		value &= HD_VALUE_MASK;
+	}
+	EXPLAIN(class_root = value);
+	if (!value)
+		return NO_RULE;
+	if ((value & HD_TAG_MASK) != HD_TAG_LEAF)
+		return rule_walk(value, q->key, q->sport);
+	if (q->key < rules->first || q->key > rules->last)
+		return NO_RULE;
+	return (__u64)rules->order << 32 | value;
 }
 
 /* The leaf that decides, or BROKEN. */
 __noinline __u32 policy_ask(const struct question *q)
 {
-	__u32 root = 0;
-	__u64 any, peer = BROKEN;
+	__u64 any, peer = NO_RULE;
+	__u32 class;
 
 	if (!q)
 		return BROKEN;
@@ -133,19 +172,20 @@ __noinline __u32 policy_ask(const struct question *q)
 		return BROKEN;
 	EXPLAIN(any_leaf = (__u32)any);
 	if (q->family) {
-		if (class_root(q, &root))
+		class = peer_class(q);
+		if (class == BROKEN)
 			return BROKEN;
-		EXPLAIN(class_root = root);
-	}
-	if (root) {
-		peer = rule_walk(root, q->key, q->sport);
+		class &= HD_VALUE_MASK;
+		EXPLAIN(class_id = class);
+		if (class != HD_CLASS_NONE)
+			peer = class_walk(q, class);
 		if (peer == BROKEN)
 			return BROKEN;
 		EXPLAIN(class_leaf = (__u32)peer);
-		/* Orders are distinct, so whole values compare like them. */
-		if (leaf_verdict(peer) != HD_DROP && (leaf_verdict(any) == HD_DROP || peer < any))
-			return peer;
 	}
+	/* Orders are distinct, so whole values compare like them. */
+	if (leaf_verdict(peer) != HD_DROP && (leaf_verdict(any) == HD_DROP || peer < any))
+		return peer;
 	return leaf_verdict(any) == HD_DROP ? BROKEN : (__u32)any;
 }
 

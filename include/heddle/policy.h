@@ -2,16 +2,18 @@
 /*
  * The policy tables: recursive flow classification over persistent search trees.
  *
- *   peer address --addr tree--> class --class_rules[(set, class)]--> root of a rule tree, or none
- *   (kind, port) in that rule tree                --> leaf A: rule, verdict, order
+ *   peer address --addr tree--> class --classes[class]--> one range of (kind, port), or the root of a rule tree, or none
+ *   (kind, port) in that range or tree            --> leaf A: rule, verdict, order
  *   (kind, port) in the policy set's own rule tree (rules for any peer, and the default) --> leaf B
  *   the leaf with the lower order decides.
  *
- * The cost is the depth of the trees, logarithms to the base 16 and 8, and one hash lookup: flat in the number of rules.
+ * The cost is the depth of the trees, logarithms to the base 16 and 8: flat in the number of rules. With many rules it is the cache
+ * lines that lie in memory which cost, so what a lookup reads of them is packed: two lines side by side for the last node of the address
+ * tree, one for the class.
  *
  * Nodes are immutable once a published root reaches them. An update writes new nodes under unused ids, then publishes new
- * roots by one store of hd_control.generation; nodes of the old generation are reused only after a grace period. Rows of
- * class_rules and slots of the ports array carry (generation, new, previous), so they change in the same instant.
+ * roots by one store of hd_control.generation; nodes of the old generation are reused only after a grace period. Records of
+ * classes and of ports hold two entries by generation (hd_entry_at), so they change in the same instant.
  */
 #ifndef HEDDLE_POLICY_H
 #define HEDDLE_POLICY_H
@@ -22,8 +24,8 @@
 /* --- address trees: peer address -> class --- */
 
 /*
- * A tree maps a 64-bit number to a value by intervals: entry i covers key[i] <= x < key[i+1]. IPv4 has one tree over the
- * address << 32. IPv6 has one over the upper 64 bits; where prefixes longer than /64 exist, a value leads to a further tree
+ * A tree maps a number to a value by intervals: entry i covers key[i] <= x < key[i+1]. IPv4 has one tree over the 32 bits of the
+ * address. IPv6 has one over the upper 64 bits; where prefixes longer than /64 exist, a value leads to a further tree
  * over the lower 64 bits. Unused entries at the end have key ~0 and repeat the last value; key[0] of a tree's leftmost
  * nodes is 0. (A search for ~0 itself ends in the last entry, whose value is right by that rule.)
  */
@@ -33,15 +35,22 @@
 /* Values in both kinds of trees: two tag bits and a number. */
 #define HD_TAG_MASK 0xc0000000u
 #define HD_TAG_NODE 0x00000000u /* number: a node one level down, same key */
-#define HD_TAG_LEAF 0x40000000u /* number: a class (addr tree) or a rule id (rule tree); the walk ends */
+#define HD_TAG_LEAF 0x40000000u /* number: a class (addr tree), a rule id (rule tree) or a root (tree over sets); the walk ends */
 #define HD_TAG_NEXT 0x80000000u /* number: root node of a tree over the next key: lower 64 bits, or the source port */
 #define HD_VALUE_MASK 0x3fffffffu
 
-struct hd_addr_node {
-	__u64 key[HD_ADDR_FANOUT]; /* host byte order, ascending */
+/* Keys are in host byte order, ascending. */
+struct hd_addr4_node {
+	__u32 key[HD_ADDR_FANOUT]; /* a cache line, and the values the next one */
 	__u32 value[HD_ADDR_FANOUT];
 };
-static_assert(sizeof(struct hd_addr_node) == 192, "hd_addr_node");
+static_assert(sizeof(struct hd_addr4_node) == 128, "hd_addr4_node");
+
+struct hd_addr6_node {
+	__u64 key[HD_ADDR_FANOUT];
+	__u32 value[HD_ADDR_FANOUT];
+};
+static_assert(sizeof(struct hd_addr6_node) == 192, "hd_addr6_node");
 
 #define HD_CLASS_NONE 0 /* addresses that no rule names */
 
@@ -80,20 +89,35 @@ static_assert(sizeof(struct hd_rule_node) == 96, "hd_rule_node");
 #define HD_LEAF_AUDIT 0x10000000u /* with HD_DENY or HD_REJECT: the packet is reported as dropped, and let through */
 #define HD_LEAF(rule, verdict, log) (HD_TAG_LEAF | (__u32)(verdict) << HD_LEAF_VERDICT_SHIFT | ((log) ? HD_LEAF_LOG : 0) | (rule))
 
-struct hd_class_key {
-	__u32 set; /* policy set id, 1.. */
-	__u32 class_id;
-};
-static_assert(sizeof(struct hd_class_key) == 8, "hd_class_key");
+/* --- classes: (set, class) -> rules --- */
 
-/* root: of a rule tree, 0: no rule of this set names this class. Use root from .generation on, previous before it. */
+#define HD_SET_SEVERAL 0xffffffffu
+
+/* The rules that name a class, from one generation on. */
 struct hd_class_rules {
-	__u32 generation;
-	__u32 root;
-	__u32 previous;
-	__u32 reserved;
+	__u32 generation; /* 0: unused */
+	__u32 set;	  /* the only policy set (1..) whose rules name the class; HD_SET_SEVERAL; 0: none does */
+	/*
+	 * With tag. HD_TAG_LEAF: the leaf for the keys first..last, no rule for others. HD_TAG_NODE: the root of a rule tree; with
+	 * HD_SET_SEVERAL, of a tree over set ids, whose leaves have the root of the set's rule tree as their number (0: none).
+	 */
+	__u32 value;
+	__u32 first, last; /* keys as in rule trees */
+	__u32 order;
+	__u32 reserved[2];
 };
-static_assert(sizeof(struct hd_class_rules) == 16, "hd_class_rules");
+static_assert(sizeof(struct hd_class_rules) == 32, "hd_class_rules");
+
+/* A cache line. */
+struct hd_class {
+	struct hd_class_rules rules[2]; /* hd_class_rules_at() says which one counts */
+};
+static_assert(sizeof(struct hd_class) == 64, "hd_class");
+
+static inline int hd_class_rules_at(const struct hd_class *class, __u32 g)
+{
+	return hd_entry_at(class->rules[0].generation, class->rules[1].generation, g);
+}
 
 /* --- rules --- */
 

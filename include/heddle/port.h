@@ -39,7 +39,7 @@ struct hd_port {
 	__u32 ifindex;			 /* 0: empty */
 	__u16 network;			 /* index in `networks`; 0: the host's own */
 	__u16 flags;			 /* enum hd_port_flags */
-	struct hd_port_policy policy[2]; /* the newer one whose generation is not past the live one counts: hd_port_policy_at */
+	struct hd_port_policy policy[2]; /* hd_port_policy_at() says which one counts */
 	__u8 mac[6]; /* of the workload: the only source MAC it may use unless learning; where routed packets go */
 	__u16 vlan;  /* id; see the flags */
 	__u16 mtu;   /* bytes of L3 */
@@ -53,15 +53,9 @@ struct hd_port {
 };
 static_assert(sizeof(struct hd_port) == 128, "hd_port");
 
-/* Index of the entry that holds in generation g (generations are compared by difference; 0 never holds); -1: none. */
 static inline int hd_port_policy_at(const struct hd_port *port, __u32 g)
 {
-	__u32 a = port->policy[0].generation, b = port->policy[1].generation;
-	int a_ok = a && (__s32)(g - a) >= 0, b_ok = b && (__s32)(g - b) >= 0;
-
-	if (a_ok && b_ok)
-		return (__s32)(b - a) > 0;
-	return a_ok ? 0 : b_ok ? 1 : -1;
+	return hd_entry_at(port->policy[0].generation, port->policy[1].generation, g);
 }
 
 /* What xdp_uplink writes in front of a packet it let through, for tc_uplink (XDP metadata, bpf_xdp_adjust_meta). */

@@ -46,7 +46,7 @@ HD_SEARCH_INLINE __u64 hd_not_below32(__u32 a, __u32 b)
 }
 
 /* The last entry whose key is not above `key`: 0..HD_ADDR_FANOUT-1. key[0] is never read: the way down guarantees it. */
-HD_SEARCH_INLINE __u32 hd_addr_node_find(const struct hd_addr_node *n, __u64 key)
+HD_SEARCH_INLINE __u32 hd_addr6_node_find(const struct hd_addr6_node *n, __u64 key)
 {
 	__u64 i = hd_not_below64(key, n->key[8]) << 3;
 
@@ -55,6 +55,19 @@ HD_SEARCH_INLINE __u32 hd_addr_node_find(const struct hd_addr_node *n, __u64 key
 	i |= hd_not_below64(key, n->key[i | 2]) << 1;
 	i = hd_bounded(i, 14);
 	i |= hd_not_below64(key, n->key[i | 1]);
+	return (__u32)hd_bounded(i, 15);
+}
+
+/* The same in a node of IPv4. */
+HD_SEARCH_INLINE __u32 hd_addr4_node_find(const struct hd_addr4_node *n, __u32 key)
+{
+	__u64 i = hd_not_below32(key, n->key[8]) << 3;
+
+	i |= hd_not_below32(key, n->key[i | 4]) << 2;
+	i = hd_bounded(i, 12);
+	i |= hd_not_below32(key, n->key[i | 2]) << 1;
+	i = hd_bounded(i, 14);
+	i |= hd_not_below32(key, n->key[i | 1]);
 	return (__u32)hd_bounded(i, 15);
 }
 

@@ -50,6 +50,19 @@ enum hd_hook {
 enum hd_verdict { HD_ALLOW = 0, HD_DENY = 1, HD_REJECT = 2, HD_DROP = 3 };
 
 /*
+ * Records that change with the policy hold two entries, each with the generation it is in force from: the newer one that is not past
+ * generation g counts. Its index (generations are compared by difference; 0 never holds); -1: none.
+ */
+static inline int hd_entry_at(__u32 a, __u32 b, __u32 g)
+{
+	int a_ok = a && (__s32)(g - a) >= 0, b_ok = b && (__s32)(g - b) >= 0;
+
+	if (a_ok && b_ok)
+		return (__s32)(b - a) > 0;
+	return a_ok ? 0 : b_ok ? 1 : -1;
+}
+
+/*
  * Time in the data plane is counted in ticks: the lower 32 bits of the kernel's jiffies, which a program reads without a call (a call of
  * the cheapest clock costs 20 ns where the kernel has to guard its returns). They wrap after 49 days at 1000 Hz, so they are only ever compared
  * by signed difference, and no timeout is longer than HD_TICKS_MAX. User space asks the ageing program for the time and clock_getres()

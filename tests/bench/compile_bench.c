@@ -93,7 +93,7 @@ static struct policy_delta *compile(struct compiler **compiler, const struct pol
 
 static void bench(unsigned rules)
 {
-	static const struct compiler_limits limits = {1 << 20, 1 << 20, 1 << 20, 1 << 20};
+	static const struct compiler_limits limits = {1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20};
 	static const char host_text[] =
 		"apiVersion: heddle.dev/v1alpha1\nkind: Host\nmetadata: {name: h}\nspec: {uplinks: [{device: eth0}], "
 		"failsafe: [{protocol: TCP, port: 22}]}\n";
@@ -105,7 +105,7 @@ static void bench(unsigned rules)
 	struct policy_delta *delta;
 	double started, full, best = 1e9, total = 0;
 	long model, settled;
-	size_t nodes, rule_nodes, rows, changed_nodes = 0;
+	size_t nodes, rule_nodes, classes, changed_nodes = 0;
 
 	if (decode_documents("host.yaml", host_text, sizeof(host_text) - 1, &list, &diag) < 0)
 		die("decode", -EINVAL, &diag);
@@ -119,9 +119,9 @@ static void bench(unsigned rules)
 	started = now_ms();
 	delta = compile(&compiler, &input);
 	full = now_ms() - started;
-	nodes = delta->n_addr_nodes;
+	nodes = delta->n_addr4_nodes;
 	rule_nodes = delta->n_rule_nodes;
-	rows = delta->n_rows;
+	classes = delta->n_classes;
 	compiler_commit(compiler);
 	compiler_settle(compiler);
 	malloc_trim(0);
@@ -141,15 +141,15 @@ static void bench(unsigned rules)
 		took = now_ms() - started;
 		best = took < best ? took : best;
 		total += took;
-		changed_nodes += delta->n_addr_nodes + delta->n_rule_nodes;
+		changed_nodes += delta->n_addr4_nodes + delta->n_rule_nodes;
 		compiler_commit(compiler);
 		compiler_settle(compiler);
 	}
 	malloc_trim(0);
-	printf("%7u rules: full %8.2f ms, one rule %6.2f ms (best %6.2f); %zu + %zu nodes, %zu rows, %.1f nodes a change; RSS "
+	printf("%7u rules: full %8.2f ms, one rule %6.2f ms (best %6.2f); %zu + %zu nodes, %zu classes, %.1f nodes a change; RSS "
 	       "%ld KiB "
 	       "before, compiler keeps %ld KiB, %ld after changes\n",
-		rules, full, total / 10, best, nodes, rule_nodes, rows, (double)changed_nodes / 10, model, settled - model,
+		rules, full, total / 10, best, nodes, rule_nodes, classes, (double)changed_nodes / 10, model, settled - model,
 		rss_kib() - model);
 	compiler_free(compiler);
 	object_list_clear(&list);
@@ -228,9 +228,9 @@ static void change(struct compiler **compiler, const struct policy_input *input,
 	took = now_ms() - started;
 	to->total += took;
 	to->worst = took > to->worst ? took : to->worst;
-	to->addr_nodes += delta->n_addr_nodes;
+	to->addr_nodes += delta->n_addr4_nodes + delta->n_addr6_nodes;
 	to->rule_nodes += delta->n_rule_nodes;
-	to->rows += delta->n_rows;
+	to->rows += delta->n_classes;
 	for (size_t i = 0; i < delta->n_ports; i++)
 		to->ports += delta->ports[i].changed;
 	compiler_commit(*compiler);
@@ -239,14 +239,14 @@ static void change(struct compiler **compiler, const struct policy_input *input,
 
 static void print_change(const char *what, const struct change *change, double n)
 {
-	printf("  %s %.2f ms (worst %.2f): %.1f + %.1f nodes, %.1f rows, %.1f records of ports\n", what, change->total / n,
+	printf("  %s %.2f ms (worst %.2f): %.1f + %.1f nodes, %.1f classes, %.1f records of ports\n", what, change->total / n,
 		change->worst, (double)change->addr_nodes / n, (double)change->rule_nodes / n, (double)change->rows / n,
 		(double)change->ports / n);
 }
 
 static void bench_ports(const struct shape *shape)
 {
-	static const struct compiler_limits limits = {1 << 20, 1 << 20, 1 << 21, 1 << 20};
+	static const struct compiler_limits limits = {1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20};
 	struct object_list list = {0};
 	struct policy_input input = {.objects = &list};
 	struct compiler *compiler = NULL;
@@ -278,9 +278,9 @@ static void bench_ports(const struct shape *shape)
 	started = now_ms();
 	delta = compile(&compiler, &input);
 	full = now_ms() - started;
-	nodes = delta->n_addr_nodes;
+	nodes = delta->n_addr4_nodes + delta->n_addr6_nodes;
 	rule_nodes = delta->n_rule_nodes;
-	rows = delta->n_rows;
+	rows = delta->n_classes;
 	compiler_commit(compiler);
 	compiler_settle(compiler);
 	malloc_trim(0);
@@ -305,7 +305,7 @@ static void bench_ports(const struct shape *shape)
 		change(&compiler, &input, &policy);
 	}
 	malloc_trim(0);
-	printf("%u ports, %u policies, %u identities, share %u: full %.2f ms; %zu + %zu nodes, %zu rows; RSS %ld KiB before, "
+	printf("%u ports, %u policies, %u identities, share %u: full %.2f ms; %zu + %zu nodes, %zu classes; RSS %ld KiB before, "
 	       "compiler "
 	       "keeps %ld KiB, %ld after changes\n",
 		shape->ports, shape->policies, shape->identities, shape->share, full, nodes, rule_nodes, rows, model,

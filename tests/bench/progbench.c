@@ -85,7 +85,7 @@ static struct blob read_file(const char *path)
 static int program(const char *name)
 {
 	struct bpf_program *prog;
-	int fd;
+	int fd = -1;
 
 	if (!name)
 		exit(2); /* said already: a field is missing */

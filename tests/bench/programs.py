@@ -12,6 +12,7 @@ from rigs import source, tcp_frame, write_sources
 
 FLOWS = 100_000
 DRAWN = 10_000
+PEERS = 1000  # as many blocks as a host usually hears from
 XDP_FILTER = "/usr/lib/x86_64-linux-gnu/bpf/xdpfilt_alw_all.o"
 
 
@@ -79,9 +80,20 @@ def xdp_filter(guarded):
     return path if loaded.returncode == 0 else None
 
 
+def new_flow_sources(count, blocks, drawn):
+    """131,000 different tuples, more than the table of new flows holds, so each one is new; from `drawn` of the blocks."""
+    chosen = range(0, count, count // drawn)
+    for i in range(131_000):
+        rule = chosen[i % drawn]
+        yield source(ipv4_number(blocks[rule]) + 1 + i // drawn % 250, 1024 + i * 7 % 60000, rule_port(rule))
+
+
 def new_flows(rounds, repeat, counts=(10, 1000, 10_000, 100_000)):
-    """A SYN that opens a flow every time, its source drawn from all the rules' blocks; and what a rule-less one costs."""
-    result = {}
+    """
+    A SYN that opens a flow every time, with so many rules, above what the empty program costs: "all", its source drawn from all the
+    rules' blocks, and "peers", drawn from PEERS of them.
+    """
+    result = {"all": {}, "peers": {}}
     rigs = []
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -89,29 +101,26 @@ def new_flows(rounds, repeat, counts=(10, 1000, 10_000, 100_000)):
                 guarded = Guarded(*base_documents(), *rule_documents(count))
                 rigs.append(guarded)
                 blocks = prefixes(count)
-                # 131,072 different tuples: more than the table of new flows holds, so each one is new
-                entries = (
-                    source(ipv4_number(blocks[i % count]) + 1 + i // count % 250, 1024 + i * 7 % 60000, rule_port(i % count))
-                    for i in range(131_000)
-                )
-                guarded.sources = write_sources(os.path.join(folder, f"new{count}"), entries)
+                guarded.sources = {
+                    draw: write_sources(os.path.join(folder, f"{draw}{count}"), new_flow_sources(count, blocks, drawn))
+                    for draw, drawn in (("all", count), ("peers", min(PEERS, count)))
+                }
                 guarded.syn = save(folder, f"syn{count}", tcp_frame(guarded.pair, 4, "S"))
             # Interleaved across the daemons: a few rounds of each, again and again.
-            samples = {count: [] for count in counts}
-            bases = []
+            samples = {(draw, count): [] for draw in result for count in counts}
             for _ in range(rounds):
                 for count, guarded in zip(counts, rigs):
+                    program = guarded.program("xdp_uplink")
                     ns = progbench(
                         guarded, "measure", "--shell", SHELL, "--ifindex", guarded.ifindex, "--rounds", 1, "--repeat", repeat,
-                        f"base=xdp,empty_xdp,{guarded.syn},{guarded.sources},131000",
-                        f"new=xdp,{guarded.program('xdp_uplink')},{guarded.syn},{guarded.sources},131000",
+                        f"base=xdp,empty_xdp,{guarded.syn},{guarded.sources['all']},131000",
+                        *(f"{draw}=xdp,{program},{guarded.syn},{guarded.sources[draw]},131000" for draw in result),
                     )  # fmt: skip
-                    assert ns["new"]["retval"] == 2, f"{count} rules: the SYN did not pass ({ns})"
-                    samples[count].append(ns["new"]["ns"] - ns["base"]["ns"])
-                    bases.append(ns["base"]["ns"])
-            for count in counts:
-                samples[count].sort()
-                result[count] = samples[count][len(samples[count]) // 2]
+                    for draw in result:
+                        assert ns[draw]["retval"] == 2, f"{count} rules: the SYN did not pass ({ns})"
+                        samples[draw, count].append(ns[draw]["ns"] - ns["base"]["ns"])
+            for (draw, count), values in samples.items():
+                result[draw][count] = sorted(values)[len(values) // 2]
     finally:
         for guarded in rigs:
             guarded.stack.close()

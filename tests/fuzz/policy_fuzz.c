@@ -11,13 +11,14 @@
 #include <policy/lookup.h>
 
 #define NODES 4096u
-#define ROWS 1024u
+#define CLASSES 1024u
 
 struct maps {
-	struct hd_addr_node addr_nodes[NODES];
+	struct hd_addr4_node addr4_nodes[NODES];
+	struct hd_addr6_node addr6_nodes[NODES];
+	struct hd_class classes[CLASSES];
 	struct hd_rule_node rule_nodes[NODES];
-	struct class_row_write rows[ROWS];
-	size_t n_rows;
+	uint32_t generation;
 };
 
 static void check(bool good)
@@ -26,40 +27,43 @@ static void check(bool good)
 		abort();
 }
 
-static const struct hd_class_rules *find_row(void *userdata, struct hd_class_key key)
-{
-	const struct maps *maps = userdata;
-
-	for (size_t i = maps->n_rows; i-- > 0;)
-		if (maps->rows[i].key.set == key.set && maps->rows[i].key.class_id == key.class_id)
-			return &maps->rows[i].value;
-	return NULL;
-}
-
 static void look_up(struct maps *maps, const struct policy_delta *delta)
 {
-	struct lookup_tables tables = {.addr_nodes = maps->addr_nodes,
+	struct lookup_tables tables = {.addr4_nodes = maps->addr4_nodes,
+		.addr6_nodes = maps->addr6_nodes,
+		.classes = maps->classes,
 		.rule_nodes = maps->rule_nodes,
-		.n_addr_nodes = NODES,
-		.n_rule_nodes = NODES,
-		.row = find_row,
-		.userdata = maps};
+		.n_addr4_nodes = NODES,
+		.n_addr6_nodes = NODES,
+		.n_classes = CLASSES,
+		.n_rule_nodes = NODES};
 
-	for (size_t i = 0; i < delta->n_addr_nodes; i++)
-		maps->addr_nodes[delta->addr_nodes[i].id] = delta->addr_nodes[i].node;
+	for (size_t i = 0; i < delta->n_addr4_nodes; i++)
+		maps->addr4_nodes[delta->addr4_nodes[i].id] = delta->addr4_nodes[i].node;
+	for (size_t i = 0; i < delta->n_addr6_nodes; i++)
+		maps->addr6_nodes[delta->addr6_nodes[i].id] = delta->addr6_nodes[i].node;
+	for (size_t i = 0; i < delta->n_classes; i++) {
+		struct hd_class *class = &maps->classes[delta->classes[i].id];
+		int now = hd_class_rules_at(class, maps->generation);
+
+		class->rules[now < 0 ? 0 : !now] = delta->classes[i].rules;
+	}
 	for (size_t i = 0; i < delta->n_rule_nodes; i++)
 		maps->rule_nodes[delta->rule_nodes[i].id] = delta->rule_nodes[i].node;
-	for (size_t i = 0; i < delta->n_rows && maps->n_rows < ROWS; i++)
-		maps->rows[maps->n_rows++] = delta->rows[i];
+	maps->generation = delta->generation;
 	for (size_t u = 0; u < delta->n_uplinks; u++)
-		for (size_t i = 0; i < delta->n_addr_nodes * HD_ADDR_FANOUT; i++) {
-			uint64_t key = delta->addr_nodes[i / HD_ADDR_FANOUT].node.key[i % HD_ADDR_FANOUT] - (i & 1);
-			struct lookup_packet packet = {
-				.ip = true, .kind = (uint8_t)(i % HD_L4_ETHERTYPE), .number = (uint16_t)(key >> 17)};
+		for (size_t i = 0; i < (delta->n_addr4_nodes + delta->n_addr6_nodes) * HD_ADDR_FANOUT; i++) {
+			size_t node = i / HD_ADDR_FANOUT, entry = i % HD_ADDR_FANOUT;
+			bool ipv4 = node < delta->n_addr4_nodes;
+			uint64_t key = ipv4 ? (uint64_t)delta->addr4_nodes[node].node.key[entry] << 32
+					    : delta->addr6_nodes[node - delta->n_addr4_nodes].node.key[entry];
+			struct lookup_packet packet = {.ip = true, .kind = (uint8_t)(i % HD_L4_ETHERTYPE)};
 			struct lookup_result result;
 
+			key -= i & 1;
+			packet.number = (uint16_t)(key >> 17);
 			packet.peer.q[0] = __builtin_bswap64(key);
-			if (i % 3 == 0) {
+			if (ipv4 || i % 3 == 0) {
 				packet.peer.q[0] = 0;
 				packet.peer.w[2] = __builtin_bswap32(0xffff);
 				packet.peer.w[3] = __builtin_bswap32((uint32_t)(key >> 32));
@@ -96,7 +100,7 @@ static void compile(struct compiler *compiler, struct maps *maps, const struct o
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct compiler_limits limits = {NODES, NODES, ROWS / 2, 1024};
+	static const struct compiler_limits limits = {NODES, NODES, CLASSES, NODES, 1024};
 	static struct maps maps;
 	const uint8_t *split = memchr(data, 0, size);
 	size_t first = split ? (size_t)(split - data) : size;

@@ -18,7 +18,8 @@
 
 #include "datapath_env.h"
 
-const struct datapath_sizes env_sizes = {.policy = {.addr_nodes = 64, .rule_nodes = 64, .class_rules = 64, .rules = 1024},
+const struct datapath_sizes env_sizes = {
+	.policy = {.addr4_nodes = 64, .addr6_nodes = 64, .classes = 64, .rule_nodes = 64, .rules = 1024},
 	.flows = 4096,
 	.flows_new = 1024,
 	.flows_other = 1024};

@@ -168,7 +168,7 @@ static void test_publish(void **state)
 		assert_int_equal(datapath_write(dp, &policy.delta), 0);
 		assert_int_equal(datapath_publish(dp, &policy.delta), 0);
 		assert_int_equal(env_ping(env) == 0, verdict == HD_ALLOW);
-		assert_int_equal(datapath_settle(dp, &policy.delta), 0);
+		assert_int_equal(datapath_settle(dp), 0);
 	}
 	/* The roots of the live generation are never overwritten. */
 	flat_policy(&policy, 9, HD_ALLOW);
@@ -303,7 +303,7 @@ static void test_growth(void **state)
 	assert_int_equal(env_start(env, dp, 1, HD_DENY, XDP_MODE_AUTO), 0);
 	assert_int_not_equal(env_ping(env), 0);
 	assert_int_equal(datapath_rule_counters(dp, FLAT_RULE, 1, &before), 0);
-	sizes.policy = (struct compiler_limits){.addr_nodes = 5000, .rule_nodes = 70000, .class_rules = 100000, .rules = 100000};
+	sizes.policy = (struct compiler_limits){.addr4_nodes = 5000, .classes = 100000, .rule_nodes = 70000, .rules = 100000};
 	assert_int_equal(datapath_load(dp, &sizes, &env_settings, 60), 0);
 	datapath_sizes(dp, &have);
 	assert_int_equal(have.policy.rules, 100000);

@@ -26,7 +26,7 @@ static unsigned levels(const struct policy_env *env, uint32_t value)
 	if ((value & HD_TAG_MASK) != HD_TAG_NODE)
 		return 0;
 	for (unsigned i = 0; i < HD_ADDR_FANOUT; i++) {
-		unsigned below = levels(env, env->addr_nodes[value].value[i]);
+		unsigned below = levels(env, env->addr4_nodes[value].value[i]);
 
 		deepest = below > deepest ? below : deepest;
 	}
@@ -41,7 +41,7 @@ static bool member(unsigned round, unsigned i)
 
 static void test_depth(void **unused)
 {
-	static const struct compiler_limits limits = {1 << 14, 1 << 10, 1 << 10, 1 << 10};
+	static const struct compiler_limits limits = {1 << 14, 1 << 10, 1 << 10, 1 << 10, 1 << 10};
 	static char text[MEMBERS * 32 + 1000];
 	struct policy_env env;
 	struct object_list list = {0};

@@ -10,16 +10,9 @@
 #include <netinet/in.h>
 
 #include <cmocka.h>
-#include <uthash.h>
 
 #include <tests/unit/policy_env.h>
 #include <util/addr.h>
-
-struct policy_row {
-	struct hd_class_key key;
-	struct hd_class_rules value;
-	UT_hash_handle hh;
-};
 
 /* --- documents --- */
 
@@ -48,10 +41,12 @@ void policy_env_open(struct policy_env *env, const struct compiler_limits *limit
 {
 	*env = (struct policy_env){.limits = *limits};
 	assert_int_equal(compiler_new(limits, first_generation, &env->compiler), 0);
-	env->addr_nodes = calloc(limits->addr_nodes, sizeof(*env->addr_nodes));
+	env->addr4_nodes = calloc(limits->addr4_nodes, sizeof(*env->addr4_nodes));
+	env->addr6_nodes = calloc(limits->addr6_nodes, sizeof(*env->addr6_nodes));
+	env->classes = calloc(limits->classes, sizeof(*env->classes));
 	env->rule_nodes = calloc(limits->rule_nodes, sizeof(*env->rule_nodes));
 	env->rules = calloc(limits->rules, sizeof(*env->rules));
-	assert_true(env->addr_nodes && env->rule_nodes && env->rules);
+	assert_true(env->addr4_nodes && env->addr6_nodes && env->classes && env->rule_nodes && env->rules);
 }
 
 static void free_uplinks(struct policy_env *env)
@@ -65,14 +60,10 @@ static void free_uplinks(struct policy_env *env)
 
 void policy_env_close(struct policy_env *env)
 {
-	struct policy_row *row, *next;
-
 	compiler_free(env->compiler);
-	HASH_ITER (hh, env->rows, row, next) {
-		HASH_DEL(env->rows, row);
-		free(row);
-	}
-	free(env->addr_nodes);
+	free(env->addr4_nodes);
+	free(env->addr6_nodes);
+	free(env->classes);
 	free(env->rule_nodes);
 	free(env->rules);
 	free_uplinks(env);
@@ -198,28 +189,29 @@ static void drop_records(struct policy_env *env)
 void policy_env_write(struct policy_env *env)
 {
 	const struct policy_delta *delta = env->delta;
-	struct policy_row *row;
 
-	for (size_t i = 0; i < delta->n_addr_nodes; i++) {
-		assert_in_range(delta->addr_nodes[i].id, 1, env->limits.addr_nodes - 1);
-		env->addr_nodes[delta->addr_nodes[i].id] = delta->addr_nodes[i].node;
+	for (size_t i = 0; i < delta->n_addr4_nodes; i++) {
+		assert_in_range(delta->addr4_nodes[i].id, 1, env->limits.addr4_nodes - 1);
+		env->addr4_nodes[delta->addr4_nodes[i].id] = delta->addr4_nodes[i].node;
+	}
+	for (size_t i = 0; i < delta->n_addr6_nodes; i++) {
+		assert_in_range(delta->addr6_nodes[i].id, 1, env->limits.addr6_nodes - 1);
+		env->addr6_nodes[delta->addr6_nodes[i].id] = delta->addr6_nodes[i].node;
+	}
+	for (size_t i = 0; i < delta->n_classes; i++) {
+		struct hd_class *class;
+		int now;
+
+		assert_in_range(delta->classes[i].id, 1, env->limits.classes - 1);
+		assert_int_equal(delta->classes[i].rules.generation, delta->generation);
+		class = &env->classes[delta->classes[i].id];
+		now = hd_class_rules_at(class, env->generation);
+		class->rules[now < 0 ? 0 : !now] = delta->classes[i].rules;
 	}
 	for (size_t i = 0; i < delta->n_rule_nodes; i++) {
 		assert_in_range(delta->rule_nodes[i].id, 1, env->limits.rule_nodes - 1);
 		env->rule_nodes[delta->rule_nodes[i].id] = delta->rule_nodes[i].node;
 	}
-	for (size_t i = 0; i < delta->n_rows; i++) {
-		HASH_FIND(hh, env->rows, &delta->rows[i].key, sizeof(struct hd_class_key), row);
-		if (!row) {
-			row = calloc(1, sizeof(*row));
-			assert_non_null(row);
-			row->key = delta->rows[i].key;
-			HASH_ADD(hh, env->rows, key, sizeof(struct hd_class_key), row);
-		}
-		row->value = delta->rows[i].value;
-		assert_int_equal(row->value.generation, delta->generation);
-	}
-	assert_true(HASH_COUNT(env->rows) <= env->limits.class_rules);
 	write_ports(env);
 	write_networks(env);
 	for (size_t i = 0; i < delta->n_rules; i++) {
@@ -250,16 +242,6 @@ void policy_env_publish(struct policy_env *env)
 
 void policy_env_settle(struct policy_env *env)
 {
-	const struct policy_delta *delta = env->delta;
-	struct policy_row *row;
-
-	for (size_t i = 0; i < delta->n_row_deletes; i++) {
-		HASH_FIND(hh, env->rows, &delta->row_deletes[i], sizeof(struct hd_class_key), row);
-		if (!row)
-			continue;
-		HASH_DEL(env->rows, row);
-		free(row);
-	}
 	drop_records(env);
 	compiler_settle(env->compiler);
 	env->delta = NULL;
@@ -284,29 +266,17 @@ const struct hd_port_policy *policy_env_port(const struct policy_env *env, const
 	return NULL;
 }
 
-size_t policy_env_rows(const struct policy_env *env)
-{
-	return HASH_COUNT(env->rows);
-}
-
-static const struct hd_class_rules *find_row(void *userdata, struct hd_class_key key)
-{
-	const struct policy_env *env = userdata;
-	struct policy_row *row;
-
-	HASH_FIND(hh, env->rows, &key, sizeof(key), row);
-	return row ? &row->value : NULL;
-}
-
 static struct lookup_tables tables_of(const struct policy_env *env)
 {
 	return (struct lookup_tables){
-		.addr_nodes = env->addr_nodes,
+		.addr4_nodes = env->addr4_nodes,
+		.addr6_nodes = env->addr6_nodes,
+		.classes = env->classes,
 		.rule_nodes = env->rule_nodes,
-		.n_addr_nodes = env->limits.addr_nodes,
+		.n_addr4_nodes = env->limits.addr4_nodes,
+		.n_addr6_nodes = env->limits.addr6_nodes,
+		.n_classes = env->limits.classes,
 		.n_rule_nodes = env->limits.rule_nodes,
-		.row = find_row,
-		.userdata = (void *)(uintptr_t)env,
 	};
 }
 

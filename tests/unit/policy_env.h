@@ -10,8 +10,6 @@
 #include <policy/compile.h>
 #include <policy/lookup.h>
 
-struct policy_row; /* a row of class_rules */
-
 /* A Port as its record would be, and a network as its entry. Slots are those of two generations. */
 struct policy_env_port {
 	char namespace_[64], name[64];
@@ -28,10 +26,11 @@ struct policy_env {
 	struct compiler *compiler;
 	struct compiler_limits limits;
 	/* the maps */
-	struct hd_addr_node *addr_nodes;
+	struct hd_addr4_node *addr4_nodes;
+	struct hd_addr6_node *addr6_nodes;
+	struct hd_class *classes;
 	struct hd_rule_node *rule_nodes;
 	struct hd_rule_info *rules;
-	struct policy_row *rows;
 	struct hd_roots roots[2];
 	uint32_t generation;
 	struct uplink_policy *uplinks; /* of the published generation; device names are copies */
@@ -58,7 +57,6 @@ void policy_env_settle(struct policy_env *env);
 void policy_env_apply(
 	struct policy_env *env, const struct object_list *list); /* all of it; fails the test when compiling fails */
 
-size_t policy_env_rows(const struct policy_env *env); /* in class_rules */
 const struct hd_port_policy *policy_env_port(const struct policy_env *env, const char *device);
 /* What the tables say in a generation (the live one or the one before). policy: the port's record then. */
 void policy_env_lookup(const struct policy_env *env, uint32_t generation, const struct hd_port_policy *policy,

@@ -15,7 +15,7 @@
 #include <tests/unit/policy_env.h>
 #include <util/addr.h>
 
-static const struct compiler_limits limits = {1 << 13, 1 << 14, 1 << 13, 1 << 12};
+static const struct compiler_limits limits = {1 << 13, 1 << 13, 1 << 13, 1 << 14, 1 << 12};
 
 struct fixture {
 	struct policy_env env;
@@ -265,7 +265,7 @@ static void test_a_label_change_is_small(void **unused)
 		assert_int_equal(policy_env_compile(&f->env, &merged, false), 0);
 		for (size_t i = 0; i < f->env.delta->n_ports; i++)
 			ports += f->env.delta->ports[i].changed;
-		assert_in_range(f->env.delta->n_addr_nodes, 1, 3);
+		assert_in_range(f->env.delta->n_addr4_nodes, 1, 3);
 		assert_int_equal(f->env.delta->n_rule_nodes, 0);
 		assert_int_equal(f->env.delta->n_rules, 0);
 		/* itself, and those whose rules name its old or its new label: five each */

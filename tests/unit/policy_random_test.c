@@ -437,13 +437,13 @@ static void check_empty(struct policy_env *env, struct object_list *list, struct
 	object_list_clear(list);
 	assert_int_equal(object_list_add(list, host), 0);
 	policy_env_apply(env, list);
-	assert_int_equal(t->addr_nodes.live, 0);
-	assert_int_equal(t->addr_nodes.free.n + 1, t->addr_nodes.end ? t->addr_nodes.end : 1);
-	assert_int_equal(t->rows_live, 0);
+	for (int family = 0; family < 2; family++) {
+		assert_int_equal(t->addr_nodes[family].live, 0);
+		assert_int_equal(t->addr_nodes[family].free.n + 1, t->addr_nodes[family].end ? t->addr_nodes[family].end : 1);
+	}
 	assert_int_equal(t->ids_live, 0);
 	assert_int_equal(t->index_used, 0);
 	assert_int_equal(t->rule_nodes.live + t->rule_nodes.free.n + 1, t->rule_nodes.end);
-	assert_int_equal(policy_env_rows(env), 0);
 	for (size_t i = 2; i < t->classes.n; i++)
 		classes += t->classes.data[i].flags != 0;
 	assert_int_equal(classes, 0);
@@ -459,9 +459,23 @@ static void list_slots(struct object_list *list, struct object *const *slots)
 			assert_int_equal(object_list_add(list, slots[(first + i) % SLOTS]), 0);
 }
 
+/* How often a class went from one set (or none) to several, and so on: [several before][several after]. */
+static unsigned turns[2][2];
+
+static void count_turns(const struct policy_env *env)
+{
+	for (size_t i = 0; i < env->delta->n_classes; i++) {
+		const struct class_write *write = &env->delta->classes[i];
+		int now = hd_class_rules_at(&env->classes[write->id], env->generation);
+
+		if (now >= 0)
+			turns[env->classes[write->id].rules[now].set == HD_SET_SEVERAL][write->rules.set == HD_SET_SEVERAL]++;
+	}
+}
+
 static void run_sequence(unsigned rounds, bool lockdowns)
 {
-	static const struct compiler_limits limits = {1 << 14, 1 << 14, 1 << 14, 1 << 12};
+	static const struct compiler_limits limits = {1 << 14, 1 << 14, 1 << 14, 1 << 14, 1 << 12};
 	struct object *slots[SLOTS] = {0}, *kept[SLOTS];
 	struct object_list list = {0};
 	struct probe probes[PROBES];
@@ -492,6 +506,7 @@ static void run_sequence(unsigned rounds, bool lockdowns)
 		abort = round && chance(15);
 		if (policy_env_compile(&env, &list, lockdown) < 0)
 			fail_msg("compile: %s", env.diag.text);
+		count_turns(&env);
 		policy_env_write(&env);
 		if (round)
 			check_before(&env, generation, probes, "before the switch");
@@ -517,8 +532,8 @@ static void run_sequence(unsigned rounds, bool lockdowns)
 			object_unref(kept[i]);
 		if (chance(20) && env.delta == NULL) {
 			assert_int_equal(policy_env_compile(&env, &list, lockdown), 0);
-			assert_int_equal(env.delta->n_addr_nodes + env.delta->n_rule_nodes + env.delta->n_rows +
-						 env.delta->n_row_deletes + env.delta->n_rules,
+			assert_int_equal(env.delta->n_addr4_nodes + env.delta->n_addr6_nodes + env.delta->n_classes +
+						 env.delta->n_rule_nodes + env.delta->n_rules,
 				0);
 			policy_env_publish(&env);
 			policy_env_settle(&env);
@@ -561,6 +576,8 @@ static void test_sequences(void **unused)
 	begin("sequences");
 	for (unsigned i = 0, n = setting("HEDDLE_ROUNDS", 300) / 15 + 1; i < n; i++)
 		run_sequence(60, i % 4 == 0);
+	print_message("classes from one set to several %u times, back %u\n", turns[0][1], turns[1][0]);
+	assert_true(turns[0][1] && turns[1][0]);
 }
 
 int main(void)

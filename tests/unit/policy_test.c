@@ -21,7 +21,7 @@
 #define POLICY(name) HEAD "HostPolicy\nmetadata: {name: " name "}\nspec:\n"
 #define GROUP(name, cidrs) HEAD "AddressGroup\nmetadata: {name: " name "}\nspec: {cidrs: [" cidrs "]}\n"
 
-static const struct compiler_limits limits = {1 << 14, 1 << 16, 1 << 15, 1 << 15};
+static const struct compiler_limits limits = {1 << 14, 1 << 14, 1 << 15, 1 << 16, 1 << 15};
 
 struct fixture {
 	struct policy_env env;
@@ -582,7 +582,7 @@ static struct object_list many(unsigned policies, unsigned rules, const char *ex
 
 static void test_needed(void **unused)
 {
-	struct compiler_limits small = {64, 64, 64, 256}, needed = {0};
+	struct compiler_limits small = {64, 64, 64, 64, 256}, needed = {0};
 	struct object_list list = many(1, 2000, NULL);
 	struct policy_input input = {.host = policy_env_host(&list), .objects = &list};
 	struct compiler *compiler;
@@ -592,10 +592,10 @@ static void test_needed(void **unused)
 	(void)unused;
 	assert_int_equal(compiler_new(&small, 1, &compiler), 0);
 	assert_int_equal(compiler_compile(compiler, &input, &delta, &needed, &diag), -ENOSPC);
-	assert_in_range(needed.rule_nodes, 2001, 4096);
-	assert_in_range(needed.class_rules, 2001, 4096);
+	assert_int_equal(needed.rule_nodes, 64);
+	assert_in_range(needed.classes, 2001, 4096);
 	assert_in_range(needed.rules, HD_RULE_FIRST + 2001, 4096);
-	assert_in_range(needed.addr_nodes, 250, 1024);
+	assert_in_range(needed.addr4_nodes, 250, 1024);
 	/* Nothing stays of the attempt. */
 	list.n = 1;
 	assert_int_equal(compiler_compile(compiler, &input, &delta, &needed, &diag), 0);
@@ -645,7 +645,7 @@ static void test_too_big(void **unused)
 
 static size_t writes(const struct policy_delta *delta)
 {
-	return delta->n_addr_nodes + delta->n_rule_nodes + delta->n_rows + delta->n_row_deletes + delta->n_rules;
+	return delta->n_addr4_nodes + delta->n_addr6_nodes + delta->n_classes + delta->n_rule_nodes + delta->n_rules;
 }
 
 static void test_small_change(void **unused)
@@ -695,7 +695,7 @@ static void test_big_group(void **unused)
 			n += (size_t)snprintf(text + n, size - n, "  - 20.%u.%u.%u/32\n", i >> 15, i >> 7 & 255, i * 2 & 255);
 		policy_documents(&list, text);
 		assert_int_equal(policy_env_compile(&f.env, &list, false), 0);
-		assert_int_equal(f.env.delta->n_rows, round ? 0 : 1); /* one class for all of them */
+		assert_int_equal(f.env.delta->n_classes, round ? 0 : 1); /* one class for all of them */
 		if (round)
 			assert_in_range(writes(f.env.delta), 1, 10);
 		policy_env_write(&f.env);

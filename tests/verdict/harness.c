@@ -58,7 +58,8 @@ struct hd_control *verdict_control(struct verdict_world *world);
 uint32_t verdict_now(struct verdict_world *world);
 int verdict_flow(struct verdict_world *world, struct hd_flow *ret);
 
-static const struct compiler_limits limits = {.addr_nodes = 16384, .rule_nodes = 16384, .class_rules = 4096, .rules = 4096};
+static const struct compiler_limits limits = {
+	.addr4_nodes = 16384, .addr6_nodes = 16384, .classes = 4096, .rule_nodes = 16384, .rules = 4096};
 
 struct verdict_world *verdict_open(const char *bpffs, uint32_t flows, uint32_t flows_new, uint32_t flows_other)
 {
@@ -119,7 +120,7 @@ static int publish(struct verdict_world *world, const struct host *host, const s
 		return r;
 	}
 	compiler_commit(world->compiler);
-	r = datapath_settle(world->dp, delta);
+	r = datapath_settle(world->dp);
 	compiler_settle(world->compiler);
 	return r;
 }

@@ -25,6 +25,23 @@ def test_address_and_port(world, hook, family):
     assert world.run(hook, udp(family, inbound, dport=80)).reason == "policy-deny"
 
 
+@pytest.mark.parametrize("ports", ["", ", {protocol: TCP, port: 200}"], ids=["range", "tree"])
+def test_rules_of_one_direction(world, hook, family, ports):
+    """The peer's class is named in one policy set alone, by one range of ports or by more: the other set has no rule for it."""
+    inbound = hook != TC_OUT
+    rule = f"{{name: web, action: allow, %s: [{{cidr: '{NET[family]}'}}], ports: [{{protocol: TCP, port: 80, endPort: 89}}{ports}]}}"
+    wanted = {79: False, 80: True, 89: True, 90: False, 200: bool(ports)}
+    for direction in (INGRESS, EGRESS):
+        rules = {"egress" if direction else "ingress": [rule % ("to" if direction else "from")]}
+        world.rules(**rules, default="{ingress: deny, egress: deny}")
+        for port, passes in wanted.items():
+            page = world.explain(hook, tcp(family, inbound, dport=port))
+            mine = direction == (INGRESS if inbound else EGRESS)
+            assert page.why == ("none" if passes and mine else "policy-deny"), port
+            assert bool(page.class_root) == mine
+        assert world.run(hook, tcp(family, inbound, dport=80)).passed == mine
+
+
 @pytest.mark.parametrize("tags", TAGS.values(), ids=TAGS)
 def test_a_tag_lets_nothing_past(world, hook, family, tags):
     inbound = hook != TC_OUT
