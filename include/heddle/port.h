@@ -39,7 +39,7 @@ struct hd_port {
 	__u32 ifindex;			 /* 0: empty */
 	__u16 network;			 /* index in `networks`; 0: the host's own */
 	__u16 flags;			 /* enum hd_port_flags */
-	struct hd_port_policy policy[2]; /* the newer one whose generation is not past the live one counts: hd_port_policy_at */
+	struct hd_port_policy policy[2]; /* hd_port_policy_at() says which one counts */
 	__u8 mac[6]; /* of the workload: the only source MAC it may use unless learning; where routed packets go */
 	__u16 vlan;  /* id; see the flags */
 	__u16 mtu;   /* bytes of L3 */
