@@ -75,14 +75,15 @@ enum MHD_Result api_post_confirm(struct request *request)
 
 enum MHD_Result api_delete_object(struct request *request)
 {
-	const char *namespace_ = request_argument(request, "namespace");
 	int kind = object_kind_from_name(request->kind);
+	const char *namespace_;
 	struct diag diag = {0};
 	json_t *answer = NULL;
 	int r;
 
 	if (kind < 0)
 		return respond_error(request, MHD_HTTP_NOT_FOUND, NULL, "no such kind: %.64s", request->kind);
+	namespace_ = object_kind_namespace((enum object_kind)kind, request_argument(request, "namespace"));
 	r = request->api->ops->remove(request->api->userdata, kind, namespace_, request->name, &answer, &diag);
 	return finish(request, r, answer, NULL, &diag);
 }

@@ -98,8 +98,9 @@ enum MHD_Result api_get_objects(struct request *request)
 		if (n++)
 			buffer_add_char(&text, ',');
 		encode_text(object, &text);
-		json_array_append_new(origins, json_pack("{s:s, s:o, s:o}", "name", object->name, "file", json_text(object->file),
-						       "line", object->file ? json_integer(object->line) : json_null()));
+		json_array_append_new(origins, json_pack("{s:s, s:o, s:o, s:o}", "name", object->name, "namespace",
+						       json_text(object->namespace_), "file", json_text(object->file), "line",
+						       object->file ? json_integer(object->line) : json_null()));
 	}
 	buffer_add_string(&text, "],\"origins\":");
 	if (json_write(origins, &text) < 0)
@@ -111,23 +112,23 @@ enum MHD_Result api_get_objects(struct request *request)
 enum MHD_Result api_get_object(struct request *request)
 {
 	const struct object_list *all = request->api->view->objects;
-	const char *namespace_ = request_argument(request, "namespace");
 	int kind = object_kind_from_name(request->kind);
+	const char *namespace_;
 	struct buffer text = {0};
 
 	if (kind < 0)
 		return unknown_kind(request);
+	namespace_ = object_kind_namespace((enum object_kind)kind, request_argument(request, "namespace"));
 	for (size_t i = 0; i < all->n; i++) {
 		const struct object *object = all->items[i];
 
-		if ((int)object->kind != kind || strcmp(object->name, request->name) ||
-			!in_namespace(object, namespace_ ? namespace_ : "default"))
+		if ((int)object->kind != kind || strcmp(object->name, request->name) || !in_namespace(object, namespace_))
 			continue;
 		encode_text(object, &text);
 		return respond_text(request, MHD_HTTP_OK, "application/json", &text);
 	}
-	return respond_error(
-		request, MHD_HTTP_NOT_FOUND, NULL, "no such object: %s %.253s", object_kind_name(kind), request->name);
+	return respond_error(request, MHD_HTTP_NOT_FOUND, NULL, "no such object: %s %.253s%s%.253s", object_kind_name(kind),
+		namespace_ ?: "", namespace_ ? "/" : "", request->name);
 }
 
 enum MHD_Result api_post_explain(struct request *request)

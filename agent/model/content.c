@@ -97,7 +97,7 @@ static uint64_t hash_policy(uint64_t hash, const struct object *object)
 {
 	const struct host_policy *policy = &object->policy;
 
-	hash = hash_u64(hash_u64(hash, policy->priority), policy->n_uplinks);
+	hash = hash_u64(hash_u64(hash, (uint64_t)policy->audit << 32 | policy->priority), policy->n_uplinks);
 	for (size_t i = 0; i < policy->n_uplinks; i++)
 		hash = hash_string(hash, policy->uplinks[i]);
 	for (int direction = 0; direction < HD_DIRECTIONS; direction++) {
@@ -110,9 +110,89 @@ static uint64_t hash_policy(uint64_t hash, const struct object *object)
 	return hash;
 }
 
+static uint64_t hash_addresses(uint64_t hash, const struct hd_addr *addresses, size_t n)
+{
+	hash = hash_u64(hash, n);
+	for (size_t i = 0; i < n; i++)
+		hash = hash_u64(hash_u64(hash, addresses[i].q[0]), addresses[i].q[1]);
+	return hash;
+}
+
+static uint64_t hash_network(uint64_t hash, const struct network *network)
+{
+	hash = hash_u64(hash,
+		(uint64_t)network->vni << 32 | (uint64_t)network->vlan << 16 | (uint64_t)network->l3 << 1 | network->learning);
+	hash = hash_u64(hash_prefixes(hash, network->subnets, network->n_subnets), network->mtu);
+	hash = hash_u64(hash_addresses(hash, network->gateways, network->n_gateways), network->n_routes_to);
+	for (size_t i = 0; i < network->n_routes_to; i++)
+		hash = hash_string(hash, network->routes_to[i]);
+	return hash;
+}
+
+static uint64_t hash_port(uint64_t hash, const struct port *port)
+{
+	hash = hash_string(hash_string(hash_string(hash, port->device), port->vf_pf), port->pci);
+	hash = hash_u64(hash_string(hash, port->network), (uint64_t)port->has_mac << 32 | port->vf_index);
+	hash = hash_bytes(hash, port->mac, sizeof(port->mac));
+	hash = hash_addresses(hash, port->addresses, port->n_addresses);
+	hash = hash_u64(hash, (uint64_t)port->vlan_mode << 32 | (uint64_t)port->vlan_id << 16 | port->vlan_native);
+	hash = hash_u64(hash, port->n_vlan_allowed);
+	for (size_t i = 0; i < port->n_vlan_allowed; i++)
+		hash = hash_u64(hash, (uint64_t)port->vlan_allowed[i].first << 16 | port->vlan_allowed[i].last);
+	hash = hash_u64(hash, port->n_ports);
+	for (size_t i = 0; i < port->n_ports; i++)
+		hash = hash_u64(
+			hash_string(hash, port->ports[i].name), (uint64_t)port->ports[i].protocol << 16 | port->ports[i].port);
+	return hash;
+}
+
+static uint64_t hash_selector(uint64_t hash, const struct selector *selector)
+{
+	hash = hash_u64(hash_u64(hash, selector->present), selector->n);
+	for (size_t i = 0; i < selector->n; i++) {
+		const struct requirement *item = &selector->items[i];
+
+		hash = hash_u64(hash_string(hash, item->key), (uint64_t)item->operator<< 32 | item->n_values);
+		for (uint32_t j = 0; j < item->n_values; j++)
+			hash = hash_string(hash, item->values[j]);
+	}
+	return hash;
+}
+
+static uint64_t hash_policy_rule(uint64_t hash, const struct policy_rule *rule)
+{
+	hash = hash_u64(hash_u64(hash_string(hash, rule->name), rule->action), rule->n_peers);
+	for (size_t i = 0; i < rule->n_peers; i++) {
+		const struct policy_peer *peer = &rule->peers[i];
+
+		hash = hash_selector(hash_u64(hash, peer->kind), &peer->namespaces);
+		hash = hash_selector(hash_selector(hash, &peer->pods), &peer->nodes);
+		hash = hash_prefixes(hash, peer->blocks, peer->n_blocks);
+		hash = hash_prefixes(hash, peer->except, peer->n_except);
+	}
+	hash = hash_u64(hash, rule->n_ports);
+	for (size_t i = 0; i < rule->n_ports; i++)
+		hash = hash_ports(hash_string(hash, rule->ports[i].name), &rule->ports[i].range, 1);
+	return hash;
+}
+
+static uint64_t hash_workload(uint64_t hash, const struct workload_policy *policy)
+{
+	/* audit is an annotation, and counts as one. */
+	hash = hash_selector(hash_selector(hash, &policy->namespaces), &policy->pods);
+	hash = hash_u64(hash, (uint64_t)policy->baseline << 32 | policy->priority);
+	for (int direction = 0; direction < HD_DIRECTIONS; direction++) {
+		hash = hash_u64(hash_u64(hash, policy->applies[direction]), policy->n_rules[direction]);
+		for (size_t i = 0; i < policy->n_rules[direction]; i++)
+			hash = hash_policy_rule(hash, &policy->rules[direction][i]);
+	}
+	return hash;
+}
+
 uint64_t content_hash(const struct object *object)
 {
-	uint64_t hash = hash_u64(1, object->kind);
+	/* By name: the kinds' numbers change as there are more of them. */
+	uint64_t hash = hash_string(1, object_kind_name(object->kind));
 
 	hash = hash_string(hash_string(hash, object->namespace_), object->name);
 	hash = hash_labels(hash, object->labels, object->n_labels);
@@ -120,10 +200,20 @@ uint64_t content_hash(const struct object *object)
 	switch (object->kind) {
 	case OBJECT_HOST:
 		return hash_host(hash, &object->host);
+	case OBJECT_NETWORK:
+		return hash_network(hash, &object->network);
+	case OBJECT_PORT:
+		return hash_port(hash, &object->port);
+	case OBJECT_NETWORK_POLICY:
+	case OBJECT_ADMIN_NETWORK_POLICY:
+	case OBJECT_BASELINE_ADMIN_NETWORK_POLICY:
+	case OBJECT_CLUSTER_NETWORK_POLICY:
+		return hash_workload(hash, &object->workload);
 	case OBJECT_ADDRESS_GROUP:
 		return hash_prefixes(hash, object->group.cidrs, object->group.n_cidrs);
 	case OBJECT_HOST_POLICY:
 		return hash_policy(hash, object);
+	case OBJECT_NAMESPACE:
 	case OBJECT_KIND_COUNT:
 		break;
 	}

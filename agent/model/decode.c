@@ -12,53 +12,42 @@
 
 #define TRIM_FROM ((size_t)256 << 10) /* bytes of input from which freed memory is given back to the kernel */
 
-static const struct schema *const spec_schemas[OBJECT_KIND_COUNT] = {
-	[OBJECT_HOST] = &host_spec_schema,
-	[OBJECT_ADDRESS_GROUP] = &group_spec_schema,
-	[OBJECT_HOST_POLICY] = &policy_spec_schema,
-};
-
-/* --- metadata --- */
-
-struct metadata_draft {
-	const char *name;
-	struct list labels, annotations;
-};
-
-static bool finish_metadata(struct decoder *d, const struct path *path, node_id node, const void *draft, void *out)
+static bool value_anything(struct decoder *d, const struct path *path, node_id node, const void *type, void *out)
 {
-	const struct metadata_draft *from = draft;
-	struct object *object = out;
-
-	(void)d, (void)path, (void)node;
-	object->name = from->name;
-	object->labels = from->labels.items;
-	object->n_labels = (uint32_t)from->labels.n;
-	object->annotations = from->annotations.items;
-	object->n_annotations = (uint32_t)from->annotations.n;
+	(void)d, (void)path, (void)node, (void)type, (void)out;
 	return true;
 }
 
-/* All kinds so far belong to the whole host. */
-static bool refuse_namespace(struct decoder *d, const struct path *path, node_id node, const void *type, void *out)
-{
-	(void)type, (void)out;
-	return want(d, path, node, "no namespace: objects of this kind have none");
-}
+/* A Namespace is name and labels; a cluster writes finalizers into its spec. */
+static const struct field namespace_fields[] = {
+	{"finalizers", value_anything, NULL, 0, false},
+};
+static const struct schema namespace_spec_schema = {
+	.what = "a mapping",
+	SCHEMA_FIELDS(namespace_fields),
+	.null_is_absent = true,
+};
 
-static const char annotations[] = "annotations";
-static const struct field metadata_fields[] = {
-	{"name", value_text, &subdomain_text, offsetof(struct metadata_draft, name), true},
-	{"namespace", refuse_namespace, NULL, 0, false},
-	{"labels", value_labels, NULL, offsetof(struct metadata_draft, labels), false},
-	{"annotations", value_labels, annotations, offsetof(struct metadata_draft, annotations), false},
+static const struct kind {
+	const struct schema *spec;
+	bool kubernetes, spec_optional;
+} kinds[OBJECT_KIND_COUNT] = {
+	[OBJECT_HOST] = {&host_spec_schema, false, false},
+	[OBJECT_NETWORK] = {&network_spec_schema, false, false},
+	[OBJECT_PORT] = {&port_spec_schema, false, false},
+	[OBJECT_NAMESPACE] = {&namespace_spec_schema, true, true},
+	[OBJECT_ADDRESS_GROUP] = {&group_spec_schema, false, false},
+	[OBJECT_HOST_POLICY] = {&policy_spec_schema, false, false},
+	[OBJECT_NETWORK_POLICY] = {&network_policy_spec_schema, true, false},
+	[OBJECT_ADMIN_NETWORK_POLICY] = {&admin_policy_spec_schema, true, false},
+	[OBJECT_BASELINE_ADMIN_NETWORK_POLICY] = {&baseline_policy_spec_schema, true, false},
+	[OBJECT_CLUSTER_NETWORK_POLICY] = {&cluster_policy_spec_schema, true, false},
 };
-static const struct schema metadata_schema = {
-	.what = "a mapping with name",
-	SCHEMA_FIELDS(metadata_fields),
-	.draft_size = sizeof(struct metadata_draft),
-	.finish = finish_metadata,
-};
+
+bool kind_is_kubernetes(enum object_kind kind)
+{
+	return kinds[kind].kubernetes;
+}
 
 /* --- one object --- */
 
@@ -70,21 +59,23 @@ static bool value_constant(struct decoder *d, const struct path *path, node_id n
 	return true;
 }
 
-static bool value_anything(struct decoder *d, const struct path *path, node_id node, const void *type, void *out)
-{
-	(void)d, (void)path, (void)node, (void)type, (void)out;
-	return true;
-}
-
 static bool decode_spec(struct decoder *d, const struct path *path, node_id node, enum object_kind kind, struct object *object)
 {
+	static const char *const status[] = {"status", NULL};
+	const struct kind *row = &kinds[kind];
 	const struct field fields[] = {
-		{"apiVersion", value_constant, API_VERSION, 0, true},
+		{"apiVersion", value_constant, object_kind_version(kind), 0, true},
 		{"kind", value_anything, NULL, 0, true},
-		{"metadata", value_mapping, &metadata_schema, 0, true},
-		{"spec", value_mapping, spec_schemas[kind], offsetof(struct object, host), true},
+		{"metadata", value_metadata, &kind, 0, true},
+		{"spec", value_mapping, row->spec, offsetof(struct object, host), !row->spec_optional},
 	};
-	const struct schema schema = {.what = "an object", SCHEMA_FIELDS(fields), .draft_size = sizeof(struct object)};
+	const struct schema schema = {
+		.what = "an object",
+		SCHEMA_FIELDS(fields),
+		.draft_size = sizeof(struct object),
+		.null_is_absent = row->kubernetes,
+		.ignored = row->kubernetes ? status : NULL,
+	};
 
 	return value_mapping(d, path, node, &schema, object);
 }
@@ -113,6 +104,8 @@ static bool decode_object(
 		if (!object->file)
 			return decoder_no_memory(d);
 	}
+	if (kinds[kind].kubernetes && kind != OBJECT_NAMESPACE)
+		object->workload.audit = metadata_audit(object);
 	object->rules_arena = TAKE_PTR(rules_arena);
 	object->hash = content_hash(object);
 	object->arena = TAKE_PTR(arena);
@@ -156,7 +149,7 @@ static bool decode_list(struct decoder *d, const struct path *path, node_id node
 static bool decode_document(struct decoder *d, const struct path *path, node_id node, bool in_list, struct object_list *list)
 {
 	struct path kind_path = {.up = path, .key = "kind"};
-	_cleanup_buffer_ struct buffer kinds = {0};
+	_cleanup_buffer_ struct buffer names = {0};
 	node_id kind = node_field(d, node, "kind");
 
 	if (tree_node(d->tree, node)->type != NODE_MAP)
@@ -169,13 +162,13 @@ static bool decode_document(struct decoder *d, const struct path *path, node_id 
 			strcmp(tree_text(d->tree, kind), object_kind_name((enum object_kind)i)) == 0)
 			return decode_object(d, path, node, (enum object_kind)i, list);
 	for (int i = 0; i < OBJECT_KIND_COUNT; i++)
-		buffer_printf(&kinds, "%s%s",
+		buffer_printf(&names, "%s%s",
 			i == 0			    ? ""
 			: i + 1 < OBJECT_KIND_COUNT ? ", "
 						    : " or ",
 			object_kind_name((enum object_kind)i));
 	d->line = tree_node(d->tree, node)->line;
-	return kinds.failed ? decoder_no_memory(d) : want(d, &kind_path, kind, "%s", kinds.data);
+	return names.failed ? decoder_no_memory(d) : want(d, &kind_path, kind, "%s", names.data);
 }
 
 static int refuse_duplicates(struct decoder *d, const struct object_list *list)

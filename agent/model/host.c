@@ -78,14 +78,11 @@ struct tunnel {
 
 static bool finish_tunnel(struct decoder *d, const struct path *path, node_id node, const void *draft, void *out)
 {
-	static const uint8_t unspecified[16];
 	const struct tunnel_draft *from = draft;
 	struct path address = {.up = path, .key = "address"};
 	bool geneve = from->protocol == TUNNEL_GENEVE;
-	const uint8_t *at = from->address.b;
-	bool ipv4 = addr_is_ipv4(&from->address);
 
-	if (memcmp(at, unspecified, 16) == 0 || (ipv4 ? at[12] == 0 || at[12] >= 224 || at[12] == 127 : at[0] == 0xff))
+	if (!document_address_is_unicast(&from->address))
 		return want(d, &address, node_field(d, node, "address"), "a unicast address of this host");
 	*(struct tunnel *)out = (struct tunnel){
 		.present = true,

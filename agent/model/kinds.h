@@ -5,19 +5,35 @@
 
 #include <model/schema.h>
 
-#define API_VERSION "heddle.dev/v1alpha1"
+/* spec of each kind; *out is the object's union member. */
+extern const struct schema host_spec_schema, group_spec_schema, policy_spec_schema, network_spec_schema, port_spec_schema;
+extern const struct schema network_policy_spec_schema, admin_policy_spec_schema, baseline_policy_spec_schema,
+	cluster_policy_spec_schema;
 
-/* spec of each kind; *out is the object's union member. Host, AddressGroup, HostPolicy. */
-extern const struct schema host_spec_schema, group_spec_schema, policy_spec_schema;
+/* metadata of a kind; type: its enum object_kind, *out: the object. */
+bool value_metadata(struct decoder *d, const struct path *path, node_id node, const void *type, void *out);
+/* The annotation heddle.dev/audit, of which value_metadata() has seen that it is right. */
+bool metadata_audit(const struct object *object);
+/* Kinds whose schema is Kubernetes'. */
+bool kind_is_kubernetes(enum object_kind kind);
 
 /* --- values that several kinds have (values.c) --- */
 
 extern const struct text_type subdomain_text; /* metadata.name, references to objects */
 extern const struct text_type device_text;    /* an interface's name */
 extern const struct text_type rule_name_text;
+extern const struct text_type namespace_text; /* one label of a DNS name */
+extern const struct text_type label_key_text, label_value_text;
+extern const struct text_type port_name_text; /* IANA_SVC_NAME, RFC 6335 section 5.1 */
 
 bool value_address(struct decoder *d, const struct path *path, node_id node, const void *type, void *out); /* struct hd_addr */
-bool value_cidr(struct decoder *d, const struct path *path, node_id node, const void *type, void *out);	   /* struct prefix */
+/* struct prefix; type non-NULL: host bits are cleared, as Kubernetes does. */
+bool value_cidr(struct decoder *d, const struct path *path, node_id node, const void *type, void *out);
+extern const char clear_host_bits[];
+bool value_device(struct decoder *d, const struct path *path, node_id node, const void *type, void *out);   /* const char * */
+bool value_selector(struct decoder *d, const struct path *path, node_id node, const void *type, void *out); /* struct selector */
+/* TCP, UDP or SCTP by name; *out: uint8_t, the number. */
+bool value_transport(struct decoder *d, const struct path *path, node_id node, const void *type, void *out);
 /* metadata.labels; type non-NULL: annotations. *out: struct list of struct label, sorted. */
 bool value_labels(struct decoder *d, const struct path *path, node_id node, const void *type, void *out);
 
@@ -32,5 +48,13 @@ extern const struct schema port_schemas[]; /* by enum port_use */
 /* "TCP", …; NULL: write the number. */
 const char *document_protocol_name(uint8_t protocol);
 bool document_protocol_has_ports(uint8_t protocol);
+/* Can be one host's own: not unspecified, loopback, multicast or broadcast. */
+bool document_address_is_unicast(const struct hd_addr *addr);
+/* The subnet that the address lies in; NULL: none. */
+const struct prefix *document_subnet(const struct prefix *subnets, size_t n, const struct hd_addr *addr);
+/* Unicast, and neither the number of the IPv4 subnet nor its broadcast address. */
+bool document_address_of_host(const struct hd_addr *addr, const struct prefix *subnet);
+
+extern const struct range vlan_range;
 
 #endif

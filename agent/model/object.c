@@ -9,12 +9,45 @@
 
 #include <util/arena.h>
 
-#define OBJECT_KIND_NAME(sym, name) [OBJECT_##sym] = name,
-static const char *const kind_names[OBJECT_KIND_COUNT] = {OBJECT_KINDS(OBJECT_KIND_NAME)};
+#define OBJECT_KIND_ROW(sym, name_, version_, namespaced_) \
+	[OBJECT_##sym] = {.name = name_, .version = version_, .namespaced = namespaced_},
+static const struct {
+	const char *name, *version;
+	bool namespaced;
+} kinds[OBJECT_KIND_COUNT] = {OBJECT_KINDS(OBJECT_KIND_ROW)};
+
+/* What kubectl and the documents' CRDs call them. */
+static const struct {
+	const char *name;
+	enum object_kind kind;
+} short_names[] = {
+	{"ns", OBJECT_NAMESPACE},
+	{"netpol", OBJECT_NETWORK_POLICY},
+	{"anp", OBJECT_ADMIN_NETWORK_POLICY},
+	{"banp", OBJECT_BASELINE_ADMIN_NETWORK_POLICY},
+	{"cnp", OBJECT_CLUSTER_NETWORK_POLICY},
+};
 
 const char *object_kind_name(enum object_kind kind)
 {
-	return kind_names[kind];
+	return kinds[kind].name;
+}
+
+const char *object_kind_version(enum object_kind kind)
+{
+	return kinds[kind].version;
+}
+
+bool object_kind_namespaced(enum object_kind kind)
+{
+	return kinds[kind].namespaced;
+}
+
+const char *object_kind_namespace(enum object_kind kind, const char *namespace_)
+{
+	if (!kinds[kind].namespaced)
+		return NULL;
+	return namespace_ ? namespace_ : OBJECT_NAMESPACE_DEFAULT;
 }
 
 int object_kind_from_name(const char *name)
@@ -22,7 +55,7 @@ int object_kind_from_name(const char *name)
 	size_t n = strlen(name);
 
 	for (int kind = 0; kind < OBJECT_KIND_COUNT; kind++) {
-		const char *is = kind_names[kind];
+		const char *is = kinds[kind].name;
 		size_t length = strlen(is);
 
 		if (strcasecmp(name, is) == 0)
@@ -34,6 +67,9 @@ int object_kind_from_name(const char *name)
 			strcasecmp(name + length - 1, "ies") == 0)
 			return kind;
 	}
+	for (size_t i = 0; i < sizeof(short_names) / sizeof(short_names[0]); i++)
+		if (strcasecmp(name, short_names[i].name) == 0)
+			return (int)short_names[i].kind;
 	return -1;
 }
 

@@ -12,8 +12,19 @@
 
 #include <heddle/types.h>
 
-#define OBJECT_KINDS(X) X(HOST, "Host") X(ADDRESS_GROUP, "AddressGroup") X(HOST_POLICY, "HostPolicy")
-#define OBJECT_KIND_ENUM(sym, name) OBJECT_##sym,
+/* X(SYMBOL, "Kind", "apiVersion", namespaced): the order of lists. */
+#define OBJECT_KINDS(X) \
+	X(HOST, "Host", "heddle.dev/v1alpha1", false) \
+	X(NETWORK, "Network", "heddle.dev/v1alpha1", false) \
+	X(PORT, "Port", "heddle.dev/v1alpha1", true) \
+	X(NAMESPACE, "Namespace", "v1", false) \
+	X(ADDRESS_GROUP, "AddressGroup", "heddle.dev/v1alpha1", false) \
+	X(HOST_POLICY, "HostPolicy", "heddle.dev/v1alpha1", false) \
+	X(NETWORK_POLICY, "NetworkPolicy", "networking.k8s.io/v1", true) \
+	X(ADMIN_NETWORK_POLICY, "AdminNetworkPolicy", "policy.networking.k8s.io/v1alpha1", false) \
+	X(BASELINE_ADMIN_NETWORK_POLICY, "BaselineAdminNetworkPolicy", "policy.networking.k8s.io/v1alpha1", false) \
+	X(CLUSTER_NETWORK_POLICY, "ClusterNetworkPolicy", "policy.networking.k8s.io/v1alpha2", false)
+#define OBJECT_KIND_ENUM(sym, name, version, namespaced) OBJECT_##sym,
 enum object_kind { OBJECT_KINDS(OBJECT_KIND_ENUM) OBJECT_KIND_COUNT };
 #undef OBJECT_KIND_ENUM
 
@@ -114,6 +125,7 @@ struct address_group {
 
 struct host_policy {
 	uint32_t priority;
+	bool audit;	      /* what its rules would drop is logged and let through */
 	const char **uplinks; /* n_uplinks 0: all declared */
 	size_t n_uplinks;
 	const char **groups; /* the AddressGroups that rules name, each once */
@@ -123,12 +135,122 @@ struct host_policy {
 	int default_verdict[HD_DIRECTIONS]; /* enum hd_verdict; -1: not set */
 };
 
-struct arena;
+/* --- networks and ports --- */
+
+struct network {
+	uint32_t vni;  /* 0: none */
+	uint16_t vlan; /* on the uplinks; 0: none */
+	bool l3;       /* routed by address only; else switched by MAC too */
+	bool learning;
+	struct prefix *subnets;
+	size_t n_subnets;
+	struct hd_addr *gateways;
+	size_t n_gateways;
+	const char **routes_to; /* names of networks; "host" is network 0, the host's own */
+	size_t n_routes_to;
+	uint32_t mtu; /* 0: auto */
+};
+#define NETWORK_HOST "host" /* no document may have this name */
+
+enum port_vlan_mode { PORT_VLAN_NONE, PORT_VLAN_ACCESS, PORT_VLAN_TRUNK };
+
+struct vlan_range {
+	uint16_t first, last;
+};
+
+struct named_port {
+	const char *name;
+	uint16_t port;	  /* host byte order */
+	uint8_t protocol; /* IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP */
+};
+
+struct port {
+	const char *device; /* NULL: vf or pci */
+	const char *vf_pf;
+	uint32_t vf_index;
+	const char *pci;
+	const char *network;
+	uint8_t mac[6];
+	bool has_mac; /* else: whatever the device's peer has */
+	struct hd_addr *addresses;
+	size_t n_addresses;
+	enum port_vlan_mode vlan_mode;
+	uint16_t vlan_id;     /* access */
+	uint16_t vlan_native; /* trunk; 0: none */
+	struct vlan_range *vlan_allowed;
+	size_t n_vlan_allowed;
+	struct named_port *ports;
+	size_t n_ports;
+};
+
+/* --- Kubernetes' policies --- */
 
 /* A label or an annotation. */
 struct label {
 	const char *key, *value;
 };
+
+enum selector_operator { SELECTOR_IN, SELECTOR_NOT_IN, SELECTOR_EXISTS, SELECTOR_DOES_NOT_EXIST };
+
+/* One line of matchExpressions, or of matchLabels (IN with one value). */
+struct requirement {
+	const char *key;
+	const char **values; /* sorted */
+	uint32_t n_values;
+	enum selector_operator operator;
+};
+
+/* A LabelSelector: all requirements hold. present and none: everything. Not present: what that means is said where it is used. */
+struct selector {
+	const struct requirement *items; /* sorted by key, operator, values */
+	size_t n;
+	bool present;
+};
+/* labels: in the order of their keys, as objects have them. A selector that is not present matches everything. */
+bool selector_matches(const struct selector *selector, const struct label *labels, size_t n_labels);
+
+enum policy_peer_kind {
+	POLICY_PEER_PODS, /* namespaces and pods below. In a NetworkPolicy, namespaces not present: the policy's own namespace */
+	POLICY_PEER_NETWORKS, /* blocks: ipBlock (then one, with except) or networks of the cluster-wide kinds */
+	POLICY_PEER_NODES,    /* nodes below: hosts, selected by their labels */
+};
+struct policy_peer {
+	enum policy_peer_kind kind;
+	struct selector namespaces, pods, nodes; /* pods not present: all pods of the namespaces */
+	const struct prefix *blocks, *except;
+	size_t n_blocks, n_except;
+};
+
+struct policy_port {
+	const char *name;	 /* a named port of the destination; NULL: range counts */
+	struct port_range range; /* with a name: protocol only, 0: whatever the named port has */
+};
+
+enum policy_action { POLICY_ALLOW, POLICY_DENY, POLICY_PASS };
+
+struct policy_rule {
+	const char *name; /* NULL: none */
+	enum policy_action action;
+	uint32_t line;
+	const struct policy_peer *peers; /* n_peers 0: any */
+	size_t n_peers;
+	const struct policy_port *ports; /* n_ports 0: any */
+	size_t n_ports;
+};
+
+/* NetworkPolicy, and the three cluster-wide kinds. */
+struct workload_policy {
+	/* subject. NetworkPolicy: pods of its namespace, namespaces not present. Others: namespaces, and pods if present. */
+	struct selector namespaces, pods;
+	bool applies[HD_DIRECTIONS]; /* NetworkPolicy: policyTypes, or what follows from the rules; others: always both */
+	bool baseline;		     /* BaselineAdminNetworkPolicy, ClusterNetworkPolicy of tier Baseline */
+	bool audit;		     /* annotation heddle.dev/audit: "true": what it would drop is logged and let through */
+	uint32_t priority;	     /* lower is judged first; NetworkPolicy and BaselineAdminNetworkPolicy: 0 */
+	struct policy_rule *rules[HD_DIRECTIONS];
+	size_t n_rules[HD_DIRECTIONS];
+};
+
+struct arena;
 
 struct object {
 	unsigned refs;
@@ -147,17 +269,26 @@ struct object {
 		struct host host;
 		struct address_group group;
 		struct host_policy policy;
+		struct network network;
+		struct port port;
+		struct workload_policy workload;
 	};
 };
 
 const char *object_kind_name(enum object_kind kind);
-/* Accepts the kind's name in any case, and its plural (kubectl habits). -1: unknown. */
+const char *object_kind_version(enum object_kind kind); /* its apiVersion */
+bool object_kind_namespaced(enum object_kind kind);
+#define OBJECT_NAMESPACE_DEFAULT "default"
+/* Accepts the kind's name in any case, its plural and kubectl's short names. -1: unknown. */
 int object_kind_from_name(const char *name);
 
 /* -1, 0, 1: the order of (kind, namespace, name), by which lists are sorted. */
 int object_compare(const struct object *a, const struct object *b);
 /* The same content, wherever it came from. */
 bool object_equal(const struct object *a, const struct object *b);
+/* The namespace an object of the kind is in when none is named, and NULL for cluster-scoped kinds whatever is named. */
+const char *object_kind_namespace(enum object_kind kind, const char *namespace_);
+
 /* "HostPolicy web" or "Port default/web-1", for messages. Returns text. */
 #define OBJECT_TITLE_MAX 600
 char *object_title(enum object_kind kind, const char *namespace_, const char *name, char text[OBJECT_TITLE_MAX]);

@@ -306,12 +306,6 @@ static const struct schema default_schema = {
 	.defaults = no_default,
 };
 
-static bool value_device(struct decoder *d, const struct path *path, node_id node, const void *type, void *out)
-{
-	(void)type;
-	return value_text(d, path, node, &device_text, out);
-}
-
 static const struct list_type uplink_names = {
 	.what = "devices",
 	.item = value_device,
@@ -321,6 +315,7 @@ static const struct list_type uplink_names = {
 
 struct policy_draft {
 	uint32_t priority;
+	bool audit;
 	struct list uplinks, rules[HD_DIRECTIONS];
 	int default_verdict[HD_DIRECTIONS];
 };
@@ -387,6 +382,7 @@ static bool finish_policy(struct decoder *d, const struct path *path, node_id no
 				good = want(d, &item, child, "each device once");
 	}
 	policy->priority = from->priority;
+	policy->audit = from->audit;
 	policy->uplinks = from->uplinks.items;
 	policy->n_uplinks = from->uplinks.n;
 	for (int i = 0; i < HD_DIRECTIONS; i++) {
@@ -401,6 +397,7 @@ static const struct range priority_range = {.min = 0, .max = 1000000, .size = 4,
 static const struct field policy_fields[] = {
 	{"priority", value_uint, &priority_range, offsetof(struct policy_draft, priority), false},
 	{"uplinks", value_list, &uplink_names, offsetof(struct policy_draft, uplinks), false},
+	{"audit", value_bool, NULL, offsetof(struct policy_draft, audit), false},
 	{"ingress", value_rules, &rule_lists[HD_INGRESS], offsetof(struct policy_draft, rules[HD_INGRESS]), false},
 	{"egress", value_rules, &rule_lists[HD_EGRESS], offsetof(struct policy_draft, rules[HD_EGRESS]), false},
 	{"default", value_mapping, &default_schema, offsetof(struct policy_draft, default_verdict), false},

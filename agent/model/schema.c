@@ -303,7 +303,8 @@ bool value_list(struct decoder *d, const struct path *path, node_id node, const 
 		return want(d, path, node, "a list of %s", list->what);
 	size_t n = tree_node(d->tree, node)->count;
 	if (n == 0 && !list->may_be_empty)
-		return want(d, path, node, "at least one of %s, or no such field for any", list->what);
+		return want(
+			d, path, node, "at least one of %s%s", list->what, list->required ? "" : ", or no such field for any");
 	if (n > list->most)
 		return mistake(d, path, tree_node(d->tree, node)->line, "want at most %u %s, got %zu", list->most, list->what, n);
 	if (n == 0) {
@@ -342,6 +343,14 @@ static void write_field_names(const struct schema *schema, struct buffer *text)
 		buffer_printf(text, "%s%s", i == 0 ? "" : i + 1 < schema->n_fields ? ", " : " or ", schema->fields[i].name);
 }
 
+static bool is_ignored(const struct schema *schema, const char *name)
+{
+	for (const char *const *at = schema->ignored; at && *at; at++)
+		if (strcmp(*at, name) == 0)
+			return true;
+	return false;
+}
+
 bool value_mapping(struct decoder *d, const struct path *path, node_id node, const void *type, void *out)
 {
 	const struct schema *schema = type;
@@ -370,6 +379,8 @@ bool value_mapping(struct decoder *d, const struct path *path, node_id node, con
 		field_path.key = tree_text(d->tree, key);
 		while (i < schema->n_fields && strcmp(schema->fields[i].name, field_path.key) != 0)
 			i++;
+		if (i == schema->n_fields && is_ignored(schema, field_path.key))
+			continue;
 		if (i == schema->n_fields) {
 			_cleanup_buffer_ struct buffer names = {0};
 
@@ -382,6 +393,8 @@ bool value_mapping(struct decoder *d, const struct path *path, node_id node, con
 			good = mistake(d, &field_path, line, "want each field once, got it again (first in line %u)", seen[i]);
 			continue;
 		}
+		if (schema->null_is_absent && tree_is_null(d->tree, value))
+			continue;
 		seen[i] = line;
 		field_path.key = schema->fields[i].name;
 		good &= schema->fields[i].decode(d, &field_path, value, schema->fields[i].type, base + schema->fields[i].offset);

@@ -55,6 +55,10 @@ struct schema {
 	/* Checks across fields and turns the draft into what *out holds; NULL: the draft is that. Called only when all fields are
 	 * right. */
 	bool (*finish)(struct decoder *d, const struct path *path, node_id node, const void *draft, void *out);
+	/* As Kubernetes reads its documents. A field that is null is not there; fields of these names, ended by NULL, mean nothing
+	 * here and are read over. */
+	bool null_is_absent;
+	const char *const *ignored;
 };
 #define SCHEMA_DRAFT_MAX 320
 #define SCHEMA_FIELDS(array) .fields = (array), .n_fields = ARRAY_SIZE(array)
@@ -81,6 +85,7 @@ struct list_type {
 	const void *item_type;
 	uint16_t item_size;
 	bool may_be_empty;
+	bool required; /* leaving the field out does not mean any */
 	bool shared;   /* equal lists of one object are kept once */
 	uint32_t most; /* items */
 };

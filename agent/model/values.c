@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <model/kinds.h>
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -39,6 +40,13 @@ static bool is_subdomain(const char *text, size_t length)
 
 const struct text_type subdomain_text = {"a name of at most 253 lower-case letters, digits, '-' and '.'", is_subdomain};
 
+static bool is_namespace(const char *text, size_t length)
+{
+	return length <= 63 && dns_label(text) == length;
+}
+
+const struct text_type namespace_text = {"a name of at most 63 lower-case letters, digits and '-'", is_namespace};
+
 /* What the kernel takes (dev_valid_name). */
 static bool is_device(const char *text, size_t length)
 {
@@ -51,6 +59,26 @@ static bool is_device(const char *text, size_t length)
 }
 
 const struct text_type device_text = {"the name of an interface, at most 15 bytes", is_device};
+
+bool value_device(struct decoder *d, const struct path *path, node_id node, const void *type, void *out)
+{
+	(void)type;
+	return value_text(d, path, node, &device_text, out);
+}
+
+static bool is_port_name(const char *text, size_t length)
+{
+	bool letter = false;
+
+	if (length > 15 || dns_label(text) != length || strstr(text, "--"))
+		return false;
+	for (; *text; text++)
+		letter |= islower((unsigned char)*text) != 0;
+	return letter;
+}
+
+const struct text_type port_name_text = {
+	"a name of at most 15 lower-case letters, digits and '-', one letter at least", is_port_name};
 
 static bool is_rule_name(const char *text, size_t length)
 {
@@ -94,6 +122,21 @@ static bool is_label_key(const char *text)
 	return is_subdomain(prefix, n) && is_label_word(slash + 1, strlen(slash + 1));
 }
 
+static bool is_label_key_text(const char *text, size_t length)
+{
+	(void)length;
+	return is_label_key(text);
+}
+
+static bool is_label_value(const char *text, size_t length)
+{
+	return length == 0 || is_label_word(text, length);
+}
+
+#define LABEL_VALUE "at most 63 letters, digits, '-', '_' and '.', a letter or digit at both ends"
+const struct text_type label_key_text = {"a key such as app or example.org/app", is_label_key_text};
+const struct text_type label_value_text = {LABEL_VALUE, is_label_value};
+
 static int compare_labels(const void *a, const void *b)
 {
 	return strcmp(((const struct label *)a)->key, ((const struct label *)b)->key);
@@ -118,10 +161,8 @@ bool value_labels(struct decoder *d, const struct path *path, node_id node, cons
 			good = want(d, path, key, "keys such as app or example.org/app");
 		} else if (!node_is_text(d, value)) {
 			good = want(d, &key_path, value, "text (numbers and true or false in quotes)");
-		} else if (!annotations && *tree_text(d->tree, value) &&
-			   !is_label_word(tree_text(d->tree, value), strlen(tree_text(d->tree, value)))) {
-			good = want(d, &key_path, value,
-				"at most 63 letters, digits, '-', '_' and '.', a letter or digit at both ends");
+		} else if (!annotations && !is_label_value(tree_text(d->tree, value), tree_node(d->tree, value)->count)) {
+			good = want(d, &key_path, value, LABEL_VALUE);
 		} else {
 			labels[n].key = arena_string(d->arena, key_path.key, strlen(key_path.key));
 			labels[n].value = arena_string(d->arena, tree_text(d->tree, value), tree_node(d->tree, value)->count);
@@ -151,17 +192,52 @@ bool value_address(struct decoder *d, const struct path *path, node_id node, con
 	return true;
 }
 
+bool document_address_is_unicast(const struct hd_addr *addr)
+{
+	static const uint8_t loopback[16] = {[15] = 1}, unspecified[16];
+	const uint8_t *at = addr->b;
+
+	if (addr_is_ipv4(addr))
+		return at[12] != 0 && at[12] != 127 && at[12] < 224;
+	return at[0] != 0xff && memcmp(at, unspecified, 16) != 0 && memcmp(at, loopback, 16) != 0;
+}
+
+const struct prefix *document_subnet(const struct prefix *subnets, size_t n, const struct hd_addr *addr)
+{
+	for (size_t i = 0; i < n; i++)
+		if (addr_in_prefix(addr, &subnets[i].addr, subnets[i].length))
+			return &subnets[i];
+	return NULL;
+}
+
+bool document_address_of_host(const struct hd_addr *addr, const struct prefix *subnet)
+{
+	uint32_t host, mask;
+
+	if (!document_address_is_unicast(addr))
+		return false;
+	/* Two addresses or one are all of hosts (RFC 3021). */
+	if (!addr_is_ipv4(addr) || subnet->length > 126)
+		return true;
+	mask = subnet->length > 96 ? UINT32_MAX >> (subnet->length - 96) : UINT32_MAX;
+	host = ntohl(addr->w[3]) & mask;
+	return host != 0 && host != mask;
+}
+
+const char clear_host_bits[] = "clear";
+
 bool value_cidr(struct decoder *d, const struct path *path, node_id node, const void *type, void *out)
 {
 	struct prefix *prefix = out;
 	struct hd_addr addr;
 	uint8_t length;
 	char text[ADDR_TEXT_MAX];
+	int r;
 
-	(void)type;
 	if (!node || !tree_is_scalar(d->tree, node))
 		return want(d, path, node, "a block such as 10.0.0.0/8 or fd00::/8");
-	switch (addr_parse_cidr(tree_text(d->tree, node), &addr, &length)) {
+	r = addr_parse_cidr(tree_text(d->tree, node), &addr, &length);
+	switch (r == ADDR_CIDR_HOST_BITS && type ? 0 : r) {
 	case 0:
 		prefix->addr = addr;
 		prefix->length = length;
@@ -204,6 +280,20 @@ const char *document_protocol_name(uint8_t protocol)
 bool document_protocol_has_ports(uint8_t protocol)
 {
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
+}
+
+bool value_transport(struct decoder *d, const struct path *path, node_id node, const void *type, void *out)
+{
+	static const char *const names[] = {"TCP", "UDP", "SCTP", NULL};
+	static const uint8_t numbers[] = {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP};
+	static const struct choice choice = {names};
+	int chosen;
+
+	(void)type;
+	if (!value_choice(d, path, node, &choice, &chosen))
+		return false;
+	*(uint8_t *)out = numbers[chosen];
+	return true;
 }
 
 struct port_draft {

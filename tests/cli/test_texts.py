@@ -26,9 +26,10 @@ def test_completion_is_what_heddle_prints(lonely, shell, file):
     assert lonely("completion", shell)[0] == read("tools", "completion", file), f"heddle completion {shell} >tools/completion/{file}"
 
 
-def complete(*words):
+def complete(*words, path=os.environ["PATH"]):
     script = 'source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _heddle; printf "%s\\n" "${COMPREPLY[@]}"'
-    done = subprocess.run(["bash", "-c", script, os.path.join(TOP, "tools/completion/heddle.bash"), *words], capture_output=True, text=True)
+    done = subprocess.run(["bash", "-c", script, os.path.join(TOP, "tools/completion/heddle.bash"), *words], capture_output=True, text=True,
+                          env={**os.environ, "PATH": path})
     assert done.stderr == "", done.stderr
     return done.stdout.split()
 
@@ -39,10 +40,31 @@ def test_bash_completes(lonely):
     assert complete("heddle", "-o", "j") == ["json"]
     assert complete("heddle", "-o", "json", "flows", "--w") == ["--watch"]
     assert complete("heddle", "get", "hostp") == ["hostpolicy"]
+    assert complete("heddle", "delete", "networkp") == ["networkpolicy"]
+    assert complete("heddle", "get", "-n", "def") == ["default"]
     assert complete("heddle", "explain", "--protocol", "sc") == ["sctp"]
     assert complete("heddle", "apply", "-f", os.path.join(TOP, "READ")) == [os.path.join(TOP, "README.md")]
     assert "lo" in complete("heddle", "explain", "--uplink", "")
     assert complete("heddle", "wait", "--timeout", "") == []
+
+
+def test_bash_completes_names(tmp_path):
+    """Those of the namespace given, or of default; in whichever column they are."""
+    said = tmp_path / "said"
+    heddle = tmp_path / "heddle"
+    heddle.write_text(f'''#!/bin/sh
+echo "$*" >>{said}
+case $4 in
+port) printf 'KIND  NAMESPACE  NAME  ORIGIN\\nPort  shop  web-1  applied\\nPort  shop  web-2  applied\\n' ;;
+*) printf 'KIND  NAME  ORIGIN\\nHost  web-h  applied\\n' ;;
+esac
+''')
+    heddle.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    assert complete("heddle", "get", "port", "web", path=path) == ["web-1", "web-2"]
+    assert complete("heddle", "delete", "-n", "shop", "port", "web-1", path=path) == ["web-1"]
+    assert complete("heddle", "get", "host", "", path=path) == ["web-h"]
+    assert said.read_text() == "get -n default port\nget -n shop port\nget -n default host\n"
 
 
 def test_man_page_has_every_verb_and_option(lonely):

@@ -15,7 +15,7 @@ STATUS = {
                  {"hook": "tc_uplink_out", "device": "eth1", "mode": "tcx", "id": 43, "reason": "because"}],
     "uplinks": [{"device": "eth1", "ifindex": 4, "state": "attached", "xdp": "native", "xdpReason": "", "tc": "tcx", "foreignAhead": 2}],
     "unguarded": ["lo", "wg0"], "ports": [], "flows": {"proven": 3, "unproven": 1, "limits": {"flows": 65536, "flowsNew": 32768, "flowsOther": 16}},
-    "objects": {"Host": 1, "HostPolicy": 3}, "memory": {"rss": 7340032, "maps": {"policyBytes": 1000}}, "lockdown": False,
+    "objects": {"Host": 1, "Port": 0, "HostPolicy": 3}, "memory": {"rss": 7340032, "maps": {"policyBytes": 1000}}, "lockdown": False,
 }
 POLICY = {"apiVersion": "heddle.dev/v1alpha1", "kind": "HostPolicy", "metadata": {"name": "base"},
           "spec": {"priority": 100, "ingress": [{"name": "ssh", "action": "allow", "ports": [{"protocol": "TCP", "port": 22}]}],
@@ -45,10 +45,12 @@ def test_status(fake, cli):
 
 def test_status_that_is_not_well(fake, cli):
     fake.answers["GET /v1/status"] = {**STATUS, "ready": False, "lockdown": True, "adopted": True, "unguarded": [], "uplinks": [], "programs": [],
+                                      "objects": {"Host": 0},
                                       "lastError": {"time": "T", "details": ["a.yaml:3: spec.x: want \x1b[2J", "b"]},
                                       "pendingConfirm": {"confirmBefore": "2026-01-01T00:00:00Z"}}
     out, _ = cli("status")
     assert "no uplink is declared: nothing is guarded" in out and "HOOK" not in out
+    assert "objects: none\n" in out
     assert "NOT READY" in out and "not guarded: none" in out
     assert "an unconfirmed apply rolls back at 2026-01-01T00:00:00Z" in out
     assert "LOCKDOWN" in out and "ADOPTED" in out
@@ -82,6 +84,8 @@ def test_apply(fake, cli, tmp_path):
     path.write_bytes(text)
     out, _ = cli("apply", "-f", str(path))
     assert out == "HostPolicy/base created\ngeneration 8\n"
+    fake.answers["POST /v1/apply"]["items"][0] = {"kind": "Port", "namespace": "shop", "name": "web-1", "result": "created"}
+    assert cli("apply", "-f", str(path))[0] == "Port/shop/web-1 created\ngeneration 8\n"
     assert fake.requests[-1][2] == text
     cli("apply", "-f", "-", stdin=text)
     assert fake.requests[-1][2] == text
@@ -119,6 +123,55 @@ def test_get(fake, cli):
     assert ["Builtin", "arp", "built", "in", "address", "resolution"] in words(cli("get", "builtin")[0])
 
 
+def port(namespace, name):
+    return {"apiVersion": "heddle.dev/v1alpha1", "kind": "Port", "metadata": {"name": name, "namespace": namespace},
+            "spec": {"device": "veth-" + name, "network": "blue", "addresses": ["10.77.0.1", "fd77::1"]}}
+
+
+def test_get_of_a_namespace(fake, cli):
+    fake.answers["GET /v1/objects/ports"] = {"items": [port("default", "a"), port("shop", "b")], "origins": [
+        {"name": "a", "namespace": "default", "file": None, "line": None}, {"name": "b", "namespace": "shop", "file": "/p.yaml", "line": 3}]}
+    fake.answers["GET /v1/objects/ports?namespace=shop"] = {"items": [port("shop", "b")], "origins": []}
+    fake.answers["GET /v1/objects/port/a"] = port("default", "a")
+    fake.answers["GET /v1/objects/port/b?namespace=shop"] = port("shop", "b")
+    out, _ = cli("get", "ports")
+    assert words(out)[0] == ["KIND", "NAMESPACE", "NAME", "ORIGIN", "WHAT"]
+    assert words(out)[1][:4] == ["Port", "default", "a", "applied"]
+    assert words(out)[2] == ["Port", "shop", "b", "/p.yaml:3", "veth-b,", "network", "blue,", "10.77.0.1,", "fd77::1"]
+    assert len(words(cli("get", "-n", "shop", "ports")[0])) == 2
+    assert len(words(cli("get", "ports", "--namespace", "shop")[0])) == 2
+    assert yaml.safe_load(cli("get", "port", "a")[0]) == port("default", "a")
+    assert cli.json("get", "port", "b", "-n", "shop") == port("shop", "b")
+    _, err = cli("get", "port", "-n", "", expect=2)
+    assert "-n needs a namespace" in err
+
+
+@pytest.mark.parametrize("kind, spec, summary", [
+    ("Network", {"vni": 100, "vlan": 10, "mode": "l2", "subnets": ["10.77.0.0/24"]}, "vni 100, vlan 10, l2, 10.77.0.0/24"),
+    ("Port", {"vf": {"pf": "eth1", "index": 3}, "network": "blue", "addresses": []}, "vf 3 of eth1, network blue"),
+    ("Port", {"pci": "0000:01:00.0", "network": "blue"}, "0000:01:00.0, network blue"),
+    ("NetworkPolicy", {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}]}, "Ingress, 1 ingress, 0 egress"),
+    ("ClusterNetworkPolicy", {"tier": "Admin", "priority": 5}, "Admin, priority 5, 0 ingress, 0 egress"),
+    ("HostPolicy", {"priority": 5, "audit": True}, "priority 5, 0 ingress, 0 egress, audit"),
+    ("Host", {"uplinks": [{"device": "eth0"}, {"device": "eth1"}]}, "uplinks eth0, eth1"),
+])
+def test_get_tells_what_it_is(fake, cli, kind, spec, summary):
+    fake.answers["GET /v1/objects/x"] = {"items": [{"kind": kind, "metadata": {"name": "n"}, "spec": spec}], "origins": [{"file": None}]}
+    assert cli("get", "x")[0].splitlines()[1].endswith("  " + summary)
+
+
+def test_get_namespaces(fake, cli):
+    labels = {"kubernetes.io/metadata.name": "shop", "team": "a", "x": "y"}
+    fake.answers["GET /v1/objects/ns"] = {"items": [{"kind": "Namespace", "metadata": {"name": "shop", "labels": labels}, "spec": {}}], "origins": []}
+    assert words(cli("get", "ns")[0])[1] == ["Namespace", "shop", "built", "in", "team=a,", "x=y"]
+
+
+def test_a_long_summary_is_cut(fake, cli):
+    spec = {"mode": "l2", "subnets": [f"10.{i}.0.0/16" for i in range(250)]}
+    fake.answers["GET /v1/objects/network"] = {"items": [{"kind": "Network", "metadata": {"name": "n"}, "spec": spec}], "origins": []}
+    assert "l2, 10.0.0.0/16, 10.1.0.0/16" in cli("get", "network")[0]
+
+
 def test_names_are_escaped(fake, cli):
     fake.answers["GET /v1/objects/a%2Fb/..%2F%3Fx%20%C3%A4"] = POLICY
     cli("get", "a/b", "../?x ä")
@@ -131,6 +184,9 @@ def test_delete(fake, cli):
     fake.answers["DELETE /v1/objects/hostpolicy/base"] = {"generation": 9}
     fake.answers["DELETE /v1/objects/hostpolicy/file"] = (409, {"error": "HostPolicy/file belongs to /etc/heddle/a.yaml"})
     assert cli("delete", "hostpolicy", "base")[0] == "hostpolicy/base deleted\n"
+    fake.answers["DELETE /v1/objects/netpol/web?namespace=shop"] = {"generation": 9}
+    assert cli("delete", "netpol", "web", "-n", "shop")[0] == "netpol/shop/web deleted\n"
+    cli("delete", "netpol", "web", "-n", "", expect=2)
     _, err = cli("delete", "hostpolicy", "file", expect=1)
     assert err == "heddle: HostPolicy/file belongs to /etc/heddle/a.yaml\n"
 
@@ -176,7 +232,9 @@ def test_diff_lists_without_names(fake, cli):
 def test_diff_new_and_none(fake, cli):
     out = diff(fake, cli, {"kind": "AddressGroup", "name": "admins", "change": "create", "before": None, "after": GROUP})
     assert out == '+ AddressGroup/admins\n    + cidrs: "10.0.0.0/8"\n    + cidrs: "fd00::/8"\n'
-    out = diff(fake, cli, {"kind": "AddressGroup", "name": "admins", "change": "none", "before": None, "after": None})
+    out = diff(fake, cli, {"kind": "Port", "namespace": "shop", "name": "b", "change": "create", "before": None, "after": port("shop", "b")})
+    assert out.startswith("+ Port/shop/b\n    + device: \"veth-b\"\n")
+    out = diff(fake, cli, {"kind": "AddressGroup", "name": "admins", "namespace": None, "change": "none", "before": None, "after": None})
     assert out == "nothing would change (1 object)\n"
     assert cli.json("diff", "-f", "-", stdin=b"x")["items"][0]["change"] == "none"
 

@@ -27,6 +27,10 @@
 #include <util/clock.h>
 
 #define HOST_DOCUMENT "apiVersion: heddle.dev/v1alpha1\nkind: Host\nmetadata: {name: node-a}\nspec: {uplinks: [{device: eth1}]}\n"
+#define PORT_DOCUMENT(namespace_) \
+	"---\napiVersion: heddle.dev/v1alpha1\nkind: Port\nmetadata: {name: web, namespace: " namespace_ "}\n" \
+	"spec: {device: eth-" namespace_ ", network: blue}\n"
+#define WORLD_DOCUMENTS HOST_DOCUMENT PORT_DOCUMENT("default") PORT_DOCUMENT("shop")
 
 static struct {
 	char run_dir[64];
@@ -36,7 +40,8 @@ static struct {
 	struct api *api;
 	size_t applied;
 	uint64_t confirm_ms;
-	int answer; /* what the operations return */
+	const char *namespace_; /* of the Port that is removed */
+	int answer;		/* what the operations return */
 } world;
 
 /* --- a controller --- */
@@ -63,8 +68,11 @@ static int fake_remove(
 	void *userdata, enum object_kind kind, const char *namespace_, const char *name, json_t **ret, struct diag *diag)
 {
 	(void)userdata;
-	(void)namespace_;
-	assert_int_equal(kind, OBJECT_HOST_POLICY);
+	if (kind == OBJECT_PORT)
+		assert_string_equal(namespace_, world.namespace_);
+	else
+		assert_null(namespace_);
+	assert_true(kind == OBJECT_HOST_POLICY || kind == OBJECT_PORT);
 	assert_string_equal(name, "web");
 	return fake(ret, diag);
 }
@@ -210,7 +218,7 @@ static int setup(void **state)
 	(void)state;
 	snprintf(world.run_dir, sizeof(world.run_dir), "/tmp/heddle-api-XXXXXX");
 	assert_non_null(mkdtemp(world.run_dir));
-	assert_int_equal(decode_documents("host.yaml", HOST_DOCUMENT, strlen(HOST_DOCUMENT), &world.objects, &diag), 0);
+	assert_int_equal(decode_documents("host.yaml", WORLD_DOCUMENTS, strlen(WORLD_DOCUMENTS), &world.objects, &diag), 0);
 	world.view = (struct view){.objects = &world.objects, .generation = 3, .version = "test", .started = (int64_t)clock_ms()};
 	assert_true(sd_event_new(&world.event) >= 0);
 	assert_int_equal(api_new(world.event, &(struct api_config){.run_dir = world.run_dir, .view = &world.view, .ops = &ops},
@@ -265,6 +273,43 @@ static void test_read(void **state)
 	assert_non_null(strstr(metrics.data, "# EOF"));
 }
 
+/* Of one namespace, of all, of the default one. */
+static void test_namespaces(void **state)
+{
+	static const struct {
+		const char *path, *namespace_;
+	} cases[] = {
+		{"/v1/objects/port/web", "default"},
+		{"/v1/objects/port/web?namespace=default", "default"},
+		{"/v1/objects/ports/web?namespace=shop", "shop"},
+	};
+	json_t *json, *item;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		json = get(cases[i].path, 200);
+		assert_string_equal(
+			json_string_value(json_object_get(json_object_get(json, "metadata"), "namespace")), cases[i].namespace_);
+		json_decref(json);
+	}
+	json = get("/v1/objects/port/web?namespace=lost", 404);
+	assert_string_equal(json_string_value(json_object_get(json, "error")), "no such object: Port lost/web");
+	json_decref(json);
+	json = get("/v1/objects/ports", 200);
+	assert_int_equal(json_array_size(json_object_get(json, "items")), 2);
+	item = json_array_get(json_object_get(json, "origins"), 1);
+	assert_string_equal(json_string_value(json_object_get(item, "namespace")), "shop");
+	json_decref(json);
+	json = get("/v1/objects/ports?namespace=shop", 200);
+	assert_int_equal(json_array_size(json_object_get(json, "items")), 1);
+	json_decref(json);
+	json = get("/v1/objects/hosts?namespace=shop", 200);
+	assert_int_equal(json_array_size(json_object_get(json, "items")), 1);
+	item = json_array_get(json_object_get(json, "origins"), 0);
+	assert_true(json_is_null(json_object_get(item, "namespace")));
+	json_decref(json);
+}
+
 static void test_unknown(void **state)
 {
 	json_t *json;
@@ -309,6 +354,11 @@ static void test_apply(void **state)
 	assert_int_equal(exchange("POST", "/v1/confirm", NULL, 0, NULL), 404);
 	world.answer = 0;
 	assert_int_equal(exchange("DELETE", "/v1/objects/hostpolicy/web", NULL, 0, NULL), 200);
+	assert_int_equal(exchange("DELETE", "/v1/objects/hostpolicy/web?namespace=shop", NULL, 0, NULL), 200);
+	world.namespace_ = "default";
+	assert_int_equal(exchange("DELETE", "/v1/objects/port/web", NULL, 0, NULL), 200);
+	world.namespace_ = "shop";
+	assert_int_equal(exchange("DELETE", "/v1/objects/ports/web?namespace=shop", NULL, 0, NULL), 200);
 	assert_int_equal(exchange("POST", "/v1/diff", HOST_DOCUMENT, 0, NULL), 200);
 	assert_int_equal(exchange("POST", "/v1/confirm", NULL, 0, NULL), 200);
 }
@@ -449,6 +499,7 @@ int main(void)
 		cmocka_unit_test(test_routes),
 		cmocka_unit_test(test_socket_mode),
 		cmocka_unit_test(test_read),
+		cmocka_unit_test(test_namespaces),
 		cmocka_unit_test(test_unknown),
 		cmocka_unit_test(test_apply),
 		cmocka_unit_test(test_explain),

@@ -204,20 +204,25 @@ static void test_object_paths(void **state)
 	char path[CLIENT_PATH_MAX], name[CLIENT_PATH_MAX];
 
 	(void)state;
-	assert_true(client_object_path(path, "host", NULL));
+	assert_true(client_object_path(path, "host", NULL, NULL));
 	assert_string_equal(path, "/v1/objects/host");
-	assert_true(client_object_path(path, "a b", "../?#%\xc3\xa4"));
+	assert_true(client_object_path(path, "a b", NULL, "../?#%\xc3\xa4"));
 	assert_string_equal(path, "/v1/objects/a%20b/..%2F%3F%23%25%C3%A4");
+	assert_true(client_object_path(path, "port", "shop", NULL));
+	assert_string_equal(path, "/v1/objects/port?namespace=shop");
+	assert_true(client_object_path(path, "port", "a&b", "web-1"));
+	assert_string_equal(path, "/v1/objects/port/web-1?namespace=a%26b");
 	memset(name, 'x', sizeof(name));
 	name[sizeof(name) - 1] = '\0';
-	assert_false(client_object_path(path, "host", name));
-	assert_false(client_object_path(path, name, "a"));
+	assert_false(client_object_path(path, "host", NULL, name));
+	assert_false(client_object_path(path, name, NULL, "a"));
+	assert_false(client_object_path(path, "host", name, "a"));
 	/* just at the end: everything is escaped to three bytes */
 	for (size_t length = 300; length < 340; length++) {
 		memset(name, '/', length);
 		name[length] = '\0';
-		assert_true(
-			client_object_path(path, "host", name) == (strlen("/v1/objects/host/") + 3 * length < CLIENT_PATH_MAX));
+		assert_true(client_object_path(path, "host", NULL, name) ==
+			    (strlen("/v1/objects/host/") + 3 * length < CLIENT_PATH_MAX));
 	}
 }
 

@@ -11,35 +11,16 @@
 
 #include <cmocka.h>
 
+#include "model_env.h"
 #include <model/decode.h>
 #include <util/addr.h>
 #include <util/buffer.h>
 #include <util/cleanup.h>
 
-static struct object_list decode(const char *text)
-{
-	_cleanup_diag_ struct diag diag = {0};
-	struct object_list list = {0};
-	int r = decode_documents("t.yaml", text, strlen(text), &list, &diag);
-
-	if (r < 0)
-		fail_msg("refused: %s", diag.text);
-	assert_null(diag.text);
-	return list;
-}
-
-/* The text is refused with exactly these lines. */
-static void refused(const char *text, const char *message)
-{
-	_cleanup_diag_ struct diag diag = {0};
-	struct object_list list = {0};
-
-	assert_int_equal(decode_documents("t.yaml", text, strlen(text), &list, &diag), -EINVAL);
-	assert_int_equal(list.n, 0);
-	assert_non_null(diag.text);
-	assert_string_equal(diag.text, message);
-}
-
+#define KINDS \
+	"Host, Network, Port, Namespace, AddressGroup, HostPolicy, NetworkPolicy, AdminNetworkPolicy, " \
+	"BaselineAdminNetworkPolicy " \
+	"or ClusterNetworkPolicy"
 #define DOCUMENT(kind, spec) "apiVersion: heddle.dev/v1alpha1\nkind: " kind "\nmetadata: {name: x}\nspec:\n" spec
 /* One ingress rule, on line 6. */
 #define RULE(rule) DOCUMENT("HostPolicy", "  ingress:\n  - {action: allow, " rule "}\n")
@@ -78,7 +59,7 @@ static const char contract[] =
 
 static void test_contract(void **state)
 {
-	_cleanup_object_list_ struct object_list list = decode(contract);
+	_cleanup_object_list_ struct object_list list = model_decode(contract);
 	char text[ADDR_TEXT_MAX];
 
 	(void)state;
@@ -172,7 +153,7 @@ static void test_ports(void **state)
 		char text[300];
 
 		snprintf(text, sizeof(text), RULE("ports: [%s]"), cases[i].text);
-		_cleanup_object_list_ struct object_list list = decode(text);
+		_cleanup_object_list_ struct object_list list = model_decode(text);
 		const struct port_range *range = list.items[0]->policy.rules[0][0].ports;
 		assert_int_equal(range->protocol, cases[i].range.protocol);
 		assert_int_equal(range->any_port, cases[i].range.any_port);
@@ -183,8 +164,8 @@ static void test_ports(void **state)
 
 static void test_defaults(void **state)
 {
-	_cleanup_object_list_ struct object_list list = decode(HOST("{}"));
-	_cleanup_object_list_ struct object_list policy = decode(RULE("icmp: [{}, {family: IPv6, type: 0, code: 0}]"));
+	_cleanup_object_list_ struct object_list list = model_decode(HOST("{}"));
+	_cleanup_object_list_ struct object_list policy = model_decode(RULE("icmp: [{}, {family: IPv6, type: 0, code: 0}]"));
 	const struct host *host = &list.items[0]->host;
 
 	(void)state;
@@ -209,7 +190,7 @@ static void test_defaults(void **state)
 
 static void test_source_ports(void **state)
 {
-	_cleanup_object_list_ struct object_list list = decode(RULE(
+	_cleanup_object_list_ struct object_list list = model_decode(RULE(
 		"ports: [{protocol: UDP, port: 53}], sourcePorts: [{port: 1024, endPort: 65535}, {protocol: UDP, port: 53}]"));
 	const struct rule_extra *extra = list.items[0]->policy.rules[0][0].extra;
 
@@ -224,9 +205,9 @@ static void test_source_ports(void **state)
 static void test_metadata(void **state)
 {
 	_cleanup_object_list_ struct object_list list =
-		decode("apiVersion: heddle.dev/v1alpha1\nkind: AddressGroup\nmetadata:\n  name: a.b-c\n"
-		       "  labels: {z: last, app: \"1\", example.org/tier: web, empty: ''}\n"
-		       "  annotations: {note: \"any text: at all, \\u00e9 \\u2028\"}\nspec: {cidrs: []}\n");
+		model_decode("apiVersion: heddle.dev/v1alpha1\nkind: AddressGroup\nmetadata:\n  name: a.b-c\n"
+			     "  labels: {z: last, app: \"1\", example.org/tier: web, empty: ''}\n"
+			     "  annotations: {note: \"any text: at all, \\u00e9 \\u2028\"}\nspec: {cidrs: []}\n");
 	const struct object *object = list.items[0];
 
 	(void)state;
@@ -248,10 +229,10 @@ static void test_mistakes(void **state)
 		/* documents */
 		{"[]", "t.yaml:1: want a mapping with apiVersion, kind, metadata and spec, got an empty list"},
 		{"hello", "t.yaml:1: want a mapping with apiVersion, kind, metadata and spec, got hello"},
-		{"{}", "t.yaml:1: kind: want Host, AddressGroup or HostPolicy, got nothing"},
-		{"a: b", "t.yaml:1: kind: want Host, AddressGroup or HostPolicy, got nothing"},
-		{"\n\nkind: Networkpolicy\n", "t.yaml:3: kind: want Host, AddressGroup or HostPolicy, got Networkpolicy"},
-		{"kind: [Host]\n", "t.yaml:1: kind: want Host, AddressGroup or HostPolicy, got a list"},
+		{"{}", "t.yaml:1: kind: want " KINDS ", got nothing"},
+		{"a: b", "t.yaml:1: kind: want " KINDS ", got nothing"},
+		{"\n\nkind: Networkpolicy\n", "t.yaml:3: kind: want " KINDS ", got Networkpolicy"},
+		{"kind: [Host]\n", "t.yaml:1: kind: want " KINDS ", got a list"},
 		{"kind: AddressGroup\nmetadata: {name: x}\nspec: {cidrs: []}\n",
 			"t.yaml:1: apiVersion: want heddle.dev/v1alpha1, got nothing"},
 		{"apiVersion: v1\nkind: AddressGroup\nmetadata: {name: x}\nspec: {cidrs: []}\n",
@@ -438,7 +419,7 @@ static void test_mistakes(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
-		refused(cases[i].text, cases[i].message);
+		model_refused(cases[i].text, cases[i].message);
 }
 
 static void test_all_mistakes(void **state)
@@ -449,9 +430,9 @@ static void test_all_mistakes(void **state)
 
 	(void)state;
 	/* Of several documents, in their order; a good one between bad ones does not count. */
-	refused("kind: A\n---\n" DOCUMENT("AddressGroup", "  cidrs: []\n") "---\nkind: B\n",
-		"t.yaml:1: kind: want Host, AddressGroup or HostPolicy, got A\n"
-		"t.yaml:9: kind: want Host, AddressGroup or HostPolicy, got B");
+	model_refused("kind: A\n---\n" DOCUMENT("AddressGroup", "  cidrs: []\n") "---\nkind: B\n",
+		"t.yaml:1: kind: want " KINDS ", got A\n"
+		"t.yaml:9: kind: want " KINDS ", got B");
 	/* Not without end. */
 	buffer_add_string(&text, DOCUMENT("AddressGroup", "  cidrs:\n"));
 	for (int i = 0; i < 200; i++)
@@ -470,7 +451,7 @@ static void test_without_file(void **state)
 
 	(void)state;
 	assert_int_equal(decode_documents(NULL, "kind: A", 7, &list, &diag), -EINVAL);
-	assert_string_equal(diag.text, "line 1: kind: want Host, AddressGroup or HostPolicy, got A");
+	assert_string_equal(diag.text, "line 1: kind: want " KINDS ", got A");
 	static const char good[] = DOCUMENT("AddressGroup", "  cidrs: []\n");
 	diag_clear(&diag);
 	assert_int_equal(decode_documents(NULL, good, strlen(good), &list, &diag), 0);
@@ -483,37 +464,36 @@ static void test_without_file(void **state)
 
 static void test_lists_and_empty(void **state)
 {
-	struct object_list list = decode("");
+	struct object_list list = model_decode("");
 
 	(void)state;
 	assert_int_equal(list.n, 0);
-	list = decode("# nothing\n---\n---\n# more\n...\n");
+	list = model_decode("# nothing\n---\n---\n# more\n...\n");
 	assert_int_equal(list.n, 0);
-	list = decode("apiVersion: v1\nkind: List\nmetadata: {resourceVersion: ''}\nitems:\n"
-		      "- {apiVersion: heddle.dev/v1alpha1, kind: AddressGroup, metadata: {name: a}, spec: {cidrs: []}}\n"
-		      "- {apiVersion: heddle.dev/v1alpha1, kind: AddressGroup, metadata: {name: b}, spec: {cidrs: []}}\n");
+	list = model_decode("apiVersion: v1\nkind: List\nmetadata: {resourceVersion: ''}\nitems:\n"
+			    "- {apiVersion: heddle.dev/v1alpha1, kind: AddressGroup, metadata: {name: a}, spec: {cidrs: []}}\n"
+			    "- {apiVersion: heddle.dev/v1alpha1, kind: AddressGroup, metadata: {name: b}, spec: {cidrs: []}}\n");
 	assert_int_equal(list.n, 2);
 	assert_int_equal(list.items[1]->line, 6);
 	object_list_clear(&list);
-	list = decode(
+	list = model_decode(
 		"{\"items\":[{\"apiVersion\":\"heddle.dev/v1alpha1\",\"kind\":\"AddressGroup\",\"metadata\":{\"name\":\"a\"},"
 		"\"spec\":{\"cidrs\":[]}}]}");
 	assert_int_equal(list.n, 1);
 	object_list_clear(&list);
-	list = decode("kind: List\nitems: []\n");
+	list = model_decode("kind: List\nitems: []\n");
 	assert_int_equal(list.n, 0);
-	refused("kind: List\nitems:\n- kind: List\n  items: []\n",
-		"t.yaml:3: items[0].kind: want Host, AddressGroup or HostPolicy, got List");
-	refused("kind: List\nitems:\n- kind: Pod\n- 7\n",
-		"t.yaml:3: items[0].kind: want Host, AddressGroup or HostPolicy, got Pod\n"
+	model_refused("kind: List\nitems:\n- kind: List\n  items: []\n", "t.yaml:3: items[0].kind: want " KINDS ", got List");
+	model_refused("kind: List\nitems:\n- kind: Pod\n- 7\n",
+		"t.yaml:3: items[0].kind: want " KINDS ", got Pod\n"
 		"t.yaml:4: items[1]: want a mapping with apiVersion, kind, metadata and spec, got 7");
-	refused("kind: List\n", "t.yaml:1: items: want a list of objects, got nothing");
+	model_refused("kind: List\n", "t.yaml:1: items: want a list of objects, got nothing");
 }
 
 /* JSON, as other programs write it. */
 static void test_json(void **state)
 {
-	struct object_list list = decode(
+	struct object_list list = model_decode(
 		"{\"kind\":\"AddressGroup\",\"spec\":{\"cidrs\":[\"10.0.0.0/8\"]},\n\t\"apiVersion\":\"heddle.dev\\/v1alpha1\","
 		"\"metadata\":{\"name\":\"x\",\"annotations\":{\"smile\":\"\\ud83d\\ude00 \\\\ud83d\\\"\",\"raw\":\"\x7f"
 		"\xe2\x80\xa8\xc2\x85\xef\xbb\xbf|\"}}}");
@@ -529,7 +509,7 @@ static void test_json(void **state)
 
 static void test_json_surrogates(void **state)
 {
-	struct object_list list = decode(
+	struct object_list list = model_decode(
 		"{\"apiVersion\":\"heddle.dev/v1alpha1\",\"kind\":\"AddressGroup\",\"spec\":{\"cidrs\":[]},"
 		"\"metadata\":{\"name\":\"x\",\"annotations\":{\"a\":\"\\ud83d\\ude00\\uD83D\\uDE00\",\"b\":\"\\\\ud83d\"}}}");
 
@@ -538,11 +518,12 @@ static void test_json_surrogates(void **state)
 	assert_string_equal(list.items[0]->annotations[1].value, "\\ud83d");
 	object_list_clear(&list);
 	/* Half of a pair is no character. */
-	refused("{\"kind\":\"\\ud83d\"}", "t.yaml:1: want YAML or JSON, got in column 12: found invalid Unicode character escape "
-					  "code, while parsing a quoted scalar");
+	model_refused("{\"kind\":\"\\ud83d\"}",
+		"t.yaml:1: want YAML or JSON, got in column 12: found invalid Unicode character escape "
+		"code, while parsing a quoted scalar");
 	/* In YAML that is not JSON the text stands for itself. */
-	list = decode("apiVersion: heddle.dev/v1alpha1\nkind: AddressGroup\nspec: {cidrs: []}\n"
-		      "metadata: {name: x, annotations: {a: '\\ud83d\\ude00'}}\n");
+	list = model_decode("apiVersion: heddle.dev/v1alpha1\nkind: AddressGroup\nspec: {cidrs: []}\n"
+			    "metadata: {name: x, annotations: {a: '\\ud83d\\ude00'}}\n");
 	assert_string_equal(list.items[0]->annotations[0].value, "\\ud83d\\ude00");
 	object_list_clear(&list);
 }
@@ -586,7 +567,7 @@ static void test_limits(void **state)
 
 static void test_sharing(void **state)
 {
-	_cleanup_object_list_ struct object_list list = decode(DOCUMENT("HostPolicy",
+	_cleanup_object_list_ struct object_list list = model_decode(DOCUMENT("HostPolicy",
 		"  ingress:\n"
 		"  - {action: allow, from: [{cidr: 10.0.0.0/8, except: [10.1.0.0/16]}], ports: [{port: 80}]}\n"
 		"  - {action: deny, from: [{cidr: 10.0.0.0/8, except: [10.1.0.0/16]}], ports: [{port: 80}]}\n"

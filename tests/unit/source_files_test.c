@@ -72,7 +72,9 @@ static void test_bad_files(void **state)
 	put_file("d/3.yaml", "kind: X\n");
 	snprintf(message, sizeof(message),
 		"/d/1.yaml:1: spec.cidrs[0]: want 10.0.0.0/8, got 10.0.0.1/8\n"
-		"%s/d/3.yaml:1: kind: want Host, AddressGroup or HostPolicy, got X",
+		"%s/d/3.yaml:1: kind: want Host, Network, Port, Namespace, AddressGroup, HostPolicy, NetworkPolicy, "
+		"AdminNetworkPolicy, "
+		"BaselineAdminNetworkPolicy or ClusterNetworkPolicy, got X",
 		source_root());
 	assert_load_fails(files, -EINVAL, message);
 	put_file("d/1.yaml", GROUP("a", "10.0.0.0/8"));

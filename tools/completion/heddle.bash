@@ -12,14 +12,21 @@ _heddle_files()
 	mapfile -t COMPREPLY < <(compgen -f -- "$1")
 }
 
+_heddle_names()
+{
+	heddle get "$@" 2>/dev/null | awk 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == "NAME") n = i }
+		NR > 1 { print $n }'
+}
+
 _heddle()
 {
-	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb="" first="" place=0 i
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb="" first="" namespace=default place=0 i
 
 	COMPREPLY=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
 		-o | --output | --socket) ((i++)) ;;
+		-n | --namespace) namespace=${COMP_WORDS[++i]} ;;
 		-*) ;;
 		*)
 			if [[ -z $verb ]]; then
@@ -53,6 +60,14 @@ _heddle()
 		;;
 	diff" -f" | diff" --filename")
 		_heddle_files "$cur"
+		return
+		;;
+	get" -n" | get" --namespace")
+		_heddle_words "default $(_heddle_names namespace)" "$cur"
+		return
+		;;
+	delete" -n" | delete" --namespace")
+		_heddle_words "default $(_heddle_names namespace)" "$cur"
 		return
 		;;
 	explain" --from")
@@ -124,25 +139,25 @@ _heddle()
 		;;
 	get)
 		if [[ $cur != -* && $place -eq 0 ]]; then
-			_heddle_words "host addressgroup hostpolicy builtin" "$cur"
+			_heddle_words "host network port namespace addressgroup hostpolicy networkpolicy adminnetworkpolicy baselineadminnetworkpolicy clusternetworkpolicy builtin" "$cur"
 			return
 		fi
 		if [[ $cur != -* && $place -eq 1 ]]; then
-			_heddle_words "$(heddle get "$first" 2>/dev/null | awk 'NR > 1 { print $2 }')" "$cur"
+			_heddle_words "$(_heddle_names -n "$namespace" "$first")" "$cur"
 			return
 		fi
-		_heddle_words " --socket -o --output -h --help -V --version" "$cur"
+		_heddle_words " -n --namespace --socket -o --output -h --help -V --version" "$cur"
 		;;
 	delete)
 		if [[ $cur != -* && $place -eq 0 ]]; then
-			_heddle_words "host addressgroup hostpolicy" "$cur"
+			_heddle_words "host network port namespace addressgroup hostpolicy networkpolicy adminnetworkpolicy baselineadminnetworkpolicy clusternetworkpolicy" "$cur"
 			return
 		fi
 		if [[ $cur != -* && $place -eq 1 ]]; then
-			_heddle_words "$(heddle get "$first" 2>/dev/null | awk 'NR > 1 { print $2 }')" "$cur"
+			_heddle_words "$(_heddle_names -n "$namespace" "$first")" "$cur"
 			return
 		fi
-		_heddle_words " --socket -o --output -h --help -V --version" "$cur"
+		_heddle_words " -n --namespace --socket -o --output -h --help -V --version" "$cur"
 		;;
 	flows)
 		_heddle_words " -w --watch --socket -o --output -h --help -V --version" "$cur"

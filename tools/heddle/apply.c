@@ -18,12 +18,13 @@ static void print_applied(const json_t *answer)
 {
 	const char *confirm_before = string_at(answer, "confirmBefore");
 	const json_t *item;
+	char title[TITLE_MAX];
 	size_t i;
 
 	if (!json_array_size(json_object_get(answer, "items")))
 		printf("there is no document in it\n");
 	json_array_foreach (json_object_get(answer, "items"), i, item)
-		printf("%s/%s %s\n", text_at(item, "kind"), text_at(item, "name"), text_at(item, "result"));
+		printf("%s %s\n", title_text(item, title), text_at(item, "result"));
 	if (json_is_integer(json_object_get(answer, "generation")))
 		printf("generation %lld\n", number_at(answer, "generation"));
 	if (confirm_before)

@@ -381,13 +381,18 @@ static bool path_add(char path[CLIENT_PATH_MAX], const char *text)
 	return true;
 }
 
-bool client_object_path(char path[CLIENT_PATH_MAX], const char *kind, const char *name)
+bool client_object_path(char path[CLIENT_PATH_MAX], const char *kind, const char *namespace_, const char *name)
 {
 	snprintf(path, CLIENT_PATH_MAX, "/v1/objects/");
 	if (!path_add(path, kind))
 		return false;
-	if (!name)
+	if (name) {
+		strncat(path, "/", CLIENT_PATH_MAX - strlen(path) - 1);
+		if (!path_add(path, name))
+			return false;
+	}
+	if (!namespace_)
 		return true;
-	strncat(path, "/", CLIENT_PATH_MAX - strlen(path) - 1);
-	return path_add(path, name);
+	strncat(path, "?namespace=", CLIENT_PATH_MAX - strlen(path) - 1);
+	return path_add(path, namespace_);
 }

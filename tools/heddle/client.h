@@ -44,8 +44,11 @@ typedef int (*client_line)(json_t *object, void *userdata);
 /* Returns an exit status. That the daemon ends a stream is a failure: a listener wants to know. */
 int client_stream(struct client *client, const char *path, client_line line, void *userdata);
 
-/* /v1/objects/KIND[/NAME], with everything escaped that has a meaning in a URL. name may be NULL. false: it does not fit. */
+/*
+ * /v1/objects/KIND[/NAME][?namespace=NAMESPACE], with everything escaped that has a meaning in a URL. name and namespace_ may be
+ * NULL. false: it does not fit.
+ */
 #define CLIENT_PATH_MAX 1000
-bool client_object_path(char path[CLIENT_PATH_MAX], const char *kind, const char *name);
+bool client_object_path(char path[CLIENT_PATH_MAX], const char *kind, const char *namespace_, const char *name);
 
 #endif

@@ -5,6 +5,9 @@
 
 #include "heddle.h"
 
+/* The column NAME of what `heddle get` prints. */
+#define NAMES_OF_TABLE "awk 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == \"NAME\") n = i }\n\t\tNR > 1 { print $n }'"
+
 static void bash_words(const struct cli_option *options)
 {
 	for (const struct cli_option *o = options; o && o->name; o++) {
@@ -22,6 +25,8 @@ static void bash_argument(const char *complete)
 		printf("\t\t_heddle_files \"$cur\"\n");
 	else if (strcmp(complete, "@device") == 0)
 		printf("\t\t_heddle_words \"$(ls /sys/class/net)\" \"$cur\"\n");
+	else if (strcmp(complete, "@namespace") == 0)
+		printf("\t\t_heddle_words \"default $(_heddle_names namespace)\" \"$cur\"\n");
 	else
 		printf("\t\t_heddle_words \"%s\" \"$cur\"\n", complete);
 }
@@ -46,11 +51,13 @@ static void print_bash(void)
 	printf("# SPDX-License-Identifier: Apache-2.0\n# bash completion for heddle, printed by `heddle completion bash`\n\n"
 	       "_heddle_words()\n{\n\tmapfile -t COMPREPLY < <(compgen -W \"$1\" -- \"$2\")\n}\n\n"
 	       "_heddle_files()\n{\n\tcompopt -o filenames 2>/dev/null\n\tmapfile -t COMPREPLY < <(compgen -f -- \"$1\")\n}\n\n"
+	       "_heddle_names()\n{\n\theddle get \"$@\" 2>/dev/null | " NAMES_OF_TABLE "\n}\n\n"
 	       "_heddle()\n{\n\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb=\"\" first=\"\" "
-	       "place=0 i\n\n"
+	       "namespace=default place=0 i\n\n"
 	       "\tCOMPREPLY=()\n"
 	       "\tfor ((i = 1; i < COMP_CWORD; i++)); do\n\t\tcase ${COMP_WORDS[i]} in\n\t\t-o | --output | --socket) ((i++)) "
 	       ";;\n"
+	       "\t\t-n | --namespace) namespace=${COMP_WORDS[++i]} ;;\n"
 	       "\t\t-*) ;;\n\t\t*)\n\t\t\tif [[ -z $verb ]]; then\n\t\t\t\tverb=${COMP_WORDS[i]}\n\t\t\telse\n"
 	       "\t\t\t\t[[ -n $first ]] || first=${COMP_WORDS[i]}\n\t\t\t\t((place++))\n\t\t\tfi\n\t\t\t;;\n\t\tesac\n\tdone\n"
 	       "\tcase \"$verb $prev\" in\n");
@@ -70,8 +77,7 @@ static void print_bash(void)
 				(*v)->complete);
 			if ((*v)->arguments_max > 1)
 				printf("\t\tif [[ $cur != -* && $place -eq 1 ]]; then\n"
-				       "\t\t\t_heddle_words \"$(heddle get \"$first\" 2>/dev/null | awk 'NR > 1 { print $2 }')\" "
-				       "\"$cur\"\n"
+				       "\t\t\t_heddle_words \"$(_heddle_names -n \"$namespace\" \"$first\")\" \"$cur\"\n"
 				       "\t\t\treturn\n\t\tfi\n");
 		}
 		printf("\t\t_heddle_words \"");
@@ -104,6 +110,8 @@ static void zsh_action(const char *complete)
 		printf("_files");
 	else if (strcmp(complete, "@device") == 0)
 		printf("_net_interfaces");
+	else if (strcmp(complete, "@namespace") == 0)
+		printf("_heddle_namespaces");
 	else
 		printf("(%s)", complete);
 }
@@ -132,9 +140,12 @@ static void print_zsh(void)
 {
 	printf("#compdef heddle\n# SPDX-License-Identifier: Apache-2.0\n# zsh completion for heddle, printed by `heddle "
 	       "completion zsh`\n\n"
+	       "_heddle_get()\n{\n\theddle get \"$@\" 2>/dev/null | " NAMES_OF_TABLE "\n}\n\n"
+	       "_heddle_namespaces()\n{\n\tlocal -a names\n\tnames=(default ${(f)\"$(_heddle_get namespace)\"})\n"
+	       "\tcompadd -a names\n}\n\n"
 	       "_heddle_names()\n{\n\tlocal -a names\n"
-	       "\tnames=(${(f)\"$(heddle get \"${words[2]}\" 2>/dev/null | awk 'NR > 1 { print $2 }')\"})\n\tcompadd -a "
-	       "names\n}\n\n"
+	       "\tnames=(${(f)\"$(_heddle_get -n \"${opt_args[-n]:-${opt_args[--namespace]:-default}}\" \"$line[1]\")\"})\n"
+	       "\tcompadd -a names\n}\n\n"
 	       "_heddle()\n{\n\tlocal context curcontext=$curcontext state line\n\ttypeset -A opt_args\n\tlocal -a "
 	       "verbs\n\tverbs=(\n");
 	for (const struct verb *const *v = verbs; *v; v++) {

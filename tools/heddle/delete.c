@@ -4,22 +4,32 @@
 #include "heddle.h"
 #include "output.h"
 
+enum { OPT_NAMESPACE };
+static const struct cli_option options[] = {
+	[OPT_NAMESPACE] = {"namespace", 'n', "NAMESPACE", "@namespace",
+		"where the object is, if its kind is in one (default: default)"},
+	{NULL, 0, NULL, NULL, NULL},
+};
+
 static int delete_run(struct cli *cli)
 {
+	const char *namespace_ = cli->value[OPT_NAMESPACE];
 	char path[CLIENT_PATH_MAX];
 	json_auto_t *answer = NULL;
 	int code;
 
 	if (!*cli->arguments[0] || !*cli->arguments[1])
 		return fail(CLI_USAGE, "delete needs a kind and a name");
-	if (!client_object_path(path, cli->arguments[0], cli->arguments[1]))
+	if (namespace_ && !*namespace_)
+		return fail(CLI_USAGE, "-n needs a namespace that is not empty");
+	if (!client_object_path(path, cli->arguments[0], namespace_, cli->arguments[1]))
 		return fail(CLI_REFUSED, "%s: no object has so long a name", cli->arguments[1]);
 	code = client_call(cli->client, &(struct client_request){.method = "DELETE", .path = path}, &answer);
 	if (code)
 		return code;
 	if (cli->output != OUTPUT_TABLE)
 		return print_value(cli->output, answer);
-	printf("%s/%s deleted\n", cli->arguments[0], cli->arguments[1]);
+	printf("%s/%s%s%s deleted\n", cli->arguments[0], namespace_ ?: "", namespace_ ? "/" : "", cli->arguments[1]);
 	return CLI_DONE;
 }
 
@@ -28,7 +38,8 @@ const struct verb verb_delete = {
 	.arguments = "KIND NAME",
 	.arguments_min = 2,
 	.arguments_max = 2,
-	.complete = "host addressgroup hostpolicy",
+	.complete = CLI_OBJECT_KINDS,
 	.summary = "remove an applied object",
+	.options = options,
 	.run = delete_run,
 };

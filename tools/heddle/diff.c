@@ -19,6 +19,7 @@ static void print_diff(const json_t *answer)
 {
 	size_t i, n_changed = 0, n_items = json_array_size(json_object_get(answer, "items"));
 	const json_t *item;
+	char title[TITLE_MAX];
 
 	json_array_foreach (json_object_get(answer, "items"), i, item) {
 		const char *change = text_at(item, "change");
@@ -27,11 +28,11 @@ static void print_diff(const json_t *answer)
 		if (strcmp(change, "none") == 0)
 			continue;
 		n_changed++;
-		printf("%c %s/%s\n",
+		printf("%c %s\n",
 			strcmp(change, "create") == 0	? '+'
 			: strcmp(change, "delete") == 0 ? '-'
 							: '~',
-			text_at(item, "kind"), text_at(item, "name"));
+			title_text(item, title));
 		/* all of a new object is new: its spec is what a reader wants */
 		if (json_is_object(before))
 			changes_print(stdout, "    ", before, after);

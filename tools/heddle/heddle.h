@@ -18,7 +18,7 @@ struct cli_option {
 	const char *name;     /* NULL ends the table */
 	char letter;	      /* 0: none */
 	const char *argument; /* what it takes, as shown in --help; NULL: a flag */
-	const char *complete; /* words to complete the argument with; "@file", "@device"; NULL: nothing */
+	const char *complete; /* words to complete the argument with; "@file", "@device", "@namespace"; NULL: nothing */
 	const char *help;
 };
 
@@ -53,7 +53,10 @@ extern const struct verb *const verbs[]; /* NULL ends it */
 extern const struct cli_option global_options[];
 
 /* The kinds of objects, for completion and messages. */
-#define CLI_KINDS "host addressgroup hostpolicy builtin"
+#define CLI_OBJECT_KINDS \
+	"host network port namespace addressgroup hostpolicy networkpolicy adminnetworkpolicy baselineadminnetworkpolicy " \
+	"clusternetworkpolicy"
+#define CLI_KINDS CLI_OBJECT_KINDS " builtin"
 
 /* Prints "heddle: MESSAGE" to stderr and returns code. Control characters in what others wrote are made visible. */
 int fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -47,6 +47,9 @@ bool true_at(const json_t *object, const char *key);
 const char *endpoint_text(const json_t *object, const char *address_key, const char *port_key, char out[TEXT_MAX]);
 /* base/ssh, base#3 for a rule without a name; "-" none. */
 const char *rule_text(const json_t *rule, char out[TEXT_MAX]);
+/* HostPolicy/base, Port/shop/web-1: kind, namespace if there is one, name. */
+#define TITLE_MAX 400
+const char *title_text(const json_t *object, char out[TITLE_MAX]);
 /* FILE:LINE, or "applied", "built in". */
 const char *origin_text(const json_t *rule, char out[TEXT_MAX]);
 const char *duration_text(double seconds, char out[TEXT_MAX]);

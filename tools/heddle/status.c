@@ -92,12 +92,16 @@ static void print_rest(const json_t *status)
 	const json_t *memory = json_object_get(status, "memory"), *unguarded = json_object_get(status, "unguarded");
 	char rss[TEXT_MAX], maps[TEXT_MAX];
 	const char *key;
-	size_t i;
+	size_t i, n = 0;
 
 	printf("objects:");
-	json_object_foreach ((json_t *)objects, key, value)
+	json_object_foreach ((json_t *)objects, key, value) {
+		if (!json_integer_value(value))
+			continue;
 		printf(" %s %" JSON_INTEGER_FORMAT, key, json_integer_value(value));
-	printf("\nmemory: agent %s, policy maps %s\n", bytes_text((double)number_at(memory, "rss"), rss),
+		n++;
+	}
+	printf("%s\nmemory: agent %s, policy maps %s\n", n ? "" : " none", bytes_text((double)number_at(memory, "rss"), rss),
 		bytes_text((double)number_at(json_object_get(memory, "maps"), "policyBytes"), maps));
 	printf("not guarded:");
 	json_array_foreach (unguarded, i, value)

@@ -59,6 +59,15 @@ const char *rule_text(const json_t *rule, char out[TEXT_MAX])
 	return out;
 }
 
+const char *title_text(const json_t *object, char out[TITLE_MAX])
+{
+	const char *namespace_ = string_at(object, "namespace");
+
+	snprintf(out, TITLE_MAX, "%s/%s%s%s", text_at(object, "kind"), namespace_ ? namespace_ : "", namespace_ ? "/" : "",
+		text_at(object, "name"));
+	return out;
+}
+
 const char *origin_text(const json_t *rule, char out[TEXT_MAX])
 {
 	const char *file = string_at(rule, "file"), *policy = string_at(rule, "policy");

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+/* spec of Network and Port. */
+#include <stdio.h>
+
+#include <model/kinds.h>
+#include <model/write.h>
+#include <util/addr.h>
+
+static void addresses(struct buffer *out, const char *name, const struct hd_addr *list, size_t n)
+{
+	char text[ADDR_TEXT_MAX];
+
+	write_open(out, name, '[');
+	for (size_t i = 0; i < n; i++) {
+		write_comma(out);
+		write_string(out, addr_format(&list[i], text));
+	}
+	buffer_add_char(out, ']');
+}
+
+void write_network(struct buffer *out, const struct network *network)
+{
+	if (network->vni)
+		write_number(out, "vni", network->vni);
+	if (network->vlan)
+		write_number(out, "vlan", network->vlan);
+	write_text(out, "mode", network->l3 ? "l3" : "l2");
+	write_open(out, "subnets", '[');
+	for (size_t i = 0; i < network->n_subnets; i++)
+		write_prefix(out, &network->subnets[i]);
+	buffer_add_char(out, ']');
+	addresses(out, "gateway", network->gateways, network->n_gateways);
+	write_bool(out, "learning", network->learning);
+	write_open(out, "routesTo", '[');
+	for (size_t i = 0; i < network->n_routes_to; i++) {
+		write_comma(out);
+		write_string(out, network->routes_to[i]);
+	}
+	buffer_add_char(out, ']');
+	if (network->mtu)
+		write_number(out, "mtu", network->mtu);
+	else
+		write_text(out, "mtu", "auto");
+}
+
+static void vlan(struct buffer *out, const struct port *port)
+{
+	write_open(out, "vlan", '{');
+	if (port->vlan_mode == PORT_VLAN_ACCESS) {
+		write_text(out, "mode", "access");
+		write_number(out, "id", port->vlan_id);
+	} else {
+		write_text(out, "mode", "trunk");
+		write_open(out, "allowed", '[');
+		for (size_t i = 0; i < port->n_vlan_allowed; i++) {
+			const struct vlan_range *range = &port->vlan_allowed[i];
+
+			write_comma(out);
+			if (range->first == range->last)
+				buffer_printf(out, "%u", range->first);
+			else
+				buffer_printf(out, "\"%u-%u\"", range->first, range->last);
+		}
+		buffer_add_char(out, ']');
+		if (port->vlan_native)
+			write_number(out, "native", port->vlan_native);
+	}
+	buffer_add_char(out, '}');
+}
+
+static void named_ports(struct buffer *out, const struct port *port)
+{
+	write_open(out, "ports", '[');
+	for (size_t i = 0; i < port->n_ports; i++) {
+		write_item(out, '{');
+		write_text(out, "name", port->ports[i].name);
+		write_text(out, "protocol", document_protocol_name(port->ports[i].protocol));
+		write_number(out, "port", port->ports[i].port);
+		buffer_add_char(out, '}');
+	}
+	buffer_add_char(out, ']');
+}
+
+void write_port(struct buffer *out, const struct port *port)
+{
+	const uint8_t *mac = port->mac;
+	char text[18];
+
+	if (port->device) {
+		write_text(out, "device", port->device);
+	} else if (port->pci) {
+		write_text(out, "pci", port->pci);
+	} else {
+		write_open(out, "vf", '{');
+		write_text(out, "pf", port->vf_pf);
+		write_number(out, "index", port->vf_index);
+		buffer_add_char(out, '}');
+	}
+	write_text(out, "network", port->network);
+	if (port->has_mac) {
+		snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+		write_text(out, "mac", text);
+	}
+	addresses(out, "addresses", port->addresses, port->n_addresses);
+	if (port->vlan_mode != PORT_VLAN_NONE)
+		vlan(out, port);
+	if (port->n_ports)
+		named_ports(out, port);
+}

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Port. */
+#include <model/kinds.h>
+
+#include <ctype.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <util/addr.h>
+
+/* --- which device --- */
+
+struct vf_draft {
+	const char *pf;
+	uint32_t index;
+};
+
+static bool is_pci(const char *text, size_t length)
+{
+	size_t domain = strspn(text, "0123456789abcdef");
+
+	/* DOMAIN:BUS:DEVICE.FUNCTION as sysfs writes it; behind an Intel VMD the domain has five digits or more. */
+	return domain >= 4 && domain <= 8 && length == domain + 8 && text[domain] == ':' &&
+	       strspn(text + domain + 1, "0123456789abcdef") == 2 && text[domain + 3] == ':' &&
+	       strspn(text + domain + 4, "0123456789abcdef") == 2 && text[domain + 4] <= '1' && text[domain + 6] == '.' &&
+	       text[domain + 7] >= '0' && text[domain + 7] <= '7';
+}
+
+static const struct text_type pci_text = {"a PCI address such as 0000:01:10.0, lower case", is_pci};
+static const struct range vf_range = {.min = 0, .max = 65535, .size = 4, .unit = ""};
+static const struct field vf_fields[] = {
+	{"pf", value_text, &device_text, offsetof(struct vf_draft, pf), true},
+	{"index", value_uint, &vf_range, offsetof(struct vf_draft, index), true},
+};
+static const struct schema vf_schema = {
+	.what = "a mapping with pf and index",
+	SCHEMA_FIELDS(vf_fields),
+	.draft_size = sizeof(struct vf_draft),
+};
+
+/* --- addresses --- */
+
+struct mac {
+	uint8_t octets[6];
+	bool given;
+};
+
+static bool parse_mac(const char *text, uint8_t octets[6])
+{
+	for (int i = 0; i < 6; i++, text += 3) {
+		const char digits[] = {text[0], text[0] ? text[1] : '\0', '\0'};
+
+		if (!isxdigit((unsigned char)digits[0]) || !isxdigit((unsigned char)digits[1]) || text[2] != (i < 5 ? ':' : '\0'))
+			return false;
+		octets[i] = (uint8_t)strtoul(digits, NULL, 16);
+	}
+	return true;
+}
+
+static bool value_mac(struct decoder *d, const struct path *path, node_id node, const void *type, void *out)
+{
+	static const uint8_t zero[6];
+	struct mac *mac = out;
+
+	(void)type;
+	if (!node_is_text(d, node) || !parse_mac(tree_text(d->tree, node), mac->octets))
+		return want(d, path, node, "a MAC address such as 02:00:00:00:00:01");
+	if ((mac->octets[0] & 1) || memcmp(mac->octets, zero, 6) == 0)
+		return want(d, path, node, "the MAC address of one station, not of a group or of nobody");
+	mac->given = true;
+	return true;
+}
+
+static const struct list_type address_list = {
+	.what = "addresses",
+	.item = value_address,
+	.item_size = sizeof(struct hd_addr),
+	.may_be_empty = true,
+	.most = 256,
+};
+
+/* --- vlan --- */
+
+struct vlan_draft {
+	int mode; /* VLAN_ACCESS, … */
+	uint16_t id, native;
+	struct list allowed;
+};
+enum { VLAN_ACCESS, VLAN_TRUNK };
+
+struct vlan {
+	enum port_vlan_mode mode;
+	uint16_t id, native;
+	struct list allowed;
+};
+
+static int compare_ranges(const void *a, const void *b)
+{
+	const struct vlan_range *x = a, *y = b;
+
+	return (x->first > y->first) - (x->first < y->first);
+}
+
+static bool check_access(struct decoder *d, const struct path *path, node_id node, const struct vlan_draft *from)
+{
+	static const char *const trunk[] = {"allowed", "native"};
+	struct path field = {.up = path};
+
+	for (size_t i = 0; i < ARRAY_SIZE(trunk); i++) {
+		field.key = trunk[i];
+		if (node_field(d, node, trunk[i]))
+			return want(d, &field, node_field(d, node, trunk[i]), "%s only with mode: trunk", trunk[i]);
+	}
+	field.key = "id";
+	return from->id ? true : want(d, &field, NODE_NONE, "1..4094");
+}
+
+static bool check_trunk(struct decoder *d, const struct path *path, node_id node, const struct vlan_draft *from)
+{
+	struct vlan_range *ranges = from->allowed.items;
+	struct path field = {.up = path, .key = "id"};
+	bool native = from->native == 0;
+
+	if (from->id)
+		return want(d, &field, node_field(d, node, "id"), "id only with mode: access");
+	field.key = "allowed";
+	if (from->allowed.n == 0)
+		return want(d, &field, NODE_NONE, "a list of VLANs");
+	qsort(ranges, from->allowed.n, sizeof(*ranges), compare_ranges);
+	for (size_t i = 0; i < from->allowed.n; i++) {
+		if (i && ranges[i].first <= ranges[i - 1].last)
+			return mistake(d, &field, tree_node(d->tree, node_field(d, node, "allowed"))->line,
+				"want each VLAN once, got %u again", ranges[i].first);
+		native |= from->native >= ranges[i].first && from->native <= ranges[i].last;
+	}
+	field.key = "native";
+	return native ? true : want(d, &field, node_field(d, node, "native"), "one of the allowed VLANs");
+}
+
+static bool finish_vlan(struct decoder *d, const struct path *path, node_id node, const void *draft, void *out)
+{
+	const struct vlan_draft *from = draft;
+	bool access = from->mode == VLAN_ACCESS;
+
+	d->line = tree_node(d->tree, node)->line;
+	*(struct vlan *)out = (struct vlan){
+		.mode = access ? PORT_VLAN_ACCESS : PORT_VLAN_TRUNK,
+		.id = from->id,
+		.native = from->native,
+		.allowed = from->allowed,
+	};
+	return access ? check_access(d, path, node, from) : check_trunk(d, path, node, from);
+}
+
+/* Takes the number that the text begins with. 0: none. */
+static uint32_t take_vlan(const char **text)
+{
+	size_t digits = strspn(*text, "0123456789");
+	uint32_t number = digits && digits <= 4 && **text != '0' ? (uint32_t)strtoul(*text, NULL, 10) : 0;
+
+	*text += digits;
+	return number <= vlan_range.max ? number : 0;
+}
+
+/* A number, or FIRST-LAST. */
+static bool value_vlans(struct decoder *d, const struct path *path, node_id node, const void *type, void *out)
+{
+	const char *text = node && tree_is_scalar(d->tree, node) ? tree_text(d->tree, node) : "";
+	uint32_t first = take_vlan(&text), last = first;
+
+	(void)type;
+	if (*text == '-') {
+		text++;
+		last = take_vlan(&text);
+	}
+	if (*text || first == 0 || last < first)
+		return want(d, path, node, "1..4094 or a range of them such as 100-110");
+	*(struct vlan_range *)out = (struct vlan_range){.first = (uint16_t)first, .last = (uint16_t)last};
+	return true;
+}
+
+const struct range vlan_range = {.min = 1, .max = 4094, .size = 2, .unit = ""};
+static const char *const vlan_names[] = {[VLAN_ACCESS] = "access", [VLAN_TRUNK] = "trunk", NULL};
+static const struct choice vlan_choice = {vlan_names};
+static const struct list_type allowed_list = {
+	.what = "VLANs",
+	.item = value_vlans,
+	.item_size = sizeof(struct vlan_range),
+	.required = true,
+	.most = 4094,
+};
+static const struct field vlan_fields[] = {
+	{"mode", value_choice, &vlan_choice, offsetof(struct vlan_draft, mode), true},
+	{"id", value_uint, &vlan_range, offsetof(struct vlan_draft, id), false},
+	{"allowed", value_list, &allowed_list, offsetof(struct vlan_draft, allowed), false},
+	{"native", value_uint, &vlan_range, offsetof(struct vlan_draft, native), false},
+};
+static const struct schema vlan_schema = {
+	.what = "a mapping with mode",
+	SCHEMA_FIELDS(vlan_fields),
+	.draft_size = sizeof(struct vlan_draft),
+	.finish = finish_vlan,
+};
+
+/* --- named ports --- */
+
+static const struct range port_range = {.min = 1, .max = 65535, .size = 2, .unit = ""};
+static const struct field named_port_fields[] = {
+	{"name", value_text, &port_name_text, offsetof(struct named_port, name), true},
+	{"protocol", value_transport, NULL, offsetof(struct named_port, protocol), false},
+	{"port", value_uint, &port_range, offsetof(struct named_port, port), true},
+};
+static const struct named_port named_port_defaults = {.protocol = IPPROTO_TCP};
+static const struct schema named_port_schema = {
+	.what = "a mapping with name and port",
+	SCHEMA_FIELDS(named_port_fields),
+	.draft_size = sizeof(struct named_port),
+	.defaults = &named_port_defaults,
+};
+static const struct list_type named_port_list = {
+	.what = "named ports",
+	.item = value_mapping,
+	.item_type = &named_port_schema,
+	.item_size = sizeof(struct named_port),
+	.may_be_empty = true,
+	.most = 256,
+};
+
+/* --- the port --- */
+
+struct port_draft {
+	const char *device, *pci, *network;
+	struct vf_draft vf;
+	struct mac mac;
+	struct list addresses, ports;
+	struct vlan vlan;
+};
+
+static bool check_addresses(struct decoder *d, const struct path *path, node_id node, const struct port_draft *from)
+{
+	const struct hd_addr *addresses = from->addresses.items;
+	struct path list = {.up = path, .key = "addresses"}, item = {.up = &list};
+	node_id child = tree_first(d->tree, node_field(d, node, "addresses"));
+
+	for (size_t i = 0; i < from->addresses.n; i++, child = tree_next(d->tree, child)) {
+		item.index = (uint32_t)i;
+		if (!document_address_is_unicast(&addresses[i]))
+			return want(d, &item, child, "a unicast address");
+		for (size_t j = 0; j < i; j++)
+			if (memcmp(&addresses[i], &addresses[j], sizeof(*addresses)) == 0)
+				return want(d, &item, child, "each address once");
+	}
+	return true;
+}
+
+static bool check_named_ports(struct decoder *d, const struct path *path, node_id node, const struct port_draft *from)
+{
+	const struct named_port *ports = from->ports.items;
+	struct path list = {.up = path, .key = "ports"}, item = {.up = &list}, name = {.up = &item, .key = "name"};
+	node_id child = tree_first(d->tree, node_field(d, node, "ports"));
+
+	for (size_t i = 0; i < from->ports.n; i++, child = tree_next(d->tree, child)) {
+		item.index = (uint32_t)i;
+		for (size_t j = 0; j < i; j++)
+			if (ports[i].protocol == ports[j].protocol && strcmp(ports[i].name, ports[j].name) == 0)
+				return want(d, &name, node_field(d, child, "name"), "each name of one protocol once");
+	}
+	return true;
+}
+
+static bool finish_port(struct decoder *d, const struct path *path, node_id node, const void *draft, void *out)
+{
+	const struct port_draft *from = draft;
+	int given = (from->device != NULL) + (from->vf.pf != NULL) + (from->pci != NULL);
+
+	if (given != 1)
+		return mistake(d, path, tree_node(d->tree, node)->line, "want one of device, vf or pci, got %s",
+			given ? "several of them" : "none of them");
+	if (!check_addresses(d, path, node, from) || !check_named_ports(d, path, node, from))
+		return false;
+	struct port *port = out;
+	*port = (struct port){
+		.device = from->device,
+		.vf_pf = from->vf.pf,
+		.vf_index = from->vf.index,
+		.pci = from->pci,
+		.network = from->network,
+		.has_mac = from->mac.given,
+		.addresses = from->addresses.items,
+		.n_addresses = from->addresses.n,
+		.vlan_mode = from->vlan.mode,
+		.vlan_id = from->vlan.id,
+		.vlan_native = from->vlan.native,
+		.vlan_allowed = from->vlan.allowed.items,
+		.n_vlan_allowed = from->vlan.allowed.n,
+		.ports = from->ports.items,
+		.n_ports = from->ports.n,
+	};
+	memcpy(port->mac, from->mac.octets, sizeof(port->mac));
+	return true;
+}
+
+static const struct field port_fields[] = {
+	{"device", value_text, &device_text, offsetof(struct port_draft, device), false},
+	{"vf", value_mapping, &vf_schema, offsetof(struct port_draft, vf), false},
+	{"pci", value_text, &pci_text, offsetof(struct port_draft, pci), false},
+	{"network", value_text, &subdomain_text, offsetof(struct port_draft, network), true},
+	{"mac", value_mac, NULL, offsetof(struct port_draft, mac), false},
+	{"addresses", value_list, &address_list, offsetof(struct port_draft, addresses), false},
+	{"vlan", value_mapping, &vlan_schema, offsetof(struct port_draft, vlan), false},
+	{"ports", value_list, &named_port_list, offsetof(struct port_draft, ports), false},
+};
+const struct schema port_spec_schema = {
+	.what = "the spec of a Port",
+	SCHEMA_FIELDS(port_fields),
+	.draft_size = sizeof(struct port_draft),
+	.finish = finish_port,
+};
