@@ -151,7 +151,7 @@ uint64_t ticks_of_ms(uint64_t ms);	    /* rounded up */
 uint64_t ms_of_ticks(uint64_t ticks);
 
 /* objects.c: the embedded BPF objects */
-enum object_id { OBJECT_XDP, OBJECT_XDP_GENERIC, OBJECT_TC, OBJECT_PORT, OBJECT_AGEING, OBJECT_SLOTS, OBJECT_COUNT };
+enum object_id { OBJECT_XDP, OBJECT_XDP_GENERIC, OBJECT_TC, OBJECT_TC_PORT, OBJECT_AGEING, OBJECT_SLOTS, OBJECT_COUNT };
 static inline enum object_id program_object(unsigned program)
 {
 	switch (program) {
@@ -161,7 +161,7 @@ static inline enum object_id program_object(unsigned program)
 		return OBJECT_XDP;
 	case HD_HOOK_TC_PORT_IN:
 	case HD_HOOK_TC_PORT_OUT:
-		return OBJECT_PORT;
+		return OBJECT_TC_PORT;
 	}
 	return OBJECT_TC;
 }

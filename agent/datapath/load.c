@@ -599,7 +599,7 @@ int datapath_load(struct datapath *dp, const struct datapath_sizes *sizes, const
 	if (r == 0)
 		r = make_maps(load, OBJECT_TC, &adoption);
 	if (r == 0)
-		r = make_maps(load, OBJECT_PORT, &adoption);
+		r = make_maps(load, OBJECT_TC_PORT, &adoption);
 	if (r == 0)
 		r = load_uplinks(load, any_generic(dp));
 	if (r == 0)

@@ -124,7 +124,7 @@ int object_open(enum object_id id, struct bpf_object **ret)
 	case OBJECT_TC:
 		bytes = tc_uplink_bpf__elf_bytes(&size);
 		break;
-	case OBJECT_PORT:
+	case OBJECT_TC_PORT:
 		bytes = tc_port_bpf__elf_bytes(&size);
 		break;
 	case OBJECT_AGEING:
