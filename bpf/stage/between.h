@@ -107,6 +107,9 @@ __noinline int ask(struct pkt *p, __u32 reply)
 	opener = reply ? p->to : p->from;
 	target = reply ? p->from : p->to;
 	p->second_rule = 0;
+	/* No flow says that the other network asked. */
+	if (!reply && p->replies)
+		return HD_R_NO_DESTINATION;
 	if (opener) {
 		r = ask_port(p, opener, HD_EGRESS, reply);
 		if (r || !target)

@@ -126,6 +126,7 @@ static __always_inline int forward_address(struct pkt *p)
 			if (!endpoint || !endpoint->ifindex)
 				return HD_R_NO_DESTINATION;
 			p->network = route->zone;
+			p->replies = !!(route->flags & HD_ROUTE_REPLY);
 		}
 	}
 	if (endpoint && endpoint->ifindex) {

@@ -84,6 +84,7 @@ struct pkt {
 	__u8 routed;   /* by the gateway: TTL and MACs change */
 	__u8 action;   /* enum hd_action */
 	__u8 judged;   /* a policy was asked: flood() asks those of the members */
+	__u8 replies;  /* the route takes replies only: HD_ROUTE_REPLY */
 #endif
 };
 

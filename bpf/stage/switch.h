@@ -149,6 +149,9 @@ static __always_inline int judge_flow(HOOK_CTX *ctx, struct pkt *p, const struct
 	if (p->fragment != FRAGMENT_LATER && !(icmp_is(p) && !icmp_echo(p))) {
 		flow_key(p, key);
 		flow = flow_lookup(p, TABLE_PROVEN, key);
+		/* Of a time when the route was another one. */
+		if (flow && p->replies && flow_side(p, flow) == HD_ORIG)
+			return HD_R_NO_DESTINATION;
 	}
 	reason = classify(ctx, p, flow, key, c);
 	if (p->fragment == FRAGMENT_FIRST)
@@ -179,7 +182,7 @@ __noinline int judge_from(HOOK_CTX *ctx, struct pkt *p)
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (!p || !c || hook_load(ctx, 0, &eth, sizeof(eth)))
 		return HD_R_RULE_TREE;
-	p->rule = p->second_rule = p->to = p->routed = 0;
+	p->rule = p->second_rule = p->to = p->routed = p->replies = 0;
 	p->from = p->ifindex;
 	if (!p->family) {
 		if (p->ethertype == FRAME_ARP)

@@ -114,9 +114,10 @@ static int publish(struct verdict_world *world, const struct host *host, const s
 	world->port_flags =
 		HD_PORT_UPLINK | (host->forward_judge ? HD_PORT_FORWARD_JUDGE : 0) | (world->port_flags & HD_PORT_XDP);
 	if (r == 0)
-		r = port_write(load, UPLINK, (uint8_t)world->port_flags, &delta->uplinks[0].policy);
+		r = port_write(load, &(struct hd_port){.ifindex = UPLINK, .flags = (uint16_t)world->port_flags},
+			&delta->uplinks[0].policy);
 	if (r == 0)
-		r = datapath_publish(world->dp, delta);
+		r = datapath_publish(world->dp, delta, NULL);
 	if (r < 0) {
 		compiler_abort(world->compiler);
 		return r;
@@ -237,8 +238,9 @@ int verdict_port(struct verdict_world *world, uint32_t ifindex, uint32_t flags, 
 		return -errno;
 	if (ifindex == UPLINK)
 		world->port_flags = flags;
-	r = port_write(load, ifindex, (uint8_t)flags, &port.policy[hd_port_policy_at(&port, load->control->generation) & 1]);
-	return r < 0 ? r : port_set_flags(load, ifindex, (uint8_t)flags, (uint8_t)~flags);
+	r = port_write(load, &(struct hd_port){.ifindex = ifindex, .flags = (uint16_t)flags},
+		&port.policy[hd_port_policy_at(&port, load->control->generation) & 1]);
+	return r < 0 ? r : port_set_flags(load, ifindex, (uint16_t)flags, (uint16_t)~flags);
 }
 
 /* The programs of ports, which a start does not load. Their records and maps are written by the tests. */
