@@ -23,8 +23,8 @@ void diag_add(struct diag *diag, const char *file, uint32_t line, const char *pa
  */
 int decode_documents(const char *file, const char *text, size_t length, struct object_list *list, struct diag *diag);
 
-/* Checks that need all objects together: group references, duplicate names, more than one Host, uplinks declared. -EINVAL with
- * diag. */
+/* Checks that need all objects together: references, duplicate names, more than one Host, uplinks declared, networks and ports
+ * that would be in each other's way. -EINVAL with diag; -ENOMEM. */
 int model_validate(const struct object_list *all, struct diag *diag);
 
 /* Limits of one input. Those who take text from outside allow less: what they took must be readable again once it was encoded. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What can only be said of all objects together. */
-#include <model/decode.h>
+#include <model/validate.h>
 
 #include <errno.h>
 #include <stdio.h>
@@ -9,8 +9,7 @@
 
 #include <util/cleanup.h>
 
-/* Adds a mistake in an object; one that came through the API has no file, its title stands there instead. */
-static void complain(
+void validate_complain(
 	struct diag *diag, const struct object *object, uint32_t line, const char *path, const char *want, const char *got)
 {
 	char title[OBJECT_TITLE_MAX + 16] = "applied ";
@@ -45,7 +44,7 @@ static void name_peers(
 			snprintf(path, sizeof(path), "spec.%s[%zu].%s[%u].addressGroup",
 				direction == HD_INGRESS ? "ingress" : "egress", i, direction == HD_INGRESS ? "from" : "to", j);
 			snprintf(got, sizeof(got), "%s, which no document declares", group);
-			complain(diag, object, rule->line, path, "the name of an AddressGroup", got);
+			validate_complain(diag, object, rule->line, path, "the name of an AddressGroup", got);
 		}
 	}
 }
@@ -63,6 +62,18 @@ static void check_groups(const struct object_list *sorted, const struct object *
 	}
 }
 
+struct object **validate_kind(const struct object_list *sorted, enum object_kind kind, size_t *ret_n)
+{
+	size_t first = 0, last;
+
+	while (first < sorted->n && sorted->items[first]->kind < kind)
+		first++;
+	for (last = first; last < sorted->n && sorted->items[last]->kind == kind;)
+		last++;
+	*ret_n = last - first;
+	return sorted->items + first;
+}
+
 static void check_uplinks(const struct object *host, const struct object *object, struct diag *diag)
 {
 	const struct host_policy *policy = &object->policy;
@@ -77,7 +88,7 @@ static void check_uplinks(const struct object *host, const struct object *object
 			continue;
 		snprintf(path, sizeof(path), "spec.uplinks[%zu]", i);
 		snprintf(wanted, sizeof(wanted), "an uplink of Host %s", host->name);
-		complain(diag, object, object->line, path, wanted, policy->uplinks[i]);
+		validate_complain(diag, object, object->line, path, wanted, policy->uplinks[i]);
 	}
 }
 
@@ -111,11 +122,11 @@ int model_validate(const struct object_list *all, struct diag *diag)
 			else
 				snprintf(got, sizeof(got), "%s again (also applied through the API: delete it there first)",
 					title);
-			complain(diag, object, object->line, NULL, "each object once", got);
+			validate_complain(diag, object, object->line, NULL, "each object once", got);
 		} else if (object->kind == OBJECT_HOST) {
 			if (host) {
 				snprintf(got, sizeof(got), "Host %s beside Host %s", object->name, host->name);
-				complain(diag, object, object->line, NULL, "at most one Host", got);
+				validate_complain(diag, object, object->line, NULL, "at most one Host", got);
 			}
 			host = object;
 		}
@@ -129,5 +140,7 @@ int model_validate(const struct object_list *all, struct diag *diag)
 		if (host)
 			check_uplinks(host, object, diag);
 	}
+	if (validate_networks(&sorted, diag) < 0 || validate_ports(&sorted, host, diag) < 0)
+		return -ENOMEM;
 	return diag->errors == errors ? 0 : -EINVAL;
 }

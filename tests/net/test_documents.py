@@ -98,6 +98,44 @@ def test_apply_get_delete_by_the_cli(up, tmp_path):
     assert up.daemon.cli("delete", "hostpolicy", "mine", check=False).returncode == 1
 
 
+NETWORK = {"apiVersion": "heddle.dev/v1alpha1", "kind": "Network", "metadata": {"name": "blue"}, "spec": {"subnets": ["10.77.0.0/24"]}}
+
+
+def port(namespace, number):
+    return {"apiVersion": "heddle.dev/v1alpha1", "kind": "Port", "metadata": {"name": "web", "namespace": namespace},
+            "spec": {"device": f"nosuch{number}", "network": "blue", "addresses": [f"10.77.0.{number}"]}}
+
+
+def netpol(namespace):
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "web", "namespace": namespace},
+            "spec": {"podSelector": {}, "ingress": [{}]}}
+
+
+def test_objects_in_namespaces(up):
+    daemon = up.daemon
+    daemon.apply(NETWORK, port("default", 1), port("shop", 2), netpol("shop"), {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})
+    assert [i["metadata"]["namespace"] for i in daemon.json("get", "ports")["items"]] == ["default", "shop"]
+    assert [i["spec"]["device"] for i in daemon.json("get", "port", "-n", "shop")["items"]] == ["nosuch2"]
+    assert daemon.json("get", "port", "web")["spec"]["device"] == "nosuch1"
+    assert daemon.json("get", "port", "web", "-n", "shop")["spec"]["device"] == "nosuch2"
+    assert daemon.json("get", "ns", "shop")["metadata"]["labels"] == {"kubernetes.io/metadata.name": "shop"}
+    assert daemon.cli("get", "netpol", "web", check=False).returncode == 1
+    # what get printed can be applied again, and says the same
+    again = daemon.json("get", "netpol", "web", "-n", "shop")
+    assert [i["result"] for i in json.loads(daemon.cli("-o", "json", "apply", "-f", "-", input=json.dumps(again)).stdout)["items"]] == ["unchanged"]
+    # what is only wrong beside others is refused, and names them
+    result = daemon.cli("apply", "-f", "-", input=doc.text(port("third", 2)), check=False)
+    assert result.returncode == 1 and "nosuch2, which Port shop/web has" in result.stderr, result.stderr
+    assert daemon.cli("delete", "network", "blue", check=False).returncode == 1
+    # they are there again after a restart, each in its namespace, and go from theirs only
+    daemon.restart()
+    assert len(daemon.json("get", "ports")["items"]) == 2
+    daemon.cli("delete", "port", "web", "-n", "shop")
+    assert [i["metadata"]["namespace"] for i in daemon.json("get", "ports")["items"]] == ["default"]
+    assert daemon.status()["objects"]["NetworkPolicy"] == 1
+    expect_tcp(up.client, up.server4, 7800, "open")
+
+
 def test_apply_is_one_transaction(up):
     bad = policy("second", ingress=[rule("allow", "TCP", 1, peers=["no-such-group"])])
     result = up.daemon.cli("apply", "-f", "-", input=doc.text(policy("first", default=DENY_ALL), bad), check=False)
