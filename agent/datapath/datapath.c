@@ -106,6 +106,8 @@ static int pin_all(struct datapath *dp, const struct load *load)
 			return log_err(r, "cannot pin the map %s", load->maps[i].name);
 	}
 	for (unsigned hook = 0; hook < HD_HOOKS; hook++) {
+		if (load->program[hook] < 0)
+			continue; /* there is no port */
 		r = pin_over(dp->bpffs, "progs", hook_program_name[hook], load->program[hook]);
 		if (r < 0)
 			return log_err(r, "cannot pin the program %s", hook_program_name[hook]);

@@ -39,6 +39,7 @@ struct datapath_settings {
 struct datapath_sizes {
 	struct compiler_limits policy;
 	uint32_t flows, flows_new, flows_other; /* state maps: used when they are created, otherwise kept as they are */
+	uint32_t endpoints, members, routes, port_vlans;
 };
 
 /* Opens or creates <bpffs>/heddle; takes a lock so that only one agent runs on it (-EBUSY). found: an earlier agent's state is there. */

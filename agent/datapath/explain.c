@@ -41,13 +41,9 @@ static int load_twins(struct load *load, enum hd_hook hook)
 		r = load_reuse_maps(load, object);
 	if (r == 0)
 		r = object_load(object, "dry-run twins");
-	if (r == 0 && hook == HD_HOOK_XDP_UPLINK) {
-		r = take_twin(load, object, hook);
-	} else if (r == 0) {
-		r = take_twin(load, object, HD_HOOK_TC_UPLINK_IN);
-		if (r == 0)
-			r = take_twin(load, object, HD_HOOK_TC_UPLINK_OUT);
-	}
+	for (unsigned other = 0; other < HD_HOOKS && r == 0; other++)
+		if (program_object(other) == program_object(hook))
+			r = take_twin(load, object, other);
 	bpf_object__close(object);
 	return r < 0 ? log_err(r, "cannot load the dry-run twin of %s", hook_program_name[hook]) : 0;
 }

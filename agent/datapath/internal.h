@@ -47,7 +47,13 @@ enum map_group { MAP_FLOW, MAP_KEPT, MAP_GROWN, MAP_FRESH };
 	X(DROPS, "drops", GROWN) \
 	X(TOTALS, "totals", GROWN) \
 	X(FULL, "full", GROWN) \
-	X(EXPLAIN, "explain", FRESH)
+	X(EXPLAIN, "explain", FRESH) \
+	X(NETWORKS, "networks", FRESH) \
+	X(ENDPOINTS, "endpoints", FRESH) \
+	X(MEMBERS, "members", FRESH) \
+	X(ROUTES, "routes", FRESH) \
+	X(PORT_VLANS, "port_vlans", FRESH) \
+	X(FDB, "fdb", KEPT)
 
 #define DATAPATH_MAP_ENUM(sym, name, group) MAP_##sym,
 enum { DATAPATH_MAPS(DATAPATH_MAP_ENUM) MAP_KNOWN, MAP_MAX = 48 };
@@ -67,7 +73,7 @@ enum { PROGRAM_XDP_GENERIC = HD_HOOKS, PROGRAM_COUNT };
 struct load {
 	struct map maps[MAP_MAX];
 	unsigned n_maps;
-	int program[PROGRAM_COUNT]; /* that of generic XDP only once a device needs it */
+	int program[PROGRAM_COUNT]; /* those of generic XDP and of ports only once a device needs them */
 	int ageing, ageing_type;    /* arms the kernel's timer when run */
 	int clock, clock_type;	    /* tells the time in ticks when run */
 	int twin[HD_HOOKS];	    /* for explain; -1 until first asked for */
@@ -77,7 +83,13 @@ struct load {
 	uint8_t *reset;		    /* bit for each rule id whose counters begin at 0 in this load; NULL: nothing to carry over */
 };
 
-#define HOOK_PROGRAMS(X) X(XDP_UPLINK, "xdp_uplink") X(TC_UPLINK_IN, "tc_uplink_in") X(TC_UPLINK_OUT, "tc_uplink_out")
+#define HOOK_PROGRAMS(X) \
+	X(XDP_UPLINK, "xdp_uplink") \
+	X(TC_UPLINK_IN, "tc_uplink_in") \
+	X(TC_UPLINK_OUT, "tc_uplink_out") \
+	X(TC_PORT_IN, "tc_port_in") \
+	X(TC_PORT_OUT, "tc_port_out")
+#define UPLINK_HOOKS HD_HOOK_TC_PORT_IN /* those before it are loaded at once, the ports' once there is a port */
 extern const char *const hook_program_name[HD_HOOKS];
 
 enum link_kind { LINK_XDP, LINK_TCX_IN, LINK_TCX_OUT, LINK_KINDS };
@@ -130,6 +142,7 @@ struct load *load_new(void);
 void load_free(struct load *load);
 DEFINE_CLEANUP(struct load *, load_free);
 int load_generic(struct load *load);					 /* the program of generic XDP, unless it is there */
+int load_ports(struct load *load);					 /* the programs of ports, unless they are there */
 int load_reuse_maps(const struct load *load, struct bpf_object *object); /* another object over the same maps */
 int map_index(const char *name);					 /* -ENOENT: a scratch map */
 int map_fill_info(struct map *map);					 /* from map->fd */
@@ -139,10 +152,19 @@ uint64_t ticks_of_ms(uint64_t ms);	    /* rounded up */
 uint64_t ms_of_ticks(uint64_t ticks);
 
 /* objects.c: the embedded BPF objects */
-enum object_id { OBJECT_XDP, OBJECT_XDP_GENERIC, OBJECT_TC, OBJECT_AGEING, OBJECT_SLOTS, OBJECT_COUNT };
+enum object_id { OBJECT_XDP, OBJECT_XDP_GENERIC, OBJECT_TC, OBJECT_TC_PORT, OBJECT_AGEING, OBJECT_SLOTS, OBJECT_COUNT };
 static inline enum object_id program_object(unsigned program)
 {
-	return program == PROGRAM_XDP_GENERIC ? OBJECT_XDP_GENERIC : program == HD_HOOK_XDP_UPLINK ? OBJECT_XDP : OBJECT_TC;
+	switch (program) {
+	case PROGRAM_XDP_GENERIC:
+		return OBJECT_XDP_GENERIC;
+	case HD_HOOK_XDP_UPLINK:
+		return OBJECT_XDP;
+	case HD_HOOK_TC_PORT_IN:
+	case HD_HOOK_TC_PORT_OUT:
+		return OBJECT_TC_PORT;
+	}
+	return OBJECT_TC;
 }
 int object_open(enum object_id id, struct bpf_object **ret);
 int object_set_constant(

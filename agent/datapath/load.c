@@ -148,6 +148,18 @@ static uint32_t wanted_entries(unsigned index, const struct datapath_sizes *size
 	case MAP_RULE_COUNTERS:
 		wanted = sizes->policy.rules;
 		break;
+	case MAP_ENDPOINTS:
+		wanted = sizes->endpoints;
+		break;
+	case MAP_MEMBERS:
+		wanted = sizes->members;
+		break;
+	case MAP_ROUTES:
+		wanted = sizes->routes;
+		break;
+	case MAP_PORT_VLANS:
+		wanted = sizes->port_vlans;
+		break;
 	case MAP_FLOWS4:
 	case MAP_FLOWS6:
 	case MAP_FLOW_SLOTS:
@@ -416,14 +428,13 @@ static void *run_job(void *argument)
 }
 
 /* Each job writes its own program's entries of load, and only reads the maps. */
-static int load_programs(struct load *load, bool generic)
+static int load_programs(struct load *load, const unsigned *programs, unsigned n)
 {
-	unsigned n = generic ? PROGRAM_COUNT : HD_HOOKS;
 	struct job jobs[PROGRAM_COUNT];
 	int r = 0;
 
 	for (unsigned i = 0; i < n; i++) {
-		jobs[i] = (struct job){.load = load, .program = i};
+		jobs[i] = (struct job){.load = load, .program = programs[i]};
 		jobs[i].threaded = i != 0 && pthread_create(&jobs[i].thread, NULL, run_job, &jobs[i]) == 0;
 	}
 	for (unsigned i = 0; i < n; i++)
@@ -436,6 +447,27 @@ static int load_programs(struct load *load, bool generic)
 			r = jobs[i].r;
 	}
 	return r;
+}
+
+/* What every load has: the uplinks' programs, and XDP's other form where a device needs it. */
+static int load_uplinks(struct load *load, bool generic)
+{
+	unsigned programs[PROGRAM_COUNT], n = 0;
+
+	for (unsigned hook = 0; hook < UPLINK_HOOKS; hook++)
+		programs[n++] = hook;
+	if (generic)
+		programs[n++] = PROGRAM_XDP_GENERIC;
+	return load_programs(load, programs, n);
+}
+
+int load_ports(struct load *load)
+{
+	static const unsigned programs[] = {HD_HOOK_TC_PORT_IN, HD_HOOK_TC_PORT_OUT};
+
+	if (load->program[HD_HOOK_TC_PORT_IN] >= 0 && load->program[HD_HOOK_TC_PORT_OUT] >= 0)
+		return 0;
+	return load_programs(load, programs, ARRAY_SIZE(programs));
 }
 
 static int load_ageing(struct load *load, struct adoption *adoption)
@@ -570,7 +602,9 @@ int datapath_load(struct datapath *dp, const struct datapath_sizes *sizes, const
 	if (r == 0)
 		r = make_maps(load, OBJECT_TC, &adoption);
 	if (r == 0)
-		r = load_programs(load, any_generic(dp));
+		r = make_maps(load, OBJECT_TC_PORT, &adoption);
+	if (r == 0)
+		r = load_uplinks(load, any_generic(dp));
 	if (r == 0)
 		r = load_ageing(load, &adoption);
 	if (r == 0)
@@ -635,6 +669,10 @@ void datapath_sizes(const struct datapath *dp, struct datapath_sizes *ret)
 	ret->flows = load->maps[MAP_FLOWS4].max_entries;
 	ret->flows_new = load->maps[MAP_FLOWS4_NEW].max_entries;
 	ret->flows_other = load->maps[MAP_FLOWS4_OTHER].max_entries;
+	ret->endpoints = load->maps[MAP_ENDPOINTS].max_entries;
+	ret->members = load->maps[MAP_MEMBERS].max_entries;
+	ret->routes = load->maps[MAP_ROUTES].max_entries;
+	ret->port_vlans = load->maps[MAP_PORT_VLANS].max_entries;
 }
 
 size_t datapath_programs(const struct datapath *dp, const struct datapath_program **ret)
@@ -645,5 +683,5 @@ size_t datapath_programs(const struct datapath *dp, const struct datapath_progra
 	if (!load || !load->info[HD_HOOK_TC_UPLINK_IN].name)
 		return 0;
 	*ret = load->info;
-	return HD_HOOKS;
+	return load->info[HD_HOOK_TC_PORT_IN].id ? HD_HOOKS : UPLINK_HOOKS;
 }

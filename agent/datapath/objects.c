@@ -12,6 +12,7 @@
 
 #include "ageing.skel.h"
 #include "slots.skel.h"
+#include "tc_port.skel.h"
 #include "tc_uplink.skel.h"
 #include "xdp_generic.skel.h"
 #include "xdp_uplink.skel.h"
@@ -107,7 +108,7 @@ int object_set_constant(struct bpf_object *object, const char *name, const void 
 
 int object_open(enum object_id id, struct bpf_object **ret)
 {
-	static const char *const name[OBJECT_COUNT] = {"xdp_uplink", "xdp_generic", "tc_uplink", "ageing", "slots"};
+	static const char *const name[OBJECT_COUNT] = {"xdp_uplink", "xdp_generic", "tc_uplink", "tc_port", "ageing", "slots"};
 	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = name[id]);
 	struct bpf_object *object;
 	const void *bytes = NULL;
@@ -122,6 +123,9 @@ int object_open(enum object_id id, struct bpf_object **ret)
 		break;
 	case OBJECT_TC:
 		bytes = tc_uplink_bpf__elf_bytes(&size);
+		break;
+	case OBJECT_TC_PORT:
+		bytes = tc_port_bpf__elf_bytes(&size);
 		break;
 	case OBJECT_AGEING:
 		bytes = ageing_bpf__elf_bytes(&size);

@@ -25,6 +25,8 @@ static const char *const hooks[] = {
 	[HD_HOOK_XDP_UPLINK] = "xdp_uplink",
 	[HD_HOOK_TC_UPLINK_IN] = "tc_uplink_in",
 	[HD_HOOK_TC_UPLINK_OUT] = "tc_uplink_out",
+	[HD_HOOK_TC_PORT_IN] = "tc_port_in",
+	[HD_HOOK_TC_PORT_OUT] = "tc_port_out",
 };
 COMPLETE(hooks, HD_HOOKS);
 

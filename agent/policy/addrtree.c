@@ -382,10 +382,10 @@ static int apply_lower(struct round *round, uint32_t root, const struct addr_op 
 	return r;
 }
 
-/* Applies the round's operations to the tree of a family. */
-int addr_tree_update(struct round *round, int family)
+/* Applies the round's operations to a tree. */
+int addr_tree_update(struct round *round, uint32_t *root, int family)
 {
-	uint32_t *root = &round->t->root[family], after;
+	uint32_t after;
 	int r;
 
 	if (round->ops.n == 0)
@@ -398,6 +398,26 @@ int addr_tree_update(struct round *round, int family)
 	count_class(round, *root, -1);
 	*root = after;
 	return 0;
+}
+
+static void drop_nodes(struct round *round, uint32_t value)
+{
+	uint32_t id = value & HD_VALUE_MASK;
+
+	if (is_leaf(value))
+		return;
+	for (unsigned i = 0; i < node_count(round, id); i++)
+		drop_nodes(round, node_value(round, id, i));
+	node_retire(round, id);
+}
+
+/* All of a tree goes: the root is then that of an empty one. */
+void addr_tree_drop(struct round *round, uint32_t *root, int family)
+{
+	round->family = family;
+	drop_nodes(round, *root);
+	count_class(round, *root, -1);
+	*root = HD_TAG_LEAF | HD_CLASS_NONE;
 }
 
 /* --- what the round leaves --- */

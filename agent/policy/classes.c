@@ -228,10 +228,10 @@ static bool names_group(const struct peer *peers, uint32_t n)
 }
 
 /* The selector of these peers, which this round now looks at; made when there is none. 0: no memory. */
-uint32_t selector_get(struct round *round, const struct peer *peers, uint32_t n)
+uint32_t selector_get(struct round *round, bool ports, const struct peer *peers, uint32_t n)
 {
 	struct tables *t = round->t;
-	uint32_t hash = (uint32_t)peers_hash(peers, n);
+	uint32_t hash = (uint32_t)hash_u64(peers_hash(peers, n), ports);
 	struct class *class;
 	uint32_t id = n ? 0 : SELECTOR_ANY;
 
@@ -241,7 +241,8 @@ uint32_t selector_get(struct round *round, const struct peer *peers, uint32_t n)
 			uint32_t n_others;
 
 			class = &t->classes.data[t->index[i]];
-			if (!(class->flags & CLASS_SELECTOR) || class_hash(class) != hash)
+			if (!(class->flags & CLASS_SELECTOR) || class_hash(class) != hash ||
+				!(class->flags & CLASS_PORTS) == ports)
 				continue;
 			selector_peers(round, t->index[i], &others, &n_others);
 			if (peers_equal(peers, n, others, n_others)) {
@@ -255,7 +256,7 @@ uint32_t selector_get(struct round *round, const struct peer *peers, uint32_t n)
 			return 0;
 		class = &t->classes.data[id];
 		class->hash = hash;
-		class->flags = CLASS_SELECTOR | (names_group(peers, n) ? CLASS_GROUP : 0);
+		class->flags = (uint8_t)(CLASS_SELECTOR | (names_group(peers, n) ? CLASS_GROUP : 0) | (ports ? CLASS_PORTS : 0));
 		class->width = selector_width(peers, n);
 	}
 	return selector_touch(round, id, peers, n) < 0 ? 0 : id;

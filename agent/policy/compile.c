@@ -16,10 +16,13 @@ int compiler_new(const struct compiler_limits *limits, uint32_t first_generation
 
 	if (!compiler)
 		return -ENOMEM;
+	if (labels_new(&compiler->labels) < 0) {
+		free(compiler);
+		return -ENOMEM;
+	}
 	t = &compiler->now;
 	compiler->limits = *limits;
 	compiler->next_generation = first_generation ? first_generation : 1;
-	t->root[0] = t->root[1] = HD_TAG_LEAF | HD_CLASS_NONE;
 	if (VEC_PUSH(&t->classes, (struct class){0}) < 0 || VEC_PUSH(&t->classes, (struct class){.flags = CLASS_SELECTOR}) < 0) {
 		compiler_free(compiler);
 		return -ENOMEM;
@@ -45,8 +48,14 @@ static int take_input(struct round *round)
 		struct object *object = objects->items[i];
 		int r = 0;
 
-		if (object->kind == OBJECT_HOST_POLICY)
+		if (object->kind == OBJECT_HOST_POLICY || policy_for_ports(object))
 			r = VEC_PUSH(&round->new_policies, object);
+		else if (object->kind == OBJECT_NETWORK)
+			r = VEC_PUSH(&round->new_networks, object);
+		else if (object->kind == OBJECT_PORT)
+			r = VEC_PUSH(&round->new_ports, object);
+		else if (object->kind == OBJECT_NAMESPACE)
+			r = VEC_PUSH(&round->new_namespaces, object);
 		else if (object->kind == OBJECT_ADDRESS_GROUP)
 			r = VEC_PUSH(&round->new_groups, object);
 		if (r < 0)
@@ -100,23 +109,6 @@ static int groups_update(struct round *round)
 
 /* --- addresses --- */
 
-static void mark_meaning(struct round *round, uint32_t selector)
-{
-	const struct tables *t = round->t;
-	const struct class *class = &t->classes.data[selector];
-	bool block = class->flags & CLASS_BLOCK;
-	size_t n = block ? t->blocks.data[class->rules + 1] : class->rules != NO_RULE;
-
-	for (size_t i = 0; i < n; i++) {
-		struct rule_place place;
-
-		if (!rule_place_by_order(t, block ? t->blocks.data[class->rules + 2 + i] : class->rules, &place))
-			continue;
-		for (uint32_t j = 0; j < place.prepared->n_pairs; j++)
-			round->sets.data[SET_ID(place.prepared->pairs[j], place.direction)] |= SET_MEANING;
-	}
-}
-
 /* A group of the selector changed: it is looked at, and the sets that have rules with it mean something else. */
 static int touch_group_users(struct round *round)
 {
@@ -129,7 +121,7 @@ static int touch_group_users(struct round *round)
 		uint32_t n;
 		bool uses = false;
 
-		if (!(t->classes.data[id].flags & CLASS_GROUP))
+		if (!(t->classes.data[id].flags & CLASS_GROUP) || t->classes.data[id].flags & CLASS_PORTS)
 			continue;
 		if (!(t->classes.data[id].flags & CLASS_BLOCK) && t->classes.data[id].rules == NO_RULE)
 			continue; /* its last rule goes in this round: it is listed already, or waits to be collected */
@@ -147,20 +139,20 @@ static int touch_group_users(struct round *round)
 
 static int addresses_update(struct round *round)
 {
+	struct tables *t = round->t;
 	int r = touch_group_users(round);
 
-	for (size_t i = 0; i < round->touched.n && r == 0; i++) {
-		const struct touched *touched = &round->touched.data[i];
-		const struct class *class = &round->t->classes.data[touched->selector];
-		bool is = class->flags & CLASS_BLOCK || class->rules != NO_RULE;
+	if (r == 0)
+		r = label_selectors_update(round);
+	for (size_t i = 0; i < t->networks.n && r == 0; i++) {
+		struct network_entry *network = &t->networks.data[i];
 
-		if (touched->was != is || (is && class->flags & CLASS_GROUP && round->changed_groups.n))
-			r = selector_edges(round, touched, is);
-	}
-	for (int family = 0; family < 2 && r == 0; family++) {
-		r = ranges_to_ops(round, family);
-		if (r == 0)
-			r = addr_tree_update(round, family);
+		r = network_edges(round, network);
+		for (int family = 0; family < 2 && r == 0; family++) {
+			r = ranges_to_ops(round, family);
+			if (r == 0)
+				r = addr_tree_update(round, &network->root[family], family);
+		}
 	}
 	return r;
 }
@@ -218,37 +210,35 @@ static int check_sizes(struct round *round, struct compiler_limits *needed)
 
 static int finish(struct round *round)
 {
-	const struct host *host = round->input->host;
-	struct tables *t = round->t;
+	const struct network_entry *own = &round->t->networks.data[0];
 	struct policy_delta *delta = &round->delta;
+	int r = uplinks_finish(round);
 
-	for (size_t i = 0; i < host->n_uplinks; i++) {
-		uint32_t p = t->uplinks.data[i].pair;
-		struct uplink_policy uplink = {.device = host->uplinks[i].device, .policy = {.generation = round->generation}};
-
-		for (int d = 0; d < HD_DIRECTIONS; d++) {
-			uplink.policy.set[d] = SET_ID(p, d);
-			uplink.policy.version[d] = t->pairs.data[p].version[d];
-			uplink.policy.root[d] = HD_TAG_NODE | tree_root(t, t->pairs.data[p].tree[d]);
-		}
-		if (VEC_PUSH(&round->uplinks, uplink) < 0)
-			return -ENOMEM;
-	}
+	if (r == 0)
+		r = ports_finish(round);
+	if (r == 0)
+		r = networks_finish(round);
+	if (r < 0)
+		return r;
 	*delta = (struct policy_delta){
 		.generation = round->generation,
-		.roots = {.generation = round->generation, .addr4 = t->root[0], .addr6 = t->root[1]},
+		.roots = {.generation = round->generation, .addr4 = own->root[0], .addr6 = own->root[1]},
 		.addr4_nodes = round->addr4_writes.data,
 		.addr6_nodes = round->addr6_writes.data,
 		.classes = round->class_writes.data,
 		.rule_nodes = round->rule_writes.data,
 		.rules = round->rules.data,
 		.uplinks = round->uplinks.data,
+		.ports = round->ports.data,
+		.networks = round->networks.data,
 		.n_addr4_nodes = round->addr4_writes.n,
 		.n_addr6_nodes = round->addr6_writes.n,
 		.n_classes = round->class_writes.n,
 		.n_rule_nodes = round->rule_writes.n,
 		.n_rules = round->rules.n,
 		.n_uplinks = round->uplinks.n,
+		.n_ports = round->ports.n,
+		.n_networks = round->networks.n,
 	};
 	return 0;
 }
@@ -264,7 +254,13 @@ static int run(struct round *round, struct compiler_limits *needed)
 	round->touch.n = t->classes.n;
 	r = take_input(round);
 	if (r == 0)
+		r = networks_update(round);
+	if (r == 0)
+		r = ports_update(round);
+	if (r == 0)
 		r = sets_update(round);
+	if (r == 0)
+		r = port_sets_update(round);
 	if (r == 0)
 		r = policies_update(round);
 	if (r == 0)
@@ -303,6 +299,15 @@ static void round_free(struct compiler *compiler)
 	VEC_FREE(&round->new_policies);
 	VEC_FREE(&round->new_groups);
 	VEC_FREE(&round->changed_groups);
+	VEC_FREE(&round->new_ports);
+	VEC_FREE(&round->new_namespaces);
+	VEC_FREE(&round->new_networks);
+	for (size_t i = 0; i < round->expanded.n; i++)
+		expanded_unref(round->expanded.data[i]);
+	VEC_FREE(&round->expanded);
+	VEC_FREE(&round->member_limited);
+	port_sets_free(round->port_sets);
+	VEC_FREE(&round->label_selectors);
 	VEC_FREE(&round->limited);
 	VEC_FREE(&round->member);
 	VEC_FREE(&round->made);
@@ -329,6 +334,8 @@ static void round_free(struct compiler *compiler)
 	VEC_FREE(&round->rule_writes);
 	VEC_FREE(&round->rules);
 	VEC_FREE(&round->uplinks);
+	VEC_FREE(&round->ports);
+	VEC_FREE(&round->networks);
 	tree_builder_free(round->builder);
 	free(round);
 	compiler->round = NULL;
@@ -340,6 +347,32 @@ static void groups_unref(struct tables *t)
 		object_unref(t->groups.data[i]);
 }
 
+static void ports_unref(struct tables *t)
+{
+	for (size_t i = 0; i < t->ports.n; i++)
+		object_unref(t->ports.data[i].object);
+}
+
+static void networks_unref(struct tables *t)
+{
+	for (size_t i = 0; i < t->networks.n; i++)
+		object_unref(t->networks.data[i].object);
+}
+
+/* Identities that no port has any more go; their numbers are given again. */
+static void identities_collect(struct compiler *compiler)
+{
+	for (uint32_t i = 0; i < labels_identities(compiler->labels); i++) {
+		struct identity *identity = labels_by_number(compiler->labels, i);
+
+		if (identity)
+			identity->used = false;
+	}
+	for (size_t i = 0; i < compiler->now.ports.n; i++)
+		compiler->now.ports.data[i].identity->used = true;
+	labels_sweep(compiler->labels);
+}
+
 /* Back to the tables before the round. */
 static void restore(struct compiler *compiler)
 {
@@ -347,6 +380,10 @@ static void restore(struct compiler *compiler)
 
 	if (round->groups_referenced)
 		groups_unref(&compiler->now);
+	if (round->ports_referenced)
+		ports_unref(&compiler->now);
+	if (round->networks_referenced)
+		networks_unref(&compiler->now);
 	for (size_t i = 0; i < round->made.n; i++)
 		prepared_free(round->made.data[i]);
 	for (size_t i = 0; i < compiler->adopted.n; i++)
@@ -355,6 +392,7 @@ static void restore(struct compiler *compiler)
 	compiler->now = compiler->before;
 	memset(&compiler->before, 0, sizeof(compiler->before));
 	round_free(compiler);
+	identities_collect(compiler);
 	compiler->state = ROUND_NONE;
 }
 
@@ -427,7 +465,12 @@ void compiler_commit(struct compiler *compiler)
 		return;
 	drop_policies(compiler);
 	groups_unref(&compiler->before);
+	ports_unref(&compiler->before);
+	networks_unref(&compiler->before);
 	tables_free(&compiler->before);
+	identities_collect(compiler);
+	compiler->tainted_ports = false;
+	VEC_FREE(&compiler->adopted_networks);
 	VEC_FREE(&compiler->adopted);
 	VEC_FREE(&compiler->tainted);
 	VEC_FREE(&compiler->tainted_rules);
@@ -448,6 +491,7 @@ void compiler_abort(struct compiler *compiler)
 		(void)VEC_PUSH(&compiler->tainted, round->class_writes.data[i].id);
 	for (size_t i = 0; i < round->rules.n; i++)
 		(void)VEC_PUSH(&compiler->tainted_rules, round->rules.data[i].id);
+	compiler->tainted_ports = true;
 	restore(compiler);
 }
 
@@ -468,6 +512,8 @@ void compiler_free(struct compiler *compiler)
 		restore(compiler);
 	round_free(compiler);
 	groups_unref(&compiler->now);
+	ports_unref(&compiler->now);
+	networks_unref(&compiler->now);
 	for (size_t i = 0; i < compiler->now.policies.n; i++)
 		prepared_free(compiler->now.policies.data[i]);
 	tables_free(&compiler->now);
@@ -480,6 +526,8 @@ void compiler_free(struct compiler *compiler)
 	VEC_FREE(&compiler->adopted);
 	VEC_FREE(&compiler->tainted);
 	VEC_FREE(&compiler->tainted_rules);
+	VEC_FREE(&compiler->adopted_networks);
+	labels_free(compiler->labels);
 	free(compiler);
 }
 
@@ -505,32 +553,69 @@ int compiler_rule(const struct compiler *compiler, uint32_t id, struct rule_refe
 		HD_BUILTIN_RULES(NAME)
 #undef NAME
 	};
-	const struct tables *t = &compiler->now;
 	struct rule_place place;
-	struct rule_head rule;
+	struct rule_head rule = {0};
+	const struct object *object;
+	bool pass = false;
 
 	if (id < HD_RULE_BUILTIN_COUNT) {
-		*ret = (struct rule_reference){.policy = "builtin",
+		*ret = (struct rule_reference){.kind = OBJECT_KIND_COUNT,
+			.policy = "builtin",
 			.name = names[id],
 			.builtin = true,
 			.direction = id == HD_RULE_DEFAULT_EGRESS ? HD_EGRESS : HD_INGRESS,
-			.verdict = id == HD_RULE_LOCKDOWN ? HD_DENY : HD_ALLOW};
+			.verdict = id == HD_RULE_LOCKDOWN || id == HD_RULE_ISOLATED ? HD_DENY : HD_ALLOW};
 		return 0;
 	}
-	if (id < HD_RULE_FIRST || id >= t->rule_order.n)
+	if (!rule_place_by_id(&compiler->now, id, &place))
 		return -ENOENT;
-	/* A free id has a link there instead of an order: only the rule itself can say. */
-	if (!rule_place_by_order(t, t->rule_order.data[id], &place) || place.prepared->ids[place.direction][place.index] != id ||
-		object_rule_head(place.prepared->object, place.direction, place.index, &rule) < 0)
+	object = place.prepared->object;
+	if (place.prepared->expanded) {
+		const struct policy_rule *from = &object->workload.rules[place.direction][place.index];
+
+		pass = from->action == POLICY_PASS && place.prepared->expanded->tier == TIER_ADMIN;
+		rule = (struct rule_head){
+			.name = from->name, .line = from->line, .verdict = from->action == POLICY_DENY ? HD_DENY : HD_ALLOW};
+	} else if (object_rule_head(object, place.direction, place.index, &rule) < 0) {
 		return -ENOENT;
-	*ret = (struct rule_reference){.policy = place.prepared->object->name,
+	}
+	*ret = (struct rule_reference){.kind = object->kind,
+		.namespace_ = object->namespace_,
+		.policy = object->name,
 		.name = rule.name,
-		.file = place.prepared->object->file,
+		.file = object->file,
 		.line = rule.line,
 		.index = place.index,
 		.direction = place.direction,
-		.verdict = rule.verdict};
+		.verdict = rule.verdict,
+		.pass = pass,
+		.audit = prepared_audit(place.prepared)};
 	return 0;
+}
+
+int compiler_port(const struct compiler *compiler, const char *namespace_, const char *name, struct port_policy *ret)
+{
+	const struct tables *t = &compiler->now;
+	size_t low = 0, high = t->ports.n;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+		const struct port_entry *port = &t->ports.data[middle];
+		int c = strcmp(namespace_, port->object->namespace_);
+
+		if (c == 0)
+			c = strcmp(name, port->object->name);
+		if (c == 0) {
+			*ret = (struct port_policy){
+				.port = port->object, .network = port->network, .changed = port->changed, .policy = port->policy};
+			return 0;
+		}
+		if (c < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return -ENOENT;
 }
 
 uint32_t compiler_rule_limit(const struct compiler *compiler)

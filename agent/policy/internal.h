@@ -6,6 +6,7 @@
  * class     a set of selectors that cover the same addresses. A class of one selector is that selector; a bigger one is a chain
  *           (parent class, last selector), wide selectors first, so that chains share their beginnings and equal sets are one class.
  * row       what a class means in one policy set: a rule tree, or where it is the only row and that will do, a single range.
+ * pair      the two policy sets of those with the same policies, uplinks or ports.
  * order     the place of a rule among all rules of all policies: the base of its policy and direction, plus its index. Bases
  *           leave gaps, so a new policy or a growing one renumbers nobody.
  *
@@ -19,7 +20,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <heddle/network.h>
 #include <policy/compile.h>
+#include <policy/expand.h>
 
 /* --- growing arrays --- */
 
@@ -55,6 +58,8 @@ enum class_flags {
 	CLASS_BLOCK = 1 << 2, /* rules: a block of orders; else the one order, or NO_RULE */
 	CLASS_ROWS = 1 << 3,  /* rows: a block, see struct row; else the one row, set 0 for none */
 	CLASS_BUILT = 1 << 4, /* its record is in the tables */
+	CLASS_PORTS =
+		1 << 6, /* a selector of a policy for ports: in the trees of all networks that have some, not in the host's */
 };
 #define NO_RULE 0u
 #define CLASS_LAST(t, id) ((t)->classes.data[id].flags & CLASS_SELECTOR ? (id) : (t)->classes.data[id].selector)
@@ -85,13 +90,31 @@ struct row {
 
 /* --- policies and sets --- */
 
-/* A policy as it is compiled. Immutable once the round is over. */
+/* A rule that only some of its policy's pairs have. */
+struct limited {
+	uint32_t rule;
+	uint32_t n;
+	const uint16_t *pairs;
+};
+
+/* Which pairs a policy belongs to, by direction, ascending; limited: of ingress, by rule. */
+struct membership {
+	const uint16_t *pairs[HD_DIRECTIONS];
+	uint32_t n_pairs[HD_DIRECTIONS];
+	uint32_t n_limited;
+	const struct limited *limited;
+};
+
+/*
+ * A policy as it is compiled. Immutable once the round is over. Its rules are those of the object, or what they were expanded to; ids
+ * are by the document's rules, orders by the compiled ones.
+ */
 struct prepared {
 	struct object *object;	      /* a reference */
+	struct expanded *expanded;    /* a reference; NULL: a HostPolicy */
 	uint32_t base[HD_DIRECTIONS]; /* order of the first rule */
 	uint32_t span[HD_DIRECTIONS]; /* orders reserved */
-	uint32_t n_pairs;
-	uint16_t *pairs;	      /* the pairs of sets it belongs to, ascending; behind ids */
+	struct membership member;     /* behind ids */
 	uint32_t *ids[HD_DIRECTIONS]; /* rule ids, in the same memory */
 	bool matched;		      /* scratch */
 };
@@ -102,12 +125,18 @@ struct rule_place {
 	uint8_t direction; /* enum hd_direction */
 };
 
-/* The two policy sets of uplinks with the same policies. Set ids: 2 * index + 1 for ingress, + 2 for egress. */
+/* What NetworkPolicies make of the default: audit when all of them are in audit mode. */
+enum isolation { ISOLATION_NONE = 0, ISOLATION_DENY, ISOLATION_AUDIT };
+
+/* Set ids: 2 * index + 1 for ingress, + 2 for egress. */
 struct pair {
-	uint8_t state;		       /* enum pair_state */
-	int8_t verdict[HD_DIRECTIONS]; /* the default */
-	uint32_t version[HD_DIRECTIONS];
-	uint32_t tree[HD_DIRECTIONS]; /* of the rules for any peer */
+	uint8_t state;			  /* enum pair_state */
+	bool ports;			  /* else of uplinks */
+	int8_t verdict[HD_DIRECTIONS];	  /* the default */
+	bool audit[HD_DIRECTIONS];	  /* of the default: a policy in audit mode gave it */
+	uint8_t isolation[HD_DIRECTIONS]; /* enum isolation; of ports */
+	uint32_t tree[HD_DIRECTIONS];	  /* of the rules for any peer */
+	uint64_t key;			  /* of ports: a hash of its policies' names, to recognize it by */
 };
 enum pair_state { PAIR_FREE = 0, PAIR_LIVE, PAIR_RETIRED };
 #define SET_ID(pair, direction) ((uint32_t)(pair)*2 + (direction) + 1)
@@ -119,6 +148,35 @@ enum pair_state { PAIR_FREE = 0, PAIR_LIVE, PAIR_RETIRED };
 struct uplink_pair {
 	char device[16];
 	uint32_t pair;
+	uint32_t version[HD_DIRECTIONS];
+};
+
+/* A Port. */
+struct port_entry {
+	struct object *object; /* a reference */
+	struct identity *identity;
+	uint16_t network;
+	bool changed;	     /* its policy, in the last round */
+	uint32_t pair, pass; /* pass: the pair that decides after a pass; NO_PAIR: none */
+	struct hd_port_policy policy;
+};
+#define NO_PAIR UINT32_MAX
+
+/* A network's address trees. */
+struct network_entry {
+	struct object *object; /* a reference; NULL: the host's own, the first entry */
+	uint16_t index;
+	bool ports;	  /* some are in it; else its trees are empty */
+	bool changed;	  /* its roots, in the last round */
+	uint32_t root[2]; /* values with tag: IPv4, IPv6 */
+	struct hd_roots roots;
+};
+
+/* An address of a port: (network, address) ascending. */
+struct endpoint {
+	uint16_t network;
+	struct hd_addr addr;
+	const struct identity *identity;
 };
 
 /* --- the tables --- */
@@ -142,15 +200,18 @@ struct tables {
 	uint32_t block_free[BLOCK_CLASSES];
 
 	struct node_ids rule_nodes, addr_nodes[2]; /* IPv4, IPv6 */
-	uint32_t root[2];			   /* values with tag */
 
-	VEC(uint32_t) rule_order; /* by rule id: its order, or the next free one */
+	VEC(uint32_t) rule_order; /* by rule id: base of its policy plus index in the document, or the next free one */
 	uint32_t id_free, id_free_last, id_retired, id_retired_last;
 	uint32_t ids_live;
 
 	VEC(struct pair) pairs;
 	VEC(struct uplink_pair) uplinks;
-	VEC(struct prepared *) policies; /* by (priority, name), so by base too */
+	VEC(struct port_entry) ports;	    /* by (namespace, name) */
+	VEC(struct network_entry) networks; /* the host's, then by name */
+	VEC(struct endpoint) endpoints;
+	uint16_t network_last;		 /* the index given last: one that went is not given again at once */
+	VEC(struct prepared *) policies; /* as policy_compare() has them, so by base too */
 	VEC(struct object *) groups;	 /* by name */
 	VEC(struct port_range) failsafe;
 	bool lockdown, started;
@@ -184,11 +245,19 @@ struct adopted {
 	bool claimed;
 };
 
+struct adopted_network {
+	char name[40];
+	uint16_t index;
+};
+
 struct compiler {
 	struct compiler_limits limits;
 	uint32_t next_generation;
 	struct tables now, before; /* before: while a round is open */
 	struct addr_pool addr[2];
+	struct labels *labels;
+	VEC(struct adopted_network) adopted_networks; /* until the first commit */
+	bool tainted_ports;	     /* until the next commit: an aborted round may have written records of ports and networks */
 	VEC(struct adopted) adopted; /* until the first commit; sorted by key */
 	bool inherits;		     /* counters of an earlier agent are there: no id is known to be unused */
 	bool adopted_sorted;
@@ -216,6 +285,14 @@ struct touched {
 #define TOUCH_DIRTY 0x80000000u /* its rules are others than before, or of other sets */
 #define TOUCH_CLEAN 0x40000000u /* none of the chain's are */
 #define TOUCH_INDEX 0x3fffffffu
+
+/* A selector that is a label group. */
+struct label_selector {
+	uint32_t selector;
+	bool was, is;
+	bool marked; /* its rules' sets are known to mean something else */
+	const struct label_group *group;
+};
 
 enum edge_kind { EDGE_ADD = 0, EDGE_ADD_END, EDGE_REMOVE, EDGE_REMOVE_END };
 struct edge {
@@ -268,16 +345,23 @@ struct round {
 	struct policy_delta delta;
 	uint32_t generation;
 	bool first; /* nothing was compiled before */
-	bool groups_referenced;
+	bool groups_referenced, ports_referenced, networks_referenced;
 
 	VEC(struct object *) new_policies, new_groups, changed_groups, limited; /* limited: policies that name uplinks */
+	VEC(struct object *) new_ports, new_namespaces, new_networks;
+	VEC(struct expanded *) expanded; /* references, by index in new_policies; NULL: a HostPolicy */
+	size_t pairs_used;		 /* below, none is free */
 	VEC(uint16_t) member;
+	VEC(struct limited) member_limited;
+	struct port_sets *port_sets;
 	VEC(struct prepared *) made;
 	VEC(struct change) changes;
 	VEC(struct touched) touched;
 	u32_vec touch;	   /* by class id */
 	VEC(uint8_t) sets; /* by set id */
 
+	VEC(struct label_selector) label_selectors;
+	size_t n_changed_selectors; /* the first so many are no selectors any more, or are new ones */
 	VEC(struct edge) edges[2];
 	VEC(struct addr_op) ops, sub_ops;
 	u32_vec taken;	  /* scratch of the class algebra */
@@ -300,6 +384,8 @@ struct round {
 	VEC(struct rule_node_write) rule_writes;
 	VEC(struct rule_write) rules;
 	VEC(struct uplink_policy) uplinks;
+	VEC(struct port_policy) ports;
+	VEC(struct network_roots) networks;
 };
 
 /* tables.c: 0 for an id means that there is no memory */
@@ -321,36 +407,70 @@ void tables_free(struct tables *t);
 uint64_t peers_hash(const struct peer *peers, uint32_t n);
 bool peers_equal(const struct peer *a, uint32_t n_a, const struct peer *b, uint32_t n_b);
 void selector_peers(const struct round *round, uint32_t id, const struct peer **peers, uint32_t *n);
-uint32_t selector_get(struct round *round, const struct peer *peers, uint32_t n);
+uint32_t selector_get(struct round *round, bool ports, const struct peer *peers, uint32_t n);
 int selector_touch(struct round *round, uint32_t id, const struct peer *peers, uint32_t n);
 int class_change(struct round *round, uint32_t class, uint32_t selector, bool add, uint32_t *ret);
 int class_transform(struct round *round, uint32_t class, uint32_t plus, uint32_t minus, uint32_t *ret);
 bool class_dirty(struct round *round, uint32_t id);
 int classes_collect(struct tables *t);
 
-/* policies.c */
+/* prepared.c */
+struct prepared *prepared_new(struct object *object, struct expanded *expanded, const struct membership *member);
+void prepared_free(struct prepared *prepared);
+const struct limited *rule_limited(const struct prepared *prepared, int direction, uint32_t index);
 /* Which rule has an order. False: none has it. */
 bool rule_place_by_order(const struct tables *t, uint32_t order, struct rule_place *ret);
 /* The same, and the rule itself, which unpacks its policy. NULL: none; where: may be NULL. */
 const struct rule *rule_by_order(const struct tables *t, uint32_t order, struct rule_place *where);
+uint32_t prepared_rules(const struct prepared *prepared, int direction);  /* compiled ones */
+uint32_t prepared_listed(const struct prepared *prepared, int direction); /* those of the document */
+bool prepared_audit(const struct prepared *prepared);
+uint32_t prepared_source(const struct rule_place *place); /* index in the document */
+const struct rule *prepared_rule(const struct prepared *prepared, int direction, uint32_t index);
+const uint16_t *rule_pairs(const struct rule_place *place, uint32_t *ret_n);
+/* By a rule's id: index is that in the document. */
+bool rule_place_by_id(const struct tables *t, uint32_t id, struct rule_place *ret);
+
+/* policies.c */
 int policy_cmp(const void *a, const void *b);
-void prepared_free(struct prepared *prepared);
 int policies_update(struct round *round);
 int tainted_rules_update(struct round *round);
 
 /* sets.c */
+int pair_new(struct round *round, bool ports, uint32_t *ret);
+int sets_cover(struct round *round);
+void set_is_new(struct round *round, uint32_t pair);
 int sets_update(struct round *round);
-int policy_pairs(struct round *round, const struct object *object, const uint16_t **ret, uint32_t *ret_n);
+/* The pairs of new_policies[index]. Good until the next call. */
+int policy_members(struct round *round, size_t index, struct membership *ret);
 void defaults_update(struct round *round);
 int failsafe_update(struct round *round);
+int uplinks_finish(struct round *round);
+
+/* members.c */
+int ports_update(struct round *round);
+int port_sets_update(struct round *round);
+int port_policy_members(struct round *round, size_t index, struct membership *ret);
+void port_sets_free(struct port_sets *sets);
+int ports_finish(struct round *round);
+
+/* networks.c */
+int networks_update(struct round *round);
+int network_of(const struct tables *t, const char *name); /* -ENOENT, or its index */
+int label_selectors_update(struct round *round);
+int network_edges(struct round *round, struct network_entry *network);
+int networks_finish(struct round *round);
+void mark_meaning(struct round *round, uint32_t selector);
 
 /* ranges.c */
 const struct object *group_find(struct object *const *groups, size_t n, const char *name);
 int selector_edges(struct round *round, const struct touched *touched, bool is);
+int endpoint_edges(struct round *round, const struct hd_addr *addr, uint32_t selector, bool add);
 int ranges_to_ops(struct round *round, int family);
 
 /* addrtree.c */
-int addr_tree_update(struct round *round, int family);
+int addr_tree_update(struct round *round, uint32_t *root, int family);
+void addr_tree_drop(struct round *round, uint32_t *root, int family);
 int addr_writes(struct round *round);
 void addr_round_end(struct round *round);
 
@@ -358,7 +478,7 @@ void addr_round_end(struct round *round);
 int tree_build(struct round *round, const struct rule_match *matches, size_t n, bool shared, struct hd_class_rules *alone,
 	uint32_t *ret);
 int tree_over_sets(struct round *round, const struct row *rows, size_t n, uint32_t *ret);
-int push_builtins(struct round *round, int direction);
+int push_builtins(struct round *round, const struct pair *pair, int direction);
 int push_default(struct round *round, const struct pair *pair, int direction);
 void tree_builder_free(struct tree_builder *builder);
 

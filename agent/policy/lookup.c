@@ -125,28 +125,45 @@ static int lookup_class_rules(const struct lookup_tables *tables, uint32_t gener
 	return 0;
 }
 
-int lookup_packet(const struct lookup_tables *tables, const struct hd_roots *roots, const struct hd_port_policy *policy,
-	enum hd_direction direction, const struct lookup_packet *packet, struct lookup_result *ret)
+static int lookup_set(const struct lookup_tables *tables, uint32_t generation, uint32_t set, uint32_t root,
+	const struct lookup_packet *packet, struct lookup_result *result)
 {
 	uint32_t key = HD_L4_KEY(packet->kind, packet->number), class_order = HD_ORDER_LAST, any_order = HD_ORDER_LAST;
-	struct lookup_result result = {.class_leaf = NO_LEAF};
+	int r = 0;
+
+	result->class_root = 0;
+	result->class_leaf = NO_LEAF;
+	if (result->class_id != HD_CLASS_NONE)
+		r = lookup_class_rules(tables, generation, set, key, packet->source_port, result, &class_order);
+	if (r == 0)
+		r = lookup_rule(tables, root, key, packet->source_port, &result->any_leaf, &any_order);
+	if (r < 0)
+		return r;
+	result->leaf = result->any_leaf;
+	result->order = any_order;
+	if (!says_nothing(result->class_leaf) && class_order < any_order) {
+		result->leaf = result->class_leaf;
+		result->order = class_order;
+	}
+	return 0;
+}
+
+int lookup_packet(const struct lookup_tables *tables, uint32_t generation, const struct hd_roots *roots,
+	const struct hd_port_policy *policy, enum hd_direction direction, const struct lookup_packet *packet,
+	struct lookup_result *ret)
+{
+	struct lookup_result result = {0};
 	int r = 0;
 
 	if (packet->ip)
 		r = lookup_class(tables, roots, &packet->peer, &result.class_id);
-	if (r == 0 && result.class_id != HD_CLASS_NONE)
-		r = lookup_class_rules(
-			tables, roots->generation, policy->set[direction], key, packet->source_port, &result, &class_order);
 	if (r == 0)
-		r = lookup_rule(tables, policy->root[direction], key, packet->source_port, &result.any_leaf, &any_order);
-	if (r < 0)
-		return r;
-	result.leaf = result.any_leaf;
-	result.order = any_order;
-	if (!says_nothing(result.class_leaf) && class_order < any_order) {
-		result.leaf = result.class_leaf;
-		result.order = class_order;
+		r = lookup_set(tables, generation, policy->set[direction], policy->root[direction], packet, &result);
+	if (r == 0 && result.leaf & HD_LEAF_PASS && policy->pass_set[direction]) {
+		result.pass_leaf = result.leaf;
+		r = lookup_set(tables, generation, policy->pass_set[direction], policy->pass_root[direction], packet, &result);
 	}
-	*ret = result;
-	return 0;
+	if (r == 0)
+		*ret = result;
+	return r;
 }

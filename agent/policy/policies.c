@@ -1,46 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Policies: what changed in each, the orders and the ids of its rules. */
+#include <stdio.h>
+
 #include <util/cleanup.h>
 #include <util/hash.h>
 
 #include <policy/internal.h>
-
-/* --- looking up --- */
-
-bool rule_place_by_order(const struct tables *t, uint32_t order, struct rule_place *ret)
-{
-	size_t low = 0, high = t->policies.n;
-
-	while (low < high) {
-		size_t middle = (low + high) / 2;
-
-		if (t->policies.data[middle]->base[HD_INGRESS] <= order)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	if (low == 0)
-		return false;
-	const struct prepared *prepared = t->policies.data[low - 1];
-	int direction = order >= prepared->base[HD_EGRESS];
-	uint32_t index = order - prepared->base[direction];
-
-	if (index >= prepared->object->policy.n_rules[direction])
-		return false;
-	*ret = (struct rule_place){.prepared = prepared, .direction = (uint8_t)direction, .index = index};
-	return true;
-}
-
-const struct rule *rule_by_order(const struct tables *t, uint32_t order, struct rule_place *where)
-{
-	struct rule_place place;
-
-	if (!rule_place_by_order(t, order, &place))
-		return NULL;
-	if (where)
-		*where = place;
-	return &object_rules(place.prepared->object, place.direction)[place.index];
-}
 
 /* --- comparing --- */
 
@@ -79,16 +44,9 @@ static bool rule_equal(const struct rule *a, const struct rule *b)
 	       peers_equal(a->peers, a->n_peers, b->peers, b->n_peers);
 }
 
-static int object_cmp(const struct object *a, const struct object *b)
-{
-	if (a->policy.priority != b->policy.priority)
-		return a->policy.priority < b->policy.priority ? -1 : 1;
-	return strcmp(a->name, b->name);
-}
-
 int policy_cmp(const void *a, const void *b)
 {
-	return object_cmp(*(struct object *const *)a, *(struct object *const *)b);
+	return policy_compare(*(struct object *const *)a, *(struct object *const *)b);
 }
 
 /* --- rule ids --- */
@@ -123,15 +81,29 @@ struct keyed {
 	uint32_t id; /* 0: none yet */
 };
 
-/* The keys of a policy's rules of one direction. Rules of the same name are told apart by their sequence. */
-static void rule_keys(const struct object *object, int direction, struct keyed *keys, uint32_t *table, uint32_t table_size)
+static uint64_t workload_rule_key(uint64_t seed, const struct policy_rule *rule, uint32_t index)
 {
-	const struct rule *rules = object_rules(object, direction);
+	uint64_t hash = hash_string(seed, rule->name);
+
+	if (!rule->name)
+		hash = policy_rule_hash(hash_u64(hash, index), rule);
+	return hash ? hash : 1;
+}
+
+/* The keys of a policy's rules of one direction. Rules of the same name are told apart by their sequence. */
+static void rule_keys(const struct prepared *prepared, int direction, struct keyed *keys, uint32_t *table, uint32_t table_size)
+{
+	const struct object *object = prepared->object;
+	const struct rule *rules = prepared->expanded ? NULL : object_rules(object, (enum hd_direction)direction);
 	uint64_t seed = hash_u64(hash_string(hash_string(0, object->name), object->namespace_), (uint64_t)direction);
 
+	/* Of a HostPolicy the key has no kind: it was the only one when this was laid down. */
+	if (prepared->expanded)
+		seed = hash_string(seed, object_kind_name(object->kind));
 	memset(table, 0, table_size * sizeof(*table));
-	for (uint32_t i = 0; i < object->policy.n_rules[direction]; i++) {
-		uint64_t key = rule_key(seed, &rules[i], i);
+	for (uint32_t i = 0; i < prepared_listed(prepared, direction); i++) {
+		uint64_t key =
+			rules ? rule_key(seed, &rules[i], i) : workload_rule_key(seed, &object->workload.rules[direction][i], i);
 		uint32_t slot;
 
 		for (;;) {
@@ -189,29 +161,49 @@ static uint32_t adopt(struct compiler *compiler, uint64_t key)
 	return 0;
 }
 
-static void rule_info(const struct object *object, int direction, uint32_t index, uint64_t key, struct hd_rule_info *ret)
+static void rule_info(const struct prepared *prepared, int direction, uint32_t index, uint64_t key, struct hd_rule_info *ret)
 {
-	const struct rule *rule = &object_rules(object, direction)[index];
+	const struct object *object = prepared->object;
+	const char *name;
 
-	*ret = (struct hd_rule_info){
-		.key = key,
-		.index = index,
-		.verdict = rule->verdict,
-		.direction = (uint8_t)direction,
-		.log = rule->log,
-	};
-	strncpy(ret->policy, object->name, sizeof(ret->policy) - 1);
-	if (rule->name)
-		strncpy(ret->name, rule->name, sizeof(ret->name) - 1);
+	*ret = (struct hd_rule_info){.key = key, .index = index, .direction = (uint8_t)direction};
+	if (prepared->expanded) {
+		const struct policy_rule *rule = &object->workload.rules[direction][index];
+
+		ret->verdict = rule->action == POLICY_DENY ? HD_DENY : HD_ALLOW;
+		name = rule->name;
+	} else {
+		const struct rule *rule = &object_rules(object, (enum hd_direction)direction)[index];
+
+		ret->verdict = rule->verdict;
+		ret->log = rule->log;
+		name = rule->name;
+	}
+	snprintf(ret->policy, sizeof(ret->policy), "%s%s%s", object->namespace_ ? object->namespace_ : "",
+		object->namespace_ ? "/" : "", object->name);
+	if (name)
+		strncpy(ret->name, name, sizeof(ret->name) - 1);
+}
+
+/* What rule_info() says of both is the same, but for the key. */
+static bool same_info(const struct prepared *a, uint32_t i, const struct prepared *b, uint32_t j, int direction)
+{
+	if (i != j)
+		return false;
+	if (a->expanded)
+		return a->object->workload.rules[direction][i].action == b->object->workload.rules[direction][j].action;
+	const struct rule *before = &object_rules(a->object, (enum hd_direction)direction)[i];
+	const struct rule *after = &object_rules(b->object, (enum hd_direction)direction)[j];
+
+	return before->verdict == after->verdict && before->log == after->log;
 }
 
 /* Gives the rules of one direction their ids: those of the same rules before, of an earlier agent, or new ones. */
 static int assign_ids(struct round *round, const struct prepared *old, struct prepared *new, int direction)
 {
-	uint32_t n_old = old ? (uint32_t)old->object->policy.n_rules[direction] : 0;
-	uint32_t n_new = new ? (uint32_t) new->object->policy.n_rules[direction] : 0,
+	uint32_t n_old = old ? prepared_listed(old, direction) : 0, n_new = new ? prepared_listed(new, direction) : 0,
 		 size = table_size(n_old > n_new ? n_old : n_new);
-	_cleanup_free_ struct keyed *old_keys = malloc((n_old + 1) * sizeof(*old_keys));
+	_cleanup_free_ struct keyed *old_keys = calloc(n_old + 1, sizeof(*old_keys));
 	_cleanup_free_ struct keyed *new_keys = malloc((n_new + 1) * sizeof(*new_keys));
 	_cleanup_free_ uint32_t *table = malloc(size * sizeof(*table));
 	struct rule_write write;
@@ -220,9 +212,9 @@ static int assign_ids(struct round *round, const struct prepared *old, struct pr
 	if (!old_keys || !new_keys || !table)
 		return -ENOMEM;
 	if (new)
-		rule_keys(new->object, direction, new_keys, table, size);
+		rule_keys(new, direction, new_keys, table, size);
 	if (old)
-		rule_keys(old->object, direction, old_keys, table, size); /* the table is now that of the old ones */
+		rule_keys(old, direction, old_keys, table, size); /* the table is now that of the old ones */
 	for (uint32_t i = 0; i < n_new && r == 0; i++) {
 		uint32_t slot = (uint32_t)(new_keys[i].key >> 32) & (size - 1), id = 0;
 		bool reset = false, changed = true;
@@ -231,12 +223,10 @@ static int assign_ids(struct round *round, const struct prepared *old, struct pr
 			slot = (slot + 1) & (size - 1);
 		if (old && table[slot]) {
 			uint32_t j = table[slot] - 1;
-			const struct rule *before = &object_rules(old->object, direction)[j];
-			const struct rule *after = &object_rules(new->object, direction)[i];
 
 			id = old->ids[direction][j];
 			old_keys[j].id = id;
-			changed = i != j || before->verdict != after->verdict || before->log != after->log;
+			changed = !same_info(old, j, new, i, direction);
 		} else if (round->first && (id = adopt(round->compiler, new_keys[i].key))) {
 			round->t->ids_live++;
 		} else {
@@ -250,7 +240,7 @@ static int assign_ids(struct round *round, const struct prepared *old, struct pr
 		if (!changed)
 			continue;
 		write = (struct rule_write){.id = id, .reset = reset};
-		rule_info(new->object, direction, i, new_keys[i].key, &write.info);
+		rule_info(new, direction, i, new_keys[i].key, &write.info);
 		r = VEC_PUSH(&round->rules, write);
 	}
 	for (uint32_t j = 0; j < n_old && r == 0; j++) {
@@ -264,102 +254,116 @@ static int assign_ids(struct round *round, const struct prepared *old, struct pr
 
 /* --- the difference of two versions --- */
 
-static int note(struct round *round, const struct rule *rule, uint32_t order, bool add)
+static int note(struct round *round, const struct prepared *prepared, int direction, uint32_t index, bool add)
 {
-	uint32_t selector = selector_get(round, rule->peers, rule->n_peers);
+	const struct rule *rule = prepared_rule(prepared, direction, index);
+	uint32_t selector = selector_get(round, prepared->expanded, rule->peers, rule->n_peers);
 
 	if (!selector)
 		return -ENOMEM;
 	round->touch.data[selector] |= TOUCH_DIRTY;
-	return VEC_PUSH(&round->changes, (struct change){.key = (uint64_t)selector << 32 | order, .add = add});
+	return VEC_PUSH(&round->changes,
+		(struct change){.key = (uint64_t)selector << 32 | (prepared->base[direction] + index), .add = add});
 }
 
-static void mark_sets(struct round *round, const struct prepared *prepared, int direction, bool any, bool meaning)
+static void mark_sets(struct round *round, const struct prepared *prepared, int direction, uint8_t flags)
 {
-	for (uint32_t i = 0; i < prepared->n_pairs; i++) {
-		uint32_t set = SET_ID(prepared->pairs[i], direction);
+	for (uint32_t i = 0; i < prepared->member.n_pairs[direction]; i++)
+		round->sets.data[SET_ID(prepared->member.pairs[direction][i], direction)] |= flags;
+}
 
-		round->sets.data[set] |= SET_TOUCHED | (any ? SET_ANY : 0) | (meaning ? SET_MEANING : 0);
+static bool same_pairs(const uint16_t *a, uint32_t n_a, const uint16_t *b, uint32_t n_b)
+{
+	return n_a == n_b && (n_a == 0 || memcmp(a, b, n_a * sizeof(*a)) == 0);
+}
+
+static bool same_members(const struct membership *a, const struct membership *b)
+{
+	for (int d = 0; d < HD_DIRECTIONS; d++)
+		if (!same_pairs(a->pairs[d], a->n_pairs[d], b->pairs[d], b->n_pairs[d]))
+			return false;
+	if (a->n_limited != b->n_limited)
+		return false;
+	for (uint32_t i = 0; i < a->n_limited; i++)
+		if (a->limited[i].rule != b->limited[i].rule ||
+			!same_pairs(a->limited[i].pairs, a->limited[i].n, b->limited[i].pairs, b->limited[i].n))
+			return false;
+	return true;
+}
+
+/* The rule says the same, to the same of the policy's sets. */
+static bool same_rule(const struct prepared *old, const struct prepared *new, int direction, uint32_t index)
+{
+	const struct limited *a = rule_limited(old, direction, index), *b = rule_limited(new, direction, index);
+
+	if (!a != !b || (a && !same_pairs(a->pairs, a->n, b->pairs, b->n)))
+		return false;
+	if (prepared_audit(old) != prepared_audit(new) ||
+		(old->expanded && old->expanded->rules[direction][index].source != new->expanded->rules[direction][index].source))
+		return false;
+	return rule_equal(prepared_rule(old, direction, index), prepared_rule(new, direction, index));
+}
+
+/* The policy came to some sets and went from others: to these it means something else, to the rest it does not. */
+static void mark_comers(struct round *round, const struct prepared *old, const struct prepared *new, int direction, uint8_t flags)
+{
+	const struct membership *x = &old->member, *y = &new->member;
+
+	for (uint32_t i = 0, j = 0; i < x->n_pairs[direction] || j < y->n_pairs[direction];) {
+		uint32_t a = i < x->n_pairs[direction] ? x->pairs[direction][i] : UINT32_MAX;
+		uint32_t b = j < y->n_pairs[direction] ? y->pairs[direction][j] : UINT32_MAX;
+
+		if (a != b)
+			round->sets.data[SET_ID(a < b ? a : b, direction)] |= flags;
+		i += a <= b;
+		j += b <= a;
 	}
 }
 
-static bool same_pairs(const struct prepared *a, const uint16_t *pairs, uint32_t n)
-{
-	return a->n_pairs == n && (n == 0 || memcmp(a->pairs, pairs, n * sizeof(*pairs)) == 0);
-}
-
 /* Notes what becomes of each rule of one direction. old or new may be NULL. moved: judged before or after other policies now.
- * *ret_same: the rules are the same ones, whatever their orders. */
+ * *ret_same: the document's rules are the same ones, whatever their orders. */
 static int compare_rules(
 	struct round *round, const struct prepared *old, const struct prepared *new, int direction, bool moved, bool *ret_same)
 {
-	size_t n_old = old ? old->object->policy.n_rules[direction] : 0, n_new = new ? new->object->policy.n_rules[direction] : 0;
+	uint32_t n_old = old ? prepared_rules(old, direction) : 0, n_new = new ? prepared_rules(new, direction) : 0;
 	bool meaning = moved || !old || !new || n_old != n_new, any = false, changed = false, different = false, sets;
 	int r = 0;
 
-	sets = old && new && !same_pairs(old, new->pairs, new->n_pairs);
-	for (size_t i = 0; i < (n_old > n_new ? n_old : n_new) && r == 0; i++) {
-		const struct rule *before = i < n_old ? &object_rules(old->object, direction)[i] : NULL;
-		const struct rule *after = i < n_new ? &object_rules(new->object, direction)[i] : NULL;
-		bool equal = before && after && rule_equal(before, after);
+	sets = old && new &&
+	       !same_pairs(old->member.pairs[direction], old->member.n_pairs[direction], new->member.pairs[direction],
+		       new->member.n_pairs[direction]);
+	for (uint32_t i = 0; i < (n_old > n_new ? n_old : n_new) && r == 0; i++) {
+		bool before = i < n_old, after = i < n_new, equal = before && after && same_rule(old, new, direction, i);
 
 		if (!equal)
 			meaning = different = true;
 		if (equal && old->base[direction] == new->base[direction] && !sets)
 			continue;
 		changed = true;
-		if ((before && before->n_peers == 0) || (after && after->n_peers == 0))
+		if ((before && prepared_rule(old, direction, i)->n_peers == 0) ||
+			(after && prepared_rule(new, direction, i)->n_peers == 0))
 			any = true;
 		if (before)
-			r = note(round, before, old->base[direction] + (uint32_t)i, false);
+			r = note(round, old, direction, i, false);
 		if (after && r == 0)
-			r = note(round, after, new->base[direction] + (uint32_t)i, true);
+			r = note(round, new, direction, i, true);
 	}
-	*ret_same = old && new &&n_old == n_new && !different;
+	*ret_same = old && new && (new->expanded ? old->object == new->object : n_old == n_new && !different);
 	if (n_old + n_new == 0)
-		meaning = false;
-	if (!meaning && !changed && !sets)
 		return r;
-	if (old)
-		mark_sets(round, old, direction, any, meaning && !sets);
-	if (new)
-		mark_sets(round, new, direction, any, meaning && !sets);
-	if (!sets || n_old + n_new == 0)
-		return r;
-	/* The set's policies are others than before: that means another policy only to the sets it came to or went from. */
-	for (uint32_t i = 0, j = 0; i < old->n_pairs || j < new->n_pairs;) {
-		uint32_t a = i < old->n_pairs ? old->pairs[i] : UINT32_MAX, b = j < new->n_pairs ? new->pairs[j] : UINT32_MAX;
+	if (meaning || changed) {
+		uint8_t flags = (uint8_t)(SET_TOUCHED | (any ? SET_ANY : 0) | (meaning ? SET_MEANING : 0));
 
-		if (a != b || meaning)
-			round->sets.data[SET_ID(a < b ? a : b, direction)] |= SET_MEANING;
-		i += a <= b;
-		j += b <= a;
+		if (sets)
+			mark_comers(round, old, new, direction, flags | SET_MEANING);
+		if (sets && !meaning && old->base[direction] == new->base[direction])
+			return r;
+		if (old)
+			mark_sets(round, old, direction, flags);
+		if (new)
+			mark_sets(round, new, direction, flags);
 	}
 	return r;
-}
-
-static struct prepared *prepared_new(struct object *object, const uint16_t *pairs, uint32_t n_pairs)
-{
-	size_t n = object->policy.n_rules[HD_INGRESS] + object->policy.n_rules[HD_EGRESS];
-	struct prepared *prepared = malloc(sizeof(*prepared) + n * sizeof(uint32_t) + n_pairs * sizeof(uint16_t));
-
-	if (!prepared)
-		return NULL;
-	memset(prepared, 0, sizeof(*prepared));
-	prepared->object = object_ref(object);
-	prepared->ids[HD_INGRESS] = (uint32_t *)(prepared + 1);
-	prepared->ids[HD_EGRESS] = prepared->ids[HD_INGRESS] + object->policy.n_rules[HD_INGRESS];
-	prepared->pairs = (uint16_t *)(prepared->ids[HD_INGRESS] + n);
-	prepared->n_pairs = n_pairs;
-	if (n_pairs)
-		memcpy(prepared->pairs, pairs, n_pairs * sizeof(*pairs));
-	return prepared;
-}
-
-void prepared_free(struct prepared *prepared)
-{
-	object_unref(prepared->object);
-	free(prepared);
 }
 
 /* --- orders --- */
@@ -421,7 +425,7 @@ struct match {
 
 static int by_name_cmp(const void *a, const void *b)
 {
-	return strcmp((*(struct prepared *const *)a)->object->name, (*(struct prepared *const *)b)->object->name);
+	return object_compare((*(struct prepared *const *)a)->object, (*(struct prepared *const *)b)->object);
 }
 
 /* Finds the old version of each policy. *ret_gone: the old ones that have no new version. */
@@ -469,10 +473,10 @@ static int match_policies(struct round *round, struct match *matches, struct pre
 	return 0;
 }
 
-static int prepare(struct round *round, struct object *object, const struct prepared *like, const uint16_t *pairs,
-	uint32_t n_pairs, struct prepared **ret)
+static int prepare(struct round *round, struct object *object, struct expanded *expanded, const struct prepared *like,
+	const struct membership *member, struct prepared **ret)
 {
-	struct prepared *prepared = prepared_new(object, pairs, n_pairs);
+	struct prepared *prepared = prepared_new(object, expanded, member);
 
 	if (!prepared || VEC_PUSH(&round->made, prepared) < 0) {
 		if (prepared)
@@ -480,7 +484,9 @@ static int prepare(struct round *round, struct object *object, const struct prep
 		return -ENOMEM;
 	}
 	for (int d = 0; d < HD_DIRECTIONS; d++) {
-		prepared->span[d] = span_for(object->policy.n_rules[d]);
+		uint32_t n = prepared_rules(prepared, d), listed = prepared_listed(prepared, d);
+
+		prepared->span[d] = span_for(n > listed ? n : listed);
 		if (like && prepared->span[d] < like->span[d])
 			prepared->span[d] = like->span[d];
 	}
@@ -497,18 +503,19 @@ static int prepare_policies(struct round *round, struct match *matches, struct p
 
 	for (size_t i = 0; i < n; i++) {
 		struct object *object = round->new_policies.data[i];
+		struct expanded *expanded = round->expanded.data[i];
 		struct prepared *old = matches[i].old;
-		const uint16_t *pairs;
-		uint32_t n_pairs;
+		struct membership member;
 
-		r = policy_pairs(round, object, &pairs, &n_pairs);
+		r = policy_members(round, i, &member);
 		if (r < 0)
 			return r;
-		if (old && !matches[i].moved && old->object == object && same_pairs(old, pairs, n_pairs)) {
+		if (old && !matches[i].moved && old->object == object && old->expanded == expanded &&
+			same_members(&old->member, &member)) {
 			policies[i] = matches[i].new = old;
 			continue;
 		}
-		r = prepare(round, object, matches[i].moved ? NULL : old, pairs, n_pairs, &matches[i].new);
+		r = prepare(round, object, expanded, matches[i].moved ? NULL : old, &member, &matches[i].new);
 		if (r < 0)
 			return r;
 		policies[i] = matches[i].new;
@@ -529,7 +536,7 @@ static int prepare_policies(struct round *round, struct match *matches, struct p
 	/* The gap here is used up: all policies get new orders, evenly spread, and every tree is written again. No version changes. */
 	for (size_t i = 0; i < n; i++) {
 		if (matches[i].new == matches[i].old) {
-			r = prepare(round, matches[i].old->object, NULL, matches[i].old->pairs, matches[i].old->n_pairs,
+			r = prepare(round, matches[i].old->object, matches[i].old->expanded, NULL, &matches[i].old->member,
 				&matches[i].new);
 			if (r < 0)
 				return r;
@@ -547,7 +554,7 @@ static void copy_ids(struct round *round, const struct match *match, int directi
 {
 	struct prepared *new = match->new;
 
-	for (uint32_t i = 0; i < new->object->policy.n_rules[direction]; i++) {
+	for (uint32_t i = 0; i < prepared_listed(new, direction); i++) {
 		new->ids[direction][i] = match->old->ids[direction][i];
 		round->t->rule_order.data[new->ids[direction][i]] = new->base[direction] + i;
 	}
@@ -590,7 +597,7 @@ static int drop_unclaimed(struct round *round)
 /* Says what the ids of one direction mean, those that are marked. */
 static int retell(struct round *round, const struct prepared *prepared, int direction, bool *marked)
 {
-	uint32_t n = (uint32_t)prepared->object->policy.n_rules[direction], size = table_size(n);
+	uint32_t n = prepared_listed(prepared, direction), size = table_size(n);
 	_cleanup_free_ struct keyed *keys = NULL;
 	_cleanup_free_ uint32_t *table = NULL;
 	struct rule_write write = {0};
@@ -604,10 +611,10 @@ static int retell(struct round *round, const struct prepared *prepared, int dire
 			table = malloc(size * sizeof(*table));
 			if (!keys || !table)
 				return -ENOMEM;
-			rule_keys(prepared->object, direction, keys, table, size);
+			rule_keys(prepared, direction, keys, table, size);
 		}
 		marked[write.id] = false;
-		rule_info(prepared->object, direction, i, keys[i].key, &write.info);
+		rule_info(prepared, direction, i, keys[i].key, &write.info);
 		if (VEC_PUSH(&round->rules, write) < 0)
 			return -ENOMEM;
 	}

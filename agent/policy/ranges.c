@@ -211,6 +211,16 @@ int selector_edges(struct round *round, const struct touched *touched, bool is)
 	return r;
 }
 
+/* The same for one address of a label group. */
+int endpoint_edges(struct round *round, const struct hd_addr *addr, uint32_t selector, bool add)
+{
+	struct prefix prefix = {.addr = *addr, .length = 128};
+	struct range range;
+	int family = prefix_range(&prefix, &range);
+
+	return add_edges(round, family, range.first, range.last, selector, add ? EDGE_ADD : EDGE_REMOVE);
+}
+
 /* --- sorting --- */
 
 static int edge_cmp(const void *a, const void *b)

@@ -193,10 +193,14 @@ static int push_rule(struct round *round, uint32_t order)
 	struct rule_place place;
 	const struct rule *rule = rule_by_order(round->t, order, &place);
 
-	return VEC_PUSH(&round->matches,
-		(struct rule_match){.order = order,
-			.value = HD_LEAF(place.prepared->ids[place.direction][place.index], rule->verdict, rule->log),
-			.rule = rule});
+	uint32_t id = place.prepared->ids[place.direction][prepared_source(&place)];
+	bool pass = place.prepared->expanded && rule->verdict == RULE_PASS;
+	bool audit = !pass && prepared_audit(place.prepared) && rule->verdict != HD_ALLOW;
+
+	return VEC_PUSH(&round->matches, (struct rule_match){.order = order,
+						 .value = HD_LEAF(id, pass ? HD_ALLOW : rule->verdict, rule->log) |
+							  (pass ? HD_LEAF_PASS : 0) | (audit ? HD_LEAF_AUDIT : 0),
+						 .rule = rule});
 }
 
 /*
@@ -249,11 +253,14 @@ static int gather(struct round *round, uint32_t id, bool all)
 		round->n_orders += n;
 		for (size_t i = 0; i < n; i++) {
 			struct rule_place place;
+			const uint16_t *pairs;
+			uint32_t n_pairs;
 
 			if (!rule_place_by_order(t, orders[i], &place))
 				continue;
-			for (uint32_t j = 0; j < place.prepared->n_pairs; j++) {
-				uint32_t set = SET_ID(place.prepared->pairs[j], place.direction);
+			pairs = rule_pairs(&place, &n_pairs);
+			for (uint32_t j = 0; j < n_pairs; j++) {
+				uint32_t set = SET_ID(pairs[j], place.direction);
 				uint64_t key = (uint64_t)set << 32 | orders[i];
 
 				if (!all && !(round->sets.data[set] & SET_TOUCHED))
@@ -318,7 +325,7 @@ static int build_rows(struct round *round, uint32_t id)
 		return r;
 	alone = all && round->keys.n && round->keys.data[0] >> 32 == round->keys.data[round->keys.n - 1] >> 32;
 	for (size_t i = 0, j; i < round->keys.n && r == 0; i = j) {
-		uint32_t set = (uint32_t)(round->keys.data[i] >> 32), tree;
+		uint32_t set = (uint32_t)(round->keys.data[i] >> 32), tree = 0;
 
 		for (j = i; j < round->keys.n && round->keys.data[j] >> 32 == set; j++)
 			;
@@ -393,27 +400,105 @@ int rows_update(struct round *round)
 
 /* --- the rules for any peer --- */
 
-static int any_tree(struct round *round, uint32_t p, int direction)
+/* The policies of each set whose tree is made anew: lists in `policies`, the first one of set s at starts[s]. */
+struct set_policies {
+	uint32_t *starts, *policies;
+};
+
+static void set_policies_clear(struct set_policies *list)
+{
+	free(list->starts);
+	free(list->policies);
+}
+
+static int list_set_policies(const struct round *round, struct set_policies *ret)
+{
+	const struct tables *t = round->t;
+	size_t n_sets = round->sets.n, total = 0;
+
+	ret->starts = calloc(n_sets + 2, sizeof(*ret->starts));
+	if (!ret->starts)
+		return -ENOMEM;
+	/* Counts, then places: starts[s + 1] moves from where s begins to where it ends. */
+	for (int pass = 0; pass < 2; pass++) {
+		for (uint32_t i = 0; i < t->policies.n; i++)
+			for (int d = 0; d < HD_DIRECTIONS; d++) {
+				const struct membership *member = &t->policies.data[i]->member;
+
+				for (uint32_t j = 0; j < member->n_pairs[d]; j++) {
+					uint32_t set = SET_ID(member->pairs[d][j], d);
+
+					if (!(round->sets.data[set] & SET_ANY))
+						continue;
+					if (pass)
+						ret->policies[ret->starts[set + 1]++] = i;
+					else
+						ret->starts[set + 1]++;
+				}
+			}
+		if (pass)
+			break;
+		for (size_t s = 0; s <= n_sets; s++) {
+			uint32_t n = ret->starts[s + 1];
+
+			ret->starts[s + 1] = (uint32_t)total;
+			total += n;
+		}
+		ret->policies = malloc((total + 1) * sizeof(*ret->policies));
+		if (!ret->policies)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static bool has_pair(const struct rule_place *place, uint32_t pair)
+{
+	const uint16_t *pairs;
+	uint32_t n;
+
+	pairs = rule_pairs(place, &n);
+	for (uint32_t i = 0; i < n; i++)
+		if (pairs[i] == pair)
+			return true;
+	return false;
+}
+
+/* The rules for any peer that the policy has in the direction. */
+static int push_any_rules(struct round *round, const struct prepared *prepared, uint32_t p, int direction)
+{
+	const struct tables *t = round->t;
+	uint32_t first = prepared->base[direction], end = first + prepared_rules(prepared, direction);
+	const uint32_t *orders;
+	size_t n = selector_orders(t, SELECTOR_ANY, &orders), low = 0, high = n;
+	int r = 0;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (orders[middle] < first)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	for (; low < n && orders[low] < end && r == 0; low++) {
+		struct rule_place place = {.prepared = prepared, .direction = (uint8_t)direction, .index = orders[low] - first};
+
+		if (prepared->member.n_limited == 0 || has_pair(&place, p))
+			r = push_rule(round, orders[low]);
+	}
+	return r;
+}
+
+static int any_tree(struct round *round, const struct set_policies *list, uint32_t p, int direction)
 {
 	struct tables *t = round->t;
-	const uint32_t *orders;
-	size_t n = selector_orders(t, SELECTOR_ANY, &orders);
-	uint32_t tree = 0;
+	uint32_t set = SET_ID(p, direction), tree = 0;
 	int r;
 
 	round->matches.n = 0;
-	r = push_builtins(round, direction);
-	for (size_t i = 0; i < n && r == 0; i++) {
-		struct rule_place place;
-		bool member = false;
-
-		if (!rule_place_by_order(t, orders[i], &place) || place.direction != direction)
-			continue;
-		for (uint32_t j = 0; j < place.prepared->n_pairs && !member; j++)
-			member = place.prepared->pairs[j] == p;
-		if (member)
-			r = push_rule(round, orders[i]);
-	}
+	r = push_builtins(round, &t->pairs.data[p], direction);
+	for (uint32_t i = list->starts[set]; i < list->starts[set + 1] && r == 0; i++)
+		r = push_any_rules(round, t->policies.data[list->policies[i]], p, direction);
 	if (r == 0)
 		r = push_default(round, &t->pairs.data[p], direction);
 	if (r == 0)
@@ -427,24 +512,20 @@ static int any_tree(struct round *round, uint32_t p, int direction)
 
 int any_trees_update(struct round *round)
 {
+	_cleanup_(set_policies_clear) struct set_policies list = {0};
 	struct tables *t = round->t;
-	int r = 0;
+	int r = list_set_policies(round, &list);
 
 	for (uint32_t p = 0; p < t->pairs.n; p++)
 		for (int d = 0; d < HD_DIRECTIONS && r == 0; d++) {
-			uint8_t flags = round->sets.data[SET_ID(p, d)];
 			struct pair *pair = &t->pairs.data[p];
 
 			if (pair->state == PAIR_RETIRED && pair->tree[d]) {
 				tree_release(t, pair->tree[d]);
 				pair->tree[d] = 0;
 			}
-			if (pair->state != PAIR_LIVE)
-				continue;
-			if (flags & SET_ANY)
-				r = any_tree(round, p, d);
-			if (flags & SET_MEANING)
-				t->pairs.data[p].version[d] = round->generation;
+			if (pair->state == PAIR_LIVE && round->sets.data[SET_ID(p, d)] & SET_ANY)
+				r = any_tree(round, &list, p, d);
 		}
 	return r;
 }

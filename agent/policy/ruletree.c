@@ -529,19 +529,19 @@ static int push_failsafe(struct round *round, const struct port_range *range, ui
 }
 
 /* Appends the rules of a set that come before every policy; the default, which comes after them, is default_match(). */
-int push_builtins(struct round *round, int direction)
+int push_builtins(struct round *round, const struct pair *pair, int direction)
 {
 	uint32_t order = 1;
 	int r = 0;
 
-	for (size_t i = 0; direction == HD_INGRESS && i < round->t->failsafe.n && r == 0; i++)
+	for (size_t i = 0; !pair->ports && direction == HD_INGRESS && i < round->t->failsafe.n && r == 0; i++)
 		r = push_failsafe(round, &round->t->failsafe.data[i], order < ORDER_BUILTIN ? order++ : order);
 	order = ORDER_BUILTIN;
 	for (size_t i = 0; i < ARRAY_N(builtins) && r == 0; i++) {
 		const struct builtin *builtin = &builtins[i];
 
 		order++;
-		if (!(builtin->directions & 1 << direction))
+		if (!(builtin->directions & 1 << direction) || (pair->ports && builtin->rule == HD_RULE_LINK_CONTROL))
 			continue;
 		r = VEC_PUSH(&round->matches, (struct rule_match){.order = order,
 						      .value = HD_LEAF(builtin->rule, HD_ALLOW, false),
@@ -555,12 +555,15 @@ int push_builtins(struct round *round, int direction)
 
 int push_default(struct round *round, const struct pair *pair, int direction)
 {
-	uint32_t rule = round->input->lockdown && direction == HD_INGRESS ? HD_RULE_LOCKDOWN
-			: direction == HD_INGRESS			  ? HD_RULE_DEFAULT_INGRESS
-									  : HD_RULE_DEFAULT_EGRESS;
+	uint32_t rule = pair->isolation[direction]			    ? HD_RULE_ISOLATED
+			: round->input->lockdown && direction == HD_INGRESS ? HD_RULE_LOCKDOWN
+			: direction == HD_INGRESS			    ? HD_RULE_DEFAULT_INGRESS
+									    : HD_RULE_DEFAULT_EGRESS;
 
-	return VEC_PUSH(&round->matches, (struct rule_match){.order = HD_ORDER_LAST,
-						 .value = HD_LEAF(rule, (uint8_t)pair->verdict[direction], false),
-						 .last = UINT32_MAX,
-						 .source_last = 0xffff});
+	return VEC_PUSH(&round->matches,
+		(struct rule_match){.order = HD_ORDER_LAST,
+			.value = HD_LEAF(rule, (uint8_t)pair->verdict[direction], false) |
+				 (pair->audit[direction] || pair->isolation[direction] == ISOLATION_AUDIT ? HD_LEAF_AUDIT : 0),
+			.last = UINT32_MAX,
+			.source_last = 0xffff});
 }

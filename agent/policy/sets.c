@@ -29,25 +29,32 @@ static uint32_t pair_before(const struct tables *t, const char *device)
 	return UINT32_MAX;
 }
 
-static int pair_new(struct round *round, uint32_t *ret)
+int pair_new(struct round *round, bool ports, uint32_t *ret)
 {
 	struct tables *t = round->t;
-	size_t i = 0;
+	size_t i = round->pairs_used; /* none below is free */
 
 	while (i < t->pairs.n && t->pairs.data[i].state != PAIR_FREE)
 		i++;
 	if (i == PAIRS_MAX) {
-		diag_add(round->diag, NULL, 0, NULL, "more than %u uplinks with different policies", PAIRS_MAX);
+		diag_add(round->diag, NULL, 0, NULL, "more than %u uplinks and ports with different policies", PAIRS_MAX);
 		return -E2BIG;
 	}
 	if (i == t->pairs.n && VEC_PUSH(&t->pairs, (struct pair){0}) < 0)
 		return -ENOMEM;
-	t->pairs.data[i] = (struct pair){.state = PAIR_LIVE};
+	round->pairs_used = i + 1;
+	t->pairs.data[i] = (struct pair){.state = PAIR_LIVE, .ports = ports};
 	*ret = (uint32_t)i;
 	return 0;
 }
 
-static int sets_cover(struct round *round)
+void set_is_new(struct round *round, uint32_t pair)
+{
+	for (int d = 0; d < HD_DIRECTIONS; d++)
+		round->sets.data[SET_ID(pair, d)] |= SET_TOUCHED | SET_ANY | SET_MEANING;
+}
+
+int sets_cover(struct round *round)
 {
 	if (VEC_RESERVE(&round->sets, round->t->pairs.n * 2 + 1) < 0)
 		return -ENOMEM;
@@ -69,7 +76,7 @@ int sets_update(struct round *round)
 	if (!pair || !taken)
 		return -ENOMEM;
 	for (size_t i = 0; i < round->new_policies.n && r == 0; i++)
-		if (round->new_policies.data[i]->policy.n_uplinks)
+		if (round->new_policies.data[i]->kind == OBJECT_HOST_POLICY && round->new_policies.data[i]->policy.n_uplinks)
 			r = VEC_PUSH(&round->limited, round->new_policies.data[i]);
 	for (size_t i = 0; i < n && r == 0; i++) {
 		size_t first = 0;
@@ -93,14 +100,13 @@ int sets_update(struct round *round)
 			pair[i] = old;
 			continue;
 		}
-		r = pair_new(round, &pair[i]);
+		r = pair_new(round, false, &pair[i]);
 		if (r == 0)
 			r = sets_cover(round);
 		if (r == 0 && pair[i] < old_pairs)
 			taken[pair[i]] = true;
 		if (r == 0)
-			for (int d = 0; d < HD_DIRECTIONS; d++)
-				round->sets.data[SET_ID(pair[i], d)] |= SET_TOUCHED | SET_ANY | SET_MEANING;
+			set_is_new(round, pair[i]);
 	}
 	if (r == 0)
 		r = sets_cover(round);
@@ -109,7 +115,7 @@ int sets_update(struct round *round)
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < old_pairs; i++)
-		if (t->pairs.data[i].state == PAIR_LIVE && !taken[i])
+		if (t->pairs.data[i].state == PAIR_LIVE && !t->pairs.data[i].ports && !taken[i])
 			t->pairs.data[i].state = PAIR_RETIRED;
 	t->uplinks.n = 0;
 	for (size_t i = 0; i < n; i++) {
@@ -121,12 +127,14 @@ int sets_update(struct round *round)
 	return 0;
 }
 
-/* The pairs a policy belongs to, ascending. The list lives until the next call. */
-int policy_pairs(struct round *round, const struct object *object, const uint16_t **ret, uint32_t *ret_n)
+int policy_members(struct round *round, size_t index, struct membership *ret)
 {
+	const struct object *object = round->new_policies.data[index];
 	const struct host *host = round->input->host;
 	struct tables *t = round->t;
 
+	if (policy_for_ports(object))
+		return port_policy_members(round, index, ret);
 	round->member.n = 0;
 	for (size_t i = 0; i < t->uplinks.n; i++) {
 		uint16_t pair = (uint16_t)t->uplinks.data[i].pair;
@@ -143,40 +151,73 @@ int policy_pairs(struct round *round, const struct object *object, const uint16_
 		memmove(&round->member.data[at + 1], &round->member.data[at], (round->member.n - 1 - at) * sizeof(uint16_t));
 		round->member.data[at] = pair;
 	}
-	*ret = round->member.data;
-	*ret_n = (uint32_t)round->member.n;
+	*ret = (struct membership){
+		.pairs = {round->member.data, round->member.data},
+		.n_pairs = {(uint32_t)round->member.n, (uint32_t)round->member.n},
+	};
 	return 0;
 }
 
-/* The default of each set: that of the last of its policies that has one. */
+static bool is_member(const struct prepared *prepared, int direction, uint32_t pair)
+{
+	const uint16_t *pairs = prepared->member.pairs[direction];
+	uint32_t low = 0, high = prepared->member.n_pairs[direction];
+
+	while (low < high) {
+		uint32_t middle = (low + high) / 2;
+
+		if (pairs[middle] == pair)
+			return true;
+		if (pairs[middle] < pair)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return false;
+}
+
+/* What decides an uplink's default: the last of its policies that has one. NULL: none. */
+static const struct object *default_policy(const struct tables *t, uint32_t pair, int direction)
+{
+	for (size_t i = t->policies.n; i-- > 0;) {
+		const struct prepared *prepared = t->policies.data[i];
+
+		if (!prepared->expanded && prepared->object->policy.default_verdict[direction] >= 0 &&
+			is_member(prepared, direction, pair))
+			return prepared->object;
+	}
+	return NULL;
+}
+
+static void default_update(struct round *round, uint32_t p, int direction)
+{
+	struct pair *pair = &round->t->pairs.data[p];
+	const struct object *policy = pair->ports ? NULL : default_policy(round->t, p, direction);
+	bool lockdown = round->input->lockdown, audit = policy && policy->policy.audit;
+	int8_t verdict = HD_ALLOW;
+
+	if (pair->ports)
+		verdict = pair->isolation[direction] ? HD_DENY : HD_ALLOW;
+	else if (policy)
+		verdict = (int8_t)policy->policy.default_verdict[direction];
+	else if (lockdown && direction == HD_INGRESS)
+		verdict = HD_DENY;
+	audit = audit && verdict != HD_ALLOW;
+	if (verdict == pair->verdict[direction] && audit == pair->audit[direction] &&
+		(pair->ports || round->t->lockdown == lockdown))
+		return;
+	pair->verdict[direction] = verdict;
+	pair->audit[direction] = audit;
+	round->sets.data[SET_ID(p, direction)] |= SET_ANY | SET_MEANING;
+}
+
+/* The default of each set. */
 void defaults_update(struct round *round)
 {
-	struct tables *t = round->t;
-
-	for (uint32_t p = 0; p < t->pairs.n; p++)
-		for (int d = 0; d < HD_DIRECTIONS; d++) {
-			int8_t verdict = round->input->lockdown && d == HD_INGRESS ? HD_DENY : HD_ALLOW;
-
-			if (t->pairs.data[p].state != PAIR_LIVE)
-				continue;
-			for (size_t i = t->policies.n; i-- > 0;) {
-				const struct prepared *prepared = t->policies.data[i];
-				bool member = false;
-
-				if (prepared->object->policy.default_verdict[d] < 0)
-					continue;
-				for (uint32_t j = 0; j < prepared->n_pairs && !member; j++)
-					member = prepared->pairs[j] == p;
-				if (!member)
-					continue;
-				verdict = (int8_t)prepared->object->policy.default_verdict[d];
-				break;
-			}
-			if (verdict != t->pairs.data[p].verdict[d] || t->lockdown != round->input->lockdown) {
-				t->pairs.data[p].verdict[d] = verdict;
-				round->sets.data[SET_ID(p, d)] |= SET_ANY | SET_MEANING;
-			}
-		}
+	for (uint32_t p = 0; p < round->t->pairs.n; p++)
+		for (int d = 0; d < HD_DIRECTIONS; d++)
+			if (round->t->pairs.data[p].state == PAIR_LIVE)
+				default_update(round, p, d);
 }
 
 static bool failsafe_equal(const struct tables *t, const struct host *host)
@@ -205,6 +246,36 @@ int failsafe_update(struct round *round)
 	if (host->n_failsafe)
 		memcpy(t->failsafe.data, host->failsafe, host->n_failsafe * sizeof(*host->failsafe));
 	for (uint32_t p = 0; p < t->pairs.n; p++)
-		round->sets.data[SET_ID(p, HD_INGRESS)] |= SET_ANY | SET_MEANING;
+		if (!t->pairs.data[p].ports)
+			round->sets.data[SET_ID(p, HD_INGRESS)] |= SET_ANY | SET_MEANING;
+	return 0;
+}
+
+/* The policies of the uplinks. One that came to another set has another policy, even where neither set changed. */
+int uplinks_finish(struct round *round)
+{
+	const struct host *host = round->input->host;
+	const struct tables *before = &round->compiler->before;
+	struct tables *t = round->t;
+
+	for (size_t i = 0; i < host->n_uplinks; i++) {
+		struct uplink_pair *at = &t->uplinks.data[i];
+		struct uplink_policy uplink = {.device = host->uplinks[i].device, .policy = {.generation = round->generation}};
+		const struct uplink_pair *old = NULL;
+
+		for (size_t j = 0; j < before->uplinks.n && !old; j++)
+			if (strcmp(before->uplinks.data[j].device, at->device) == 0)
+				old = &before->uplinks.data[j];
+		for (int d = 0; d < HD_DIRECTIONS; d++) {
+			bool other = !old || old->pair != at->pair || round->sets.data[SET_ID(at->pair, d)] & SET_MEANING;
+
+			at->version[d] = other ? round->generation : old->version[d];
+			uplink.policy.set[d] = SET_ID(at->pair, d);
+			uplink.policy.version[d] = at->version[d];
+			uplink.policy.root[d] = HD_TAG_NODE | tree_root(t, t->pairs.data[at->pair].tree[d]);
+		}
+		if (VEC_PUSH(&round->uplinks, uplink) < 0)
+			return -ENOMEM;
+	}
 	return 0;
 }

@@ -229,6 +229,9 @@ int tables_copy(struct tables *to, const struct tables *from)
 	COPY(rule_order);
 	COPY(pairs);
 	COPY(uplinks);
+	COPY(ports);
+	COPY(networks);
+	COPY(endpoints);
 	COPY(policies);
 	COPY(groups);
 	COPY(failsafe);
@@ -258,6 +261,9 @@ void tables_free(struct tables *t)
 	VEC_FREE(&t->rule_order);
 	VEC_FREE(&t->pairs);
 	VEC_FREE(&t->uplinks);
+	VEC_FREE(&t->ports);
+	VEC_FREE(&t->networks);
+	VEC_FREE(&t->endpoints);
 	VEC_FREE(&t->policies);
 	VEC_FREE(&t->groups);
 	VEC_FREE(&t->failsafe);

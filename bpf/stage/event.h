@@ -79,7 +79,10 @@ static __always_inline void event_fill(struct hd_event *e, const struct pkt *p, 
 	e->vlan[0] = p->vlan[0];
 	e->vlan[1] = p->vlan[1];
 	e->l3_offset = p->l3;
-	__builtin_memset(e->reserved, 0, sizeof(e->reserved));
+	e->reserved = 0;
+	e->network = p->direction == HD_EGRESS ? p->source_network : p->destination_network;
+	e->mtu = p->mtu;
+	__builtin_memset(e->reserved2, 0, sizeof(e->reserved2));
 }
 
 /* The start of the frame goes along, so that the agent can answer it. */

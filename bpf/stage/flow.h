@@ -11,6 +11,9 @@
 
 #include <maps/flow.bpf.h>
 
+/* Of the hook: see track.h. */
+static __always_inline void flow_stamp(const struct pkt *p, struct hd_flow *flow);
+
 /* flow_lookup and its kin: the table of proven flows of the packet's protocol, or that of unproven ones. */
 enum { TABLE_PROVEN, TABLE_NEW };
 
@@ -308,8 +311,6 @@ __noinline int flow_create(struct pkt *p, __u32 state, __u32 flags, __u32 side)
 	__builtin_memset(flow, 0, sizeof(*flow));
 	flow->last_seen = flow->created = p->now;
 	flow->epoch = bpf_get_prandom_u32() | 1;
-	flow->version = by_direction(p->version, flags & HD_FLOW_DIR_EGRESS ? HD_EGRESS : HD_INGRESS);
-	flow->rule = p->rule;
 	flow->state = state;
 	flow->wscale[0] = flow->wscale[1] = 0xff;
 	flow->ifindex = p->ifindex;
@@ -320,6 +321,7 @@ __noinline int flow_create(struct pkt *p, __u32 state, __u32 flags, __u32 side)
 	if (p->log)
 		flags |= HD_FLOW_LOGGED;
 	flow->flags = flags;
+	flow_stamp(p, flow);
 	if (flow_insert(p, TABLE_NEW, &key, flow)) {
 		event_full(p, HD_TABLE_FLOWS_NEW);
 		return HD_R_FLOW_TABLE;

@@ -125,7 +125,6 @@ __noinline int icmp_related(HOOK_CTX *ctx, struct pkt *p)
 	struct pkt *q;
 	__u32 zero = 0, side;
 	struct hd_control *c;
-	bool sent_out;
 	int r;
 
 	if (!p || !room)
@@ -152,13 +151,7 @@ __noinline int icmp_related(HOOK_CTX *ctx, struct pkt *p)
 	if (flow->flags & HD_FLOW_HOT)
 		flow_recall(q, flow);
 	side = flow_side(q, flow);
-	sent_out = (side == HD_ORIG) == (flow_direction(flow) == HD_EGRESS);
-	if (!(flow->flags & HD_FLOW_FORWARDED) && sent_out != (p->direction == HD_INGRESS))
-		return -1;
-	if (!icmp_in_flight(flow, q, side))
-		return -1;
-	/* A flow that the policy no longer wants ends with its own next packet; until it has been asked, nothing rides on it. */
-	if (flow->version != by_direction(p->version, flow_direction(flow)) && flow->ifindex == p->ifindex)
+	if (!flow_told(p, flow, side) || !icmp_in_flight(flow, q, side))
 		return -1;
 	p->found = q->found;
 	p->rule = HD_RULE_RELATED;
@@ -188,7 +181,7 @@ __noinline int icmp_judge(HOOK_CTX *ctx, struct pkt *p)
 		EXPLAIN(forwarded = 1);
 		return 0;
 	}
-	return policy_judge(p, p->direction, 0);
+	return ask(p, 0);
 }
 
 #endif

@@ -3,39 +3,9 @@
 #ifndef HEDDLE_STAGE_JUDGE_H
 #define HEDDLE_STAGE_JUDGE_H
 
-#include "event.h"
-#include "flow.h"
-#include "fragment.h"
-#include "icmp.h"
-#include "parse.h"
-#include "policy.h"
-#include "port.h"
-#include "tcp.h"
-#include "track.h"
+#include "uplink.h"
 
-/* Not a drop reason: the device is none of ours. */
-#define UNGUARDED (-1)
-
-static __always_inline int classify(
-	HOOK_CTX *ctx, struct pkt *p, struct hd_flow *proven, const union hd_flow_key *key, const struct hd_control *c)
-{
-	if (!p->family)
-		return policy_judge(p, p->direction, 0);
-	if (p->fragment == FRAGMENT_LATER)
-		return fragment_later(p);
-	if (icmp_is(p) && !icmp_echo(p))
-		return icmp_judge(ctx, p);
-	return track(ctx, p, proven, key, c);
-}
-
-/* Frame hardware addresses and the clock are the same for all hooks; the shell has set ifindex, direction, hook, length, segments. */
-static __always_inline int port_enter(struct pkt *p, const struct hd_control *c, const struct hd_port *port)
-{
-	p->now = bpf_jiffies64();
-	/* Read once: a packet is judged by one generation. */
-	p->generation = READ_ONCE(c->generation);
-	return port_copy(p, port) ? 0 : HD_R_NOT_READY;
-}
+#include "classify.h"
 
 /*
  * The ordinary packet: its flow is proven and judged by the policy in force, and it changes nothing but numbers. True: it may pass, and is
@@ -75,7 +45,7 @@ __noinline int judge(HOOK_CTX *ctx, struct pkt *p)
 		return HD_R_RULE_TREE;
 	key = &room->key;
 	__builtin_memset(key, 0, sizeof(*key));
-	if (p->family && p->fragment != FRAGMENT_LATER) {
+	if (p->family && p->fragment != FRAGMENT_LATER && !(icmp_is(p) && !icmp_echo(p))) {
 		flow_key(p, key);
 		flow = flow_lookup(p, TABLE_PROVEN, key);
 		if (flow && flow->flags & HD_FLOW_HOT)
@@ -86,7 +56,7 @@ __noinline int judge(HOOK_CTX *ctx, struct pkt *p)
 			return 0;
 		}
 	}
-	reason = classify(ctx, p, flow, key, c);
+	reason = p->family ? classify(ctx, p, flow, key, c) : policy_judge(p, p->direction, 0);
 	if (p->fragment == FRAGMENT_FIRST)
 		fragment_first(p, reason);
 	return reason;

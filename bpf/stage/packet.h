@@ -7,7 +7,8 @@
  *   hook_data, hook_data_end(ctx)    the directly readable part of the frame
  *   hook_length(ctx)                 bytes of the whole frame
  *   hook_load(ctx, at, to, n)        copies out of the whole frame; 0 or negative
- * so that no stage asks which hook it runs on.
+ * so that no stage asks which hook it runs on. Who has a say about a packet is told by uplink.h or between.h, whose functions of the same
+ * names (see track.h) the stages of flows call.
  */
 #ifndef HEDDLE_STAGE_PACKET_H
 #define HEDDLE_STAGE_PACKET_H
@@ -46,11 +47,11 @@ struct pkt {
 	__u8 family;   /* 4, 6; 0: not IP */
 	__u8 protocol;
 	__u8 fragment;
-	__u8 direction;	 /* enum hd_direction */
-	__u8 hook;	 /* enum hd_hook */
-	__u8 port_flags; /* enum hd_port_flags */
-	__u8 from_hi;	 /* the source is the hi end of the flow key; set with the key */
-	__u8 found;	 /* enum hd_flow_found */
+	__u8 direction;	  /* enum hd_direction */
+	__u8 hook;	  /* enum hd_hook */
+	__u16 port_flags; /* enum hd_port_flags */
+	__u8 from_hi;	  /* the source is the hi end of the flow key; set with the key */
+	__u8 found;	  /* enum hd_flow_found */
 	/* TCP */
 	__u32 seq, ack;
 	__u32 payload;
@@ -68,6 +69,15 @@ struct pkt {
 	__u8 zero; /* always 0, which the verifier does not know: a loop over options that starts here is checked once, not for each offset */
 	__be32 frag_id;
 	struct hd_addr source, destination;
+	/* Of ports only; all 0 on uplinks. */
+	__u32 from, to;		/* the ports (ifindex) at its ends; 0: the host, or whatever is behind it */
+	__u32 other_version[2]; /* of the port that it goes to: as version */
+	__u32 second_rule;	/* of a second policy that had a say */
+	__u16 source_network, destination_network;
+	__u16 segment; /* VLAN id within its network */
+	__u16 mtu;     /* that it is too big for */
+	__u8 routed;   /* by the gateway: TTL and MACs change */
+	__u8 action;   /* enum hd_action */
 };
 
 /* array[direction], without the arithmetic on a stack pointer that the verifier refuses. */

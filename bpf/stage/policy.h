@@ -3,8 +3,10 @@
 #ifndef HEDDLE_STAGE_POLICY_H
 #define HEDDLE_STAGE_POLICY_H
 
+#include "event.h"
 #include "explain.h"
 #include "packet.h"
+#include "port.h"
 
 #include <heddle/search.h>
 #include <maps/policy.bpf.h>
@@ -14,15 +16,19 @@
 /* What a walk ends in where no rule is: order << 32 | leaf. */
 #define NO_RULE ((__u64)HD_ORDER_LAST << 32 | HD_LEAF(HD_RULE_NONE, HD_DROP, 0))
 
+/* Of uplink.h or between.h: the address trees of a network other than the host's; NULL: none. */
+static __always_inline const struct hd_roots *network_roots(__u32 network, __u32 generation);
+
 struct question {
 	struct hd_addr peer;
 	__u32 generation;
 	__u32 set;
-	__u32 root;  /* of the set's own rule tree */
-	__u32 key;   /* HD_L4_KEY */
-	__u16 sport; /* host byte order */
-	__u8 family; /* 0: not IP, only rules for any peer count */
-	__u8 reserved;
+	__u32 root;    /* of the set's own rule tree */
+	__u32 key;     /* HD_L4_KEY */
+	__u16 sport;   /* host byte order */
+	__u16 network; /* of the peer: its address means something there only */
+	__u8 family;   /* 0: not IP, only rules for any peer count */
+	__u8 reserved[3];
 };
 
 /* Value of the leaf for an IPv4 address. */
@@ -110,9 +116,9 @@ static __always_inline __u32 peer_class(const struct question *q)
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (!c)
 		return BROKEN;
-	roots = &c->roots[q->generation & 1];
+	roots = q->network ? network_roots(q->network, q->generation) : &c->roots[q->generation & 1];
 	/* Two updates within one packet: the slot is already the next one's. The writer waits a grace period, so this is no more than a seat belt. */
-	if (roots->generation != q->generation)
+	if (!roots || (!q->network && roots->generation != q->generation))
 		return BROKEN;
 	if (q->family == 4)
 		return addr4_walk(roots->addr4, bpf_ntohl(q->peer.w[3]));
@@ -152,11 +158,13 @@ static __always_inline __u64 class_walk(const struct question *q, __u32 id)
 }
 
 /* The leaf that decides, or BROKEN. */
-static __always_inline __u32 policy_ask(const struct question *q)
+__noinline __u32 policy_ask(const struct question *q)
 {
 	__u64 any, peer = NO_RULE;
 	__u32 class;
 
+	if (!q)
+		return BROKEN;
 	EXPLAIN(judged = 1);
 	EXPLAIN(set = q->set);
 	any = rule_walk(q->root, q->key, q->sport);
@@ -209,6 +217,12 @@ static __always_inline int policy_settle(struct pkt *p, __u32 leaf)
 	p->log = !!(leaf & HD_LEAF_LOG);
 	if (p->verdict == HD_ALLOW)
 		return 0;
+	if (unlikely(leaf & HD_LEAF_AUDIT)) {
+		event_limited(p, HD_EVENT_LOG, p->verdict == HD_REJECT ? HD_R_POLICY_REJECT : HD_R_POLICY_DENY);
+		p->verdict = HD_ALLOW;
+		p->log = 0; /* said */
+		return 0;
+	}
 	return p->verdict == HD_REJECT ? HD_R_POLICY_REJECT : HD_R_POLICY_DENY;
 }
 
@@ -220,6 +234,7 @@ __noinline int policy_judge(struct pkt *p, __u32 direction, __u32 reply)
 {
 	struct question q = {};
 	bool peer_is_source;
+	__u32 leaf;
 
 	if (!p)
 		return HD_R_RULE_TREE;
@@ -230,12 +245,19 @@ __noinline int policy_judge(struct pkt *p, __u32 direction, __u32 reply)
 	q.family = p->family;
 	if (p->family) {
 		q.peer = peer_is_source ? p->source : p->destination;
+		q.network = peer_is_source ? p->source_network : p->destination_network;
 		q.key = l4_key(p->family, p->protocol, reply ? p->sport : p->dport, p->icmp_type, p->icmp_code);
 		q.sport = bpf_ntohs(reply ? p->dport : p->sport);
 	} else {
 		q.key = HD_L4_KEY(HD_L4_ETHERTYPE, p->ethertype);
 	}
-	return policy_settle(p, policy_ask(&q));
+	leaf = policy_ask(&q);
+	if (unlikely(leaf & HD_LEAF_PASS) && leaf_verdict(leaf) == HD_ALLOW) {
+		if (!port_pass(p, direction, &q.set, &q.root))
+			return policy_settle(p, leaf);
+		leaf = policy_ask(&q);
+	}
+	return policy_settle(p, leaf);
 }
 
 #endif

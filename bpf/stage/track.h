@@ -9,37 +9,15 @@
 #include "tcp.h"
 
 /*
- * forward: pass. On egress the packet says itself that it came in elsewhere; on ingress the routing table says whether it will leave
- * again. A host that does not forward pays for one test only.
+ * Who has a say about a packet, in uplink.h or between.h:
+ *   forwarded(ctx, p)       it passes through the host unjudged
+ *   ask(p, reply)           the policy's answer about a packet without a flow; reply: taken as the answer to one that the other end opened
+ *   opened_by(p, reply)     HD_FLOW_DIR_EGRESS or 0, of a flow that it opens
+ *   flow_stamp(p, flow)     notes in a new flow who judged it
+ *   flow_ours(p, flow)      the flow belongs to the ends that the packet has
+ *   track_current(p, flow)  whether the flow may still be used by this packet: 0 or the drop reason
+ *   flow_told(p, flow, side) an ICMP error on this way can be about what that side of the flow sent
  */
-__noinline int forwarded(HOOK_CTX *ctx, struct pkt *p)
-{
-	struct bpf_fib_lookup fib = {};
-	long r;
-
-	if (!p || p->port_flags & HD_PORT_FORWARD_JUDGE)
-		return 0;
-	if (p->direction == HD_EGRESS)
-		return p->arrived_on != 0;
-	fib.l4_protocol = p->protocol;
-	fib.tot_len = 0; /* no MTU check */
-	fib.ifindex = p->ifindex;
-	if (p->family == 4) {
-		fib.family = AF_INET;
-		fib.ipv4_src = p->source.w[3];
-		fib.ipv4_dst = p->destination.w[3];
-	} else {
-		if (p->destination.b[0] == 0xff)
-			return 0;
-		fib.family = AF_INET6;
-		__builtin_memcpy(fib.ipv6_src, &p->source, sizeof(fib.ipv6_src));
-		__builtin_memcpy(fib.ipv6_dst, &p->destination, sizeof(fib.ipv6_dst));
-	}
-	r = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
-	return r == BPF_FIB_LKUP_RET_SUCCESS || r == BPF_FIB_LKUP_RET_UNSUPP_LWT || r == BPF_FIB_LKUP_RET_NO_NEIGH ||
-	       r == BPF_FIB_LKUP_RET_FRAG_NEEDED;
-}
-
 static __always_inline __u32 first_state(const struct pkt *p)
 {
 	switch (p->protocol) {
@@ -72,19 +50,18 @@ static __always_inline int pick_up(HOOK_CTX *ctx, struct pkt *p)
 
 	if (forwarded(ctx, p)) {
 		p->rule = HD_RULE_FORWARD;
-		flags |= HD_FLOW_FORWARDED | (p->direction == HD_EGRESS ? HD_FLOW_DIR_EGRESS : 0);
+		flags |= HD_FLOW_FORWARDED;
 		EXPLAIN(forwarded = 1);
 	} else {
-		r = policy_judge(p, p->direction, 0);
-		if (r && r != HD_R_RULE_TREE && !policy_judge(p, !p->direction, 1)) {
+		r = ask(p, 0);
+		if (r && r != HD_R_RULE_TREE && !ask(p, 1)) {
 			r = 0;
 			side = HD_REPLY;
 		}
 		if (r)
 			return r;
-		if ((p->direction == HD_EGRESS) == (side == HD_ORIG))
-			flags |= HD_FLOW_DIR_EGRESS;
 	}
+	flags |= opened_by(p, side == HD_REPLY);
 	EXPLAIN(picked_up = 1);
 	r = flow_create(p, HD_FS_TCP_ESTABLISHED, flags, side);
 	if (r || dry_run)
@@ -118,132 +95,11 @@ __noinline int track_new(HOOK_CTX *ctx, struct pkt *p)
 		flags = HD_FLOW_FORWARDED;
 		EXPLAIN(forwarded = 1);
 	} else {
-		r = policy_judge(p, p->direction, 0);
+		r = ask(p, 0);
 		if (r)
 			return r;
 	}
-	if (p->direction == HD_EGRESS)
-		flags |= HD_FLOW_DIR_EGRESS;
-	return flow_create(p, first_state(p), flags, HD_ORIG);
-}
-
-/*
- * The policy that opened the flow has changed since: ask it again, about the packet that opened it. Denied: the flow ends here and this
- * packet with it. p holds the packet's own port's policy, or by now that of the flow's home.
- */
-__noinline int track_again(struct pkt *p, struct hd_flow *flow)
-{
-	__u32 direction, reply, icmp_type;
-	__u8 flags;
-	int r;
-
-	if (!p || !flow)
-		return HD_R_RULE_TREE;
-	flags = flow->flags;
-	direction = flow_direction(flow);
-	if (flags & HD_FLOW_FORWARDED && !(p->port_flags & HD_PORT_FORWARD_JUDGE)) {
-		if (!dry_run)
-			flow->version = by_direction(p->version, direction);
-		return 0;
-	}
-	EXPLAIN(rejudged = 1);
-	/* The opener's packet: the peer of policy_judge turns with `reply`. An echo flow was opened by a request. */
-	reply = flow_side(p, flow) == HD_REPLY;
-	icmp_type = p->icmp_type;
-	if (p->protocol == PROTO_ICMP || p->protocol == PROTO_ICMPV6)
-		p->icmp_type = p->family == 4 ? ICMP_ECHO_REQUEST : ICMPV6_ECHO_REQUEST;
-	r = policy_judge(p, direction, reply);
-	p->icmp_type = icmp_type;
-	if (dry_run)
-		return r;
-	if (!r) {
-		flow->version = by_direction(p->version, direction);
-		flow->rule = p->rule;
-		flow->flags = flags & ~HD_FLOW_FORWARDED;
-		total_add(HD_TOTAL_REJUDGED);
-	} else if (r != HD_R_RULE_TREE) {
-		total_add(HD_TOTAL_REJUDGED);
-		total_add(HD_TOTAL_CUT);
-		flow_delete(p, flow);
-	}
-	return r;
-}
-
-/*
- * Under forward: judge, what came in by one guarded uplink and leaves by another is judged by the egress policy of that one as well: its
- * version and rule are the flow's second ones.
- */
-static __always_inline int track_egress_too(struct pkt *p, struct hd_flow *flow)
-{
-	__u32 rule = p->rule;
-	int r;
-
-	if (flow->second_version == p->version[HD_EGRESS])
-		return 0;
-	r = policy_judge(p, HD_EGRESS, 0);
-	if (r)
-		return r;
-	if (!dry_run) {
-		flow->second_version = p->version[HD_EGRESS];
-		flow->second_rule = p->rule;
-	}
-	p->rule = rule;
-	return 0;
-}
-
-/* A flow seen elsewhere than where it was opened: the policy of its home decides. */
-static __always_inline int track_home(struct pkt *p, struct hd_flow *flow)
-{
-	struct hd_scratch *room = scratch_room();
-	struct pkt *home;
-	int r;
-
-	if (!room)
-		return HD_R_RULE_TREE;
-	home = &room->packet;
-	*home = *p;
-	if (!port_policy(home, flow->ifindex) || flow->version == by_direction(home->version, flow_direction(flow)))
-		return 0;
-	r = track_again(home, flow);
-	p->rule = home->rule;
-	p->verdict = home->verdict;
-	p->log = home->log;
-	return r;
-}
-
-/* Whether the flow may still be used by this packet: 0 or the drop reason. */
-__noinline int track_current(struct pkt *p, struct hd_flow *flow)
-{
-	__u32 direction, side;
-	bool away, stale;
-	int r;
-
-	if (!p || !flow)
-		return HD_R_RULE_TREE;
-	direction = flow_direction(flow);
-	side = flow_side(p, flow);
-	away = flow->ifindex != p->ifindex;
-
-	if (away && side == HD_ORIG && direction == p->direction) {
-		/* The opener's packets take another uplink now: that one's policy counts from here on. */
-		r = track_again(p, flow);
-		if (r)
-			return r;
-		if (!dry_run)
-			flow->ifindex = p->ifindex;
-		return 0;
-	}
-	if (away) {
-		r = track_home(p, flow);
-		if (r)
-			return r;
-		if (p->arrived_on && p->port_flags & HD_PORT_FORWARD_JUDGE && side == HD_ORIG && p->direction == HD_EGRESS)
-			return track_egress_too(p, flow);
-		return 0;
-	}
-	stale = flow->version != by_direction(p->version, direction) ||
-		(flow->flags & HD_FLOW_FORWARDED && p->port_flags & HD_PORT_FORWARD_JUDGE);
-	return stale ? track_again(p, flow) : 0;
+	return flow_create(p, first_state(p), flags | opened_by(p, 0), HD_ORIG);
 }
 
 /* The state of a flow whose both ends have spoken. */
@@ -271,7 +127,7 @@ static __always_inline int track_tcp(struct pkt *p, struct hd_flow *flow, __u32 
 	if (r == TCP_ASK) {
 		if (flags & HD_FLOW_FORWARDED)
 			return 0;
-		r = policy_judge(p, p->direction, 0);
+		r = ask(p, 0);
 		p->log = 0;
 		if (!r)
 			p->rule = rule;
@@ -321,7 +177,7 @@ static __always_inline int track(
 	if (p->protocol == PROTO_TCP && p->tcp_flags & TCP_SYN)
 		tcp_options(ctx, p);
 	p->found = HD_FOUND_PROVEN;
-	if (flow && flow_expired(flow, c, p->now)) {
+	if (flow && (flow_expired(flow, c, p->now) || !flow_ours(p, flow))) {
 		flow_delete(p, flow);
 		flow = NULL;
 	}
@@ -329,7 +185,7 @@ static __always_inline int track(
 		p->found = HD_FOUND_NEW;
 		flow = flow_lookup(p, TABLE_NEW, key);
 		/* Past its time it is overwritten or displaced, which needs no help. */
-		if (flow && flow_expired(flow, c, p->now))
+		if (flow && (flow_expired(flow, c, p->now) || !flow_ours(p, flow)))
 			flow = NULL;
 	}
 	if (!flow) {

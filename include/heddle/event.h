@@ -9,9 +9,13 @@ enum hd_event_type {
 	HD_EVENT_DROP = 1, /* denied or dropped */
 	HD_EVENT_FLOW = 2, /* a new flow was allowed (only while somebody monitors) */
 	HD_EVENT_LOG =
-		3, /* a rule with log: true decided on a new flow, or on a packet it denies: then in place of HD_EVENT_DROP */
-	HD_EVENT_REJECT =
-		4, /* rejected, in place of HD_EVENT_DROP: the agent is asked to answer, packet[] holds the start of the frame */
+		3, /* a rule with log: true decided on a new flow, or on a packet it denies: then in place of HD_EVENT_DROP;
+		    or a rule in audit would have denied it: reason says so, and the packet went on */
+	/*
+	 * In place of HD_EVENT_DROP, where the agent is asked to answer: rejected, or nobody has the destination, the TTL ran out, too big.
+	 * packet[] holds the start of the frame.
+	 */
+	HD_EVENT_REJECT = 4,
 	HD_EVENT_FULL = 5, /* a table took no entry: reason names it, see enum hd_full */
 };
 
@@ -44,11 +48,14 @@ struct hd_event {
 	__u8 tcp_flags;
 	__u16 vlan[2];	/* outer and inner VLAN id | 0x1000 when present; host byte order */
 	__u8 l3_offset; /* of the IP header in packet[] */
-	__u8 reserved[3];
+	__u8 reserved;
+	__u16 network; /* of the device */
+	__u16 mtu;     /* too-big: what would fit, bytes of L3 */
+	__u16 reserved2[3];
 	__u8 packet[HD_EVENT_PACKET]; /* HD_EVENT_REJECT only; others are submitted without it (see HD_EVENT_SHORT) */
 };
 #define HD_EVENT_SHORT offsetof(struct hd_event, packet)
-static_assert(HD_EVENT_SHORT == 80, "hd_event");
+static_assert(HD_EVENT_SHORT == 88, "hd_event");
 
 /* Index into the per-CPU array `drops`: reason * 2 + direction. */
 #define HD_DROP_INDEX(reason, direction) ((reason)*2 + (direction))

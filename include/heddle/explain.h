@@ -10,6 +10,16 @@
 
 enum hd_flow_found { HD_FOUND_NONE = 0, HD_FOUND_PROVEN = 1, HD_FOUND_NEW = 2 };
 
+/* What becomes of a packet that may pass. */
+enum hd_action {
+	HD_ACT_NEXT = 0,       /* to whoever comes behind us; of a port: the host's stack */
+	HD_ACT_PORT = 1,       /* to another port */
+	HD_ACT_FLOOD = 2,      /* to the members of its network */
+	HD_ACT_ANSWER_ARP = 3, /* these are answered from here */
+	HD_ACT_ANSWER_ND = 4,
+	HD_ACT_ANSWER_ECHO = 5,
+};
+
 struct hd_explain {
 	/* in */
 	__u32 ifindex;	       /* the device the packet is said to be on */
@@ -39,7 +49,12 @@ struct hd_explain {
 	__u32 forwarded;  /* 1: forward: pass let it by */
 	__u32 picked_up;
 	__u32 meta_written; /* XDP: it would be handed to TC as judged */
-	__u32 reserved[6];
+	__u32 action;	    /* enum hd_action */
+	__u32 to;	    /* ifindex of the port that it is for; 0: none */
+	__u32 network;	    /* key.network of its flow */
+	__u32 second_rule;  /* the destination port's ingress rule, rule then being that of the source's egress */
+	__u32 second_set;   /* its policy set; class_id, roots and leaves are those of the last set asked */
+	__u32 routed;	    /* 1: by the gateway: TTL and MACs change */
 };
 static_assert(sizeof(struct hd_explain) == 128, "hd_explain");
 

@@ -14,7 +14,7 @@
 enum hd_flow_kind { HD_FLOW_PLAIN = 0, HD_FLOW_ECHO_BY_LO = 1, HD_FLOW_ECHO_BY_HI = 2 };
 
 struct hd_flow_key4 {
-	__u16 network;		 /* internal network index, 0 = the host's own; host byte order */
+	__u16 network;		 /* index of the network, 0 = the host's own; between two networks: hd_route.zone */
 	__u8 kind;		 /* enum hd_flow_kind */
 	__u8 protocol;		 /* IANA protocol number */
 	__be32 lo, hi;		 /* addresses, lo <= hi as big-endian numbers */
@@ -87,7 +87,7 @@ struct hd_flow {
 	struct hd_addr nat_addr;	   /* reserved for NAT */
 	__be16 nat_port[2];		   /* reserved */
 	__u32 rate_bucket;		   /* reserved */
-	__u32 reserved[2];
+	__u32 device[2];		   /* by side: the port (ifindex) that it lives behind; 0: the host or an uplink */
 };
 static_assert(sizeof(struct hd_flow) == 128, "hd_flow");
 static_assert(offsetof(struct hd_flow, created) == 80, "hd_flow, hot part");

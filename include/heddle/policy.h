@@ -85,6 +85,8 @@ static_assert(sizeof(struct hd_rule_node) == 96, "hd_rule_node");
 #define HD_LEAF_RULE_MASK 0x00ffffffu
 #define HD_LEAF_VERDICT_SHIFT 24 /* 2 bits: enum hd_verdict, HD_DROP meaning "no rule here": look at the other leaf only */
 #define HD_LEAF_LOG 0x04000000u
+#define HD_LEAF_PASS 0x08000000u  /* with HD_ALLOW: this set says nothing, hd_port_policy.pass_set decides */
+#define HD_LEAF_AUDIT 0x10000000u /* with HD_DENY or HD_REJECT: the packet is reported as dropped, and let through */
 #define HD_LEAF(rule, verdict, log) (HD_TAG_LEAF | (__u32)(verdict) << HD_LEAF_VERDICT_SHIFT | ((log) ? HD_LEAF_LOG : 0) | (rule))
 
 /* --- classes: (set, class) -> rules --- */
@@ -133,7 +135,11 @@ static inline int hd_class_rules_at(const struct hd_class *class, __u32 g)
 	X(FORWARD, "forward", "traffic that the host routes, under forward: pass") \
 	X(RELATED, "related", "an ICMP error about a known flow") \
 	X(FRAGMENT, "fragment", "a later fragment of an allowed packet") \
-	X(LOCKDOWN, "lockdown", "no valid policy: everything but failsafe and the built-in rules is denied")
+	X(LOCKDOWN, "lockdown", "no valid policy: everything but failsafe and the built-in rules is denied") \
+	X(NODE, "node", "the host's own traffic to its ports") \
+	X(ISOLATED, "isolated", "a NetworkPolicy selects the port and none allows the packet") \
+	X(GATEWAY, "gateway", "the gateway's answers to ARP, neighbour discovery and echo requests") \
+	X(SWITCHED, "switched", "frames that are not IP, within their L2 network")
 #define HD_BUILTIN_ENUM(sym, name, text) HD_RULE_##sym,
 enum hd_builtin_rule { HD_BUILTIN_RULES(HD_BUILTIN_ENUM) HD_RULE_BUILTIN_COUNT };
 #undef HD_BUILTIN_ENUM

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Interfaces that the agent guards: one record each in the direct-mapped array `ports`. */
+/* Interfaces that the agent guards (uplinks) or switches (ports): one record each in the direct-mapped array `ports`. */
 #ifndef HEDDLE_PORT_H
 #define HEDDLE_PORT_H
 
@@ -12,26 +12,46 @@ enum hd_port_flags {
 	HD_PORT_UPLINK = 1 << 0,
 	HD_PORT_XDP = 1 << 1,		/* our XDP program is attached: TC ingress believes metadata with our magic */
 	HD_PORT_FORWARD_JUDGE = 1 << 2, /* traffic the host routes is judged too */
-	HD_PORT_XDP_TX = 1 << 3,	/* the driver can XDP_TX: rejects are answered there */
+	/* Of ports, not of uplinks: */
+	HD_PORT_L2 = 1 << 4,	   /* its network switches by MAC; else it routes only */
+	HD_PORT_LEARNING = 1 << 5, /* source MACs that no document gives are learnt */
+	HD_PORT_HOST = 1 << 6,	   /* its network routes to the host: what it does not know itself goes to the host's stack */
+	HD_PORT_PEER = 1 << 7,	   /* a veth whose peer is in another namespace: delivered by bpf_redirect_peer */
+	HD_PORT_ACCESS = 1 << 8,   /* sends untagged frames only, which belong to `vlan` */
+	HD_PORT_TRUNK = 1 << 9,	   /* sends tags that port_vlans allows; untagged frames belong to `vlan`, 0: none may be */
 };
 
-/* The policy of a port in one generation. Roots are values with tag, of the sets' own rule trees (rules for any peer). */
+/*
+ * The policy of a port in one generation. Roots are values with tag, of the sets' own rule trees (rules for any peer). pass_*: where the
+ * search goes on when the rule that decides says pass; set 0: nowhere, the packet may pass.
+ */
 struct hd_port_policy {
 	__u32 generation;
-	__u32 set[2];	  /* by enum hd_direction */
+	__u32 set[2];	  /* by enum hd_direction; of a port: ingress is to the workload, egress from it */
 	__u32 version[2]; /* the generation in which the set's meaning last changed: flows compare it */
 	__u32 root[2];
+	__u32 pass_set[2];
+	__u32 pass_root[2];
 };
-static_assert(sizeof(struct hd_port_policy) == 28, "hd_port_policy");
+static_assert(sizeof(struct hd_port_policy) == 44, "hd_port_policy");
 
 struct hd_port {
-	__u32 ifindex; /* 0: empty */
-	__u16 network;
-	__u8 flags; /* enum hd_port_flags */
-	__u8 reserved;
+	__u32 ifindex;			 /* 0: empty */
+	__u16 network;			 /* index in `networks`; 0: the host's own */
+	__u16 flags;			 /* enum hd_port_flags */
 	struct hd_port_policy policy[2]; /* hd_port_policy_at() says which one counts */
+	__u8 mac[6]; /* of the workload: the only source MAC it may use unless learning; where routed packets go */
+	__u16 vlan;  /* id; see the flags */
+	__u16 mtu;   /* bytes of L3 */
+	__u16 reserved;
+	/*
+	 * Tick, 0: never. A flow last seen before it looks up again where its ends are. Set when an address or MAC of the port came, went or moved,
+	 * after that is done, and a little into the future, since a packet may still be on its way through.
+	 */
+	__u32 moved;
+	__u32 reserved2[4];
 };
-static_assert(sizeof(struct hd_port) == 64, "hd_port");
+static_assert(sizeof(struct hd_port) == 128, "hd_port");
 
 static inline int hd_port_policy_at(const struct hd_port *port, __u32 g)
 {

@@ -47,7 +47,20 @@
 	X(ICMP_UNRELATED, "icmp-unrelated", "an ICMP echo reply nobody asked for") \
 	X(FLOW_TABLE, "flow-table", "the table of new flows took no entry") \
 	X(RULE_TREE, "rule-tree", "a broken rule table; the agent is told to rebuild it") \
-	X(NONLINEAR, "nonlinear", "headers that the driver did not make readable")
+	X(NONLINEAR, "nonlinear", "headers that the driver did not make readable") \
+	X(SOURCE_MAC, "source-mac", "a port sent with a MAC that is not its own") \
+	X(SOURCE_IP4, "source-ip4", "a port sent with an IPv4 address that is not its own") \
+	X(SOURCE_IP6, "source-ip6", "a port sent with an IPv6 address that is not its own") \
+	X(SOURCE_VLAN, "source-vlan", "a port sent with a VLAN tag that it may not use, or without one where it has to") \
+	X(ARP_SENDER, "arp-sender", "ARP whose sender is not the port") \
+	X(ND_SOURCE, "nd-source", \
+		"neighbour discovery whose source or link-layer address is not the port's, or a router advertisement from a " \
+		"port") \
+	X(ND_TARGET, "nd-target", "a neighbour advertisement for an address that is not the port's") \
+	X(NO_DESTINATION, "no-destination", "nobody has the destination in the networks that the port's network routes to") \
+	X(TTL_EXCEEDED, "ttl-exceeded", "TTL or hop limit ran out at the gateway") \
+	X(TOO_BIG, "too-big", "larger than the MTU of the way to the destination, and not to be fragmented") \
+	X(NOT_ROUTED, "not-routed", "neither unicast IP nor address resolution, on a network that only routes")
 
 #define HD_REASON_ENUM(sym, name, text) HD_R_##sym,
 enum hd_reason { HD_REASONS(HD_REASON_ENUM) HD_REASON_COUNT };

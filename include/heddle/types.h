@@ -30,11 +30,21 @@ struct hd_addr {
 };
 static_assert(sizeof(struct hd_addr) == 16, "hd_addr");
 
-/* Direction relative to the host: ingress = from the wire to the host. Index of counters, sets and roots. */
+/*
+ * Direction relative to whom the policy is for: the host at an uplink, the workload at a port. Ingress = from the wire to the host, or to the
+ * workload. Index of counters, sets and roots.
+ */
 enum hd_direction { HD_INGRESS = 0, HD_EGRESS = 1, HD_DIRECTIONS = 2 };
 
 /* The hook that judged a packet. */
-enum hd_hook { HD_HOOK_XDP_UPLINK = 0, HD_HOOK_TC_UPLINK_IN = 1, HD_HOOK_TC_UPLINK_OUT = 2, HD_HOOKS = 3 };
+enum hd_hook {
+	HD_HOOK_XDP_UPLINK = 0,
+	HD_HOOK_TC_UPLINK_IN = 1,
+	HD_HOOK_TC_UPLINK_OUT = 2,
+	HD_HOOK_TC_PORT_IN = 3,	 /* from a port */
+	HD_HOOK_TC_PORT_OUT = 4, /* from the host's stack to a port */
+	HD_HOOKS = 5
+};
 
 /* What a rule asks for, and what a packet gets. HD_DROP is never a rule's: a reason says why (HD_REASONS). */
 enum hd_verdict { HD_ALLOW = 0, HD_DENY = 1, HD_REJECT = 2, HD_DROP = 3 };

@@ -2,6 +2,8 @@
 /*
  * What compiling costs: full, and after one rule of one policy changed; and what the compiler keeps. One line a size.
  * compile_bench [RULES...]; each rule has a prefix and a port of its own, 1,000 rules a policy.
+ * compile_bench ports [PORTS POLICIES IDENTITIES SHARE]...: ports under NetworkPolicies, after one label changed and after a port came. Each
+ * policy selects one port of SHARE (0: those of one identity), and allows from and to some others.
  */
 #include <errno.h>
 #include <malloc.h>
@@ -153,15 +155,191 @@ static void bench(unsigned rules)
 	object_list_clear(&list);
 }
 
+/* --- ports --- */
+
+struct shape {
+	unsigned ports, policies, identities, share;
+};
+
+static void decode(struct object_list *list, const char *text)
+{
+	struct diag diag = {0};
+	int r = decode_documents("bench.yaml", text, strlen(text), list, &diag);
+
+	if (r < 0)
+		die("decode", r, &diag);
+}
+
+#define SPACES 10u
+
+static void add_port(struct object_list *list, const struct shape *shape, unsigned i, unsigned identity)
+{
+	char text[1024];
+
+	/* 8191 is a prime: identities and shares fall together in no pattern */
+	snprintf(text, sizeof(text),
+		"apiVersion: heddle.dev/v1alpha1\nkind: Port\nmetadata: {name: p%05u, namespace: ns%u, labels: {app: a%u, share: "
+		"s%u}}\n"
+		"spec:\n  device: d%u\n  network: pods\n  addresses: [10.%u.%u.%u, \"fd00::%x\"]\n  ports: [{name: http, "
+		"protocol: TCP, port: 8080}]\n",
+		i, identity % SPACES, identity, shape->share ? identity * 8191 % shape->share : 0, i, i >> 16, i >> 8 & 255,
+		i & 255, i + 1);
+	decode(list, text);
+}
+
+static void add_network_policy(struct object_list *list, const struct shape *shape, unsigned i)
+{
+	unsigned app = i % shape->identities;
+	char text[2048], subject[64], peer[64];
+
+	if (shape->share) {
+		snprintf(subject, sizeof(subject), "share: s%u", i % shape->share);
+		snprintf(peer, sizeof(peer), "share: s%u", (i * 7 + 1) % shape->share);
+	} else {
+		snprintf(subject, sizeof(subject), "app: a%u", app);
+		snprintf(peer, sizeof(peer), "app: a%u", (app + 20) % shape->identities);
+	}
+	snprintf(text, sizeof(text),
+		"apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: n%05u, namespace: ns%u}\nspec:\n  "
+		"podSelector: "
+		"{matchLabels: {%s}}\n  policyTypes: [Ingress, Egress]\n  ingress:\n"
+		"  - {from: [{podSelector: {matchExpressions: [{key: app, operator: In, values: [a%u, a%u, a%u]}]}}], ports: "
+		"[{port: %u}]}\n"
+		"  - {from: [{namespaceSelector: {matchLabels: {team: t%u}}, podSelector: {matchLabels: {%s}}}], ports: [{port: "
+		"443}]}\n"
+		"  - {from: [{ipBlock: {cidr: 192.168.%u.0/24}}], ports: [{port: 22}]}\n"
+		"  egress:\n  - {to: [{podSelector: {matchLabels: {%s}}}], ports: [{port: http}]}\n  - {ports: [{port: 53, "
+		"protocol: UDP}]}\n",
+		i, app % SPACES, subject, (app + 10) % shape->identities, (app + 20) % shape->identities,
+		(app + 50) % shape->identities, 1000 + i, i % 3, peer, i % 256, peer);
+	decode(list, text);
+}
+
+struct change {
+	double total, worst;
+	size_t addr_nodes, rule_nodes, rows, ports;
+};
+
+static void change(struct compiler **compiler, const struct policy_input *input, struct change *to)
+{
+	double started = now_ms(), took;
+	struct policy_delta *delta = compile(compiler, input);
+
+	took = now_ms() - started;
+	to->total += took;
+	to->worst = took > to->worst ? took : to->worst;
+	to->addr_nodes += delta->n_addr4_nodes + delta->n_addr6_nodes;
+	to->rule_nodes += delta->n_rule_nodes;
+	to->rows += delta->n_classes;
+	for (size_t i = 0; i < delta->n_ports; i++)
+		to->ports += delta->ports[i].changed;
+	compiler_commit(*compiler);
+	compiler_settle(*compiler);
+}
+
+static void print_change(const char *what, const struct change *change, double n)
+{
+	printf("  %s %.2f ms (worst %.2f): %.1f + %.1f nodes, %.1f classes, %.1f records of ports\n", what, change->total / n,
+		change->worst, (double)change->addr_nodes / n, (double)change->rule_nodes / n, (double)change->rows / n,
+		(double)change->ports / n);
+}
+
+static void bench_ports(const struct shape *shape)
+{
+	static const struct compiler_limits limits = {1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20};
+	struct object_list list = {0};
+	struct policy_input input = {.objects = &list};
+	struct compiler *compiler = NULL;
+	struct change label = {0}, port = {0}, policy = {0};
+	struct policy_delta *delta;
+	double started, full;
+	long model, settled;
+	size_t nodes, rule_nodes, rows, first_port;
+
+	decode(&list, "apiVersion: heddle.dev/v1alpha1\nkind: Host\nmetadata: {name: h}\nspec: {uplinks: [{device: eth0}]}\n---\n"
+		      "apiVersion: heddle.dev/v1alpha1\nkind: Network\nmetadata: {name: pods}\nspec: {}\n");
+	input.host = &list.items[0]->host;
+	for (unsigned i = 0; i < SPACES; i++) {
+		char text[200];
+
+		snprintf(text, sizeof(text), "apiVersion: v1\nkind: Namespace\nmetadata: {name: ns%u, labels: {team: t%u}}\n", i,
+			i % 3);
+		decode(&list, text);
+	}
+	first_port = list.n;
+	for (unsigned i = 0; i < shape->ports; i++)
+		add_port(&list, shape, i, i % shape->identities);
+	for (unsigned i = 0; i < shape->policies; i++)
+		add_network_policy(&list, shape, i);
+	malloc_trim(0);
+	model = rss_kib();
+	if (compiler_new(&limits, 1, &compiler) < 0)
+		die("compiler", -ENOMEM, NULL);
+	started = now_ms();
+	delta = compile(&compiler, &input);
+	full = now_ms() - started;
+	nodes = delta->n_addr4_nodes + delta->n_addr6_nodes;
+	rule_nodes = delta->n_rule_nodes;
+	rows = delta->n_classes;
+	compiler_commit(compiler);
+	compiler_settle(compiler);
+	malloc_trim(0);
+	settled = rss_kib();
+	for (unsigned i = 0; i < 20; i++) {
+		unsigned which = shape->ports * i / 20;
+		struct object_list one = {0};
+
+		/* the labels of another one of its namespace */
+		add_port(&one, shape, which, (which % shape->identities + SPACES * (1 + i % 3)) % shape->identities);
+		object_unref(list.items[first_port + which]);
+		list.items[first_port + which] = object_ref(one.items[0]);
+		object_list_clear(&one);
+		change(&compiler, &input, &label);
+	}
+	for (unsigned i = 0; i < 10; i++) {
+		add_port(&list, shape, shape->ports + i, i * 37 % shape->identities);
+		change(&compiler, &input, &port);
+	}
+	for (unsigned i = 0; i < 10; i++) {
+		add_network_policy(&list, shape, shape->policies + i * 13);
+		change(&compiler, &input, &policy);
+	}
+	malloc_trim(0);
+	printf("%u ports, %u policies, %u identities, share %u: full %.2f ms; %zu + %zu nodes, %zu classes; RSS %ld KiB before, "
+	       "compiler "
+	       "keeps %ld KiB, %ld after changes\n",
+		shape->ports, shape->policies, shape->identities, shape->share, full, nodes, rule_nodes, rows, model,
+		settled - model, rss_kib() - model);
+	print_change("label changed", &label, 20);
+	print_change("port added", &port, 10);
+	print_change("policy added", &policy, 10);
+	compiler_free(compiler);
+	object_list_clear(&list);
+}
+
+static unsigned number(const char *text)
+{
+	return (unsigned)strtoul(text, NULL, 0);
+}
+
 int main(int argc, char **argv)
 {
 	static const unsigned sizes[] = {10, 1000, 10000, 100000};
+	static const struct shape shapes[] = {{1000, 1000, 1000, 0}, {1000, 1000, 1000, 100}, {1000, 1000, 1000, 10},
+		{1000, 1000, 10, 0}, {5000, 1000, 5000, 0}};
 
-	if (argc > 1)
+	if (argc > 1 && strcmp(argv[1], "ports") == 0) {
+		for (int i = 2; i + 3 < argc; i += 4)
+			bench_ports(
+				&(struct shape){number(argv[i]), number(argv[i + 1]), number(argv[i + 2]), number(argv[i + 3])});
+		for (size_t i = 0; argc == 2 && i < sizeof(shapes) / sizeof(shapes[0]); i++)
+			bench_ports(&shapes[i]);
+	} else if (argc > 1) {
 		for (int i = 1; i < argc; i++)
-			bench((unsigned)strtoul(argv[i], NULL, 0));
-	else
+			bench(number(argv[i]));
+	} else {
 		for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
 			bench(sizes[i]);
+	}
 	return 0;
 }

@@ -68,8 +68,8 @@ static void look_up(struct maps *maps, const struct policy_delta *delta)
 				packet.peer.w[2] = __builtin_bswap32(0xffff);
 				packet.peer.w[3] = __builtin_bswap32((uint32_t)(key >> 32));
 			}
-			check(lookup_packet(&tables, &delta->roots, &delta->uplinks[u].policy, (enum hd_direction)(i / 2 % 2),
-				      &packet, &result) == 0);
+			check(lookup_packet(&tables, delta->generation, &delta->roots, &delta->uplinks[u].policy,
+				      (enum hd_direction)(i / 2 % 2), &packet, &result) == 0);
 			check((result.leaf >> HD_LEAF_VERDICT_SHIFT & 3) != HD_DROP);
 		}
 }

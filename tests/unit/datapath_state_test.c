@@ -431,7 +431,7 @@ static void test_explain(void **state)
 		assert_memory_equal(before, after, sizeof(before));
 	}
 	/* Too short for the kernel to make an skb of, tagged or not: the parser's verdict all the same, on every hook. */
-	for (unsigned hook = 0; hook < HD_HOOKS; hook++)
+	for (unsigned hook = 0; hook < HD_HOOK_TC_PORT_IN; hook++)
 		for (size_t length = 14; length < 14 + 20; length++) {
 			probe.hook = hook;
 			probe.length = length;

@@ -126,8 +126,8 @@ static void test_adopt(void **state)
 	/* What is in force shows before anything is loaded. */
 	assert_string_equal(only_attachment(dp)->xdp_mode, "native");
 	assert_string_equal(only_attachment(dp)->tc_mode, env->tc);
-	assert_int_equal(datapath_programs(dp, &programs), HD_HOOKS);
-	for (unsigned hook = 0; hook < HD_HOOKS; hook++) {
+	assert_int_equal(datapath_programs(dp, &programs), HD_HOOK_TC_PORT_IN);
+	for (unsigned hook = 0; hook < HD_HOOK_TC_PORT_IN; hook++) {
 		assert_int_not_equal(programs[hook].id, 0);
 		assert_int_equal(programs[hook].id, only_attachment(dp)->program_id[hook]);
 	}

@@ -67,6 +67,8 @@ void policy_env_close(struct policy_env *env)
 	free(env->rule_nodes);
 	free(env->rules);
 	free_uplinks(env);
+	free(env->ports);
+	free(env->networks);
 	diag_clear(&env->diag);
 }
 
@@ -77,6 +79,111 @@ int policy_env_compile(struct policy_env *env, const struct object_list *list, b
 
 	diag_clear(&env->diag);
 	return compiler_compile(env->compiler, &input, &env->delta, &needed, &env->diag);
+}
+
+/* A record that is not there yet, or what is in its stead, has no policy. */
+static struct policy_env_port *port_record(struct policy_env *env, const struct object *port, bool make)
+{
+	for (size_t i = 0; i < env->n_ports; i++)
+		if (strcmp(env->ports[i].namespace_, port->namespace_) == 0 && strcmp(env->ports[i].name, port->name) == 0)
+			return &env->ports[i];
+	if (!make)
+		return NULL;
+	env->ports = realloc(env->ports, (env->n_ports + 1) * sizeof(*env->ports));
+	assert_non_null(env->ports);
+	memset(&env->ports[env->n_ports], 0, sizeof(*env->ports));
+	snprintf(env->ports[env->n_ports].namespace_, 64, "%s", port->namespace_);
+	snprintf(env->ports[env->n_ports].name, 64, "%s", port->name);
+	return &env->ports[env->n_ports++];
+}
+
+static struct policy_env_network *network_record(struct policy_env *env, const char *name, bool make)
+{
+	for (size_t i = 0; i < env->n_networks; i++)
+		if (strcmp(env->networks[i].name, name) == 0)
+			return &env->networks[i];
+	if (!make)
+		return NULL;
+	env->networks = realloc(env->networks, (env->n_networks + 1) * sizeof(*env->networks));
+	assert_non_null(env->networks);
+	memset(&env->networks[env->n_networks], 0, sizeof(*env->networks));
+	snprintf(env->networks[env->n_networks].name, 64, "%s", name);
+	return &env->networks[env->n_networks++];
+}
+
+/* The slot that is in force in the generation, -1 for none; of roots and of policies. */
+static int live_slot(uint32_t a, uint32_t b, uint32_t generation)
+{
+	const struct hd_port port = {.policy = {{.generation = a}, {.generation = b}}};
+
+	return hd_port_policy_at(&port, generation);
+}
+
+static void write_ports(struct policy_env *env)
+{
+	for (size_t i = 0; i < env->delta->n_ports; i++) {
+		const struct port_policy *from = &env->delta->ports[i];
+		struct policy_env_port *to = port_record(env, from->port, true);
+		int live = live_slot(to->policy[0].generation, to->policy[1].generation, env->generation);
+
+		if (!from->changed) {
+			/* what it is said to have is what it has */
+			assert_true(live >= 0);
+			assert_memory_equal(&to->policy[live], &from->policy, sizeof(from->policy));
+			assert_int_equal(to->network, from->network);
+			continue;
+		}
+		assert_int_equal(from->policy.generation, env->delta->generation);
+		to->network = from->network;
+		to->policy[live == 0] = from->policy;
+	}
+}
+
+static void write_networks(struct policy_env *env)
+{
+	for (size_t i = 0; i < env->delta->n_networks; i++) {
+		const struct network_roots *from = &env->delta->networks[i];
+		struct policy_env_network *to = network_record(env, from->network->name, true);
+		int live = live_slot(to->roots[0].generation, to->roots[1].generation, env->generation);
+
+		assert_in_range(from->index, 1, HD_NETWORKS - 1);
+		if (!from->changed) {
+			assert_true(live >= 0);
+			assert_memory_equal(&to->roots[live], &from->roots, sizeof(from->roots));
+			assert_int_equal(to->index, from->index);
+			continue;
+		}
+		assert_int_equal(from->roots.generation, env->delta->generation);
+		to->index = from->index;
+		to->roots[live == 0] = from->roots;
+	}
+}
+
+/* Records of what is gone go once nobody reads them any more. */
+static void drop_records(struct policy_env *env)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < env->n_ports; i++) {
+		bool there = false;
+
+		for (size_t j = 0; j < env->delta->n_ports && !there; j++)
+			there = strcmp(env->ports[i].namespace_, env->delta->ports[j].port->namespace_) == 0 &&
+				strcmp(env->ports[i].name, env->delta->ports[j].port->name) == 0;
+		if (there)
+			env->ports[kept++] = env->ports[i];
+	}
+	env->n_ports = kept;
+	kept = 0;
+	for (size_t i = 0; i < env->n_networks; i++) {
+		bool there = false;
+
+		for (size_t j = 0; j < env->delta->n_networks && !there; j++)
+			there = strcmp(env->networks[i].name, env->delta->networks[j].network->name) == 0;
+		if (there)
+			env->networks[kept++] = env->networks[i];
+	}
+	env->n_networks = kept;
 }
 
 void policy_env_write(struct policy_env *env)
@@ -105,6 +212,8 @@ void policy_env_write(struct policy_env *env)
 		assert_in_range(delta->rule_nodes[i].id, 1, env->limits.rule_nodes - 1);
 		env->rule_nodes[delta->rule_nodes[i].id] = delta->rule_nodes[i].node;
 	}
+	write_ports(env);
+	write_networks(env);
 	for (size_t i = 0; i < delta->n_rules; i++) {
 		assert_in_range(delta->rules[i].id, HD_RULE_FIRST, env->limits.rules - 1);
 		env->rules[delta->rules[i].id] = delta->rules[i].info;
@@ -133,6 +242,7 @@ void policy_env_publish(struct policy_env *env)
 
 void policy_env_settle(struct policy_env *env)
 {
+	drop_records(env);
 	compiler_settle(env->compiler);
 	env->delta = NULL;
 }
@@ -156,10 +266,9 @@ const struct hd_port_policy *policy_env_port(const struct policy_env *env, const
 	return NULL;
 }
 
-void policy_env_lookup(const struct policy_env *env, uint32_t generation, const struct hd_port_policy *policy,
-	enum hd_direction direction, const struct lookup_packet *packet, struct lookup_result *ret)
+static struct lookup_tables tables_of(const struct policy_env *env)
 {
-	struct lookup_tables tables = {
+	return (struct lookup_tables){
 		.addr4_nodes = env->addr4_nodes,
 		.addr6_nodes = env->addr6_nodes,
 		.classes = env->classes,
@@ -169,14 +278,36 @@ void policy_env_lookup(const struct policy_env *env, uint32_t generation, const 
 		.n_classes = env->limits.classes,
 		.n_rule_nodes = env->limits.rule_nodes,
 	};
+}
+
+void policy_env_lookup(const struct policy_env *env, uint32_t generation, const struct hd_port_policy *policy,
+	enum hd_direction direction, const struct lookup_packet *packet, struct lookup_result *ret)
+{
+	struct lookup_tables tables = tables_of(env);
 
 	assert_int_equal(env->roots[generation & 1].generation, generation);
-	assert_int_equal(lookup_packet(&tables, &env->roots[generation & 1], policy, direction, packet, ret), 0);
+	assert_int_equal(lookup_packet(&tables, generation, &env->roots[generation & 1], policy, direction, packet, ret), 0);
+}
+
+void policy_env_port_lookup(const struct policy_env *env, uint32_t generation, const struct object *port,
+	enum hd_direction direction, const char *network, const struct lookup_packet *packet, struct lookup_result *ret)
+{
+	struct policy_env *mutable = (struct policy_env *)(uintptr_t)env;
+	const struct policy_env_port *record = port_record(mutable, port, false);
+	const struct policy_env_network *in = network_record(mutable, network ? network : port->port.network, false);
+	struct lookup_tables tables = tables_of(env);
+	int slot, roots;
+
+	assert_true(record && in);
+	slot = live_slot(record->policy[0].generation, record->policy[1].generation, generation);
+	roots = live_slot(in->roots[0].generation, in->roots[1].generation, generation);
+	assert_true(slot >= 0 && roots >= 0);
+	assert_int_equal(lookup_packet(&tables, generation, &in->roots[roots], &record->policy[slot], direction, packet, ret), 0);
 }
 
 /* --- the judge --- */
 
-static bool in_prefix(const struct hd_addr *addr, const struct prefix *prefix)
+bool policy_judge_in_prefix(const struct hd_addr *addr, const struct prefix *prefix)
 {
 	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
 
@@ -197,7 +328,7 @@ static bool in_group(const struct object_list *list, const char *name, const str
 		if (object->kind != OBJECT_ADDRESS_GROUP || strcmp(object->name, name) != 0)
 			continue;
 		for (size_t j = 0; j < object->group.n_cidrs; j++)
-			if (in_prefix(addr, &object->group.cidrs[j]))
+			if (policy_judge_in_prefix(addr, &object->group.cidrs[j]))
 				return true;
 	}
 	return false;
@@ -207,10 +338,10 @@ static bool peer_matches(const struct object_list *list, const struct peer *peer
 {
 	if (peer->group)
 		return in_group(list, peer->group, addr);
-	if (!in_prefix(addr, &peer->prefix))
+	if (!policy_judge_in_prefix(addr, &peer->prefix))
 		return false;
 	for (uint32_t i = 0; i < peer->n_except; i++)
-		if (in_prefix(addr, &peer->except[i]))
+		if (policy_judge_in_prefix(addr, &peer->except[i]))
 			return false;
 	return true;
 }
@@ -256,7 +387,7 @@ static bool source_port_matches(const struct rule *rule, const struct lookup_pac
 	return false;
 }
 
-static bool port_matches(const struct port_range *range, const struct lookup_packet *packet)
+bool policy_judge_in_range(const struct port_range *range, const struct lookup_packet *packet)
 {
 	if (ip_protocol(packet) != range->protocol)
 		return false;
@@ -283,7 +414,7 @@ static bool rule_matches(const struct object_list *list, const struct rule *rule
 		return false;
 	match = rule->n_ports == 0 && n_icmp == 0;
 	for (uint32_t i = 0; i < rule->n_ports && !match; i++)
-		match = port_matches(&rule->ports[i], packet);
+		match = policy_judge_in_range(&rule->ports[i], packet);
 	for (uint32_t i = 0; i < n_icmp && !match; i++)
 		match = icmp_matches(&rule->extra->icmp[i], packet);
 	return match;
@@ -304,12 +435,12 @@ static int before(const struct object *a, const struct object *b)
 	return strcmp(a->name, b->name) < 0;
 }
 
-static uint32_t builtin_rule(const struct host *host, enum hd_direction direction, const struct lookup_packet *packet)
+uint32_t policy_judge_builtin(const struct host *host, enum hd_direction direction, const struct lookup_packet *packet)
 {
 	uint8_t type = (uint8_t)(packet->number >> 8);
 
 	for (size_t i = 0; direction == HD_INGRESS && packet->ip && i < host->n_failsafe; i++)
-		if (port_matches(&host->failsafe[i], packet))
+		if (policy_judge_in_range(&host->failsafe[i], packet))
 			return HD_RULE_FAILSAFE;
 	if (packet->kind == HD_L4_ETHERTYPE && packet->number == 0x0806)
 		return HD_RULE_ARP;
@@ -332,7 +463,8 @@ static uint32_t builtin_rule(const struct host *host, enum hd_direction directio
 struct policy_answer policy_judge(const struct object_list *list, bool lockdown, const char *device, enum hd_direction direction,
 	const struct lookup_packet *packet)
 {
-	struct policy_answer answer = {.rule = builtin_rule(policy_env_host(list), direction, packet), .verdict = HD_ALLOW};
+	struct policy_answer answer = {
+		.rule = policy_judge_builtin(policy_env_host(list), direction, packet), .verdict = HD_ALLOW};
 	const struct object *last = NULL;
 
 	if (answer.rule != HD_RULE_NONE)
@@ -359,13 +491,25 @@ struct policy_answer policy_judge(const struct object_list *list, bool lockdown,
 			const struct rule *rule = &object_rules(next, direction)[i];
 
 			if (rule_matches(list, rule, packet))
-				return (struct policy_answer){
-					.policy = next, .rule = (uint32_t)i, .verdict = rule->verdict, .log = rule->log};
+				return (struct policy_answer){.policy = next,
+					.rule = (uint32_t)i,
+					.verdict = rule->verdict,
+					.log = rule->log,
+					.audit = next->policy.audit && rule->verdict != HD_ALLOW};
 		}
-		if (next->policy.default_verdict[direction] >= 0)
+		if (next->policy.default_verdict[direction] >= 0) {
 			answer.verdict = (uint8_t)next->policy.default_verdict[direction];
+			answer.audit = next->policy.audit && answer.verdict != HD_ALLOW;
+		}
 		last = next;
 	}
+}
+
+static bool refers_to(const struct rule_reference *rule, const struct object *policy, uint32_t index)
+{
+	return !rule->builtin && rule->kind == policy->kind && strcmp(rule->policy, policy->name) == 0 &&
+	       strcmp(rule->namespace_ ? rule->namespace_ : "", policy->namespace_ ? policy->namespace_ : "") == 0 &&
+	       rule->index == index;
 }
 
 const char *policy_env_differs(const struct policy_env *env, const struct policy_answer *answer, enum hd_direction direction,
@@ -376,13 +520,19 @@ const char *policy_env_differs(const struct policy_env *env, const struct policy
 	uint8_t verdict = result->leaf >> HD_LEAF_VERDICT_SHIFT & 3;
 	struct rule_reference rule = {0};
 	int r = compiler_rule(env->compiler, id, &rule);
-	bool equal = r == 0 && verdict == answer->verdict && !(result->leaf & HD_LEAF_LOG) == !answer->log;
+	bool equal = r == 0 && verdict == answer->verdict && !(result->leaf & HD_LEAF_LOG) == !answer->log &&
+		     !(result->leaf & HD_LEAF_AUDIT) == !answer->audit && !result->pass_leaf == !answer->pass;
 
 	if (equal && answer->policy)
-		equal = !rule.builtin && strcmp(rule.policy, answer->policy->name) == 0 && rule.direction == direction &&
-			rule.index == answer->rule && rule.verdict == verdict;
+		equal = refers_to(&rule, answer->policy, answer->rule) && rule.direction == direction && rule.verdict == verdict;
 	else if (equal)
 		equal = rule.builtin && id == answer->rule;
+	if (equal && answer->pass) {
+		struct rule_reference pass;
+
+		equal = compiler_rule(env->compiler, result->pass_leaf & HD_LEAF_RULE_MASK, &pass) == 0 && pass.pass &&
+			refers_to(&pass, answer->pass, answer->pass_rule) && pass.direction == direction;
+	}
 	if (equal)
 		return NULL;
 	snprintf(text, sizeof(text),

@@ -229,6 +229,8 @@ static void random_document(struct text *text, unsigned slot)
 	}
 	add(text, "apiVersion: heddle.dev/v1alpha1\nkind: HostPolicy\nmetadata: {name: p%u}\nspec:\n  priority: %u\n",
 		slot - 1 - GROUPS, below(3));
+	if (chance(15))
+		add(text, "  audit: true\n");
 	if (chance(30))
 		add(text, "  uplinks: [%s%s]\n", devices[below(2)], chance(30) ? ", eth2" : "");
 	if (chance(40))

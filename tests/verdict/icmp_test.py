@@ -26,6 +26,14 @@ def test_error_about_our_packet(closed, ingress_hook, family):
     assert closed.run(TC_OUT, error).reason == "none"  # outwards the policy allows everything
 
 
+def test_echo_of_identifier_0_carries_nothing_else(closed, ingress_hook, family):
+    """Other ICMP has no identifier, and is not taken for an echo whose identifier is 0."""
+    assert closed.run(TC_OUT, ping(family, False, ident=0)).passed
+    assert closed.run(ingress_hook, pong(family, True, ident=0)).passed
+    other = ip(4) / ICMP(type=5) if family == 4 else ip(6) / ICMPv6Unknown(type=200)
+    assert closed.run(ingress_hook, frame(other / Raw(bytes(28)))).reason == "policy-deny"
+
+
 def test_error_the_wrong_way_round(closed, ingress_hook, family):
     """A quote of what the peer sent can only go to the peer."""
     assert closed.run(TC_OUT, udp(family, False, 5353, 53)).passed

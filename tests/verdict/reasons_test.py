@@ -24,6 +24,7 @@ def proto(family, number, payload=b""):
 
 
 L4 = {4: 34, 6: 54}
+PORT_REASONS = REASONS[REASONS.index("source-mac"):]
 
 
 def fragment(family, offset, more, payload, number=17, ident=5):
@@ -78,6 +79,8 @@ CASES = {
     "flow-table": "test_new_table_without_room",
     "rule-tree": "test_broken_tables",
     "nonlinear": "test_nonlinear",
+    # of ports
+    **{reason: "port_test.py: CASES" for reason in PORT_REASONS},
 }
 
 ROWS = [(reason, family, frames) for reason, families in CASES.items() if isinstance(families, dict) for family, frames in families.items()]

@@ -69,7 +69,7 @@ class Event(ctypes.Structure):
                 ("packet_length", U16), ("rule", U32), ("ifindex", U32), ("length", U32), ("generation", U32),
                 ("source", U8 * 16), ("destination", U8 * 16), ("source_port", U16), ("destination_port", U16),
                 ("ethertype", U16), ("protocol", U8), ("tcp_flags", U8), ("vlan", U16 * 2), ("l3_offset", U8),
-                ("reserved", U8 * 3), ("packet", U8 * 192)]
+                ("reserved", U8), ("network", U16), ("mtu", U16), ("reserved2", U16 * 3), ("packet", U8 * 192)]
 
     @property
     def name(self):
@@ -85,7 +85,8 @@ class Explain(ctypes.Structure):
     _fields_ = [(name, U32) for name in (
         "ifindex", "ingress_ifindex", "vlan_present", "vlan_tci", "vlan_proto", "gso_segs", "done", "verdict", "reason",
         "rule", "generation", "found", "flow_state", "flow_reply", "judged", "rejudged", "set", "class_id", "class_root",
-        "class_leaf", "any_leaf", "fragment", "related", "forwarded", "picked_up", "meta_written")] + [("reserved", U32 * 6)]
+        "class_leaf", "any_leaf", "fragment", "related", "forwarded", "picked_up", "meta_written", "action", "to", "network",
+        "second_rule", "second_set", "routed")]
 
     @property
     def why(self):
@@ -97,7 +98,7 @@ class Control(ctypes.Structure):
                 ("timeout", U32 * 16), ("log_every", U32), ("event_rate", U32), ("reject_rate", U32), ("reserved", U32 * 7)]
 
 
-assert ctypes.sizeof(Flow) == 128 and ctypes.sizeof(Event) == 272 and ctypes.sizeof(Explain) == 128 and ctypes.sizeof(Control) == 152
+assert ctypes.sizeof(Flow) == 128 and ctypes.sizeof(Event) == 280 and ctypes.sizeof(Explain) == 128 and ctypes.sizeof(Control) == 152
 
 Result = namedtuple("Result", "passed reason verdict rule meta out duration")
 

@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Networks: their indexes, and what changes in their address trees. A tree holds the blocks of the policies for ports, and the addresses
+ * of the network's ports, each with the label groups that cover its port.
+ */
+#include <util/addr.h>
+#include <util/cleanup.h>
+
+#include <policy/internal.h>
+
+#define NO_CLASS (HD_TAG_LEAF | HD_CLASS_NONE)
+
+/* --- indexes --- */
+
+static int name_cmp(const void *a, const void *b)
+{
+	return strcmp((*(struct object *const *)a)->name, (*(struct object *const *)b)->name);
+}
+
+static struct network_entry *network_find(const struct tables *t, const char *name)
+{
+	size_t low = 1, high = t->networks.n;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+		int c = strcmp(name, t->networks.data[middle].object->name);
+
+		if (c == 0)
+			return &t->networks.data[middle];
+		if (c < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return NULL;
+}
+
+int network_of(const struct tables *t, const char *name)
+{
+	const struct network_entry *entry = name ? network_find(t, name) : NULL;
+
+	return entry ? entry->index : -ENOENT;
+}
+
+static uint16_t adopted_index(const struct compiler *compiler, const char *name)
+{
+	for (size_t i = 0; i < compiler->adopted_networks.n; i++) {
+		const struct adopted_network *adopted = &compiler->adopted_networks.data[i];
+
+		if (strncmp(adopted->name, name, sizeof(adopted->name) - 1) == 0)
+			return adopted->index;
+	}
+	return 0;
+}
+
+int compiler_adopt_network(struct compiler *compiler, uint16_t index, const char *name)
+{
+	struct adopted_network adopted = {.index = index};
+
+	if (index == 0 || index >= HD_NETWORKS || compiler->now.started || !*name)
+		return -EINVAL;
+	for (size_t i = 0; i < compiler->adopted_networks.n; i++)
+		if (compiler->adopted_networks.data[i].index == index)
+			return -EINVAL;
+	strncpy(adopted.name, name, sizeof(adopted.name) - 1);
+	if (compiler->now.network_last < index)
+		compiler->now.network_last = index;
+	return VEC_PUSH(&compiler->adopted_networks, adopted);
+}
+
+/* Indexes go round, so that flows and learnt MACs of a network that went are long gone when its index comes again. */
+static int index_new(struct round *round, bool *used, uint16_t *ret)
+{
+	struct tables *t = round->t;
+
+	for (unsigned i = 0; i < HD_NETWORKS; i++) {
+		t->network_last = (uint16_t)(t->network_last + 1 < HD_NETWORKS ? t->network_last + 1 : 1);
+		if (!used[t->network_last]) {
+			used[t->network_last] = true;
+			*ret = t->network_last;
+			return 0;
+		}
+	}
+	diag_add(round->diag, NULL, 0, NULL, "more than %u networks", HD_NETWORKS - 1);
+	return -E2BIG;
+}
+
+static struct network_entry network_new(struct object *object)
+{
+	return (struct network_entry){
+		.object = object ? object_ref(object) : NULL, .root = {NO_CLASS, NO_CLASS}, .changed = true};
+}
+
+/* Puts the networks of the input into the tables. The trees of those that went are retired. */
+int networks_update(struct round *round)
+{
+	const struct tables *before = &round->compiler->before;
+	struct tables *t = round->t;
+	size_t n = round->new_networks.n;
+	bool used[HD_NETWORKS] = {true};
+	int r = VEC_RESERVE(&t->networks, n + 1);
+
+	if (r < 0)
+		return r;
+	if (n)
+		qsort(round->new_networks.data, n, sizeof(struct object *), name_cmp);
+	if (t->networks.n == 0)
+		t->networks.data[0] = network_new(NULL);
+	t->networks.n = 1;
+	t->networks.data[0].changed = false;
+	round->networks_referenced = true;
+	for (size_t i = 0, j = 1; i < n || j < before->networks.n;) {
+		const struct network_entry *old = j < before->networks.n ? &before->networks.data[j] : NULL;
+		int c = i == n ? 1 : !old ? -1 : strcmp(round->new_networks.data[i]->name, old->object->name);
+
+		if (c > 0 && old) {
+			for (int family = 0; family < 2; family++) {
+				uint32_t root = old->root[family];
+
+				addr_tree_drop(round, &root, family);
+			}
+		} else if (c <= 0) {
+			struct network_entry *entry = &t->networks.data[t->networks.n++];
+
+			*entry = network_new(round->new_networks.data[i]);
+			if (c == 0 && old) {
+				entry->index = old->index;
+				memcpy(entry->root, old->root, sizeof(entry->root));
+				entry->roots = old->roots;
+				entry->ports = old->ports;
+				entry->changed = false;
+			} else if (round->first) {
+				entry->index = adopted_index(round->compiler, round->new_networks.data[i]->name);
+			}
+			if (used[entry->index])
+				entry->index = 0;
+			used[entry->index] = true;
+		}
+		i += c <= 0;
+		j += c >= 0;
+	}
+	for (size_t i = 1; i < t->networks.n && r == 0; i++)
+		if (t->networks.data[i].index == 0)
+			r = index_new(round, used, &t->networks.data[i].index);
+	return r;
+}
+
+/* --- label groups --- */
+
+/* Every rule with the selector means something else: so do the sets that have one. */
+void mark_meaning(struct round *round, uint32_t selector)
+{
+	const struct tables *t = round->t;
+	const struct class *class = &t->classes.data[selector];
+	bool block = class->flags & CLASS_BLOCK;
+	size_t n = block ? t->blocks.data[class->rules + 1] : class->rules != NO_RULE;
+
+	for (size_t i = 0; i < n; i++) {
+		struct rule_place place;
+		const uint16_t *pairs;
+		uint32_t n_pairs;
+
+		if (!rule_place_by_order(t, block ? t->blocks.data[class->rules + 2 + i] : class->rules, &place))
+			continue;
+		pairs = rule_pairs(&place, &n_pairs);
+		for (uint32_t j = 0; j < n_pairs; j++)
+			round->sets.data[SET_ID(pairs[j], place.direction)] |= SET_MEANING;
+	}
+}
+
+/* Lists the selectors that are label groups, those that had rules before and those that have some now; where both is so, last. */
+int label_selectors_update(struct round *round)
+{
+	const struct tables *t = round->t;
+
+	for (uint32_t id = SELECTOR_ANY + 1; id < t->classes.n; id++) {
+		const struct class *class = &t->classes.data[id];
+		struct label_selector selector = {.selector = id};
+		uint32_t listed = round->touch.data[id] & TOUCH_INDEX, n;
+		const struct peer *peers;
+
+		if (!(class->flags & CLASS_SELECTOR) || !(class->flags & CLASS_PORTS) || !(class->flags & CLASS_GROUP))
+			continue;
+		selector.is = class->flags & CLASS_BLOCK || class->rules != NO_RULE;
+		selector.was = listed ? round->touched.data[listed - 1].was : selector.is;
+		if (!selector.was && !selector.is)
+			continue;
+		selector_peers(round, id, &peers, &n);
+		selector.group = label_group_find(round->compiler->labels, peers[0].group);
+		if (!selector.group)
+			return -EINVAL; /* cannot be: the rule that names it holds it */
+		if (VEC_PUSH(&round->label_selectors, selector) < 0)
+			return -ENOMEM;
+		if (selector.was == selector.is)
+			continue;
+		round->label_selectors.data[round->label_selectors.n - 1] =
+			round->label_selectors.data[round->n_changed_selectors];
+		round->label_selectors.data[round->n_changed_selectors++] = selector;
+	}
+	return 0;
+}
+
+/* An address whose port was `old` and is `new`; NULL: nobody had it, or has it. */
+static int endpoint_change(
+	struct round *round, const struct hd_addr *addr, const struct identity *old, const struct identity *new)
+{
+	size_t n = old == new ? round->n_changed_selectors : round->label_selectors.n;
+
+	for (size_t i = 0; i < n; i++) {
+		struct label_selector *selector = &round->label_selectors.data[i];
+		bool had, has;
+
+		had = old && selector->was && label_group_has(selector->group, old, addr);
+		has = new && selector->is &&label_group_has(selector->group, new, addr);
+		if (had == has)
+			continue;
+		if (endpoint_edges(round, addr, selector->selector, has) < 0)
+			return -ENOMEM;
+		if (!selector->marked && selector->is)
+			mark_meaning(round, selector->selector);
+		selector->marked = true;
+	}
+	return 0;
+}
+
+static size_t first_endpoint(const struct tables *t, uint16_t network)
+{
+	size_t low = 0, high = t->endpoints.n;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (t->endpoints.data[middle].network < network)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static int endpoints_edges(struct round *round, uint16_t network, bool fresh)
+{
+	const struct tables *old = &round->compiler->before, *new = round->t;
+	size_t i = first_endpoint(old, network), j = first_endpoint(new, network);
+	int r = 0;
+
+	while (r == 0) {
+		const struct endpoint *a = i < old->endpoints.n ? &old->endpoints.data[i] : NULL;
+		const struct endpoint *b = j < new->endpoints.n ? &new->endpoints.data[j] : NULL;
+		int c;
+
+		a = a && a->network == network ? a : NULL;
+		b = b && b->network == network ? b : NULL;
+		if (!a && !b)
+			break;
+		c = !a ? 1 : !b ? -1 : memcmp(&a->addr, &b->addr, sizeof(a->addr));
+		if (c > 0 || (c == 0 && fresh))
+			r = endpoint_change(round, &b->addr, NULL, b->identity);
+		else if (c == 0)
+			r = endpoint_change(round, &b->addr, a->identity, b->identity);
+		else if (!fresh)
+			r = endpoint_change(round, &a->addr, a->identity, NULL);
+		i += c <= 0;
+		j += c >= 0;
+	}
+	return r;
+}
+
+/* --- trees --- */
+
+/* A tree that begins now has all blocks of all selectors. */
+static int all_blocks(struct round *round)
+{
+	const struct tables *t = round->t;
+	int r = 0;
+
+	for (uint32_t id = SELECTOR_ANY + 1; id < t->classes.n && r == 0; id++) {
+		const struct class *class = &t->classes.data[id];
+		struct touched touched = {.selector = id};
+
+		if (!(class->flags & CLASS_SELECTOR) || !(class->flags & CLASS_PORTS) || class->flags & CLASS_GROUP)
+			continue;
+		if (!(class->flags & CLASS_BLOCK) && class->rules == NO_RULE)
+			continue;
+		selector_peers(round, id, &touched.peers, &touched.n_peers);
+		r = selector_edges(round, &touched, true);
+	}
+	return r;
+}
+
+static int touched_blocks(struct round *round, bool ports)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < round->touched.n && r == 0; i++) {
+		const struct touched *touched = &round->touched.data[i];
+		const struct class *class = &round->t->classes.data[touched->selector];
+		bool is = class->flags & CLASS_BLOCK || class->rules != NO_RULE;
+
+		if (!(class->flags & CLASS_PORTS) == ports || (ports && class->flags & CLASS_GROUP))
+			continue;
+		if (touched->was != is || (is && class->flags & CLASS_GROUP && round->changed_groups.n))
+			r = selector_edges(round, touched, is);
+	}
+	return r;
+}
+
+/* The edges of all that changes in the network's trees; it begins with empty ones, or they go. */
+int network_edges(struct round *round, struct network_entry *network)
+{
+	bool had = network->ports, fresh;
+	int r;
+
+	if (!network->object)
+		return touched_blocks(round, false);
+	network->ports = false;
+	for (size_t i = 0; i < round->t->ports.n && !network->ports; i++)
+		network->ports = round->t->ports.data[i].network == network->index;
+	fresh = network->ports && !had;
+	if (!network->ports) {
+		for (int family = 0; family < 2 && had; family++)
+			addr_tree_drop(round, &network->root[family], family);
+		return 0;
+	}
+	r = fresh ? all_blocks(round) : touched_blocks(round, true);
+	return r < 0 ? r : endpoints_edges(round, network->index, fresh);
+}
+
+int networks_finish(struct round *round)
+{
+	struct tables *t = round->t;
+
+	for (size_t i = 1; i < t->networks.n; i++) {
+		struct network_entry *entry = &t->networks.data[i];
+
+		if (entry->changed || round->compiler->tainted_ports || entry->roots.addr4 != entry->root[0] ||
+			entry->roots.addr6 != entry->root[1]) {
+			entry->roots = (struct hd_roots){
+				.generation = round->generation, .addr4 = entry->root[0], .addr6 = entry->root[1]};
+			entry->changed = true;
+		}
+		if (VEC_PUSH(&round->networks, (struct network_roots){.network = entry->object,
+						       .index = entry->index,
+						       .changed = entry->changed,
+						       .roots = entry->roots}) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}

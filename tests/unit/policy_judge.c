@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The judge of ports: policies for ports by the words of their documents, object by object, with nothing worked out beforehand. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <netinet/in.h>
+
+#include <cmocka.h>
+
+#include <tests/unit/policy_env.h>
+#include <util/addr.h>
+
+static const struct object *find(const struct object_list *list, enum object_kind kind, const char *name)
+{
+	for (size_t i = 0; i < list->n; i++)
+		if (list->items[i]->kind == kind && strcmp(list->items[i]->name, name) == 0)
+			return list->items[i];
+	return NULL;
+}
+
+/* Whose address it is: the first port's by name, should there be several. */
+static const struct object *owner(const struct object_list *list, const char *network, const struct hd_addr *addr)
+{
+	const struct object *found = NULL;
+
+	for (size_t i = 0; i < list->n; i++) {
+		const struct object *object = list->items[i];
+
+		for (size_t j = 0; object->kind == OBJECT_PORT && j < object->port.n_addresses; j++)
+			if (strcmp(object->port.network, network) == 0 &&
+				memcmp(&object->port.addresses[j], addr, sizeof(*addr)) == 0 &&
+				(!found || object_compare(object, found) < 0))
+				found = object;
+	}
+	return found;
+}
+
+static const char *value_of(const struct object *object, const char *key)
+{
+	for (uint32_t i = 0; object && i < object->n_labels; i++)
+		if (strcmp(object->labels[i].key, key) == 0)
+			return object->labels[i].value;
+	return NULL;
+}
+
+/* name: of a namespace, which is one of its labels; else NULL. */
+static bool selects(const struct selector *selector, const struct object *object, const char *name)
+{
+	for (size_t i = 0; i < selector->n; i++) {
+		const struct requirement *item = &selector->items[i];
+		const char *value = value_of(object, item->key);
+		bool listed = false;
+
+		if (name && strcmp(item->key, "kubernetes.io/metadata.name") == 0)
+			value = name;
+		for (uint32_t j = 0; value && j < item->n_values; j++)
+			listed = listed || strcmp(item->values[j], value) == 0;
+		if ((item->operator== SELECTOR_IN && !listed) || (item->operator== SELECTOR_NOT_IN && listed) ||
+			(item->operator== SELECTOR_EXISTS && !value) || (item->operator== SELECTOR_DOES_NOT_EXIST && value))
+			return false;
+	}
+	return true;
+}
+
+static bool selects_port(const struct object_list *list, const struct object *policy, const struct selector *namespaces,
+	const struct selector *pods, const struct object *port)
+{
+	if (!namespaces->present) {
+		if (!policy->namespace_ || strcmp(policy->namespace_, port->namespace_) != 0)
+			return false;
+	} else if (!selects(namespaces, find(list, OBJECT_NAMESPACE, port->namespace_), port->namespace_)) {
+		return false;
+	}
+	return !pods->present || selects(pods, port, NULL);
+}
+
+static bool peer_is(const struct object_list *list, const struct object *policy, const struct policy_peer *peer,
+	const struct object *port, const struct hd_addr *addr)
+{
+	bool in = false;
+
+	switch (peer->kind) {
+	case POLICY_PEER_PODS:
+		return port && selects_port(list, policy, &peer->namespaces, &peer->pods, port);
+	case POLICY_PEER_NETWORKS:
+		for (size_t i = 0; i < peer->n_blocks; i++)
+			in = in || policy_judge_in_prefix(addr, &peer->blocks[i]);
+		for (size_t i = 0; i < peer->n_except; i++)
+			in = in && !policy_judge_in_prefix(addr, &peer->except[i]);
+		return in;
+	case POLICY_PEER_NODES:
+		return false;
+	}
+	return false;
+}
+
+static bool is_protocol(const struct lookup_packet *packet, uint8_t protocol)
+{
+	return (packet->kind == HD_L4_TCP && protocol == IPPROTO_TCP) || (packet->kind == HD_L4_UDP && protocol == IPPROTO_UDP) ||
+	       (packet->kind == HD_L4_SCTP && protocol == IPPROTO_SCTP);
+}
+
+/* to: the destination, when it is a port. */
+static bool port_is(const struct policy_port *port, const struct object *to, const struct lookup_packet *packet)
+{
+	if (!port->name)
+		return policy_judge_in_range(&port->range, packet);
+	for (size_t i = 0; to && i < to->port.n_ports; i++) {
+		const struct named_port *named = &to->port.ports[i];
+
+		if (strcmp(named->name, port->name) == 0 && (!port->range.protocol || port->range.protocol == named->protocol) &&
+			is_protocol(packet, named->protocol) && packet->number == named->port)
+			return true;
+	}
+	return false;
+}
+
+/* The index of the first rule that matches, or the number of rules. */
+static uint32_t first_rule(const struct object_list *list, const struct object *policy, enum hd_direction direction,
+	const struct object *subject, const struct object *peer, const struct lookup_packet *packet)
+{
+	const struct workload_policy *workload = &policy->workload;
+	uint32_t i;
+
+	for (i = 0; i < workload->n_rules[direction]; i++) {
+		const struct policy_rule *rule = &workload->rules[direction][i];
+		const struct object *to = direction == HD_INGRESS ? subject : peer;
+		bool match = rule->n_peers == 0;
+
+		for (size_t j = 0; packet->ip && j < rule->n_peers && !match; j++)
+			match = peer_is(list, policy, &rule->peers[j], peer, &packet->peer);
+		if (!match)
+			continue;
+		match = rule->n_ports == 0;
+		for (size_t j = 0; j < rule->n_ports && !match; j++)
+			match = port_is(&rule->ports[j], to, packet);
+		if (match)
+			break;
+	}
+	return i;
+}
+
+static bool earlier(const struct object *a, const struct object *b)
+{
+	int c;
+
+	if (a->workload.priority != b->workload.priority)
+		return a->workload.priority < b->workload.priority;
+	c = strcmp(a->name, b->name);
+	return c ? c < 0 : object_compare(a, b) < 0;
+}
+
+enum tier { ADMIN, NETWORK, BASELINE };
+
+static bool in_tier(const struct object *object, enum tier tier)
+{
+	switch (object->kind) {
+	case OBJECT_NETWORK_POLICY:
+		return tier == NETWORK;
+	case OBJECT_ADMIN_NETWORK_POLICY:
+		return tier == ADMIN;
+	case OBJECT_BASELINE_ADMIN_NETWORK_POLICY:
+		return tier == BASELINE;
+	case OBJECT_CLUSTER_NETWORK_POLICY:
+		return tier == (object->workload.baseline ? BASELINE : ADMIN);
+	default:
+		return false;
+	}
+}
+
+/* The next policy of the tier that selects the port, after `last`. */
+static const struct object *next_policy(
+	const struct object_list *list, enum tier tier, const struct object *port, const struct object *last)
+{
+	const struct object *next = NULL;
+
+	for (size_t i = 0; i < list->n; i++) {
+		const struct object *object = list->items[i];
+
+		if (in_tier(object, tier) &&
+			selects_port(list, object, &object->workload.namespaces, &object->workload.pods, port) &&
+			(!last || earlier(last, object)) && (!next || earlier(object, next)))
+			next = object;
+	}
+	return next;
+}
+
+/* A tier's answer. False: it has none, or passes (answer->pass says so). */
+static bool judge_tier(const struct object_list *list, enum tier tier, enum hd_direction direction, const struct object *port,
+	const struct object *peer, const struct lookup_packet *packet, struct policy_answer *answer)
+{
+	const struct object *policy = NULL;
+
+	while ((policy = next_policy(list, tier, port, policy))) {
+		uint32_t index;
+		enum policy_action action;
+
+		if (tier == NETWORK && !policy->workload.applies[direction])
+			continue;
+		index = first_rule(list, policy, direction, port, peer, packet);
+		if (index == policy->workload.n_rules[direction])
+			continue;
+		action = policy->workload.rules[direction][index].action;
+		if (action == POLICY_PASS && tier == ADMIN) {
+			answer->pass = policy;
+			answer->pass_rule = index;
+			return false;
+		}
+		answer->policy = policy;
+		answer->rule = index;
+		answer->verdict = action == POLICY_DENY ? HD_DENY : HD_ALLOW;
+		answer->audit = action == POLICY_DENY && policy->workload.audit;
+		return true;
+	}
+	return false;
+}
+
+struct policy_answer policy_judge_port(const struct object_list *list, const struct object *port, enum hd_direction direction,
+	const char *network, const struct lookup_packet *packet)
+{
+	static const struct host no_host;
+	const struct object *peer = packet->ip ? owner(list, network ? network : port->port.network, &packet->peer) : NULL;
+	struct policy_answer answer = {.rule = policy_judge_builtin(&no_host, direction, packet), .verdict = HD_ALLOW};
+	bool isolated = false, enforced = false;
+
+	if (answer.rule != HD_RULE_NONE && answer.rule != HD_RULE_LINK_CONTROL)
+		return answer;
+	if (judge_tier(list, ADMIN, direction, port, peer, packet, &answer) ||
+		judge_tier(list, NETWORK, direction, port, peer, packet, &answer))
+		return answer;
+	for (const struct object *policy = NULL; (policy = next_policy(list, NETWORK, port, policy));)
+		if (policy->workload.applies[direction]) {
+			isolated = true;
+			enforced = enforced || !policy->workload.audit;
+		}
+	if (isolated) {
+		answer.rule = HD_RULE_ISOLATED;
+		answer.verdict = HD_DENY;
+		answer.audit = !enforced;
+		return answer;
+	}
+	if (judge_tier(list, BASELINE, direction, port, peer, packet, &answer))
+		return answer;
+	answer.rule = direction == HD_INGRESS ? HD_RULE_DEFAULT_INGRESS : HD_RULE_DEFAULT_EGRESS;
+	return answer;
+}
