@@ -12,10 +12,10 @@ import pytest
 from conftest import BINARY
 from fake import stream
 
-VERBS = [("status",), ("apply", "-f", "-"), ("diff", "-f", "-"), ("confirm",), ("get", "host"), ("delete", "host", "a"), ("flows",),
+VERBS = [("status",), ("apply", "-f", "-"), ("diff", "-f", "-"), ("preview", "-f", "-"), ("confirm",), ("get", "host"), ("delete", "host", "a"), ("flows",),
          ("flows", "--watch"), ("monitor",), ("explain", "--from", "::1", "--to", "::2"), ("rules",), ("counters",),
          ("wait", "--timeout", "50ms")]
-PATHS = ["GET /v1/status", "POST /v1/apply", "POST /v1/diff", "POST /v1/confirm", "GET /v1/objects/host", "DELETE /v1/objects/host/a",
+PATHS = ["GET /v1/status", "POST /v1/apply", "POST /v1/diff", "POST /v1/preview", "POST /v1/confirm", "GET /v1/objects/host", "DELETE /v1/objects/host/a",
          "GET /v1/flows", "GET /v1/flows?watch=1", "GET /v1/monitor", "POST /v1/explain", "GET /v1/rules", "GET /v1/counters"]
 
 
@@ -47,7 +47,7 @@ def test_permission_is_not_absence(fake):
 def test_broken_answers(fake, cli, verb, body):
     for path in PATHS:
         fake.answers[path] = (200, body)
-    if body == b"" and verb[0] not in ("monitor", "flows", "rules"):
+    if body == b"" and verb[0] not in ("monitor", "flows", "rules", "preview"):
         cli(*verb)  # an answer without content: nothing to say, and that is not a failure
         return
     _, err = cli(*verb, expect=1)
@@ -204,7 +204,7 @@ def test_no_proxy(fake, cli):
 
 def test_help_and_version(lonely):
     out, _ = lonely("--help")
-    for verb in ("status", "wait", "apply", "diff", "confirm", "get", "delete", "flows", "monitor", "explain", "rules", "counters", "completion"):
+    for verb in ("status", "wait", "apply", "diff", "preview", "confirm", "get", "delete", "flows", "monitor", "explain", "rules", "counters", "completion"):
         assert f"\n  {verb} " in out
         text, _ = lonely(verb, "--help")
         assert text.startswith(f"usage: heddle [OPTIONS] {verb}") and "--socket" in text

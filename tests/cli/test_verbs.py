@@ -266,6 +266,22 @@ def test_long_lists_come_in_pieces(fake, cli):
     assert yaml.safe_load(cli("-o", "yaml", "flows")[0]) == {"items": []}
 
 
+def test_preview(fake, cli):
+    cut = {**FLOW, "now": "allow", "then": "deny", "audit": False, "nowRule": RULE}
+    let = {**FLOW, "now": "reject", "then": "allow", "audit": True, "rule": None, "nowRule": RULE}
+    fake.answers["POST /v1/preview"] = {"items": [cut, let]}
+    rows = words(cli("preview", "-f", "-", stdin=b"some: document")[0])
+    assert rows[0][:3] == ["NOW", "THEN", "PROTOCOL"]
+    assert rows[1] == ["allow", "deny", "TCP", "192.0.2.1:40000", "[2001:db8::1]:22", "established", "10", "eth1", "base/ssh", "/etc/heddle/base.yaml:14"]
+    assert rows[2][:4] == ["reject", "allow", "(audit)", "TCP"]
+    assert fake.requests[0][0] == "POST" and fake.requests[0][2] == b"some: document"
+    assert cli.json("preview", "-f", "-", stdin=b"x") == {"items": [cut, let]}
+    fake.answers["POST /v1/preview"] = {"items": []}
+    assert len(cli("preview", "-f", "-", stdin=b"x")[0].splitlines()) == 1
+    fake.answers["POST /v1/preview"] = (400, {"error": "refused", "details": ["a.yaml:3: spec: want an object, got a list"]})
+    assert "a.yaml:3" in cli("preview", "-f", "-", stdin=b"x", expect=1)[1]
+
+
 def test_flows_watch(fake, cli):
     fake.answers["GET /v1/flows?watch=1"] = stream({"type": "new", **FLOW}, {"type": "end", **FLOW})
     out, err = cli("flows", "--watch", expect=1)

@@ -92,13 +92,39 @@ static int fake_diff(void *userdata, const struct object_list *objects, struct b
 	return world.answer;
 }
 
+static int fake_preview(void *userdata, const struct object_list *objects, struct preview **ret, struct diag *diag)
+{
+	const struct policy_input input = {.host = &objects->items[0]->host, .objects = objects};
+	struct policy_image *images[2];
+
+	(void)userdata;
+	if (world.answer < 0) {
+		diag_add(diag, "web.yaml", 14, "spec.ingress[0]", "want something else");
+		return world.answer;
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		struct compiler_limits limits = {256, 256, 256, 256, 256}, needed;
+		struct policy_delta *delta;
+		struct compiler *compiler;
+
+		assert_int_equal(compiler_new(&limits, 1, &compiler), 0);
+		assert_int_equal(compiler_compile(compiler, &input, &delta, &needed, diag), 0);
+		assert_int_equal(policy_image_new(compiler, delta, input.host, &images[i]), 0);
+	}
+	return preview_new(&world.view, images[0], images[1], ret);
+}
+
 static void fake_tidy(void *userdata)
 {
 	(void)userdata;
 }
 
-static const struct api_ops ops = {
-	.apply = fake_apply, .remove = fake_remove, .confirm = fake_confirm, .diff = fake_diff, .tidy = fake_tidy};
+static const struct api_ops ops = {.apply = fake_apply,
+	.remove = fake_remove,
+	.confirm = fake_confirm,
+	.diff = fake_diff,
+	.preview = fake_preview,
+	.tidy = fake_tidy};
 
 /* --- the client --- */
 
@@ -329,7 +355,7 @@ static void test_unknown(void **state)
 
 static void test_apply(void **state)
 {
-	_cleanup_buffer_ struct buffer refused = {0}, bad = {0};
+	_cleanup_buffer_ struct buffer refused = {0}, bad = {0}, preview = {0};
 
 	(void)state;
 	world.applied = 0;
@@ -360,6 +386,11 @@ static void test_apply(void **state)
 	world.namespace_ = "shop";
 	assert_int_equal(exchange("DELETE", "/v1/objects/ports/web?namespace=shop", NULL, 0, NULL), 200);
 	assert_int_equal(exchange("POST", "/v1/diff", HOST_DOCUMENT, 0, NULL), 200);
+	assert_int_equal(exchange("POST", "/v1/preview", HOST_DOCUMENT, 0, &preview), 200);
+	assert_string_equal(preview.data, "D\r\n{\"items\":[]}\n\r\n0\r\n\r\n");
+	/* one that is over makes room for the next */
+	for (unsigned i = 0; i < 2 * API_PREVIEWS; i++)
+		assert_int_equal(exchange("POST", "/v1/preview", HOST_DOCUMENT, 0, NULL), 200);
 	assert_int_equal(exchange("POST", "/v1/confirm", NULL, 0, NULL), 200);
 }
 

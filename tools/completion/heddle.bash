@@ -62,6 +62,10 @@ _heddle()
 		_heddle_files "$cur"
 		return
 		;;
+	preview" -f" | preview" --filename")
+		_heddle_files "$cur"
+		return
+		;;
 	get" -n" | get" --namespace")
 		_heddle_words "default $(_heddle_names namespace)" "$cur"
 		return
@@ -120,7 +124,7 @@ _heddle()
 	esac
 	case $verb in
 	"")
-		_heddle_words "status wait apply diff confirm get delete flows monitor explain rules counters completion --socket -o --output -h --help -V --version" "$cur"
+		_heddle_words "status wait apply diff preview confirm get delete flows monitor explain rules counters completion --socket -o --output -h --help -V --version" "$cur"
 		;;
 	status)
 		_heddle_words " --socket -o --output -h --help -V --version" "$cur"
@@ -132,6 +136,9 @@ _heddle()
 		_heddle_words " -f --filename --confirm --socket -o --output -h --help -V --version" "$cur"
 		;;
 	diff)
+		_heddle_words " -f --filename --socket -o --output -h --help -V --version" "$cur"
+		;;
+	preview)
 		_heddle_words " -f --filename --socket -o --output -h --help -V --version" "$cur"
 		;;
 	confirm)

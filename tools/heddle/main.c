@@ -28,6 +28,7 @@ const struct verb *const verbs[] = {
 	&verb_wait,
 	&verb_apply,
 	&verb_diff,
+	&verb_preview,
 	&verb_confirm,
 	&verb_get,
 	&verb_delete,
