@@ -522,6 +522,11 @@ static int op_diff(void *userdata, const struct object_list *objects, struct buf
 	return text->failed ? -ENOMEM : 0;
 }
 
+static int op_whole(void *userdata, const struct object_list *objects, struct object_list *ret, struct diag *diag)
+{
+	return make_whole(userdata, objects, ret, diag);
+}
+
 /* --- preview --- */
 
 static int make_image(const struct object_list *all, struct policy_image **ret, struct diag *diag)
@@ -564,5 +569,10 @@ static void op_tidy(void *userdata)
 	change_later(userdata);
 }
 
-const struct api_ops change_ops = {
-	.apply = op_apply, .remove = op_remove, .confirm = op_confirm, .diff = op_diff, .preview = op_preview, .tidy = op_tidy};
+const struct api_ops change_ops = {.apply = op_apply,
+	.remove = op_remove,
+	.confirm = op_confirm,
+	.diff = op_diff,
+	.preview = op_preview,
+	.whole = op_whole,
+	.tidy = op_tidy};

@@ -29,6 +29,8 @@ struct api_ops {
 	int (*diff)(void *userdata, const struct object_list *objects, struct buffer *text, struct diag *diag);
 	/* Nothing is changed. What to write is had piece by piece from *ret, which is the caller's. */
 	int (*preview)(void *userdata, const struct object_list *objects, struct preview **ret, struct diag *diag);
+	/* All objects as they would be with these, valid and sorted. Nothing is changed. */
+	int (*whole)(void *userdata, const struct object_list *objects, struct object_list *ret, struct diag *diag);
 	/* much memory was just let go: give it back when there is time */
 	void (*tidy)(void *userdata);
 };

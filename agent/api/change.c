@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include <api/http.h>
+#include <observe/lint.h>
 #include <util/duration.h>
 
 #define CONFIRM_MAX_MS (24ull * 3600 * 1000)
@@ -156,6 +157,28 @@ enum MHD_Result api_post_preview(struct request *request)
 	object_list_clear(&list);
 	diag_clear(&diag);
 	return respond_preview(request, preview);
+}
+
+/* Of what is in force with these in it. */
+enum MHD_Result api_post_lint(struct request *request)
+{
+	struct object_list list = {0}, whole = {0};
+	struct buffer text = {0};
+	struct diag diag = {0};
+	int r = decode_body(request, &list, &diag);
+
+	if (r >= 0)
+		r = request->api->ops->whole(request->api->userdata, &list, &whole, &diag);
+	if (r >= 0)
+		r = lint_text(&whole, &text);
+	request->api->ops->tidy(request->api->userdata);
+	object_list_clear(&whole);
+	if (r >= 0) {
+		object_list_clear(&list);
+		return respond_text(request, MHD_HTTP_OK, "application/json", &text);
+	}
+	buffer_clear(&text);
+	return finish(request, r, NULL, &list, &diag);
 }
 
 enum MHD_Result api_post_confirm(struct request *request)

@@ -12,7 +12,7 @@
 #define API_CONNECTIONS_USER 16	       /* of one user, root excepted: the others find room */
 #define API_CONNECTION_SECONDS 30      /* without a byte either way */
 #define API_REQUEST_SECONDS 60	       /* from the connection's accept or its last answer to the end of the next request */
-#define API_BODY_DOCUMENTS (64u << 20) /* apply, diff, preview */
+#define API_BODY_DOCUMENTS (64u << 20) /* apply, diff, preview, lint */
 #define API_BODY_SMALL (64u << 10)
 #define API_ANSWER_LARGE (1u << 20)   /* memory is tidied up after one */
 #define API_PREVIEWS 2		      /* at once: each keeps two compiled policies until it is told */
@@ -70,6 +70,8 @@ enum MHD_Result api_post_apply(struct request *request);
 enum MHD_Result api_post_confirm(struct request *request);
 enum MHD_Result api_post_diff(struct request *request);
 enum MHD_Result api_post_preview(struct request *request);
+enum MHD_Result api_get_lint(struct request *request);
+enum MHD_Result api_post_lint(struct request *request);
 enum MHD_Result api_post_explain(struct request *request);
 enum MHD_Result api_delete_object(struct request *request);
 

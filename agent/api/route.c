@@ -13,6 +13,8 @@ static const struct route routes[] = {
 	{"POST", "/v1/confirm", .body = API_BODY_SMALL, .handle = api_post_confirm},
 	{"POST", "/v1/diff", .body = API_BODY_DOCUMENTS, .handle = api_post_diff},
 	{"POST", "/v1/preview", .body = API_BODY_DOCUMENTS, .handle = api_post_preview},
+	{"GET", "/v1/lint", .handle = api_get_lint},
+	{"POST", "/v1/lint", .body = API_BODY_DOCUMENTS, .handle = api_post_lint},
 	{"GET", "/v1/flows", .handle = api_get_flows},
 	{"GET", "/v1/monitor", .handle = api_get_monitor},
 	{"POST", "/v1/explain", .body = API_BODY_SMALL, .handle = api_post_explain},

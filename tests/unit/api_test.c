@@ -30,6 +30,8 @@
 #define PORT_DOCUMENT(namespace_) \
 	"---\napiVersion: heddle.dev/v1alpha1\nkind: Port\nmetadata: {name: web, namespace: " namespace_ "}\n" \
 	"spec: {device: eth-" namespace_ ", network: blue}\n"
+#define ANY_DOCUMENT \
+	"---\napiVersion: heddle.dev/v1alpha1\nkind: HostPolicy\nmetadata: {name: any}\nspec: {ingress: [{action: allow}]}\n"
 #define WORLD_DOCUMENTS HOST_DOCUMENT PORT_DOCUMENT("default") PORT_DOCUMENT("shop")
 
 static struct {
@@ -114,6 +116,18 @@ static int fake_preview(void *userdata, const struct object_list *objects, struc
 	return preview_new(&world.view, images[0], images[1], ret);
 }
 
+static int fake_whole(void *userdata, const struct object_list *objects, struct object_list *ret, struct diag *diag)
+{
+	(void)userdata;
+	if (world.answer < 0) {
+		diag_add(diag, "web.yaml", 14, "spec.ingress[0]", "want something else");
+		return world.answer;
+	}
+	for (size_t i = 0; i < objects->n; i++)
+		assert_int_equal(object_list_add(ret, objects->items[i]), 0);
+	return 0;
+}
+
 static void fake_tidy(void *userdata)
 {
 	(void)userdata;
@@ -124,6 +138,7 @@ static const struct api_ops ops = {.apply = fake_apply,
 	.confirm = fake_confirm,
 	.diff = fake_diff,
 	.preview = fake_preview,
+	.whole = fake_whole,
 	.tidy = fake_tidy};
 
 /* --- the client --- */
@@ -355,7 +370,7 @@ static void test_unknown(void **state)
 
 static void test_apply(void **state)
 {
-	_cleanup_buffer_ struct buffer refused = {0}, bad = {0}, preview = {0};
+	_cleanup_buffer_ struct buffer refused = {0}, bad = {0}, preview = {0}, lint = {0};
 
 	(void)state;
 	world.applied = 0;
@@ -388,6 +403,15 @@ static void test_apply(void **state)
 	assert_int_equal(exchange("POST", "/v1/diff", HOST_DOCUMENT, 0, NULL), 200);
 	assert_int_equal(exchange("POST", "/v1/preview", HOST_DOCUMENT, 0, &preview), 200);
 	assert_string_equal(preview.data, "D\r\n{\"items\":[]}\n\r\n0\r\n\r\n");
+	assert_int_equal(exchange("GET", "/v1/lint", NULL, 0, &lint), 200);
+	assert_string_equal(lint.data, "{\"items\":[],\"omitted\":0}\n");
+	buffer_clear(&lint);
+	assert_int_equal(exchange("POST", "/v1/lint", HOST_DOCUMENT ANY_DOCUMENT, 0, &lint), 200);
+	assert_non_null(strstr(lint.data, "\"kind\":\"over-broad\",\"severity\":\"warning\",\"policyKind\":\"HostPolicy\""));
+	world.answer = -EINVAL;
+	assert_int_equal(exchange("POST", "/v1/lint", HOST_DOCUMENT, 0, NULL), 400);
+	assert_int_equal(exchange("POST", "/v1/preview", HOST_DOCUMENT, 0, NULL), 400);
+	world.answer = 0;
 	/* one that is over makes room for the next */
 	for (unsigned i = 0; i < 2 * API_PREVIEWS; i++)
 		assert_int_equal(exchange("POST", "/v1/preview", HOST_DOCUMENT, 0, NULL), 200);

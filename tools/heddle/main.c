@@ -29,6 +29,7 @@ const struct verb *const verbs[] = {
 	&verb_apply,
 	&verb_diff,
 	&verb_preview,
+	&verb_policy,
 	&verb_confirm,
 	&verb_get,
 	&verb_delete,
