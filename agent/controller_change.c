@@ -464,19 +464,17 @@ static bool is_among(const struct object_list *list, const struct object *object
 	return false;
 }
 
-/* The whole as it would be: it must be valid. Files' objects may be compared too, so it is no proposal. */
-static int check_whole(const struct controller *c, const struct object_list *objects, struct diag *diag)
+/* The whole as it would be: it must be valid. Files' objects may be looked at too, so it is no proposal. */
+static int make_whole(const struct controller *c, const struct object_list *objects, struct object_list *ret, struct diag *diag)
 {
-	struct object_list whole = {0};
-	int r = copy_list(&whole, objects);
+	int r = copy_list(ret, objects);
 
 	for (size_t i = 0; r >= 0 && i < c->store.all.n; i++)
 		if (!is_among(objects, c->store.all.items[i]))
-			r = object_list_add(&whole, c->store.all.items[i]);
+			r = object_list_add(ret, c->store.all.items[i]);
 	if (r >= 0)
-		r = model_validate(&whole, diag);
-	object_list_clear(&whole);
-	return r;
+		object_list_sort(ret);
+	return r < 0 ? r : model_validate(ret, diag);
 }
 
 static void write_difference(const struct object *before, const struct object *after, struct buffer *text)
@@ -507,7 +505,8 @@ static void write_difference(const struct object *before, const struct object *a
 static int op_diff(void *userdata, const struct object_list *objects, struct buffer *text, struct diag *diag)
 {
 	struct controller *c = userdata;
-	int r = check_whole(c, objects, diag);
+	_cleanup_object_list_ struct object_list whole = {0};
+	int r = make_whole(c, objects, &whole, diag);
 
 	if (r < 0)
 		return r;
@@ -523,10 +522,57 @@ static int op_diff(void *userdata, const struct object_list *objects, struct buf
 	return text->failed ? -ENOMEM : 0;
 }
 
+static int op_whole(void *userdata, const struct object_list *objects, struct object_list *ret, struct diag *diag)
+{
+	return make_whole(userdata, objects, ret, diag);
+}
+
+/* --- preview --- */
+
+static int make_image(const struct object_list *all, struct policy_image **ret, struct diag *diag)
+{
+	const struct object *host_object = policy_host(all);
+	const struct host *host = host_object ? &host_object->host : &policy_no_host;
+	const struct policy_input input = {.host = host, .objects = all};
+	struct compiler_limits limits;
+	struct compiler *compiler;
+	struct policy_delta *delta;
+	int r = policy_compile_fresh(1, NULL, &(struct compiler_limits){0}, &input, &compiler, &limits, &delta, diag);
+
+	return r < 0 ? r : policy_image_new(compiler, delta, host, ret);
+}
+
+/* Both policies are compiled anew: what they say is compared like with like, and nothing in force is touched. */
+static int op_preview(void *userdata, const struct object_list *objects, struct preview **ret, struct diag *diag)
+{
+	struct controller *c = userdata;
+	_cleanup_object_list_ struct object_list whole = {0};
+	_cleanup_(policy_image_free_p) struct policy_image *now = NULL, *then = NULL;
+	int r = may_change(c, diag);
+
+	if (r >= 0)
+		r = make_whole(c, objects, &whole, diag);
+	if (r >= 0)
+		r = make_image(&whole, &then, diag);
+	if (r >= 0)
+		r = make_image(&c->store.all, &now, diag);
+	if (r < 0)
+		return r;
+	r = preview_new(&c->view, TAKE_PTR(now), TAKE_PTR(then), ret);
+	/* those that are not in force too: the answer may take its time */
+	object_list_pack(&whole);
+	return r;
+}
+
 static void op_tidy(void *userdata)
 {
 	change_later(userdata);
 }
 
-const struct api_ops change_ops = {
-	.apply = op_apply, .remove = op_remove, .confirm = op_confirm, .diff = op_diff, .tidy = op_tidy};
+const struct api_ops change_ops = {.apply = op_apply,
+	.remove = op_remove,
+	.confirm = op_confirm,
+	.diff = op_diff,
+	.preview = op_preview,
+	.whole = op_whole,
+	.tidy = op_tidy};

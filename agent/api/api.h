@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include <model/decode.h>
+#include <observe/preview.h>
 #include <observe/view.h>
 #include <util/buffer.h>
 
@@ -26,6 +27,10 @@ struct api_ops {
 	int (*confirm)(void *userdata, json_t **ret, struct diag *diag);
 	/* JSON text, since it may be as long as the documents twice */
 	int (*diff)(void *userdata, const struct object_list *objects, struct buffer *text, struct diag *diag);
+	/* Nothing is changed. What to write is had piece by piece from *ret, which is the caller's. */
+	int (*preview)(void *userdata, const struct object_list *objects, struct preview **ret, struct diag *diag);
+	/* All objects as they would be with these, valid and sorted. Nothing is changed. */
+	int (*whole)(void *userdata, const struct object_list *objects, struct object_list *ret, struct diag *diag);
 	/* much memory was just let go: give it back when there is time */
 	void (*tidy)(void *userdata);
 };

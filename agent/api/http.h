@@ -12,9 +12,10 @@
 #define API_CONNECTIONS_USER 16	       /* of one user, root excepted: the others find room */
 #define API_CONNECTION_SECONDS 30      /* without a byte either way */
 #define API_REQUEST_SECONDS 60	       /* from the connection's accept or its last answer to the end of the next request */
-#define API_BODY_DOCUMENTS (64u << 20) /* apply and diff */
+#define API_BODY_DOCUMENTS (64u << 20) /* apply, diff, preview, lint */
 #define API_BODY_SMALL (64u << 10)
 #define API_ANSWER_LARGE (1u << 20)   /* memory is tidied up after one */
+#define API_PREVIEWS 2		      /* at once: each keeps two compiled policies until it is told */
 #define API_BODIES_TOTAL (160u << 20) /* of all requests that are being received at once */
 
 struct stream;
@@ -27,7 +28,7 @@ struct api {
 	void *userdata;
 	size_t bodies; /* bytes held in bodies of requests that are being received */
 	struct stream *streams;
-	unsigned n_streams;
+	unsigned n_streams, n_previews;
 	struct sd_event_source *poll_flows;
 	struct sd_event_source *resumed; /* has libmicrohttpd look at the streams that were resumed */
 	uint64_t losses_read;		 /* us: when the data plane was last asked for its losses */
@@ -68,6 +69,9 @@ enum MHD_Result api_get_monitor(struct request *request);
 enum MHD_Result api_post_apply(struct request *request);
 enum MHD_Result api_post_confirm(struct request *request);
 enum MHD_Result api_post_diff(struct request *request);
+enum MHD_Result api_post_preview(struct request *request);
+enum MHD_Result api_get_lint(struct request *request);
+enum MHD_Result api_post_lint(struct request *request);
 enum MHD_Result api_post_explain(struct request *request);
 enum MHD_Result api_delete_object(struct request *request);
 

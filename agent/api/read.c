@@ -9,6 +9,7 @@
 #include <observe/explain.h>
 #include <observe/flows.h>
 #include <observe/json.h>
+#include <observe/lint.h>
 #include <observe/metrics.h>
 #include <observe/status.h>
 #include <util/cleanup.h>
@@ -46,6 +47,17 @@ enum MHD_Result api_get_rules(struct request *request)
 	struct buffer text = {0};
 
 	return respond_written(request, "application/json", &text, rules_text(request->api->view, &text));
+}
+
+/* Of what is in force. */
+enum MHD_Result api_get_lint(struct request *request)
+{
+	struct buffer text = {0};
+	int r = lint_text(request->api->view->objects, &text);
+
+	/* the rules were unpacked for it */
+	request->api->ops->tidy(request->api->userdata);
+	return respond_written(request, "application/json", &text, r);
 }
 
 enum MHD_Result api_get_metrics(struct request *request)

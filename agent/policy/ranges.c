@@ -3,24 +3,13 @@
 #include <util/addr.h>
 #include <util/cleanup.h>
 
-#include <policy/internal.h>
+#include <policy/ranges.h>
 
-typedef unsigned __int128 u128;
-
-struct range {
-	u128 first, last; /* IPv4: 32 bits */
-};
-
-struct ranges {
-	VEC(struct range) family[2];
-};
-
-static void ranges_clear(struct ranges *ranges)
+void ranges_clear(struct ranges *ranges)
 {
 	VEC_FREE(&ranges->family[0]);
 	VEC_FREE(&ranges->family[1]);
 }
-#define _cleanup_ranges_ _cleanup_(ranges_clear)
 
 static u128 addr_number(const struct hd_addr *addr)
 {
@@ -118,8 +107,7 @@ const struct object *group_find(struct object *const *groups, size_t n, const ch
 	return found ? *found : NULL;
 }
 
-/* All that a list of peers covers, sorted and without overlap. A group that is not there covers nothing. */
-static int coverage(const struct peer *peers, uint32_t n, struct object *const *groups, size_t n_groups, struct ranges *ret)
+int ranges_of_peers(const struct peer *peers, uint32_t n, struct object *const *groups, size_t n_groups, struct ranges *ret)
 {
 	int r = 0;
 
@@ -201,9 +189,9 @@ int selector_edges(struct round *round, const struct touched *touched, bool is)
 	int r = 0;
 
 	if (touched->was)
-		r = coverage(touched->peers, touched->n_peers, old->groups.data, old->groups.n, &before);
+		r = ranges_of_peers(touched->peers, touched->n_peers, old->groups.data, old->groups.n, &before);
 	if (is && r == 0)
-		r = coverage(touched->peers, touched->n_peers, new->groups.data, new->groups.n, &after);
+		r = ranges_of_peers(touched->peers, touched->n_peers, new->groups.data, new->groups.n, &after);
 	if (r == 0)
 		r = add_difference(round, &after, &before, touched->selector, EDGE_ADD);
 	if (r == 0)

@@ -39,6 +39,8 @@ def test_bash_completes(lonely):
     assert complete("heddle", "st") == ["status"]
     assert complete("heddle", "-o", "j") == ["json"]
     assert complete("heddle", "-o", "json", "flows", "--w") == ["--watch"]
+    assert complete("heddle", "policy", "") == ["lint"]
+    assert complete("heddle", "policy", "lint", "--s") == ["--strict", "--socket"]
     assert complete("heddle", "get", "hostp") == ["hostpolicy"]
     assert complete("heddle", "delete", "networkp") == ["networkpolicy"]
     assert complete("heddle", "get", "-n", "def") == ["default"]

@@ -266,6 +266,45 @@ def test_long_lists_come_in_pieces(fake, cli):
     assert yaml.safe_load(cli("-o", "yaml", "flows")[0]) == {"items": []}
 
 
+def test_preview(fake, cli):
+    cut = {**FLOW, "now": "allow", "then": "deny", "audit": False, "nowRule": RULE}
+    let = {**FLOW, "now": "reject", "then": "allow", "audit": True, "rule": None, "nowRule": RULE}
+    fake.answers["POST /v1/preview"] = {"items": [cut, let]}
+    rows = words(cli("preview", "-f", "-", stdin=b"some: document")[0])
+    assert rows[0][:3] == ["NOW", "THEN", "PROTOCOL"]
+    assert rows[1] == ["allow", "deny", "TCP", "192.0.2.1:40000", "[2001:db8::1]:22", "established", "10", "eth1", "base/ssh", "/etc/heddle/base.yaml:14"]
+    assert rows[2][:4] == ["reject", "allow", "(audit)", "TCP"]
+    assert fake.requests[0][0] == "POST" and fake.requests[0][2] == b"some: document"
+    assert cli.json("preview", "-f", "-", stdin=b"x") == {"items": [cut, let]}
+    fake.answers["POST /v1/preview"] = {"items": []}
+    assert len(cli("preview", "-f", "-", stdin=b"x")[0].splitlines()) == 1
+    fake.answers["POST /v1/preview"] = (400, {"error": "refused", "details": ["a.yaml:3: spec: want an object, got a list"]})
+    assert "a.yaml:3" in cli("preview", "-f", "-", stdin=b"x", expect=1)[1]
+
+
+FINDING = {"kind": "shadowed", "severity": "warning", "policyKind": "HostPolicy", "namespace": None, "policy": "base",
+           "rule": {"kind": "HostPolicy", "policy": "base", "name": "ssh", "index": 3, "direction": "ingress", "file": "/etc/heddle/base.yaml", "line": 14},
+           "because": {"rule": RULE, "rules": [RULE], "more": 0}, "message": "HostPolicy base ingress[0] decides all that it matches"}
+
+
+def test_policy_lint(fake, cli):
+    whole = {**FINDING, "kind": "unreachable", "severity": "info", "rule": {"kind": "NetworkPolicy", "namespace": "shop", "policy": "web", "name": None, "index": None,
+                                                                            "direction": None, "file": None, "line": None}}
+    fake.answers["GET /v1/lint"] = {"items": [FINDING, whole], "omitted": 7}
+    lines = cli("policy", "lint")[0].splitlines()
+    assert lines[0].split() == ["SEVERITY", "KIND", "RULE", "WHERE", "WHY"]
+    assert "HostPolicy/base ingress[3] ssh" in lines[1] and "/etc/heddle/base.yaml:14" in lines[1] and FINDING["message"] in lines[1]
+    assert lines[2].split()[:4] == ["info", "unreachable", "NetworkPolicy/shop/web", "applied"]
+    assert lines[3] == "and 7 more"
+    assert cli.json("policy", "lint") == {"items": [FINDING, whole], "omitted": 7}
+    cli("policy", "lint", "--strict", expect=1)
+    fake.answers["POST /v1/lint"] = {"items": [], "omitted": 0}
+    assert cli("policy", "lint", "-f", "-", "--strict", stdin=b"some: document")[0] == "nothing found\n"
+    assert fake.requests[-1][:3] == ("POST", "/v1/lint", b"some: document")
+    fake.answers["POST /v1/lint"] = (400, {"error": "refused", "details": ["a.yaml:3: spec: want an object, got a list"]})
+    assert "a.yaml:3" in cli("policy", "lint", "-f", "-", stdin=b"x", expect=1)[1]
+
+
 def test_flows_watch(fake, cli):
     fake.answers["GET /v1/flows?watch=1"] = stream({"type": "new", **FLOW}, {"type": "end", **FLOW})
     out, err = cli("flows", "--watch", expect=1)

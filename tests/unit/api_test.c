@@ -30,6 +30,8 @@
 #define PORT_DOCUMENT(namespace_) \
 	"---\napiVersion: heddle.dev/v1alpha1\nkind: Port\nmetadata: {name: web, namespace: " namespace_ "}\n" \
 	"spec: {device: eth-" namespace_ ", network: blue}\n"
+#define ANY_DOCUMENT \
+	"---\napiVersion: heddle.dev/v1alpha1\nkind: HostPolicy\nmetadata: {name: any}\nspec: {ingress: [{action: allow}]}\n"
 #define WORLD_DOCUMENTS HOST_DOCUMENT PORT_DOCUMENT("default") PORT_DOCUMENT("shop")
 
 static struct {
@@ -92,13 +94,52 @@ static int fake_diff(void *userdata, const struct object_list *objects, struct b
 	return world.answer;
 }
 
+static int fake_preview(void *userdata, const struct object_list *objects, struct preview **ret, struct diag *diag)
+{
+	const struct policy_input input = {.host = &objects->items[0]->host, .objects = objects};
+	struct policy_image *images[2];
+
+	(void)userdata;
+	if (world.answer < 0) {
+		diag_add(diag, "web.yaml", 14, "spec.ingress[0]", "want something else");
+		return world.answer;
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		struct compiler_limits limits = {256, 256, 256, 256, 256}, needed;
+		struct policy_delta *delta;
+		struct compiler *compiler;
+
+		assert_int_equal(compiler_new(&limits, 1, &compiler), 0);
+		assert_int_equal(compiler_compile(compiler, &input, &delta, &needed, diag), 0);
+		assert_int_equal(policy_image_new(compiler, delta, input.host, &images[i]), 0);
+	}
+	return preview_new(&world.view, images[0], images[1], ret);
+}
+
+static int fake_whole(void *userdata, const struct object_list *objects, struct object_list *ret, struct diag *diag)
+{
+	(void)userdata;
+	if (world.answer < 0) {
+		diag_add(diag, "web.yaml", 14, "spec.ingress[0]", "want something else");
+		return world.answer;
+	}
+	for (size_t i = 0; i < objects->n; i++)
+		assert_int_equal(object_list_add(ret, objects->items[i]), 0);
+	return 0;
+}
+
 static void fake_tidy(void *userdata)
 {
 	(void)userdata;
 }
 
-static const struct api_ops ops = {
-	.apply = fake_apply, .remove = fake_remove, .confirm = fake_confirm, .diff = fake_diff, .tidy = fake_tidy};
+static const struct api_ops ops = {.apply = fake_apply,
+	.remove = fake_remove,
+	.confirm = fake_confirm,
+	.diff = fake_diff,
+	.preview = fake_preview,
+	.whole = fake_whole,
+	.tidy = fake_tidy};
 
 /* --- the client --- */
 
@@ -329,7 +370,7 @@ static void test_unknown(void **state)
 
 static void test_apply(void **state)
 {
-	_cleanup_buffer_ struct buffer refused = {0}, bad = {0};
+	_cleanup_buffer_ struct buffer refused = {0}, bad = {0}, preview = {0}, lint = {0};
 
 	(void)state;
 	world.applied = 0;
@@ -360,6 +401,20 @@ static void test_apply(void **state)
 	world.namespace_ = "shop";
 	assert_int_equal(exchange("DELETE", "/v1/objects/ports/web?namespace=shop", NULL, 0, NULL), 200);
 	assert_int_equal(exchange("POST", "/v1/diff", HOST_DOCUMENT, 0, NULL), 200);
+	assert_int_equal(exchange("POST", "/v1/preview", HOST_DOCUMENT, 0, &preview), 200);
+	assert_string_equal(preview.data, "D\r\n{\"items\":[]}\n\r\n0\r\n\r\n");
+	assert_int_equal(exchange("GET", "/v1/lint", NULL, 0, &lint), 200);
+	assert_string_equal(lint.data, "{\"items\":[],\"omitted\":0}\n");
+	buffer_clear(&lint);
+	assert_int_equal(exchange("POST", "/v1/lint", HOST_DOCUMENT ANY_DOCUMENT, 0, &lint), 200);
+	assert_non_null(strstr(lint.data, "\"kind\":\"over-broad\",\"severity\":\"warning\",\"policyKind\":\"HostPolicy\""));
+	world.answer = -EINVAL;
+	assert_int_equal(exchange("POST", "/v1/lint", HOST_DOCUMENT, 0, NULL), 400);
+	assert_int_equal(exchange("POST", "/v1/preview", HOST_DOCUMENT, 0, NULL), 400);
+	world.answer = 0;
+	/* one that is over makes room for the next */
+	for (unsigned i = 0; i < 2 * API_PREVIEWS; i++)
+		assert_int_equal(exchange("POST", "/v1/preview", HOST_DOCUMENT, 0, NULL), 200);
 	assert_int_equal(exchange("POST", "/v1/confirm", NULL, 0, NULL), 200);
 }
 

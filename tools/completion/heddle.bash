@@ -62,6 +62,14 @@ _heddle()
 		_heddle_files "$cur"
 		return
 		;;
+	preview" -f" | preview" --filename")
+		_heddle_files "$cur"
+		return
+		;;
+	policy" -f" | policy" --filename")
+		_heddle_files "$cur"
+		return
+		;;
 	get" -n" | get" --namespace")
 		_heddle_words "default $(_heddle_names namespace)" "$cur"
 		return
@@ -120,7 +128,7 @@ _heddle()
 	esac
 	case $verb in
 	"")
-		_heddle_words "status wait apply diff confirm get delete flows monitor explain rules counters completion --socket -o --output -h --help -V --version" "$cur"
+		_heddle_words "status wait apply diff preview policy confirm get delete flows monitor explain rules counters completion --socket -o --output -h --help -V --version" "$cur"
 		;;
 	status)
 		_heddle_words " --socket -o --output -h --help -V --version" "$cur"
@@ -133,6 +141,16 @@ _heddle()
 		;;
 	diff)
 		_heddle_words " -f --filename --socket -o --output -h --help -V --version" "$cur"
+		;;
+	preview)
+		_heddle_words " -f --filename --socket -o --output -h --help -V --version" "$cur"
+		;;
+	policy)
+		if [[ $cur != -* && $place -eq 0 ]]; then
+			_heddle_words "lint" "$cur"
+			return
+		fi
+		_heddle_words " -f --filename --strict --socket -o --output -h --help -V --version" "$cur"
 		;;
 	confirm)
 		_heddle_words " --socket -o --output -h --help -V --version" "$cur"

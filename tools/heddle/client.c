@@ -341,15 +341,14 @@ int client_stream(struct client *client, const char *path, client_line line, voi
 	return fail(code, "%s", client_error(client));
 }
 
-int client_items(struct client *client, const char *path, client_item item, void *userdata)
+int client_items(struct client *client, const struct client_request *request, client_item item, void *userdata)
 {
-	struct client_request request = {.path = path};
 	struct transfer transfer = {.client = client, .item = item, .userdata = userdata};
 	CURLcode result;
 	char url[CLIENT_PATH_MAX + 32];
 	int code = 0;
 
-	prepare(client, &request, url, sizeof(url));
+	prepare(client, request, url, sizeof(url));
 	curl_easy_setopt(client->curl, CURLOPT_TIMEOUT_MS, client->timeout_ms < INT_MAX ? (long)client->timeout_ms : INT_MAX);
 	curl_easy_setopt(client->curl, CURLOPT_WRITEFUNCTION, take_items);
 	curl_easy_setopt(client->curl, CURLOPT_WRITEDATA, &transfer);

@@ -36,8 +36,8 @@ const char *client_error(const struct client *client); /* of the last call that 
 
 /* Called for each member of {"items": [...]}, as they come in; borrowed. Non-zero ends it and is returned. */
 typedef int (*client_item)(json_t *item, void *userdata);
-/* GETs a long list. Returns an exit status, the message printed; what came before a failure has been told by then. */
-int client_items(struct client *client, const char *path, client_item item, void *userdata);
+/* Asks for a long list. Returns an exit status, the message printed; what came before a failure has been told by then. */
+int client_items(struct client *client, const struct client_request *request, client_item item, void *userdata);
 
 /* Called for each line of a stream; the object is borrowed. Non-zero ends the stream and is returned. */
 typedef int (*client_line)(json_t *object, void *userdata);

@@ -48,8 +48,11 @@ static int flows_run(struct cli *cli)
 {
 	static const char *const columns[] = {
 		"PROTOCOL", "SOURCE", "DESTINATION", "STATE", "PROVEN", "PACKETS", "BYTES", "IDLE", "DEVICE", "RULE"};
-	static const struct list list = {
-		.path = "/v1/flows", .columns = columns, .n_columns = 10, .right = 1 << 5 | 1 << 6 | 1 << 7, .row = table_flow};
+	static const struct list list = {.request.path = "/v1/flows",
+		.columns = columns,
+		.n_columns = 10,
+		.right = 1 << 5 | 1 << 6 | 1 << 7,
+		.row = table_flow};
 
 	if (cli->value[OPT_WATCH])
 		return client_stream(cli->client, "/v1/flows?watch=1", watch_line, cli);

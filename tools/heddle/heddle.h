@@ -47,8 +47,8 @@ struct verb {
 	int (*run)(struct cli *cli);	  /* returns enum cli_exit */
 };
 
-extern const struct verb verb_wait, verb_status, verb_apply, verb_get, verb_delete, verb_confirm, verb_diff, verb_flows,
-	verb_monitor, verb_explain, verb_rules, verb_counters, verb_completion;
+extern const struct verb verb_wait, verb_status, verb_apply, verb_get, verb_delete, verb_confirm, verb_diff, verb_preview,
+	verb_policy, verb_flows, verb_monitor, verb_explain, verb_rules, verb_counters, verb_completion;
 extern const struct verb *const verbs[]; /* NULL ends it */
 extern const struct cli_option global_options[];
 

@@ -17,13 +17,13 @@ int list_run(struct cli *cli, const struct list *list)
 		items = items_begin(cli->output);
 		if (!items)
 			return fail(CLI_REFUSED, "out of memory");
-		return items_end(items, client_items(cli->client, list->path, add_item, items));
+		return items_end(items, client_items(cli->client, &list->request, add_item, items));
 	}
 	table = table_new(list->columns, list->n_columns);
 	for (size_t i = 0; i < list->n_columns; i++)
 		if (list->right & 1UL << i)
 			table_right(table, i);
-	code = client_items(cli->client, list->path, list->row, table);
+	code = client_items(cli->client, &list->request, list->row, table);
 	/* what came is printed even when more was to come */
 	if (code == CLI_DONE || table_rows(table))
 		table_print(table, stdout);

@@ -7,7 +7,7 @@
 #include "heddle.h"
 
 struct list {
-	const char *path;
+	struct client_request request;
 	const char *const *columns;
 	size_t n_columns;
 	unsigned long right; /* a bit a column of numbers */

@@ -28,6 +28,8 @@ const struct verb *const verbs[] = {
 	&verb_wait,
 	&verb_apply,
 	&verb_diff,
+	&verb_preview,
+	&verb_policy,
 	&verb_confirm,
 	&verb_get,
 	&verb_delete,

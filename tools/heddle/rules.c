@@ -27,8 +27,11 @@ static int table_rule(json_t *rule, void *userdata)
 static int rules_run(struct cli *cli)
 {
 	static const char *const columns[] = {"POLICY", "DIRECTION", "INDEX", "RULE", "ACTION", "PACKETS", "BYTES", "WHERE"};
-	static const struct list list = {
-		.path = "/v1/rules", .columns = columns, .n_columns = 8, .right = 1 << 2 | 1 << 5 | 1 << 6, .row = table_rule};
+	static const struct list list = {.request.path = "/v1/rules",
+		.columns = columns,
+		.n_columns = 8,
+		.right = 1 << 2 | 1 << 5 | 1 << 6,
+		.row = table_rule};
 
 	return list_run(cli, &list);
 }
