@@ -14,6 +14,7 @@
 #include <systemd/sd-daemon.h>
 
 #include <controller_internal.h>
+#include <netdev/settings.h>
 #include <util/clock.h>
 #include <util/file.h>
 
@@ -107,6 +108,7 @@ static void controller_free(struct controller *c)
 	sd_event_source_disable_unref(c->events);
 	sd_event_source_disable_unref(c->rebuild);
 	devices_free(c);
+	ports_free(c);
 	files_free(c->files);
 	applied_close(c->applied);
 	policy_free(c);
@@ -157,6 +159,8 @@ static int start(struct controller *c)
 	if (r < 0)
 		return log_err(r, "cannot set up the configured paths");
 	r = devices_start(c);
+	if (r >= 0)
+		r = ports_start(c);
 	if (r < 0)
 		return r;
 	/* before they are read, so that no change falls in between */
@@ -222,7 +226,10 @@ int controller_check(const struct controller_options *options)
 		struct policy_delta *delta;
 		struct compiler *compiler;
 
-		r = policy_compile_fresh(1, NULL, &(struct compiler_limits){0}, &input, &compiler, &limits, &delta, &diag);
+		r = ports_check(&proposal.next.all, input.host, &diag);
+		if (r >= 0)
+			r = policy_compile_fresh(
+				1, NULL, &(struct compiler_limits){0}, &input, &compiler, &limits, &delta, &diag);
 		if (r >= 0) {
 			compiler_abort(compiler);
 			compiler_free(compiler);
@@ -280,6 +287,12 @@ int controller_detach(const struct controller_options *options)
 	r = datapath_detach(&config);
 	if (r < 0)
 		return log_err(r, "cannot detach everything");
+	r = hostnet_clear();
+	if (r < 0)
+		return log_err(r, "cannot remove the routes to ports");
+	r = settings_sync(options->run_dir, NULL, 0);
+	if (r < 0)
+		return r;
 	if (asprintf(&socket_path, "%s/%s", options->run_dir, API_SOCKET_NAME) > 0)
 		(void)unlink(socket_path);
 	return 0;

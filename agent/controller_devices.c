@@ -45,13 +45,16 @@ static void tell_state(struct controller *c)
 
 static int on_reattach(sd_event_source *source, uint64_t now, void *userdata)
 {
+	struct controller *c = userdata;
+
 	(void)source;
 	(void)now;
-	(void)devices_attach(userdata);
+	ports_look_again(c);
+	(void)devices_attach(c);
 	return 0;
 }
 
-static void attach_in(struct controller *c, uint64_t us)
+void devices_attach_later(struct controller *c, uint64_t us)
 {
 	if (!c->compiler)
 		return;
@@ -66,7 +69,7 @@ int devices_attach(struct controller *c)
 	const struct host *host = c->view.host ? c->view.host : &policy_no_host;
 	_cleanup_free_ struct datapath_uplink *uplinks = calloc(host->n_uplinks ? host->n_uplinks : 1, sizeof(*uplinks));
 	size_t n = 0;
-	int r;
+	int r, ports;
 
 	if (!uplinks)
 		return -ENOMEM;
@@ -87,12 +90,15 @@ int devices_attach(struct controller *c)
 		};
 	}
 	r = datapath_attach(c->datapath, uplinks, n, c->policies, c->n_policies);
+	ports = ports_install(c);
+	if (r >= 0)
+		r = ports;
 	c->attach_error = r < 0 ? r : 0;
 	if (r < 0) {
 		c->attach_retry = c->attach_retry ? c->attach_retry * 2 : RETRY_FIRST_US;
 		if (c->attach_retry > RETRY_MAX_US)
 			c->attach_retry = RETRY_MAX_US;
-		attach_in(c, c->attach_retry);
+		devices_attach_later(c, c->attach_retry);
 	} else {
 		c->attach_retry = 0;
 		if (c->reattach)
@@ -114,10 +120,32 @@ static bool differs(const struct netdev *a, const struct netdev *b)
 	return strcmp(a->name, b->name) || a->type != b->type || strcmp(a->driver, b->driver);
 }
 
+static bool is_port(const struct controller *c, const char *name)
+{
+	const struct topology *topology = c->topology;
+
+	for (size_t i = 0; topology && i < topology->n_ports; i++)
+		if (topology->ports[i].object->port.device && !strcmp(topology->ports[i].object->port.device, name))
+			return true;
+	return false;
+}
+
+/*
+ * Any change of a port's device may be one of its other end, which is not told by itself: a move to another namespace takes the link
+ * down and up again. A device that went down took the host's routes with it.
+ */
+static bool port_concerned(struct controller *c, const char *before, const char *now)
+{
+	bool concerned = is_port(c, before) || (strcmp(before, now) != 0 && is_port(c, now));
+
+	c->hostnet_due |= concerned;
+	return concerned;
+}
+
 static void on_device(const struct netdev *device, bool gone, void *userdata)
 {
 	struct controller *c = userdata;
-	bool concerns = is_declared(c, device->name);
+	bool concerns = is_declared(c, device->name), port;
 	struct netdev *grown;
 
 	for (size_t i = 0; i < c->n_devices; i++) {
@@ -126,6 +154,7 @@ static void on_device(const struct netdev *device, bool gone, void *userdata)
 		if (known->ifindex != device->ifindex)
 			continue;
 		concerns |= is_declared(c, known->name);
+		port = port_concerned(c, known->name, device->name);
 		if (gone)
 			forget_device(c, i);
 		else if (differs(known, device))
@@ -135,8 +164,8 @@ static void on_device(const struct netdev *device, bool gone, void *userdata)
 			concerns = false;
 		}
 		show_devices(c);
-		if (concerns)
-			attach_in(c, 0);
+		if (concerns || port)
+			devices_attach_later(c, 0);
 		return;
 	}
 	if (gone)
@@ -149,8 +178,8 @@ static void on_device(const struct netdev *device, bool gone, void *userdata)
 	c->devices = grown;
 	c->devices[c->n_devices++] = *device;
 	show_devices(c);
-	if (concerns)
-		attach_in(c, 0);
+	if (concerns || port_concerned(c, device->name, device->name))
+		devices_attach_later(c, 0);
 }
 
 static int on_netdev_io(sd_event_source *source, int fd, uint32_t events, void *userdata)

@@ -7,6 +7,7 @@
 
 #include <api/api.h>
 #include <controller.h>
+#include <netdev/hostnet.h>
 #include <observe/view.h>
 #include <source/applied.h>
 #include <source/files.h>
@@ -44,8 +45,20 @@ struct controller {
 	int attach_error;      /* of the last attempt; 0: all that exist are attached */
 	uint64_t attach_retry; /* us until the next attempt */
 
+	/* networks and ports */
+	struct networks *networks; /* their numbers */
+	struct topology
+		*topology; /* as it shall be: by the documents in force and the devices that are there; NULL: nothing loaded */
+	bool topology_due; /* the maps may not have it yet */
+	struct settings_device *set_up; /* what was set on the devices of ports */
+	size_t n_set_up;
+	struct hostnet *hostnet;   /* NULL: no network routes to the host */
+	bool hostnet_due;	   /* routes and neighbours may not be what the topology wants */
+	struct hd_addr *addresses; /* the host's own; known with hostnet */
+	size_t n_addresses;
+
 	/* event sources */
-	sd_event_source *later, *reattach, *confirm, *events, *netdev, *rebuild;
+	sd_event_source *later, *reattach, *confirm, *events, *netdev, *rebuild, *host_changes;
 
 	struct view view;
 	struct api *api;
@@ -77,8 +90,24 @@ extern const struct host policy_no_host;
 
 int devices_start(struct controller *c);
 void devices_free(struct controller *c);
-/* Attaches what is declared and exists. The error is kept in attach_error, logged, and tried again later. */
+/* Attaches what is declared and exists, ports included. The error is kept in attach_error, logged, and tried again later. */
 int devices_attach(struct controller *c);
+void devices_attach_later(struct controller *c, uint64_t us); /* after a new look at the devices and addresses */
+
+/* --- controller_ports.c: networks and ports --- */
+
+int ports_start(struct controller *c); /* takes over the numbers that an earlier agent gave */
+void ports_free(struct controller *c);
+/* What the objects come to on the devices that are there, under numbers that are to be committed or aborted. -EINVAL with diag. */
+int ports_propose(
+	struct controller *c, const struct object_list *all, const struct host *host, struct topology **ret, struct diag *diag);
+/* It counts from now on; ports_install() puts it in force. */
+void ports_take_over(struct controller *c, struct topology *topology);
+bool ports_fit(const struct controller *c, const struct topology *topology); /* in the tables that are loaded */
+void ports_sizes(const struct topology *topology, struct datapath_sizes *sizes);
+int ports_install(struct controller *c);
+int ports_check(const struct object_list *all, const struct host *host, struct diag *diag); /* without devices, for --check */
+void ports_look_again(struct controller *c);						    /* devices or addresses changed */
 
 /* --- controller_change.c: what the API and the files ask for --- */
 

@@ -210,9 +210,12 @@ static int watch_events(struct controller *c)
 	return fd < 0 ? fd : sd_event_add_io(c->event, &c->events, fd, EPOLLIN, on_event_io, c);
 }
 
-/* least: what the tables must hold in any case. A change may need room for old and new at once, which a fresh compilation alone does not. */
+/*
+ * least: what the tables must hold in any case. A change may need room for old and new at once, which a fresh compilation alone does not.
+ * Takes the topology over when it succeeds.
+ */
 static int load_and_attach(struct controller *c, const struct policy_input *input, const struct object *host,
-	const struct compiler_limits *least, struct diag *diag)
+	struct topology *topology, const struct compiler_limits *least, struct diag *diag)
 {
 	uint32_t generation = c->compiler ? c->view.generation : datapath_last_generation(c->datapath);
 	struct datapath_settings settings = settings_of(input->host);
@@ -227,11 +230,12 @@ static int load_and_attach(struct controller *c, const struct policy_input *inpu
 	if (r < 0)
 		return r;
 	sizes = sizes_of(input->host, &limits);
+	ports_sizes(topology, &sizes);
 	r = datapath_load(c->datapath, &sizes, &settings, input->host->pickup_seconds);
 	if (r >= 0)
 		r = datapath_write(c->datapath, delta);
 	if (r >= 0)
-		r = datapath_publish(c->datapath, delta);
+		r = datapath_publish(c->datapath, delta, NULL);
 	if (r >= 0)
 		r = copy_policies(delta, &policies);
 	if (r < 0) {
@@ -244,6 +248,8 @@ static int load_and_attach(struct controller *c, const struct policy_input *inpu
 	c->settings = settings;
 	compiler_commit(compiler);
 	take_over(c, delta, policies, host, input->lockdown);
+	ports_take_over(c, topology);
+	c->topology_due = true; /* the new tables are empty */
 	compiler_free(old);
 	(void)devices_attach(c);
 	r = datapath_go_live(c->datapath);
@@ -274,12 +280,25 @@ static void note_limits(const struct host *before, const struct host *after)
 		log_notice("Host.spec.limits: the flow tables keep their size until heddled --detach, and a new start");
 }
 
-int policy_activate(struct controller *c, const struct object_list *all, bool lockdown, struct diag *diag)
+/* What goes, goes before the policy changes: an address that gets another owner must not be judged as the earlier one's, nor the reverse. */
+static int write_and_publish(struct controller *c, const struct policy_delta *delta, const struct topology *topology)
+{
+	int r = datapath_write(c->datapath, delta);
+
+	if (r >= 0 && !topology_equal(c->topology, topology))
+		r = datapath_remove(c->datapath, topology);
+	if (r >= 0)
+		r = datapath_publish(c->datapath, delta, c->topology);
+	return r;
+}
+
+static int activate(
+	struct controller *c, const struct object_list *all, bool lockdown, struct topology *topology, struct diag *diag)
 {
 	const struct object *host_object = policy_host(all);
 	const struct host *host = host_object ? &host_object->host : &policy_no_host,
 			  *before = c->view.host ? c->view.host : &policy_no_host;
-	const struct policy_input input = {.host = host, .objects = all, .lockdown = lockdown};
+	const struct policy_input input = {.host = host, .objects = all, .networks = c->networks, .lockdown = lockdown};
 	struct datapath_settings settings = settings_of(host);
 	struct compiler_limits needed = {0};
 	struct uplink_policy *policies = NULL;
@@ -287,33 +306,34 @@ int policy_activate(struct controller *c, const struct object_list *all, bool lo
 	bool attach;
 	int r;
 
-	policy_settle(c);
-	if (!c->compiler)
-		return load_and_attach(c, &input, host_object, &c->limits, diag);
+	if (!c->compiler || !ports_fit(c, topology))
+		return load_and_attach(c, &input, host_object, topology, &c->limits, diag);
 	r = compiler_compile(c->compiler, &input, &delta, &needed, diag);
 	if (r == -ENOSPC) {
 		log_debug("tables grow: %u and %u address nodes, %u classes, %u rule nodes, %u rules", needed.addr4_nodes,
 			needed.addr6_nodes, needed.classes, needed.rule_nodes, needed.rules);
 		raise_limits(&needed, &c->limits);
-		return load_and_attach(c, &input, host_object, &needed, diag);
+		return load_and_attach(c, &input, host_object, topology, &needed, diag);
 	}
 	if (r < 0)
 		return r;
 	r = copy_policies(delta, &policies);
 	if (r >= 0)
-		r = datapath_write(c->datapath, delta);
-	if (r >= 0)
-		r = datapath_publish(c->datapath, delta);
+		r = write_and_publish(c, delta, topology);
 	if (r < 0) {
 		if (policies)
 			free_policies(policies, delta->n_uplinks);
 		compiler_abort(c->compiler);
+		/* what was taken out already comes back */
+		c->topology_due = true;
+		(void)ports_install(c);
 		return r;
 	}
 	compiler_commit(c->compiler);
 	attach = !same_uplinks(before, host) || c->attach_error;
 	note_limits(before, host);
 	take_over(c, delta, policies, host_object, lockdown);
+	ports_take_over(c, topology);
 	if (memcmp(&settings, &c->settings, sizeof(settings))) {
 		r = datapath_settings(c->datapath, &settings);
 		if (r < 0)
@@ -321,20 +341,48 @@ int policy_activate(struct controller *c, const struct object_list *all, bool lo
 		else
 			c->settings = settings;
 	}
-	if (attach)
+	if (attach || c->topology_due || c->hostnet_due)
 		(void)devices_attach(c);
 	return 0;
 }
 
+int policy_activate(struct controller *c, const struct object_list *all, bool lockdown, struct diag *diag)
+{
+	const struct object *host = policy_host(all);
+	struct topology *topology = NULL;
+	int r;
+
+	policy_settle(c);
+	r = ports_propose(c, all, host ? &host->host : &policy_no_host, &topology, diag);
+	if (r < 0)
+		return r;
+	r = activate(c, all, lockdown, topology, diag);
+	if (r < 0) {
+		networks_abort(c->networks);
+		topology_free(topology);
+	}
+	return r;
+}
+
 int policy_rebuild(struct controller *c)
 {
-	const struct policy_input input = {
-		.host = c->view.host ? c->view.host : &policy_no_host, .objects = &c->store.all, .lockdown = c->view.lockdown};
+	const struct policy_input input = {.host = c->view.host ? c->view.host : &policy_no_host,
+		.objects = &c->store.all,
+		.networks = c->networks,
+		.lockdown = c->view.lockdown};
+	struct topology *topology = NULL;
 	struct diag diag = {0};
 	int r;
 
 	policy_settle(c);
-	r = load_and_attach(c, &input, c->host, &c->limits, &diag);
+	r = ports_propose(c, input.objects, input.host, &topology, &diag);
+	if (r >= 0) {
+		r = load_and_attach(c, &input, c->host, topology, &c->limits, &diag);
+		if (r < 0) {
+			networks_abort(c->networks);
+			topology_free(topology);
+		}
+	}
 	diag_clear(&diag);
 	return r;
 }
@@ -402,6 +450,18 @@ static void want_rebuild(struct controller *c)
 	(void)sd_event_source_set_enabled(c->rebuild, SD_EVENT_ONESHOT);
 }
 
+static void answer(struct controller *c, const struct hd_event *event)
+{
+	struct datapath_router router = {0};
+	struct topology_answer said;
+
+	topology_answer(c->topology, event->ifindex, &event->destination, &said);
+	router.has_source = said.has_source;
+	router.source = said.source;
+	router.mtu = said.mtu;
+	(void)datapath_reject(c->datapath, event, &router);
+}
+
 static void on_event(const struct hd_event *event, size_t length, void *userdata)
 {
 	struct controller *c = userdata;
@@ -409,7 +469,7 @@ static void on_event(const struct hd_event *event, size_t length, void *userdata
 	if (length < HD_EVENT_SHORT)
 		return;
 	if (event->type == HD_EVENT_REJECT && length >= HD_EVENT_SHORT + event->packet_length)
-		(void)datapath_reject(c->datapath, event);
+		answer(c, event);
 	if (event->type == HD_EVENT_DROP && event->reason == HD_R_RULE_TREE)
 		want_rebuild(c);
 	event_log(&c->view, event);

@@ -217,6 +217,17 @@ static int adopt_clock(const char *path, const char *name, void *userdata)
 	return 0;
 }
 
+/* The record says what a device is. */
+static void adopt_roles(struct datapath *dp)
+{
+	for (size_t i = 0; i < dp->n_attached; i++) {
+		struct hd_port record;
+
+		if (port_read(dp->live, dp->attached[i].ifindex, &record) == 0 && !(record.flags & HD_PORT_UPLINK))
+			dp->attached[i].role = ROLE_PORT;
+	}
+}
+
 int adopt(struct datapath *dp, bool *found)
 {
 	struct adopting adopting = {.dp = dp};
@@ -258,5 +269,6 @@ int adopt(struct datapath *dp, bool *found)
 	describe_programs(&adopting.programs, load);
 	(void)pin_each(dp->bpffs, "progs", adopt_clock, load);
 	dp->live = TAKE_PTR(load);
+	adopt_roles(dp);
 	return attached_report(dp);
 }

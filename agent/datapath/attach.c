@@ -82,8 +82,7 @@ void attached_drop_link(struct datapath *dp, struct attached *at, enum link_kind
 	at->link[kind] = safe_close(at->link[kind]);
 }
 
-/* Takes everything of ours off a device, or forgets what went with it. */
-static void release(struct datapath *dp, size_t index)
+void attached_release(struct datapath *dp, size_t index)
 {
 	struct attached *at = &dp->attached[index];
 
@@ -95,7 +94,7 @@ static void release(struct datapath *dp, size_t index)
 		(void)port_clear(dp->live, at->ifindex);
 	if (dp->next)
 		(void)port_clear(dp->next, at->ifindex);
-	log_info("%s is no longer guarded", at->device);
+	log_info("%s is no longer %s", at->device, at->role == ROLE_PORT ? "a port" : "guarded");
 	memmove(at, at + 1, (dp->n_attached - index - 1) * sizeof(*at));
 	dp->n_attached--;
 }
@@ -143,6 +142,17 @@ static int remove_old_name(const char *path, const char *name, void *userdata)
 	return 0;
 }
 
+void attached_refresh(struct datapath *dp, struct attached *at, const char *device, bool *renamed)
+{
+	drop_dead_links(dp, at);
+	*renamed |= follow_rename(dp, at, device);
+}
+
+void attached_remove_old_names(struct datapath *dp)
+{
+	(void)pin_each(dp->bpffs, "links", remove_old_name, dp);
+}
+
 static const struct hd_port_policy *policy_of(const char *device, const struct uplink_policy *policies, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -151,7 +161,7 @@ static const struct hd_port_policy *policy_of(const char *device, const struct u
 	return NULL;
 }
 
-static int attach_tc(struct datapath *dp, struct load *load, struct attached *at)
+int attach_tc(struct datapath *dp, struct load *load, struct attached *at)
 {
 	int r = -EOPNOTSUPP;
 
@@ -180,10 +190,13 @@ static int attach_tc(struct datapath *dp, struct load *load, struct attached *at
 static int attach_one(struct datapath *dp, struct load *load, struct attached *at, const struct datapath_uplink *uplink,
 	const struct hd_port_policy *policy)
 {
-	uint8_t flags = HD_PORT_UPLINK | (uplink->forward_judge ? HD_PORT_FORWARD_JUDGE : 0);
+	struct hd_port record = {
+		.ifindex = at->ifindex, .flags = HD_PORT_UPLINK | (uplink->forward_judge ? HD_PORT_FORWARD_JUDGE : 0)};
 	bool keep = xdp_keeps(at, uplink->xdp);
-	int r = port_write(load, at->ifindex, flags | (keep ? HD_PORT_XDP : 0), policy);
+	int r;
 
+	record.flags |= keep ? HD_PORT_XDP : 0;
+	r = port_write(load, &record, policy);
 	if (r < 0)
 		return log_err(r, "cannot write the record of %s", at->device);
 	r = keep ? xdp_update(load, at) : 0;
@@ -207,16 +220,19 @@ static int attach_one(struct datapath *dp, struct load *load, struct attached *a
 	return r;
 }
 
-static void count_foreign(const struct load *load, struct attached *at)
+void count_foreign(const struct load *load, struct attached *at)
 {
 	at->foreign_ahead = 0;
 	if (at->link[LINK_TCX_IN] >= 0)
-		at->foreign_ahead += tcx_foreign_ahead(at->ifindex, COMPAT_BPF_TCX_INGRESS, load->info[HD_HOOK_TC_UPLINK_IN].id);
+		at->foreign_ahead +=
+			tcx_foreign_ahead(at->ifindex, COMPAT_BPF_TCX_INGRESS, load->info[attached_hook(at, HD_INGRESS)].id);
 	if (at->link[LINK_TCX_OUT] >= 0)
-		at->foreign_ahead += tcx_foreign_ahead(at->ifindex, COMPAT_BPF_TCX_EGRESS, load->info[HD_HOOK_TC_UPLINK_OUT].id);
+		at->foreign_ahead +=
+			tcx_foreign_ahead(at->ifindex, COMPAT_BPF_TCX_EGRESS, load->info[attached_hook(at, HD_EGRESS)].id);
 	if (at->clsact)
 		at->foreign_ahead += clsact_foreign_ahead(at->ifindex);
-	at->foreign_ahead += xdp_foreign(at->ifindex, load->info[xdp_program(at->xdp_flags)].id);
+	if (at->role == ROLE_UPLINK)
+		at->foreign_ahead += xdp_foreign(at->ifindex, load->info[xdp_program(at->xdp_flags)].id);
 }
 
 static const char *xdp_mode_name(const struct attached *at)
@@ -241,6 +257,7 @@ int attached_report(struct datapath *dp)
 		if (!at->clsact && (at->link[LINK_TCX_IN] < 0 || at->link[LINK_TCX_OUT] < 0))
 			continue; /* the attempt failed, and was reported as an error */
 		to->ifindex = at->ifindex;
+		to->port = at->role == ROLE_PORT;
 		memcpy(to->device, at->device, sizeof(to->device));
 		memcpy(to->xdp_reason, at->xdp_reason, sizeof(to->xdp_reason));
 		to->xdp_mode = xdp_mode_name(at);
@@ -249,8 +266,8 @@ int attached_report(struct datapath *dp)
 		n++;
 		if (!load)
 			continue;
-		to->program_id[HD_HOOK_TC_UPLINK_IN] = load->info[HD_HOOK_TC_UPLINK_IN].id;
-		to->program_id[HD_HOOK_TC_UPLINK_OUT] = load->info[HD_HOOK_TC_UPLINK_OUT].id;
+		for (unsigned side = 0; side < HD_DIRECTIONS; side++)
+			to->program_id[attached_hook(at, side)] = load->info[attached_hook(at, side)].id;
 		if (at->link[LINK_XDP] >= 0)
 			to->program_id[HD_HOOK_XDP_UPLINK] = load->info[xdp_program(load->control ? at->xdp_flags : 0)].id;
 	}
@@ -272,7 +289,7 @@ static bool named(const struct attached *at, const struct datapath_uplink *uplin
  * The counters of a map that was too small, as late as possible: what the old programs count between this and the update of
  * their links, some 10 microseconds, is all that is lost.
  */
-static int carry_over(struct datapath *dp)
+int carry_over(struct datapath *dp)
 {
 	struct load *load = dp->next;
 	const struct map *from;
@@ -302,23 +319,23 @@ int datapath_attach(struct datapath *dp, const struct datapath_uplink *uplinks, 
 		return -ENOTCONN;
 	(void)carry_over(dp);
 	for (size_t i = dp->n_attached; i-- > 0;)
-		if (!named(&dp->attached[i], uplinks, n))
-			release(dp, i);
+		if (dp->attached[i].role == ROLE_UPLINK && !named(&dp->attached[i], uplinks, n))
+			attached_release(dp, i);
 	for (size_t i = 0; i < n; i++) {
 		const struct hd_port_policy *policy = policy_of(uplinks[i].device, policies, n_policies);
 		struct attached *at = attached_add(dp, uplinks[i].device, uplinks[i].ifindex);
 
 		if (!at)
 			return -ENOMEM;
-		drop_dead_links(dp, at);
-		renamed |= follow_rename(dp, at, uplinks[i].device);
+		attached_refresh(dp, at, uplinks[i].device, &renamed);
+		at->role = ROLE_UPLINK; /* of a device that was a port, the links are updated */
 		r = attach_one(dp, load, at, &uplinks[i], policy);
 		if (r < 0 && first_error == 0)
 			first_error = r;
 		count_foreign(load, at);
 	}
 	if (renamed)
-		(void)pin_each(dp->bpffs, "links", remove_old_name, dp);
+		attached_remove_old_names(dp);
 	r = attached_report(dp);
 	return first_error ? first_error : r;
 }

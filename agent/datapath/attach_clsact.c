@@ -21,11 +21,10 @@
 
 static const struct {
 	enum bpf_tc_attach_point point;
-	enum hd_hook hook;
 	uint32_t parent;
 } sides[HD_DIRECTIONS] = {
-	[HD_INGRESS] = {BPF_TC_INGRESS, HD_HOOK_TC_UPLINK_IN, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)},
-	[HD_EGRESS] = {BPF_TC_EGRESS, HD_HOOK_TC_UPLINK_OUT, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)},
+	[HD_INGRESS] = {BPF_TC_INGRESS, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)},
+	[HD_EGRESS] = {BPF_TC_EGRESS, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)},
 };
 
 /* --- reading --- */
@@ -117,21 +116,30 @@ struct filter_walk {
 	int r;
 };
 
+/* libbpf names a filter PROGRAM:[ID]. */
+static bool named_after(const char *filter, enum hd_hook hook)
+{
+	size_t length = strlen(hook_program_name[hook]);
+
+	return strncmp(filter, hook_program_name[hook], length) == 0 && strncmp(filter + length, ":[", 2) == 0;
+}
+
 static void read_bpf_options(const struct nlattr *options, struct clsact_filter *filter)
 {
-	const char *expected = hook_program_name[sides[filter->direction].hook];
+	struct attached uplink = {.role = ROLE_UPLINK}, port = {.role = ROLE_PORT};
 	const struct nlattr *attribute;
-	size_t length = strlen(expected);
 
 	mnl_attr_for_each_nested(attribute, options)
 	{
 		if (mnl_attr_get_type(attribute) == TCA_BPF_ID && mnl_attr_validate(attribute, MNL_TYPE_U32) == 0)
 			filter->program_id = mnl_attr_get_u32(attribute);
-		/* libbpf names a filter PROGRAM:[ID]. */
-		if (mnl_attr_get_type(attribute) == TCA_BPF_NAME && mnl_attr_validate(attribute, MNL_TYPE_NUL_STRING) == 0)
+		if (mnl_attr_get_type(attribute) == TCA_BPF_NAME && mnl_attr_validate(attribute, MNL_TYPE_NUL_STRING) == 0) {
+			const char *name = mnl_attr_get_str(attribute);
+
 			filter->ours = filter->handle == CLSACT_HANDLE &&
-				       strncmp(mnl_attr_get_str(attribute), expected, length) == 0 &&
-				       strncmp(mnl_attr_get_str(attribute) + length, ":[", 2) == 0;
+				       (named_after(name, attached_hook(&uplink, filter->direction)) ||
+					       named_after(name, attached_hook(&port, filter->direction)));
+		}
 	}
 }
 
@@ -201,13 +209,13 @@ static int find_own(const struct clsact_filter *filter, void *userdata)
 	return 0;
 }
 
-static int attach_side(const struct load *load, uint32_t ifindex, enum hd_direction direction, uint32_t priority)
+static int attach_side(const struct load *load, const struct attached *at, enum hd_direction direction, uint32_t priority)
 {
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex, .attach_point = sides[direction].point);
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)at->ifindex, .attach_point = sides[direction].point);
 	int r = -EINVAL;
 
 	for (uint32_t p = priority ? priority : 1; p <= (priority ? priority : CLSACT_PRIORITIES); p++) {
-		LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = load->program[sides[direction].hook], .handle = CLSACT_HANDLE,
+		LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = load->program[attached_hook(at, direction)], .handle = CLSACT_HANDLE,
 			.priority = p, .flags = BPF_TC_F_REPLACE);
 
 		r = bpf_tc_attach(&hook, &opts);
@@ -230,7 +238,7 @@ int clsact_attach(struct datapath *dp, struct load *load, struct attached *at)
 		return r;
 	r = clsact_each(at->ifindex, find_own, &own);
 	for (unsigned direction = 0; direction < HD_DIRECTIONS && r == 0; direction++)
-		r = attach_side(load, at->ifindex, direction, own.priority[direction]);
+		r = attach_side(load, at, direction, own.priority[direction]);
 	return r;
 }
 

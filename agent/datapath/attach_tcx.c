@@ -10,18 +10,17 @@
 
 static const struct {
 	enum link_kind kind;
-	enum hd_hook hook;
 	int attach_type;
 } sides[HD_DIRECTIONS] = {
-	[HD_INGRESS] = {LINK_TCX_IN, HD_HOOK_TC_UPLINK_IN, COMPAT_BPF_TCX_INGRESS},
-	[HD_EGRESS] = {LINK_TCX_OUT, HD_HOOK_TC_UPLINK_OUT, COMPAT_BPF_TCX_EGRESS},
+	[HD_INGRESS] = {LINK_TCX_IN, COMPAT_BPF_TCX_INGRESS},
+	[HD_EGRESS] = {LINK_TCX_OUT, COMPAT_BPF_TCX_EGRESS},
 };
 
 static int attach_side(struct datapath *dp, const struct load *load, struct attached *at, enum hd_direction direction)
 {
 	LIBBPF_OPTS(bpf_link_create_opts, opts, .flags = COMPAT_BPF_F_BEFORE);
 	enum link_kind kind = sides[direction].kind;
-	int program = load->program[sides[direction].hook], r;
+	int program = load->program[attached_hook(at, direction)], r;
 
 	if (at->link[kind] >= 0)
 		return bpf_link_update(at->link[kind], program, NULL) < 0 ? -errno : 0;

@@ -19,6 +19,7 @@
 #include <heddle/flow.h>
 #include <heddle/reasons.h>
 #include <policy/compile.h>
+#include <policy/topology.h>
 
 struct datapath;
 
@@ -67,8 +68,8 @@ void datapath_sizes(const struct datapath *dp, struct datapath_sizes *ret);
  * was written is overwritten by the next one (compiler_abort()).
  */
 int datapath_write(struct datapath *dp, const struct policy_delta *delta);
-/* The one store. */
-int datapath_publish(struct datapath *dp, const struct policy_delta *delta);
+/* The one store. topology: the one that datapath_ports() was given last, whose records get their ports' new policies; NULL: none. */
+int datapath_publish(struct datapath *dp, const struct policy_delta *delta, const struct topology *topology);
 /* Waits until no packet reads the generation before the published one (an RCU grace period). May take some 10 ms. */
 int datapath_settle(struct datapath *dp);
 
@@ -91,6 +92,7 @@ struct datapath_attachment {
 	char xdp_reason[160]; /* why not better; "" none */
 	const char *tc_mode;
 	uint32_t program_id[HD_HOOKS]; /* what runs there, by hook; 0: nothing, or not known */
+	bool port;		       /* else an uplink */
 	unsigned foreign_ahead;	       /* programs of others that see packets before ours */
 };
 
@@ -101,6 +103,22 @@ struct datapath_attachment {
  */
 int datapath_attach(struct datapath *dp, const struct datapath_uplink *uplinks, size_t n, const struct uplink_policy *policies,
 	size_t n_policies);
+/*
+ * Networks and ports. A change goes: datapath_remove() (nobody finds any more what is going, or means something else from now on), then the
+ * publishing of the policy that belongs to it, then datapath_ports(). Both make a difference to what the maps and devices have: whatever
+ * an earlier attempt did not finish is finished.
+ *
+ * policies: by the topology's ports; one that is not there (generation 0) leaves the port closed. The first error of a device is returned
+ * at the end; one of the tables ends it. Programs are attached to a new port before anybody finds it, and taken off one
+ * that goes when nobody does any more.
+ */
+int datapath_remove(struct datapath *dp, const struct topology *topology);
+int datapath_ports(struct datapath *dp, const struct topology *topology, const struct hd_port_policy *policies);
+/* What an earlier agent handed out: entries of networks that are used, and entry 0; routes. For networks_adopt and networks_adopt_route. */
+typedef int (*datapath_network_cb)(uint16_t index, const struct hd_network *record, void *userdata);
+typedef int (*datapath_route_cb)(const struct hd_route_key *key, const struct hd_route *route, void *userdata);
+int datapath_networks(struct datapath *dp, datapath_network_cb network, datapath_route_cb route, void *userdata);
+
 /* Pins the loaded maps and programs over the old ones and lets those go. After the first successful attach of a load. */
 int datapath_go_live(struct datapath *dp);
 size_t datapath_attachments(const struct datapath *dp, const struct datapath_attachment **ret);
@@ -142,8 +160,17 @@ struct datapath_program {
 };
 size_t datapath_programs(const struct datapath *dp, const struct datapath_program **ret);
 
-/* Answers a reject event with a fresh packet (TCP RST, ICMP/ICMPv6 administratively prohibited) through the device's own AF_PACKET socket. */
-int datapath_reject(struct datapath *dp, const struct hd_event *event);
+/* Who answers for a network: its gateway. Errors of routing come from there. */
+struct datapath_router {
+	bool has_source; /* of the packet's family; else the answer comes from the address that could not be reached */
+	struct hd_addr source;
+	uint16_t mtu; /* of the way to the packet's destination; 0: not known */
+};
+/*
+ * Answers a reject event with a fresh packet: TCP RST or administratively prohibited for what policy rejects, else ICMP unreachable, time exceeded or
+ * too big, by the event's reason. What came in from a device goes back there by a packet socket. router may be NULL.
+ */
+int datapath_reject(struct datapath *dp, const struct hd_event *event, const struct datapath_router *router);
 
 /* --- explain --- */
 

@@ -78,9 +78,11 @@ struct load {
 	int clock, clock_type;	    /* tells the time in ticks when run */
 	int twin[HD_HOOKS];	    /* for explain; -1 until first asked for */
 	struct datapath_program info[PROGRAM_COUNT];
-	struct hd_control *control; /* mapped; NULL: adopted maps only, of programs that some other agent loaded */
-	bool attached;		    /* packets may be reading its tables */
-	uint8_t *reset;		    /* bit for each rule id whose counters begin at 0 in this load; NULL: nothing to carry over */
+	struct hd_control *control;  /* mapped; NULL: adopted maps only, of programs that some other agent loaded */
+	struct hd_network *networks; /* mapped; with control */
+	uint32_t networks_end;	     /* entries from here on were never written */
+	bool attached;		     /* packets may be reading its tables */
+	uint8_t *reset; /* bit for each rule id whose counters begin at 0 in this load; NULL: nothing to carry over */
 };
 
 #define HOOK_PROGRAMS(X) \
@@ -95,13 +97,18 @@ extern const char *const hook_program_name[HD_HOOKS];
 enum link_kind { LINK_XDP, LINK_TCX_IN, LINK_TCX_OUT, LINK_KINDS };
 extern const char *const link_kind_name[LINK_KINDS]; /* the pin is NAME_DEVICE */
 
-/* A guarded device, or one that an earlier agent guarded. */
+enum attached_role { ROLE_UPLINK, ROLE_PORT };
+
+/* A guarded or switched device, or one that an earlier agent had. */
 struct attached {
 	char device[IF_NAMESIZE];
 	uint32_t ifindex;
-	int link[LINK_KINDS]; /* -1 */
-	uint32_t xdp_flags;   /* XDP_FLAGS_DRV_MODE or XDP_FLAGS_SKB_MODE while link[LINK_XDP] is there */
-	bool clsact;	      /* our filters are on the clsact qdisc */
+	enum attached_role role;
+	const struct load *in; /* of a port: whose programs run there; NULL: not known */
+	struct hd_port record; /* of a port: as it was last written there */
+	int link[LINK_KINDS];  /* -1 */
+	uint32_t xdp_flags;    /* XDP_FLAGS_DRV_MODE or XDP_FLAGS_SKB_MODE while link[LINK_XDP] is there */
+	bool clsact;	       /* our filters are on the clsact qdisc */
 	char xdp_reason[160];
 	unsigned foreign_ahead;
 };
@@ -201,7 +208,20 @@ int adopt(struct datapath *dp, bool *found);
 /* attach*.c */
 struct attached *attached_by_ifindex(struct datapath *dp, uint32_t ifindex);
 struct attached *attached_by_device(struct datapath *dp, const char *device);
-struct attached *attached_add(struct datapath *dp, const char *device, uint32_t ifindex);
+struct attached *attached_add(struct datapath *dp, const char *device, uint32_t ifindex); /* an uplink, unless it was there */
+void attached_release(struct datapath *dp, size_t index); /* takes everything of ours off it, or forgets what went with it */
+void attached_refresh(struct datapath *dp, struct attached *at, const char *device, bool *renamed); /* its links and its name */
+void attached_remove_old_names(struct datapath *dp); /* pins of links, after a rename */
+int attach_tc(struct datapath *dp, struct load *load, struct attached *at);
+void count_foreign(const struct load *load, struct attached *at);
+int carry_over(struct datapath *dp); /* counters, just before the first update of a link */
+/* The program on one side of the device: HD_INGRESS is what comes in from it. */
+static inline enum hd_hook attached_hook(const struct attached *at, enum hd_direction side)
+{
+	if (at->role == ROLE_PORT)
+		return side == HD_INGRESS ? HD_HOOK_TC_PORT_IN : HD_HOOK_TC_PORT_OUT;
+	return side == HD_INGRESS ? HD_HOOK_TC_UPLINK_IN : HD_HOOK_TC_UPLINK_OUT;
+}
 int link_inspect(int fd, enum link_kind *ret_kind, uint32_t *ret_ifindex, uint32_t *ret_program);
 int attached_report(struct datapath *dp); /* what datapath_attachments() tells */
 int xdp_attach(struct datapath *dp, struct load *load, struct attached *at, const struct datapath_uplink *uplink);
@@ -230,10 +250,26 @@ unsigned clsact_foreign_ahead(uint32_t ifindex);
 int clsact_devices(uint32_t **ret, size_t *ret_n); /* ifindexes with a clsact qdisc */
 
 /* tables.c */
-int port_write(struct load *load, uint32_t ifindex, uint8_t flags, const struct hd_port_policy *policy);
-int port_set_flags(struct load *load, uint32_t ifindex, uint8_t set, uint8_t clear);
+/* fixed: everything but `moved` and the policy, which stay as they are, the latter when policy is NULL. */
+int port_write(struct load *load, const struct hd_port *fixed, const struct hd_port_policy *policy);
+int port_set_flags(struct load *load, uint32_t ifindex, uint16_t set, uint16_t clear);
+int port_set_moved(struct load *load, uint32_t ifindex, uint32_t tick);
+int port_read(const struct load *load, uint32_t ifindex, struct hd_port *ret); /* -ENOENT */
 int port_clear(struct load *load, uint32_t ifindex);
 void settings_apply(struct hd_control *control, const struct datapath_settings *settings);
+
+/* rows.c: networks, endpoints, members, routes, VLANs */
+int networks_map(int fd, struct hd_network **ret);
+void networks_unmap(struct hd_network *networks);
+/* Ports of which an address or a MAC came, went or moved. */
+struct moved {
+	uint32_t *ifindex;
+	size_t n;
+};
+int rows_remove(
+	struct load *load, const struct topology *t, struct moved *moved); /* what is not wanted, or shall mean something else */
+void rows_networks(struct load *load, const struct topology *t);
+int rows_write(struct load *load, const struct topology *t, struct moved *moved); /* all but the networks themselves */
 
 /* grace.c */
 int grace_wait(struct datapath *dp);
@@ -248,6 +284,7 @@ struct reject_packet {
 	size_t l3_offset;
 	uint8_t family; /* 4 or 6 */
 };
-int reject_build(const struct hd_event *event, struct reject_packet *ret);
+bool reject_to_device(const struct hd_event *event); /* else to the host's stack: no Ethernet header */
+int reject_build(const struct hd_event *event, const struct datapath_router *router, struct reject_packet *ret);
 
 #endif

@@ -97,6 +97,7 @@ void load_free(struct load *load)
 	safe_close(load->clock);
 	if (load->control)
 		munmap(load->control, (size_t)sysconf(_SC_PAGESIZE));
+	networks_unmap(load->networks);
 	free(load->reset);
 	free(load);
 }
@@ -539,6 +540,9 @@ static int init_control(
 
 	if (r < 0)
 		return log_err(r, "cannot map the control map");
+	r = networks_map(load->maps[MAP_NETWORKS].fd, &load->networks);
+	if (r < 0)
+		return log_err(r, "cannot map the networks");
 	load->control->schema = HD_SCHEMA_VERSION;
 	settings_apply(load->control, settings);
 	if (load->maps[MAP_FLOWS4].fresh) {

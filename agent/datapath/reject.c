@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sends the answer to a rejected packet. To a peer on the wire: by a packet socket that bypasses the queueing discipline, and
+ * Sends the answer to a rejected packet. To a peer on the wire, or a workload behind its port: by a packet socket that bypasses the queueing discipline, and
  * with it the egress hook, where our own program would drop a RST that belongs to no flow. To the host's own sockets
  * (egress policy): by a raw socket, through loopback, which is not judged.
  */
@@ -75,14 +75,14 @@ static int send_to_host(struct datapath *dp, const struct hd_event *event, const
 	return n < 0 ? -errno : 0;
 }
 
-int datapath_reject(struct datapath *dp, const struct hd_event *event)
+int datapath_reject(struct datapath *dp, const struct hd_event *event, const struct datapath_router *router)
 {
 	struct reject_packet packet;
-	int r = reject_build(event, &packet);
+	int r = reject_build(event, router, &packet);
 
 	if (r < 0)
 		return r;
-	r = event->direction == HD_INGRESS ? send_to_wire(dp, event, &packet) : send_to_host(dp, event, &packet);
+	r = reject_to_device(event) ? send_to_wire(dp, event, &packet) : send_to_host(dp, event, &packet);
 	if (r < 0)
 		log_debug("cannot answer a rejected packet: %s", strerror(-r));
 	return r;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The answer to a rejected packet, as bytes: a TCP RST (RFC 9293 section 3.10.7.1), or an ICMP error, administratively prohibited
- * (RFC 792, RFC 1812 section 5.2.7.1; RFC 4443 section 3.1). Made afresh from what the event quotes; what arrived is not changed.
+ * (RFC 792, RFC 1812 section 5.2.7.1; RFC 4443 section 3.1). To what a network's gateway could not pass on, the errors of a router (RFC 1191,
+ * RFC 8201). Made afresh from what the event quotes; what arrived is not changed.
  */
 #include <errno.h>
 #include <string.h>
@@ -218,9 +219,12 @@ static int put_ethernet(const struct hd_event *event, struct reject_packet *pack
 	return 0;
 }
 
-/* payload: bytes behind the IP header. Returns the two addresses in the packet, for the pseudo header. */
-static const void *put_ip(
-	const struct quoted *quoted, struct reject_packet *packet, uint8_t protocol, uint8_t tos, size_t payload)
+/*
+ * payload: bytes behind the IP header. source: NULL, the answer comes from where the packet was going. Returns the two addresses in the packet, for
+ * the pseudo header.
+ */
+static const void *put_ip(const struct quoted *quoted, struct reject_packet *packet, const struct hd_addr *source,
+	uint8_t protocol, uint8_t tos, size_t payload)
 {
 	if (quoted->family == 4) {
 		struct iphdr old, ip = {.version = 4, .ihl = 5, .tos = tos, .ttl = HOP_LIMIT, .protocol = protocol};
@@ -229,7 +233,7 @@ static const void *put_ip(
 		memcpy(&old, quoted->l3, sizeof(old));
 		ip.tot_len = htons((uint16_t)(sizeof(ip) + payload));
 		ip.frag_off = htons(IP_DF);
-		ip.saddr = old.daddr;
+		ip.saddr = source ? source->w[3] : old.daddr;
 		ip.daddr = old.saddr;
 		ip.check = sum_fold(sum_add(0, &ip, sizeof(ip)));
 		at = put(packet, &ip, sizeof(ip));
@@ -241,6 +245,8 @@ static const void *put_ip(
 		memcpy(&old, quoted->l3, sizeof(old));
 		ip.ip6_plen = htons((uint16_t)payload);
 		ip.ip6_src = old.ip6_dst;
+		if (source)
+			memcpy(&ip.ip6_src, source->b, sizeof(ip.ip6_src));
 		ip.ip6_dst = old.ip6_src;
 		at = put(packet, &ip, sizeof(ip));
 		return at + offsetof(struct ip6_hdr, ip6_src);
@@ -270,27 +276,61 @@ static int put_rst(const struct quoted *quoted, struct reject_packet *packet)
 		rst.ack = htonl(ntohl(old.seq) + length);
 		rst.flags |= TCP_ACK;
 	}
-	addresses = put_ip(quoted, packet, IPPROTO_TCP, 0, sizeof(rst));
+	addresses = put_ip(quoted, packet, NULL, IPPROTO_TCP, 0, sizeof(rst));
 	rst.checksum = sum_fold(sum_add(sum_pseudo(quoted->family, addresses, sizeof(rst), IPPROTO_TCP), &rst, sizeof(rst)));
 	put(packet, &rst, sizeof(rst));
 	return 0;
 }
 
-static int put_icmp(const struct quoted *quoted, struct reject_packet *packet)
+struct icmp_kind {
+	uint8_t type, code;
+	bool router; /* comes from the gateway */
+	bool mtu;
+};
+
+static struct icmp_kind icmp_kind(uint16_t reason, bool ipv4)
+{
+	switch (reason) {
+	case HD_R_NO_DESTINATION:
+		return ipv4 ? (struct icmp_kind){ICMP_DEST_UNREACH, ICMP_HOST_UNREACH, .router = true}
+			    : (struct icmp_kind){ICMP6_DST_UNREACH, ICMP6_DST_UNREACH_ADDR, .router = true};
+	case HD_R_TTL_EXCEEDED:
+		return ipv4 ? (struct icmp_kind){ICMP_TIME_EXCEEDED, ICMP_EXC_TTL, .router = true}
+			    : (struct icmp_kind){ICMP6_TIME_EXCEEDED, ICMP6_TIME_EXCEED_TRANSIT, .router = true};
+	case HD_R_TOO_BIG:
+		return ipv4 ? (struct icmp_kind){ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, .router = true, .mtu = true}
+			    : (struct icmp_kind){ICMP6_PACKET_TOO_BIG, 0, .router = true, .mtu = true};
+	default:
+		return ipv4 ? (struct icmp_kind){ICMP_DEST_UNREACH, ICMP_PKT_FILTERED, .router = false}
+			    : (struct icmp_kind){ICMP6_DST_UNREACH, ICMP6_DST_UNREACH_ADMIN, .router = false};
+	}
+}
+
+static int put_icmp(
+	const struct quoted *quoted, uint16_t reason, const struct datapath_router *router, struct reject_packet *packet)
 {
 	size_t quote = quoted->l3_length < ICMP_QUOTE_MAX ? quoted->l3_length : ICMP_QUOTE_MAX;
 	uint8_t head[8] = {0};
 	bool is4 = quoted->family == 4;
 	uint8_t protocol = is4 ? IPPROTO_ICMP : IPPROTO_ICMPV6;
+	struct icmp_kind kind = icmp_kind(reason, is4);
+	const struct hd_addr *source = kind.router && router && router->has_source ? &router->source : NULL;
 	const void *addresses;
 	uint32_t sum;
 	__be16 folded;
 
 	if (is_icmp_error(quoted))
 		return -EINVAL;
-	head[0] = is4 ? ICMP_DEST_UNREACH : ICMP6_DST_UNREACH;
-	head[1] = is4 ? ICMP_PKT_FILTERED : ICMP6_DST_UNREACH_ADMIN;
-	addresses = put_ip(quoted, packet, protocol, is4 ? TOS_ICMP_ERROR : 0, sizeof(head) + quote);
+	head[0] = kind.type;
+	head[1] = kind.code;
+	if (kind.mtu) {
+		/* Without the number a sender can only guess. */
+		if (!router || !router->mtu)
+			return -EINVAL;
+		head[6] = (uint8_t)(router->mtu >> 8);
+		head[7] = (uint8_t)router->mtu;
+	}
+	addresses = put_ip(quoted, packet, source, protocol, is4 ? TOS_ICMP_ERROR : 0, sizeof(head) + quote);
 	sum = is4 ? 0 : sum_pseudo(6, addresses, sizeof(head) + quote, protocol);
 	folded = sum_fold(sum_add(sum_add(sum, head, sizeof(head)), quoted->l3, quote));
 	memcpy(head + 2, &folded, sizeof(folded));
@@ -299,7 +339,18 @@ static int put_icmp(const struct quoted *quoted, struct reject_packet *packet)
 	return 0;
 }
 
-int reject_build(const struct hd_event *event, struct reject_packet *ret)
+/* Back the way it came: from a wire, or from a port. What the host's stack sends to a port or a wire, it is told itself. */
+bool reject_to_device(const struct hd_event *event)
+{
+	return event->hook == HD_HOOK_TC_PORT_IN || (event->direction == HD_INGRESS && event->hook != HD_HOOK_TC_PORT_OUT);
+}
+
+static bool is_policy(uint16_t reason)
+{
+	return reason == HD_R_NONE || reason == HD_R_POLICY_REJECT;
+}
+
+int reject_build(const struct hd_event *event, const struct datapath_router *router, struct reject_packet *ret)
 {
 	struct reject_packet packet = {0};
 	struct quoted quoted = {0};
@@ -308,13 +359,16 @@ int reject_build(const struct hd_event *event, struct reject_packet *ret)
 	if (r < 0)
 		return r;
 	packet.family = quoted.family;
-	if (event->direction == HD_INGRESS) {
+	if (reject_to_device(event)) {
 		r = event->l3_offset ? put_ethernet(event, &packet) : 0;
 		if (r < 0)
 			return r;
 	}
 	packet.l3_offset = packet.length;
-	r = quoted.protocol == IPPROTO_TCP ? put_rst(&quoted, &packet) : put_icmp(&quoted, &packet);
+	if (quoted.protocol == IPPROTO_TCP && is_policy(event->reason))
+		r = put_rst(&quoted, &packet);
+	else
+		r = put_icmp(&quoted, event->reason, router, &packet);
 	if (r < 0)
 		return r;
 	*ret = packet;

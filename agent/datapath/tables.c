@@ -225,23 +225,45 @@ static void port_put_policy(struct hd_port *port, uint32_t generation, const str
 	port->policy[now < 0 ? 0 : !now] = *policy;
 }
 
-int port_write(struct load *load, uint32_t ifindex, uint8_t flags, const struct hd_port_policy *policy)
+int port_write(struct load *load, const struct hd_port *fixed, const struct hd_port_policy *policy)
 {
-	struct hd_port port;
+	struct hd_port port, before;
 	uint32_t key = 0;
-	int fd = -1, r = port_find(load, ifindex, &port, &fd, &key);
+	int fd = -1, r = port_find(load, fixed->ifindex, &before, &fd, &key);
 
-	if (r == -ENOENT)
-		port = (struct hd_port){.ifindex = ifindex};
-	else if (r < 0)
+	if (r < 0 && r != -ENOENT)
 		return r;
-	port.flags = flags;
+	port = *fixed;
+	memset(port.policy, 0, sizeof(port.policy));
+	if (r == 0)
+		memcpy(port.policy, before.policy, sizeof(port.policy));
+	port.moved = r == 0 ? before.moved : 0;
 	if (policy)
 		port_put_policy(&port, load->control->generation, policy);
 	return port_store(fd, key, &port);
 }
 
-int port_set_flags(struct load *load, uint32_t ifindex, uint8_t set, uint8_t clear)
+int port_read(const struct load *load, uint32_t ifindex, struct hd_port *ret)
+{
+	uint32_t key;
+	int fd;
+
+	return port_find(load, ifindex, ret, &fd, &key);
+}
+
+int port_set_moved(struct load *load, uint32_t ifindex, uint32_t tick)
+{
+	struct hd_port port;
+	uint32_t key = 0;
+	int fd = -1, r = port_find(load, ifindex, &port, &fd, &key);
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	port.moved = tick ? tick : 1;
+	return port_store(fd, key, &port);
+}
+
+int port_set_flags(struct load *load, uint32_t ifindex, uint16_t set, uint16_t clear)
 {
 	struct hd_port port;
 	uint32_t key = 0;
@@ -249,7 +271,7 @@ int port_set_flags(struct load *load, uint32_t ifindex, uint8_t set, uint8_t cle
 
 	if (r < 0)
 		return r;
-	port.flags = (uint8_t)((port.flags & ~clear) | set);
+	port.flags = (uint16_t)((port.flags & ~clear) | set);
 	return port_store(fd, key, &port);
 }
 
@@ -269,7 +291,49 @@ int port_clear(struct load *load, uint32_t ifindex)
 
 /* --- the switch --- */
 
-int datapath_publish(struct datapath *dp, const struct policy_delta *delta)
+static int publish_record(struct load *load, uint32_t ifindex, const struct hd_port_policy *policy)
+{
+	struct hd_port port;
+	uint32_t key = 0;
+	int fd = -1;
+
+	if (port_find(load, ifindex, &port, &fd, &key) < 0)
+		return 0; /* attached later, with its policy */
+	port_put_policy(&port, load->control->generation, policy);
+	return port_store(fd, key, &port);
+}
+
+static int publish_ports(struct load *load, const struct policy_delta *delta, const struct topology *topology)
+{
+	for (size_t i = 0; topology && i < delta->n_ports; i++) {
+		const struct topology_port *port =
+			delta->ports[i].changed ? topology_find_port(topology, delta->ports[i].port) : NULL;
+		int r = port && port->ifindex ? publish_record(load, port->ifindex, &delta->ports[i].policy) : 0;
+
+		if (r < 0)
+			return log_err(r, "cannot write the record of %s", port->device);
+	}
+	return 0;
+}
+
+/* As port_put_policy(): the slot that does not hold now, or that an attempt before this one wrote. */
+static void publish_roots(struct load *load, const struct policy_delta *delta)
+{
+	for (size_t i = 0; i < delta->n_networks; i++) {
+		struct hd_roots *slots = load->networks[delta->networks[i].index].roots;
+		const struct hd_roots *roots = &delta->networks[i].roots;
+		int now = hd_network_roots_at(&load->networks[delta->networks[i].index], load->control->generation);
+
+		if (!delta->networks[i].changed)
+			continue;
+		if (slots[0].generation == roots->generation || slots[1].generation == roots->generation)
+			slots[slots[1].generation == roots->generation] = *roots;
+		else
+			slots[now < 0 ? 0 : !now] = *roots;
+	}
+}
+
+int datapath_publish(struct datapath *dp, const struct policy_delta *delta, const struct topology *topology)
 {
 	struct load *load = load_writable(dp);
 	uint32_t before;
@@ -282,19 +346,16 @@ int datapath_publish(struct datapath *dp, const struct policy_delta *delta)
 		return log_err(-EINVAL, "generation %u cannot follow %u", delta->generation, before);
 	for (size_t i = 0; i < delta->n_uplinks && r == 0; i++) {
 		const struct attached *at = attached_by_device(dp, delta->uplinks[i].device);
-		struct hd_port port;
-		uint32_t key = 0;
-		int fd = -1;
 
-		if (!at || port_find(load, at->ifindex, &port, &fd, &key) < 0)
-			continue; /* attached later, with its policy */
-		port_put_policy(&port, before, &delta->uplinks[i].policy);
-		r = port_store(fd, key, &port);
+		r = at && at->role == ROLE_UPLINK ? publish_record(load, at->ifindex, &delta->uplinks[i].policy) : 0;
 		if (r < 0)
 			return log_err(r, "cannot write the record of %s", at->device);
 	}
+	if (r == 0)
+		r = publish_ports(load, delta, topology);
 	if (r < 0)
 		return r;
+	publish_roots(load, delta);
 	load->control->roots[delta->generation & 1] = delta->roots;
 	/* Whoever sees the new generation sees everything that was written for it. */
 	__atomic_store_n(&load->control->generation, delta->generation, __ATOMIC_RELEASE);

@@ -55,6 +55,18 @@ static void find_driver(struct netdev *device)
 		snprintf(device->driver, sizeof(device->driver), "%.*s", (int)sizeof(info.driver) - 1, info.driver);
 }
 
+static void find_kind(const struct nlattr *info, struct netdev *device)
+{
+	const struct nlattr *attribute;
+
+	mnl_attr_for_each_nested(attribute, info)
+	{
+		if (mnl_attr_get_type(attribute) == IFLA_INFO_KIND && mnl_attr_validate(attribute, MNL_TYPE_STRING) == 0)
+			snprintf(device->kind, sizeof(device->kind), "%.*s", (int)mnl_attr_get_payload_len(attribute),
+				mnl_attr_get_str(attribute));
+	}
+}
+
 static bool parse_link(const struct nlmsghdr *message, struct netdev *ret)
 {
 	const struct ifinfomsg *link = mnl_nlmsg_get_payload(message);
@@ -78,9 +90,30 @@ static bool parse_link(const struct nlmsghdr *message, struct netdev *ret)
 			if (mnl_attr_get_payload_len(attribute) == sizeof(ret->mac))
 				memcpy(ret->mac, mnl_attr_get_payload(attribute), sizeof(ret->mac));
 			break;
+		case IFLA_MASTER:
+			if (mnl_attr_validate(attribute, MNL_TYPE_U32) == 0)
+				ret->master = mnl_attr_get_u32(attribute);
+			break;
+		case IFLA_LINK:
+			if (mnl_attr_validate(attribute, MNL_TYPE_U32) == 0)
+				ret->peer = mnl_attr_get_u32(attribute);
+			break;
+		case IFLA_LINK_NETNSID:
+			ret->peer_elsewhere = true;
+			if (mnl_attr_validate(attribute, MNL_TYPE_U32) == 0)
+				ret->peer_netnsid = (int32_t)mnl_attr_get_u32(attribute);
+			break;
+		case IFLA_LINKINFO:
+			find_kind(attribute, ret);
+			break;
 		default:
 			break;
 		}
+	}
+	/* Other kinds have a link too: the device that a VLAN or a tunnel is on. */
+	if (strcmp(ret->kind, "veth") != 0) {
+		ret->peer = 0;
+		ret->peer_elsewhere = false;
 	}
 	return ret->ifindex != 0 && ret->name[0];
 }
@@ -316,5 +349,50 @@ int netdev_by_name(const char *name, struct netdev *ret)
 	if (!search.done)
 		return -ENODEV;
 	*ret = found;
+	return 0;
+}
+
+static int take_mac(const struct nlmsghdr *message, void *userdata)
+{
+	struct netdev *found = userdata;
+
+	(void)parse_link(message, found);
+	return MNL_CB_OK;
+}
+
+int netdev_peer_mac(const struct netdev *device, uint8_t ret[6])
+{
+	_Alignas(struct nlmsghdr) uint8_t buffer[MESSAGE_SIZE] = {0};
+	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
+	struct mnl_socket *socket;
+	struct ifinfomsg *link;
+	struct netdev found = {0};
+	ssize_t length;
+	int r = 0;
+
+	if (!device->peer)
+		return -ENODEV;
+	request->nlmsg_type = RTM_GETLINK;
+	request->nlmsg_flags = NLM_F_REQUEST;
+	request->nlmsg_seq = 1;
+	link = mnl_nlmsg_put_extra_header(request, sizeof(*link));
+	link->ifi_index = (int)device->peer;
+	mnl_attr_put_u32(request, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+	if (device->peer_elsewhere)
+		mnl_attr_put_u32(request, IFLA_TARGET_NETNSID, (uint32_t)device->peer_netnsid);
+	socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	if (!socket)
+		return -errno;
+	if (mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0 || mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
+		r = -errno;
+	length = r < 0 ? 0 : mnl_socket_recvfrom(socket, buffer, sizeof(buffer));
+	if (length < 0 || (r == 0 && mnl_cb_run(buffer, (size_t)length, 1, mnl_socket_get_portid(socket), take_mac, &found) < 0))
+		r = -errno;
+	mnl_socket_close(socket);
+	if (r < 0)
+		return r;
+	if (found.ifindex != device->peer)
+		return -ENODEV;
+	memcpy(ret, found.mac, sizeof(found.mac));
 	return 0;
 }

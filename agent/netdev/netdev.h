@@ -15,6 +15,14 @@ struct netdev {
 	uint16_t type; /* ARPHRD_* */
 	bool up;
 	uint8_t mac[6];
+	char kind[16];	      /* as `ip link` calls it: "veth", "tun"; "" for a NIC */
+	uint32_t master;      /* ifindex of the bridge, bond or VRF it belongs to; 0: none */
+	uint32_t peer;	      /* of a veth: ifindex of the other end; 0: none, or not told */
+	bool peer_elsewhere;  /* the other end is in another namespace, */
+	int32_t peer_netnsid; /* which has this number here */
+	bool peer_asked;      /* for whoever calls netdev_peer_mac() to note the answer */
+	bool has_peer_mac;
+	uint8_t peer_mac[6];
 };
 
 struct netdev_watch;
@@ -26,5 +34,7 @@ int netdev_watch_fd(const struct netdev_watch *watch);	  /* poll for input, then
 int netdev_watch_dispatch(struct netdev_watch *watch);	  /* resynchronises by itself after ENOBUFS */
 int netdev_by_name(const char *name, struct netdev *ret); /* -ENODEV */
 int netdev_list(netdev_event event, void *userdata);
+/* The MAC of a veth's other end, wherever that is. -ENODEV: there is none. */
+int netdev_peer_mac(const struct netdev *device, uint8_t ret[6]);
 
 #endif

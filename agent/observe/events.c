@@ -54,6 +54,17 @@ bool event_is_drop(const struct hd_event *event)
 	       (event->type == HD_EVENT_LOG && event->verdict != HD_ALLOW);
 }
 
+/* Of the port that the event's device is; uplinks have neither. */
+static void add_port(json_t *line, const struct view *view, uint32_t ifindex)
+{
+	const struct topology_port *port = view_port(view, ifindex);
+
+	if (!port)
+		return;
+	json_object_set_new(line, "network", json_string(port->object->port.network));
+	json_object_set_new(line, "port", json_sprintf("%s/%s", port->object->namespace_, port->object->name));
+}
+
 static void add_packet(json_t *line, const struct hd_event *event)
 {
 	json_t *tags = json_array();
@@ -103,8 +114,10 @@ json_t *event_json(const struct view *view, const struct hd_event *event)
 		"hook", hook_name(event->hook), "device", json_device(view, event->ifindex), "direction",
 		direction_name(event->direction), "rule", json_rule(view, event->rule), "generation",
 		(json_int_t)event->generation);
-	if (line)
+	if (line) {
+		add_port(line, view, event->ifindex);
 		add_packet(line, event);
+	}
 	return line;
 }
 

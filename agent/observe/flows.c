@@ -19,13 +19,15 @@ json_t *flow_json(const struct view *view, const struct datapath_flow *flow)
 {
 	const struct hd_flow *f = &flow->flow;
 	bool icmp = flow->protocol == IPPROTO_ICMP || flow->protocol == IPPROTO_ICMPV6;
+	char network[VIEW_NETWORK_MAX];
 	json_t *json;
 
 	json = json_pack("{s:s, s:o, s:o, s:i, s:o, s:i, s:s, s:b, s:s, s:I, s:I, s:{s:I, s:I}, s:{s:I, s:I}, s:o, s:o, s:I, "
 			 "s:I, s:b, s:b}",
-		"network", "host", "protocol", json_protocol(flow->protocol), "source", json_address(&flow->source), "sourcePort",
-		icmp ? 0 : flow->source_port, "destination", json_address(&flow->destination), "destinationPort",
-		icmp ? 0 : flow->destination_port, "state", flow_state_name(f->state), "proven", flow->proven, "direction",
+		"network", view_network(view, flow->network, network), "protocol", json_protocol(flow->protocol), "source",
+		json_address(&flow->source), "sourcePort", icmp ? 0 : flow->source_port, "destination",
+		json_address(&flow->destination), "destinationPort", icmp ? 0 : flow->destination_port, "state",
+		flow_state_name(f->state), "proven", flow->proven, "direction",
 		direction_name(f->flags & HD_FLOW_DIR_EGRESS ? HD_EGRESS : HD_INGRESS), "packets",
 		(json_int_t)(f->packets[HD_ORIG] + f->packets[HD_REPLY]), "bytes",
 		(json_int_t)(f->bytes[HD_ORIG] + f->bytes[HD_REPLY]), "original", "packets", (json_int_t)f->packets[HD_ORIG],
@@ -33,6 +35,8 @@ json_t *flow_json(const struct view *view, const struct datapath_flow *flow)
 		(json_int_t)f->bytes[HD_REPLY], "rule", json_rule(view, f->rule), "device", json_device(view, f->ifindex),
 		"idleMs", (json_int_t)flow->idle_ms, "ageMs", (json_int_t)flow->age_ms, "pickedUp", !!(f->flags & HD_FLOW_PICKUP),
 		"forwarded", !!(f->flags & HD_FLOW_FORWARDED));
+	if (json && f->second_rule)
+		json_object_set_new(json, "secondRule", json_rule(view, f->second_rule));
 	if (json && icmp)
 		json_object_set_new(json, "icmpId", json_integer(flow->source_port));
 	return json;

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <heddle/reasons.h>
 #include <observe/counters.h>
@@ -202,6 +203,35 @@ static void uplinks(struct scrape *s, const char *name)
 		s->text, "%s{state=\"attached\"} %zu\n%s{state=\"waiting\"} %zu\n", name, attached, name, declared - attached);
 }
 
+static void ports(struct scrape *s, const char *name)
+{
+	const struct topology *topology = s->view->topology;
+	size_t ready_ports = 0, n = topology ? topology->n_ports : 0;
+
+	for (size_t i = 0; i < n; i++)
+		ready_ports += !topology->ports[i].reason && view_attachment(s->view, topology->ports[i].ifindex);
+	buffer_printf(s->text, "%s{state=\"ready\"} %zu\n%s{state=\"waiting\"} %zu\n", name, ready_ports, name, n - ready_ports);
+}
+
+/* In the order of the documents, so those of one network lie apart. */
+static void network_ports(struct scrape *s, const char *name)
+{
+	const struct topology *topology = s->view->topology;
+
+	for (size_t i = 0; s->view->objects && i < s->view->objects->n; i++) {
+		const struct object *object = s->view->objects->items[i];
+		size_t n = 0;
+
+		if (object->kind != OBJECT_NETWORK)
+			continue;
+		for (size_t j = 0; topology && j < topology->n_ports; j++)
+			n += topology->ports[j].ifindex && !strcmp(topology->ports[j].object->port.network, object->name);
+		buffer_printf(s->text, "%s{", name);
+		add_label(s->text, "network", object->name);
+		buffer_printf(s->text, "} %zu\n", n);
+	}
+}
+
 static void last_error(struct scrape *s, const char *name)
 {
 	buffer_printf(s->text, "%s %d\n", name, s->view->last_error != NULL);
@@ -229,9 +259,11 @@ static const struct metric {
 	{"heddle_generation", "gauge", NULL, "Number of the policy in force.", generation},
 	{"heddle_objects", "gauge", NULL, "Documents in force, by kind.", objects},
 	{"heddle_uplinks", "gauge", NULL, "Declared uplinks, by state.", uplinks},
+	{"heddle_ports", "gauge", NULL, "Declared ports, by state.", ports},
+	{"heddle_network_ports", "gauge", NULL, "Ports of each network that are switched here.", network_ports},
 	{"heddle_config_error", "gauge", NULL, "1 while the last change of the configuration stands refused.", last_error},
-	{"heddle_packets", "counter", NULL, "Packets judged at the uplinks.", packets},
-	{"heddle_bytes", "counter", NULL, "Bytes of the packets judged at the uplinks.", bytes},
+	{"heddle_packets", "counter", NULL, "Packets judged at the uplinks and ports.", packets},
+	{"heddle_bytes", "counter", NULL, "Bytes of the packets judged at the uplinks and ports.", bytes},
 	{"heddle_drops", "counter", NULL, "Packets not let through, by reason.", drops},
 	{"heddle_rule_packets", "counter", NULL, "Packets on which a rule decided.", rule_packets},
 	{"heddle_rule_bytes", "counter", NULL, "Bytes of the packets on which a rule decided.", rule_bytes},

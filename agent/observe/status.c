@@ -37,6 +37,11 @@ static const char *mode_at(const struct datapath_attachment *attachment, enum hd
 	return hook == HD_HOOK_XDP_UPLINK ? attachment->xdp_mode : attachment->tc_mode;
 }
 
+static bool is_port_hook(enum hd_hook hook)
+{
+	return hook == HD_HOOK_TC_PORT_IN || hook == HD_HOOK_TC_PORT_OUT;
+}
+
 static json_t *programs_json(const struct view *view)
 {
 	const struct datapath_attachment *attachments;
@@ -55,6 +60,8 @@ static json_t *programs_json(const struct view *view)
 			bool xdp = programs[p].hook == HD_HOOK_XDP_UPLINK;
 			json_t *item;
 
+			if (at->port != is_port_hook(programs[p].hook))
+				continue;
 			item = json_pack("{s:s, s:s, s:s, s:I, s:o, s:I, s:I}", "hook", hook_name(programs[p].hook), "device",
 				at->device, "mode", mode ? mode : "off", "id", (json_int_t)at->program_id[programs[p].hook],
 				"name", json_text(programs[p].name), "verifiedInstructions",
@@ -94,6 +101,42 @@ static json_t *uplinks_json(const struct view *view)
 	for (size_t i = 0; i < n; i++)
 		json_array_append_new(
 			items, uplink_json(attachments[i].device, view_device(view, attachments[i].ifindex), &attachments[i]));
+	return items;
+}
+
+static json_t *addresses_json(const struct port *port)
+{
+	json_t *items = json_array();
+
+	for (size_t i = 0; i < port->n_addresses; i++)
+		json_array_append_new(items, json_address(&port->addresses[i]));
+	return items;
+}
+
+static json_t *port_json(const struct view *view, const struct topology_port *port)
+{
+	const struct port *document = &port->object->port;
+	bool attached = port->ifindex && view_attachment(view, port->ifindex);
+	const char *reason = port->reason;
+	char mac[18];
+	const uint8_t *b = port->ifindex ? port->record.mac : document->mac;
+
+	if (!reason && !attached)
+		reason = "no program is attached to the device";
+	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5]);
+	return json_pack("{s:s, s:o, s:s, s:o, s:o, s:s, s:o, s:o, s:o}", "name", port->object->name, "namespace",
+		json_text(port->object->namespace_), "network", document->network, "device", json_text(document->device),
+		"ifindex", port->ifindex ? json_integer(port->ifindex) : json_null(), "state", reason ? "waiting" : "ready",
+		"reason", json_text(reason), "mac", port->ifindex || document->has_mac ? json_string(mac) : json_null(),
+		"addresses", addresses_json(document));
+}
+
+static json_t *ports_json(const struct view *view)
+{
+	json_t *items = json_array();
+
+	for (size_t i = 0; view->topology && i < view->topology->n_ports; i++)
+		json_array_append_new(items, port_json(view, &view->topology->ports[i]));
 	return items;
 }
 
@@ -156,7 +199,8 @@ static json_t *last_error_json(const struct view *view)
 	if (!view->last_error && view->attach_error) {
 		char text[160];
 
-		snprintf(text, sizeof(text), "not every uplink can be guarded: %s; trying again", strerror(-view->attach_error));
+		snprintf(text, sizeof(text), "not every uplink and port is in force: %s; trying again",
+			strerror(-view->attach_error));
 		return json_pack("{s:n, s:[s]}", "time", "details", text);
 	}
 	if (!view->last_error)
@@ -166,10 +210,11 @@ static json_t *last_error_json(const struct view *view)
 
 json_t *status_json(const struct view *view)
 {
-	return json_pack("{s:b, s:I, s:b, s:b, s:o, s:o, s:o, s:[], s:o, s:o, s:o, s:o, s:I, s:s, s:o}", "ready", view->ready,
+	return json_pack("{s:b, s:I, s:b, s:b, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:I, s:s, s:o}", "ready", view->ready,
 		"generation", (json_int_t)view->generation, "adopted", view->adopted, "lockdown", view->lockdown, "programs",
-		programs_json(view), "uplinks", uplinks_json(view), "unguarded", unguarded_json(view), "ports", "flows",
-		flows_json(view), "objects", objects_json(view), "memory", memory_json(view), "lastError", last_error_json(view),
-		"uptime", (json_int_t)((int64_t)clock_ms() - view->started) / 1000, "version", view->version, "pendingConfirm",
+		programs_json(view), "uplinks", uplinks_json(view), "unguarded", unguarded_json(view), "ports", ports_json(view),
+		"networks", (int)status_count_objects(view, OBJECT_NETWORK), "flows", flows_json(view), "objects",
+		objects_json(view), "memory", memory_json(view), "lastError", last_error_json(view), "uptime",
+		(json_int_t)((int64_t)clock_ms() - view->started) / 1000, "version", view->version, "pendingConfirm",
 		view->confirm_before ? json_pack("{s:o}", "confirmBefore", json_time(view->confirm_before)) : json_null());
 }

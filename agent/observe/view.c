@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <string.h>
 
 #include <observe/view.h>
@@ -39,4 +40,33 @@ bool view_is_uplink(const struct view *view, const char *device)
 		if (!strcmp(view->host->uplinks[i].device, device))
 			return true;
 	return false;
+}
+
+const struct topology_port *view_port(const struct view *view, uint32_t ifindex)
+{
+	for (size_t i = 0; ifindex && view->topology && i < view->topology->n_ports; i++)
+		if (view->topology->ports[i].ifindex == ifindex)
+			return &view->topology->ports[i];
+	return NULL;
+}
+
+const char *view_network(const struct view *view, uint16_t network, char *buffer)
+{
+	const char *name = NULL, *other = NULL;
+	uint16_t a, b;
+
+	if (network == 0)
+		return NETWORK_HOST;
+	if (network < HD_NETWORKS) {
+		name = view->networks ? networks_name(view->networks, network) : NULL;
+	} else if (view->networks && networks_of_zone(view->networks, network, &a, &b) == 0) {
+		name = networks_name(view->networks, a);
+		other = networks_name(view->networks, b);
+	}
+	/* of a network that is gone, whose flows are still there */
+	if (!name)
+		snprintf(buffer, VIEW_NETWORK_MAX, "#%u", network);
+	else
+		snprintf(buffer, VIEW_NETWORK_MAX, "%s%s%s", name, other ? ">" : "", other ? other : "");
+	return buffer;
 }

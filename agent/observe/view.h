@@ -14,12 +14,15 @@
 #include <model/object.h>
 #include <netdev/netdev.h>
 #include <policy/compile.h>
+#include <policy/topology.h>
 
 struct view {
 	struct datapath *datapath;	   /* NULL: nothing loaded, there is nothing to read */
 	const struct compiler *compiler;   /* NULL with it */
 	const struct object_list *objects; /* the documents in force */
 	const struct host *host;	   /* of the Host document in force; NULL: none */
+	const struct topology *topology;   /* networks and ports as they shall be; NULL: nothing loaded */
+	const struct networks *networks;   /* their numbers */
 	const struct netdev *devices;	   /* every interface of the machine */
 	size_t n_devices;
 	uint32_t generation;
@@ -40,5 +43,10 @@ const struct netdev *view_device_by_name(const struct view *view, const char *na
 /* NULL: not an uplink of ours, or not attached. */
 const struct datapath_attachment *view_attachment(const struct view *view, uint32_t ifindex);
 bool view_is_uplink(const struct view *view, const char *device);
+/* The port on a device; NULL: none. */
+const struct topology_port *view_port(const struct view *view, uint32_t ifindex);
+/* The name of a network, or of the two that a zone is between ("a>b"). buffer holds VIEW_NETWORK_MAX; never NULL. */
+#define VIEW_NETWORK_MAX 512
+const char *view_network(const struct view *view, uint16_t network, char *buffer);
 
 #endif

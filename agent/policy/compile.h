@@ -22,6 +22,7 @@
 #include <heddle/port.h>
 #include <model/decode.h>
 #include <model/object.h>
+#include <policy/numbers.h>
 
 /* How many of each the maps hold. */
 struct compiler_limits {
@@ -31,6 +32,7 @@ struct compiler_limits {
 struct policy_input {
 	const struct host *host;	   /* uplinks and failsafe; never NULL */
 	const struct object_list *objects; /* policies of all kinds and what they are about */
+	const struct networks *networks;   /* has numbers for the networks; NULL: the compiler numbers them itself */
 	bool lockdown;			   /* no valid policy: only failsafe and built-in rules; no ports, no networks */
 };
 

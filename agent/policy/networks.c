@@ -129,6 +129,8 @@ int networks_update(struct round *round)
 				entry->roots = old->roots;
 				entry->ports = old->ports;
 				entry->changed = false;
+			} else if (round->input->networks) {
+				entry->index = networks_index(round->input->networks, entry->object->name);
 			} else if (round->first) {
 				entry->index = adopted_index(round->compiler, round->new_networks.data[i]->name);
 			}

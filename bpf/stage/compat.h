@@ -25,6 +25,8 @@
 #define AF_INET 2
 #define AF_INET6 10
 
+#define FRAME_FOR_HOST 0 /* skb->pkt_type: PACKET_HOST of linux/if_packet.h */
+
 /* IP protocols (linux/in.h has them as enum only in part). */
 #define PROTO_HOPOPTS 0
 #define PROTO_ICMP 1
@@ -43,6 +45,7 @@
 
 #define IP4_MORE 0x2000
 #define IP4_OFFSET 0x1fff
+#define IP4_DONT 0x4000
 #define IP4_OPTION_END 0
 #define IP4_OPTION_NOP 1
 #define IP4_OPTION_LSRR 131
@@ -69,5 +72,12 @@
 #define ICMPV6_ECHO_REPLY 129
 #define ICMPV6_ND_FIRST 133 /* router solicitation, then advertisement, neighbour solicitation, advertisement, redirect */
 #define ICMPV6_ND_LAST 137
+#define ICMPV6_ROUTER_SOLICITATION 133
+#define ICMPV6_ROUTER_ADVERTISEMENT 134
+#define ICMPV6_NEIGHBOUR_SOLICITATION 135
+#define ICMPV6_NEIGHBOUR_ADVERTISEMENT 136
+#define ICMPV6_MLD_FIRST 130 /* query, report, done */
+#define ICMPV6_MLD_LAST 132
+#define ICMPV6_MLD2_REPORT 143
 
 #endif

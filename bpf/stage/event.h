@@ -54,13 +54,16 @@ static __always_inline bool rate_take(__u32 which, __u32 rate)
 	return true;
 }
 
+/* Of uplink.h or between.h: network and mtu. */
+static __always_inline void event_place(struct hd_event *e, const struct pkt *p);
+
 static __always_inline void event_fill(struct hd_event *e, const struct pkt *p, __u32 type, __u32 reason)
 {
 	e->time = bpf_ktime_get_coarse_ns();
 	e->type = type;
 	e->hook = p->hook;
 	e->direction = p->direction;
-	e->verdict = type == HD_EVENT_DROP && reason > HD_R_POLICY_REJECT ? HD_DROP : p->verdict;
+	e->verdict = (type == HD_EVENT_DROP || type == HD_EVENT_REJECT) && reason > HD_R_POLICY_REJECT ? HD_DROP : p->verdict;
 	e->reason = reason;
 	e->packet_length = 0;
 	e->rule = p->rule;
@@ -80,8 +83,7 @@ static __always_inline void event_fill(struct hd_event *e, const struct pkt *p, 
 	e->vlan[1] = p->vlan[1];
 	e->l3_offset = p->l3;
 	e->reserved = 0;
-	e->network = p->direction == HD_EGRESS ? p->source_network : p->destination_network;
-	e->mtu = p->mtu;
+	event_place(e, p);
 	__builtin_memset(e->reserved2, 0, sizeof(e->reserved2));
 }
 
@@ -183,6 +185,12 @@ __noinline int event_full(struct pkt *p, __u32 table)
 	return 0;
 }
 
+/* What the sender is told by the agent. */
+static __always_inline bool event_answered(__u32 reason)
+{
+	return reason == HD_R_POLICY_REJECT || (reason >= HD_R_NO_DESTINATION && reason <= HD_R_TOO_BIG);
+}
+
 /* Nobody is answered who did not ask, or who would answer back (RFC 1122 section 3.2.2, RFC 4443 section 2.4). */
 static __always_inline bool answerable(HOOK_CTX *ctx, const struct pkt *p)
 {
@@ -234,7 +242,7 @@ __noinline int drop(HOOK_CTX *ctx, struct pkt *p, __u32 reason)
 		if (reason != HD_R_POLICY_REJECT)
 			return 0;
 	}
-	if (reason == HD_R_POLICY_REJECT && answerable(ctx, p)) {
+	if (event_answered(reason) && answerable(ctx, p)) {
 		if (rate_take(HD_RATE_REJECT, c->reject_rate)) {
 			event_reject(ctx, p, reason);
 			return 0;

@@ -18,6 +18,9 @@ static __always_inline void fragment_key(const struct pkt *p, struct hd_frag_key
 	key->direction = p->direction;
 }
 
+/* Of uplink.h or between.h. Changes with the policy of either end: what follows a first fragment that another policy judged is not known any more. */
+static __always_inline __u32 fragment_version(const struct pkt *p);
+
 /* What the first fragment got, for those that follow. */
 __noinline int fragment_first(struct pkt *p, __u32 reason)
 {
@@ -28,7 +31,7 @@ __noinline int fragment_first(struct pkt *p, __u32 reason)
 		return 0;
 	fragment_key(p, &key);
 	value.seen = p->now;
-	value.version = by_direction(p->version, p->direction);
+	value.version = fragment_version(p);
 	value.rule = p->rule;
 	value.reason = reason;
 	value.first_end = p->l4_length;
@@ -49,8 +52,7 @@ __noinline int fragment_later(struct pkt *p)
 		return HD_R_FRAG_UNKNOWN;
 	fragment_key(p, &key);
 	first = bpf_map_lookup_elem(&frags, &key);
-	if (!first || (__s32)(p->now - first->seen) > (__s32)c->fragment_timeout ||
-		first->version != by_direction(p->version, p->direction))
+	if (!first || (__s32)(p->now - first->seen) > (__s32)c->fragment_timeout || first->version != fragment_version(p))
 		return HD_R_FRAG_UNKNOWN;
 	/* Rewriting what the first one showed us (RFC 1858, RFC 3128). */
 	if (p->frag_offset < first->first_end)

@@ -8,7 +8,8 @@
  *   hook_length(ctx)                 bytes of the whole frame
  *   hook_load(ctx, at, to, n)        copies out of the whole frame; 0 or negative
  * so that no stage asks which hook it runs on. Who has a say about a packet is told by uplink.h or between.h, whose functions of the same
- * names (see track.h) the stages of flows call.
+ * names (see track.h) the stages of flows call. HOOK_PORTS is defined where packets are between ports: what only they need is not in the others'
+ * struct pkt, whose place on the stack is dear.
  */
 #ifndef HEDDLE_STAGE_PACKET_H
 #define HEDDLE_STAGE_PACKET_H
@@ -65,19 +66,26 @@ struct pkt {
 	__u8 verdict;	   /* enum hd_verdict of the rule that decided */
 	__u16 frag_offset; /* bytes */
 	__u8 frag_more;
-	__u8 log; /* the rule that decided logs */
+	__u8 log;  /* the rule that decided logs */
+	__u8 pass; /* that rule leaves it to the next set of rules, where there is one; of ports only */
 	__u8 zero; /* always 0, which the verifier does not know: a loop over options that starts here is checked once, not for each offset */
 	__be32 frag_id;
 	struct hd_addr source, destination;
-	/* Of ports only; all 0 on uplinks. */
+#ifdef HOOK_PORTS
 	__u32 from, to;		/* the ports (ifindex) at its ends; 0: the host, or whatever is behind it */
 	__u32 other_version[2]; /* of the port that it goes to: as version */
 	__u32 second_rule;	/* of a second policy that had a say */
+	__u32 moved;		/* these three from the port's record */
+	__u8 mac[6];
+	__u16 vlan_of_port;
 	__u16 source_network, destination_network;
 	__u16 segment; /* VLAN id within its network */
 	__u16 mtu;     /* that it is too big for */
 	__u8 routed;   /* by the gateway: TTL and MACs change */
 	__u8 action;   /* enum hd_action */
+	__u8 judged;   /* a policy was asked: flood() asks those of the members */
+	__u8 replies;  /* the route takes replies only: HD_ROUTE_REPLY */
+#endif
 };
 
 /* array[direction], without the arithmetic on a stack pointer that the verifier refuses. */

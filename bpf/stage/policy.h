@@ -18,6 +18,8 @@
 
 /* Of uplink.h or between.h: the address trees of a network other than the host's; NULL: none. */
 static __always_inline const struct hd_roots *network_roots(__u32 network, __u32 generation);
+/* The same: the network of one end of the packet. */
+static __always_inline __u32 peer_network(const struct pkt *p, bool source);
 
 struct question {
 	struct hd_addr peer;
@@ -158,13 +160,11 @@ static __always_inline __u64 class_walk(const struct question *q, __u32 id)
 }
 
 /* The leaf that decides, or BROKEN. */
-__noinline __u32 policy_ask(const struct question *q)
+static __always_inline __u32 policy_ask(const struct question *q)
 {
 	__u64 any, peer = NO_RULE;
 	__u32 class;
 
-	if (!q)
-		return BROKEN;
 	EXPLAIN(judged = 1);
 	EXPLAIN(set = q->set);
 	any = rule_walk(q->root, q->key, q->sport);
@@ -215,6 +215,7 @@ static __always_inline int policy_settle(struct pkt *p, __u32 leaf)
 	p->rule = leaf & HD_LEAF_RULE_MASK;
 	p->verdict = leaf_verdict(leaf);
 	p->log = !!(leaf & HD_LEAF_LOG);
+	p->pass = !!(leaf & HD_LEAF_PASS);
 	if (p->verdict == HD_ALLOW)
 		return 0;
 	if (unlikely(leaf & HD_LEAF_AUDIT)) {
@@ -234,7 +235,6 @@ __noinline int policy_judge(struct pkt *p, __u32 direction, __u32 reply)
 {
 	struct question q = {};
 	bool peer_is_source;
-	__u32 leaf;
 
 	if (!p)
 		return HD_R_RULE_TREE;
@@ -245,19 +245,13 @@ __noinline int policy_judge(struct pkt *p, __u32 direction, __u32 reply)
 	q.family = p->family;
 	if (p->family) {
 		q.peer = peer_is_source ? p->source : p->destination;
-		q.network = peer_is_source ? p->source_network : p->destination_network;
+		q.network = peer_network(p, peer_is_source);
 		q.key = l4_key(p->family, p->protocol, reply ? p->sport : p->dport, p->icmp_type, p->icmp_code);
 		q.sport = bpf_ntohs(reply ? p->dport : p->sport);
 	} else {
 		q.key = HD_L4_KEY(HD_L4_ETHERTYPE, p->ethertype);
 	}
-	leaf = policy_ask(&q);
-	if (unlikely(leaf & HD_LEAF_PASS) && leaf_verdict(leaf) == HD_ALLOW) {
-		if (!port_pass(p, direction, &q.set, &q.root))
-			return policy_settle(p, leaf);
-		leaf = policy_ask(&q);
-	}
-	return policy_settle(p, leaf);
+	return policy_settle(p, policy_ask(&q));
 }
 
 #endif

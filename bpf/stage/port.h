@@ -47,21 +47,6 @@ static __always_inline int port_enter(struct pkt *p, const struct hd_control *c,
 	return port_copy(p, port) ? 0 : HD_R_NOT_READY;
 }
 
-/* Where the search goes on when the set of that direction says pass. False: nowhere. */
-static __always_inline bool port_pass(const struct pkt *p, __u32 direction, __u32 *set, __u32 *root)
-{
-	const struct hd_port *port = port_find(p->ifindex);
-	const struct hd_port_policy *policy;
-	int at = port ? hd_port_policy_at(port, p->generation) : -1;
-
-	if (at < 0)
-		return false;
-	policy = &port->policy[at & 1];
-	*set = by_direction(policy->pass_set, direction);
-	*root = by_direction(policy->pass_root, direction);
-	return *set != 0;
-}
-
 static __always_inline bool port_policy(struct pkt *p, __u32 ifindex)
 {
 	struct hd_port *port = port_find(ifindex);

@@ -5,16 +5,26 @@
 
 #include "compat.h"
 
+#include <stddef.h>
+
 #define HOOK_CTX struct __sk_buff
+
+/* Written out: clang otherwise moves the 32 bits of the context's field about, in which the verifier no longer sees a pointer. */
+#define HOOK_POINTER(ctx, field) \
+	({ \
+		void *pointer_; \
+		asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(pointer_) : "r"(ctx), "i"(offsetof(struct __sk_buff, field))); \
+		pointer_; \
+	})
 
 static __always_inline void *hook_data(HOOK_CTX *ctx)
 {
-	return (void *)(long)ctx->data;
+	return HOOK_POINTER(ctx, data);
 }
 
 static __always_inline void *hook_data_end(HOOK_CTX *ctx)
 {
-	return (void *)(long)ctx->data_end;
+	return HOOK_POINTER(ctx, data_end);
 }
 
 static __always_inline __u32 hook_length(HOOK_CTX *ctx)

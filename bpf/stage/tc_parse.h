@@ -15,12 +15,12 @@
  */
 static __always_inline bool headless(struct __sk_buff *skb)
 {
-	const struct ethhdr *eth = (void *)(long)skb->data;
+	const struct ethhdr *eth = hook_data(skb);
 	__u32 type, protocol = bpf_ntohs((__be16)skb->protocol);
 	struct ethhdr mac;
 	unsigned i;
 
-	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
+	if ((void *)(eth + 1) > hook_data_end(skb))
 		return false;
 	type = bpf_ntohs(eth->h_proto);
 	if (type < FRAME_LLC)
@@ -30,8 +30,8 @@ static __always_inline bool headless(struct __sk_buff *skb)
 		return false;
 	if (bpf_skb_load_bytes_relative(skb, 0, &mac, sizeof(mac), BPF_HDR_START_MAC))
 		return true;
-	eth = (void *)(long)skb->data;
-	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
+	eth = hook_data(skb);
+	if ((void *)(eth + 1) > hook_data_end(skb))
 		return false;
 	for (i = 0; i < sizeof(mac) / 2; i++)
 		if (((__u16 *)&mac)[i] != ((const __u16 *)eth)[i])

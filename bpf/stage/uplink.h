@@ -44,6 +44,22 @@ static __always_inline const struct hd_roots *network_roots(__u32 network, __u32
 	return NULL;
 }
 
+static __always_inline __u32 peer_network(const struct pkt *p, bool source)
+{
+	return 0;
+}
+
+static __always_inline void event_place(struct hd_event *e, const struct pkt *p)
+{
+	e->network = p->network;
+	e->mtu = 0;
+}
+
+static __always_inline __u32 fragment_version(const struct pkt *p)
+{
+	return by_direction(p->version, p->direction);
+}
+
 static __always_inline int ask(struct pkt *p, __u32 reply)
 {
 	return policy_judge(p, reply ? !p->direction : p->direction, reply);

@@ -32,14 +32,22 @@ struct hd_network {
 	__u16 vlan;  /* on the uplinks; 0: none */
 	__u16 mtu;   /* bytes of L3; 0: no limit of its own */
 	__u16 flags; /* enum hd_network_flags */
-	__u16 reserved[3];
+	__u16 last_index,
+		last_zone; /* of entry 0: the last ones handed out. They are handed out in turn, so that none comes back soon */
+	__u16 reserved;
 	__u32 members; /* (network, 0..members-1) are in the map `members` */
 	__u32 reserved2;
 	struct hd_roots roots
 		[2]; /* address trees; the newer one whose generation is not past the live one counts. Not of network 0: hd_control.roots */
-	char name[40]; /* cut to fit; an agent that starts finds the index of a network by it */
+	char name[40]; /* a long one cut, with a hash; an agent that starts finds the index of a network by it */
 };
 static_assert(sizeof(struct hd_network) == 96, "hd_network");
+
+/* Index of the roots that hold in generation g; -1: none. */
+static inline int hd_network_roots_at(const struct hd_network *network, __u32 g)
+{
+	return hd_entry_at(network->roots[0].generation, network->roots[1].generation, g);
+}
 
 /* --- endpoints: who owns an address or a MAC --- */
 
@@ -109,10 +117,19 @@ struct hd_route_key {
 };
 static_assert(sizeof(struct hd_route_key) == 24, "hd_route_key");
 
+/*
+ * routesTo works one way: where A routes to B, A has rows for B's subnets without the flag, and B has rows for A's with it (unless B routes to A
+ * as well). A packet whose longest prefix has HD_ROUTE_REPLY rides on a flow of the zone that the other network opened, or is an ICMP error
+ * about one; with neither it is dropped like one without a row: no-destination.
+ */
+enum hd_route_flags {
+	HD_ROUTE_REPLY = 1 << 0,
+};
+
 struct hd_route {
 	__u16 network; /* the destination's; 0: the host */
 	__u16 zone;    /* key.network of flows between the two, the same in both directions; HD_NETWORKS and above */
-	__u32 flags;
+	__u32 flags;   /* enum hd_route_flags */
 };
 static_assert(sizeof(struct hd_route) == 8, "hd_route");
 

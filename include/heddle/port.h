@@ -53,6 +53,7 @@ struct hd_port {
 };
 static_assert(sizeof(struct hd_port) == 128, "hd_port");
 
+/* Index of the policy that holds in generation g; -1: none. */
 static inline int hd_port_policy_at(const struct hd_port *port, __u32 g)
 {
 	return hd_entry_at(port->policy[0].generation, port->policy[1].generation, g);

@@ -53,9 +53,7 @@
 	X(SOURCE_IP6, "source-ip6", "a port sent with an IPv6 address that is not its own") \
 	X(SOURCE_VLAN, "source-vlan", "a port sent with a VLAN tag that it may not use, or without one where it has to") \
 	X(ARP_SENDER, "arp-sender", "ARP whose sender is not the port") \
-	X(ND_SOURCE, "nd-source", \
-		"neighbour discovery whose source or link-layer address is not the port's, or a router advertisement from a " \
-		"port") \
+	X(ND_SOURCE, "nd-source", "neighbour discovery whose sender is not the port, or what only a router sends") \
 	X(ND_TARGET, "nd-target", "a neighbour advertisement for an address that is not the port's") \
 	X(NO_DESTINATION, "no-destination", "nobody has the destination in the networks that the port's network routes to") \
 	X(TTL_EXCEEDED, "ttl-exceeded", "TTL or hop limit ran out at the gateway") \

@@ -23,7 +23,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	size -= 8;
 	event.packet_length = (uint16_t)(size > 300 ? 300 : size); /* more than there is room for: not to be believed */
 	memcpy(event.packet, data, size < sizeof(event.packet) ? size : sizeof(event.packet));
-	if (reject_build(&event, &packet) == 0 && (packet.length > sizeof(packet.data) || packet.l3_offset + 28 > packet.length))
+	if (reject_build(&event, NULL, &packet) == 0 &&
+		(packet.length > sizeof(packet.data) || packet.l3_offset + 28 > packet.length))
 		abort();
 	return 0;
 }

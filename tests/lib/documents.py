@@ -43,6 +43,16 @@ def rule(action="allow", protocol=None, port=None, end_port=None, peers=None, di
     return body
 
 
+def network(name, **spec):
+    return document("Network", name, spec)
+
+
+def port(name, device, network_name, namespace="default", labels=None, **spec):
+    result = document("Port", name, {"device": device, "network": network_name, **spec})
+    result["metadata"].update(namespace=namespace, labels=labels or {})
+    return result
+
+
 def text(*documents):
     return "---\n".join(json.dumps(d, indent=1) + "\n" for d in documents)
 

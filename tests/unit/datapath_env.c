@@ -230,7 +230,7 @@ int env_start(struct env *env, struct datapath *dp, uint32_t generation, enum hd
 	if (r == 0)
 		r = datapath_write(dp, &policy.delta);
 	if (r == 0)
-		r = datapath_publish(dp, &policy.delta);
+		r = datapath_publish(dp, &policy.delta, NULL);
 	if (r == 0)
 		r = env_attach(env, dp, &policy, xdp);
 	return r < 0 ? r : datapath_go_live(dp);

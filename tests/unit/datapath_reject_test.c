@@ -152,7 +152,7 @@ static void check_rst(const struct made *made, uint32_t seq, uint32_t ack, uint8
 	struct reject_packet packet;
 	const uint8_t *l4;
 
-	assert_int_equal(reject_build(&made->event, &packet), 0);
+	assert_int_equal(reject_build(&made->event, NULL, &packet), 0);
 	check_sums(&packet);
 	l4 = packet.data + packet.l3_offset + (packet.family == 4 ? 20 : 40);
 	assert_int_equal(packet.length, (size_t)(l4 - packet.data) + 20);
@@ -167,7 +167,7 @@ static void refused(const struct made *made)
 {
 	struct reject_packet packet;
 
-	assert_int_equal(reject_build(&made->event, &packet), -EINVAL);
+	assert_int_equal(reject_build(&made->event, NULL, &packet), -EINVAL);
 }
 
 /* --- tests --- */
@@ -183,7 +183,7 @@ static void test_rst(void **state)
 	ip4(&made, 6, 20, 0);
 	tcp(&made, SYN, 1000, 0, 0);
 	check_rst(&made, 0, 1001, RST | ACK);
-	assert_int_equal(reject_build(&made.event, &packet), 0);
+	assert_int_equal(reject_build(&made.event, NULL, &packet), 0);
 	assert_memory_equal(packet.data, "\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x08\x00", 14);
 	assert_memory_equal(packet.data + 14 + 12, "\x0a\x63\x01\x01\x0a\x63\x01\x02", 8);
 	/* With ACK, its number. */
@@ -228,7 +228,7 @@ static void test_icmp(void **state)
 	put32(&made, 1234u << 16 | 99);
 	put32(&made, 40u << 16);
 	put(&made, "some payload that is quoted here", 32);
-	assert_int_equal(reject_build(&made.event, &packet), 0);
+	assert_int_equal(reject_build(&made.event, NULL, &packet), 0);
 	check_sums(&packet);
 	l4 = packet.data + 14 + 20;
 	assert_memory_equal(packet.data + 14 + 12, "\x0a\x63\x01\x01\x0a\x63\x01\x02", 8);
@@ -238,13 +238,13 @@ static void test_icmp(void **state)
 	assert_int_equal(packet.length, 14 + 20 + 8 + 60);
 	/* Padding of a short frame is not part of the packet. */
 	put(&made, "\0\0\0\0\0\0", 6);
-	assert_int_equal(reject_build(&made.event, &packet), 0);
+	assert_int_equal(reject_build(&made.event, NULL, &packet), 0);
 	assert_int_equal(packet.length, 14 + 20 + 8 + 60);
 
 	ethernet(&made, 0, 0x86dd);
 	ip6(&made, 17, 12);
 	put(&made, "\x04\xd2\0\x63\0\x0c\0\0odd!", 12);
-	assert_int_equal(reject_build(&made.event, &packet), 0);
+	assert_int_equal(reject_build(&made.event, NULL, &packet), 0);
 	check_sums(&packet);
 	l4 = packet.data + 14 + 40;
 	assert_int_equal(l4[0], 1);
@@ -266,7 +266,7 @@ static void test_no_answer(void **state)
 		put32(&made, 0);
 		refused(&made);
 		made.event.packet[made.l4] = 8;
-		assert_int_equal(reject_build(&made.event, &packet), 0);
+		assert_int_equal(reject_build(&made.event, NULL, &packet), 0);
 	}
 	for (size_t i = 0; i < sizeof(errors6); i++) {
 		ethernet(&made, 0, 0x86dd);
@@ -275,7 +275,7 @@ static void test_no_answer(void **state)
 		put32(&made, 0);
 		refused(&made);
 		made.event.packet[made.l4] = 128;
-		assert_int_equal(reject_build(&made.event, &packet), 0);
+		assert_int_equal(reject_build(&made.event, NULL, &packet), 0);
 	}
 	/* To or from what is not one host; a later fragment; a frame to many. */
 	for (unsigned kind = 0; kind < 8; kind++) {
@@ -283,7 +283,7 @@ static void test_no_answer(void **state)
 		ip4(&made, 17, 8, 0);
 		put32(&made, 1);
 		put32(&made, 0x00080000);
-		assert_int_equal(reject_build(&made.event, &packet), 0);
+		assert_int_equal(reject_build(&made.event, NULL, &packet), 0);
 		switch (kind) {
 		case 0:
 			memcpy(made.event.packet + 14 + 16, "\xe0\0\0\x01", 4);
@@ -324,7 +324,7 @@ static void test_tags(void **state)
 		ethernet(&made, tags, 0x0800);
 		ip4(&made, 6, 20, 0);
 		tcp(&made, SYN, 1, 0, 0);
-		assert_int_equal(reject_build(&made.event, &packet), 0);
+		assert_int_equal(reject_build(&made.event, NULL, &packet), 0);
 		assert_int_equal(packet.l3_offset, 14 + 4 * tags);
 		assert_memory_equal(
 			packet.data + 12, tags == 1 ? "\x81\0\0\x0a\x08\0" : "\x88\xa8\0\x0a\x81\0\0\x0b\x08\0", 4 * tags + 2);
@@ -335,20 +335,86 @@ static void test_tags(void **state)
 	made.event.vlan[0] = 0x1000 | 20;
 	ip4(&made, 6, 20, 0);
 	tcp(&made, SYN, 1, 0, 0);
-	assert_int_equal(reject_build(&made.event, &packet), 0);
+	assert_int_equal(reject_build(&made.event, NULL, &packet), 0);
 	assert_memory_equal(packet.data + 12, "\x81\0\0\x14\x08\0", 6);
 	ethernet(&made, 1, 0x0800);
 	made.event.vlan[1] = made.event.vlan[0];
 	made.event.vlan[0] = 0x1000 | 20;
 	ip4(&made, 6, 20, 0);
 	tcp(&made, SYN, 1, 0, 0);
-	assert_int_equal(reject_build(&made.event, &packet), 0);
+	assert_int_equal(reject_build(&made.event, NULL, &packet), 0);
 	assert_memory_equal(packet.data + 12, "\x88\xa8\0\x14\x81\0\0\x0a\x08\0", 10);
 	/* The host's own packet: the answer is for its stack, which wants no frame. */
 	made.event.direction = HD_EGRESS;
-	assert_int_equal(reject_build(&made.event, &packet), 0);
+	assert_int_equal(reject_build(&made.event, NULL, &packet), 0);
 	assert_int_equal(packet.l3_offset, 0);
 	assert_int_equal(packet.length, 40);
+}
+
+/* What a gateway says to a workload: always a frame for its port, always ICMP. */
+static void test_router(void **state)
+{
+	static const struct {
+		uint16_t reason;
+		uint8_t type4, code4, type6, code6;
+	} cases[] = {
+		{HD_R_NO_DESTINATION, 3, 1, 1, 3},
+		{HD_R_TTL_EXCEEDED, 11, 0, 3, 0},
+		{HD_R_TOO_BIG, 3, 4, 2, 0},
+	};
+	struct datapath_router router = {.has_source = true, .mtu = 1400};
+	struct reject_packet packet;
+	struct made made;
+	const uint8_t *l3;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		ethernet(&made, 0, 0x0800);
+		ip4(&made, 6, 20, 0);
+		tcp(&made, SYN, 1, 0, 0);
+		made.event.hook = HD_HOOK_TC_PORT_IN;
+		made.event.direction = HD_EGRESS;
+		made.event.reason = cases[i].reason;
+		router.source = (struct hd_addr){.b = {[10] = 0xff, 0xff, 10, 99, 1, 254}};
+		assert_int_equal(reject_build(&made.event, &router, &packet), 0);
+		assert_memory_equal(packet.data, "\x02\0\0\0\0\x02\x02\0\0\0\0\x01", 12);
+		l3 = packet.data + packet.l3_offset;
+		assert_int_equal(packet.l3_offset, 14);
+		assert_memory_equal(l3 + 12, "\x0a\x63\x01\xfe\x0a\x63\x01\x02", 8);
+		assert_int_equal(l3[20], cases[i].type4);
+		assert_int_equal(l3[21], cases[i].code4);
+		assert_int_equal(l3[26] << 8 | l3[27], cases[i].reason == HD_R_TOO_BIG ? 1400 : 0);
+		check_sums(&packet);
+
+		ethernet(&made, 0, 0x86dd);
+		ip6(&made, 17, 16);
+		put32(&made, 53 << 16 | 53);
+		put32(&made, 16 << 16);
+		put32(&made, 0);
+		put32(&made, 0);
+		made.event.hook = HD_HOOK_TC_PORT_IN;
+		made.event.direction = HD_EGRESS;
+		made.event.reason = cases[i].reason;
+		router.source = (struct hd_addr){.b = {0xfe, 0x80, [15] = 9}};
+		assert_int_equal(reject_build(&made.event, &router, &packet), 0);
+		l3 = packet.data + packet.l3_offset;
+		assert_memory_equal(l3 + 8, router.source.b, 16);
+		assert_int_equal(l3[40], cases[i].type6);
+		assert_int_equal(l3[41], cases[i].code6);
+		assert_int_equal(l3[46] << 8 | l3[47], cases[i].reason == HD_R_TOO_BIG ? 1400 : 0);
+		check_sums(&packet);
+	}
+	/* Too big for what, nobody knows: nothing is said. */
+	assert_int_equal(reject_build(&made.event, NULL, &packet), -EINVAL);
+	/* A policy's reject is the other end's word, whoever the router is. */
+	made.event.reason = HD_R_POLICY_REJECT;
+	assert_int_equal(reject_build(&made.event, &router, &packet), 0);
+	assert_memory_equal(packet.data + packet.l3_offset + 8, "\xfd\x99\0\0\0\0\0\0\0\0\0\0\0\0\0\x01", 16);
+	/* From the host's stack to a port: the stack is told. */
+	made.event.hook = HD_HOOK_TC_PORT_OUT;
+	made.event.direction = HD_INGRESS;
+	assert_int_equal(reject_build(&made.event, &router, &packet), 0);
+	assert_int_equal(packet.l3_offset, 0);
 }
 
 int main(void)
@@ -358,6 +424,7 @@ int main(void)
 		cmocka_unit_test(test_icmp),
 		cmocka_unit_test(test_no_answer),
 		cmocka_unit_test(test_tags),
+		cmocka_unit_test(test_router),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -185,7 +185,7 @@ static void test_colliding_ifindexes(void **state)
 	policy.uplink[1].device = "dpu8";
 	policy.delta.uplinks = policy.uplink;
 	assert_int_equal(datapath_write(current, &policy.delta), 0);
-	assert_int_equal(datapath_publish(current, &policy.delta), 0);
+	assert_int_equal(datapath_publish(current, &policy.delta, NULL), 0);
 	assert_int_equal(bpf_map_lookup_elem(hash, &other, &port), 0);
 	assert_int_equal(port.policy[1].generation, 2);
 	assert_int_equal(datapath_attach(current, NULL, 0, NULL, 0), 0);
@@ -341,7 +341,7 @@ static void test_pickup_runs_on(void **state)
 	assert_int_equal(datapath_load(current, &env_sizes, &env_settings, 60), 0);
 	flat_policy(&policy, 1, HD_ALLOW);
 	assert_int_equal(datapath_write(current, &policy.delta), 0);
-	assert_int_equal(datapath_publish(current, &policy.delta), 0);
+	assert_int_equal(datapath_publish(current, &policy.delta, NULL), 0);
 	assert_int_equal(env_attach(env, current, &policy, XDP_MODE_OFF), 0);
 	assert_int_equal(datapath_go_live(current), 0);
 	map = pinned_map("control");
@@ -352,7 +352,7 @@ static void test_pickup_runs_on(void **state)
 	close_datapath();
 	open_datapath();
 	assert_int_equal(datapath_load(current, &env_sizes, &env_settings, 60), 0);
-	assert_int_equal(datapath_publish(current, &policy.delta), 0);
+	assert_int_equal(datapath_publish(current, &policy.delta, NULL), 0);
 	assert_int_equal(env_attach(env, current, &policy, XDP_MODE_OFF), 0);
 	assert_int_equal(datapath_go_live(current), 0);
 	map = pinned_map("control");

@@ -166,13 +166,13 @@ static void test_publish(void **state)
 
 		flat_policy(&policy, generation, verdict);
 		assert_int_equal(datapath_write(dp, &policy.delta), 0);
-		assert_int_equal(datapath_publish(dp, &policy.delta), 0);
+		assert_int_equal(datapath_publish(dp, &policy.delta, NULL), 0);
 		assert_int_equal(env_ping(env) == 0, verdict == HD_ALLOW);
 		assert_int_equal(datapath_settle(dp), 0);
 	}
 	/* The roots of the live generation are never overwritten. */
 	flat_policy(&policy, 9, HD_ALLOW);
-	assert_int_equal(datapath_publish(dp, &policy.delta), -EINVAL);
+	assert_int_equal(datapath_publish(dp, &policy.delta, NULL), -EINVAL);
 	close_datapath(dp);
 }
 
@@ -313,7 +313,7 @@ static void test_growth(void **state)
 	policy.node.id = 69999;
 	policy.uplink[0].policy.root[HD_INGRESS] = HD_TAG_NODE | 69999;
 	assert_int_equal(datapath_write(dp, &policy.delta), 0);
-	assert_int_equal(datapath_publish(dp, &policy.delta), 0);
+	assert_int_equal(datapath_publish(dp, &policy.delta, NULL), 0);
 	assert_int_equal(env_attach(env, dp, &policy, XDP_MODE_AUTO), 0);
 	assert_int_equal(datapath_go_live(dp), 0);
 	assert_int_equal(datapath_rule_counters(dp, FLAT_RULE, 1, &after), 0);

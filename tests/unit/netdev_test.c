@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +15,9 @@
 
 #include <cmocka.h>
 
+#include <netdev/hostnet.h>
 #include <netdev/netdev.h>
+#include <util/addr.h>
 #include <util/log.h>
 
 struct seen {
@@ -127,9 +130,150 @@ static void test_lost_messages(void **state)
 	free(seen);
 }
 
+/* What a port needs to know of its device. */
+static void test_peers(void **state)
+{
+	static const uint8_t mac[] = {2, 0, 0, 0, 0, 0x78};
+	struct seen *seen = calloc(1, sizeof(*seen));
+	struct netdev_watch *watch = NULL;
+	const struct netdev *device;
+	uint8_t found[6];
+
+	(void)state;
+	run("ip link add ndt0 type veth peer name ndt1 address 02:00:00:00:00:78; ip tuntap add ndt2 mode tap; ip link add ndtbr "
+	    "type bridge; "
+	    "ip link set ndt0 up; ip link set ndt1 up");
+	assert_int_equal(netdev_watch_new(on_event, seen, &watch), 0);
+	device = find(seen, "ndt0");
+	assert_string_equal(device->kind, "veth");
+	assert_int_equal(device->peer, find(seen, "ndt1")->ifindex);
+	assert_false(device->peer_elsewhere);
+	assert_int_equal(netdev_peer_mac(device, found), 0);
+	assert_memory_equal(found, mac, 6);
+	assert_string_equal(find(seen, "ndt2")->kind, "tun");
+	assert_int_equal(netdev_peer_mac(find(seen, "ndt2"), found), -ENODEV);
+	run("ip link set ndt0 master ndtbr");
+	dispatch(watch);
+	assert_int_equal(find(seen, "ndt0")->master, find(seen, "ndtbr")->ifindex);
+	/* The other end moves away: what tells is that the link goes down. */
+	run("ip link set ndt0 nomaster; ip netns add ndt-peer && ip link set ndt1 netns ndt-peer && ip -n ndt-peer link set ndt1 "
+	    "up");
+	for (unsigned i = 0; i < 20 && !find(seen, "ndt0")->peer_elsewhere; i++)
+		dispatch(watch);
+	device = find(seen, "ndt0");
+	assert_true(device->peer_elsewhere);
+	memset(found, 0, sizeof(found));
+	assert_int_equal(netdev_peer_mac(device, found), 0);
+	assert_memory_equal(found, mac, 6);
+	run("ip link del ndt0; ip link del ndt2; ip link del ndtbr; ip netns del ndt-peer");
+	netdev_watch_free(watch);
+	free(seen);
+}
+
+static struct hostnet_entry entry(const char *address, const char *device, const char *source)
+{
+	struct hostnet_entry made = {.ifindex = if_nametoindex(device), .mac = {2, 0, 0, 0, 0, 1}, .has_source = source != NULL};
+
+	assert_int_equal(addr_parse(address, &made.address), 0);
+	if (source)
+		assert_int_equal(addr_parse(source, &made.source), 0);
+	return made;
+}
+
+static bool lists(const char *command, const char *text)
+{
+	char line[512];
+	bool found = false;
+	FILE *pipe = popen(command, "r");
+
+	assert_non_null(pipe);
+	while (fgets(line, sizeof(line), pipe))
+		found |= strstr(line, text) != NULL;
+	pclose(pipe);
+	return found;
+}
+
+static void note_changes(unsigned changes, void *userdata)
+{
+	*(unsigned *)userdata |= changes;
+}
+
+static unsigned changes_of(struct hostnet *hostnet, unsigned *changes)
+{
+	struct pollfd poll_fd = {.fd = hostnet_fd(hostnet), .events = POLLIN};
+
+	*changes = 0;
+	if (poll(&poll_fd, 1, 1000) == 1)
+		assert_int_equal(hostnet_dispatch(hostnet), 0);
+	return *changes;
+}
+
+static void test_hostnet(void **state)
+{
+	struct hostnet_entry entries[4];
+	struct hostnet *hostnet;
+	struct hd_addr *addresses;
+	unsigned changes = 0;
+	size_t n;
+
+	(void)state;
+	run("ip link set lo up; ip link add ndt0 type veth peer name ndt1; ip link set ndt0 up; ip link set ndt1 up; "
+	    "ip addr add 10.9.0.1/24 dev ndt0; ip addr add fd09::1/64 dev ndt0 nodad; ip route add 10.9.9.9 dev ndt0; "
+	    "ip neigh add 10.9.0.77 lladdr 02:00:00:00:00:09 dev ndt0");
+	assert_int_equal(hostnet_open(note_changes, &changes, &hostnet), 0);
+	assert_int_equal(hostnet_addresses(hostnet, &addresses, &n), 0);
+	assert_int_equal(n, 2);
+	free(addresses);
+	entries[0] = entry("fd09::2", "ndt0", "fd09::1");
+	entries[1] = entry("10.9.0.2", "ndt0", "10.9.0.1");
+	entries[2] = entry("10.9.0.3", "ndt0", NULL);
+	assert_int_equal(hostnet_sync(hostnet, entries, 3), 0);
+	assert_true(lists("ip route", "10.9.0.2 dev ndt0 proto 104 scope link src 10.9.0.1"));
+	assert_true(lists("ip route", "10.9.0.3 dev ndt0 proto 104 scope link"));
+	assert_true(lists("ip -6 route", "fd09::2 dev ndt0 proto 104 src fd09::1"));
+	assert_true(lists("ip neigh", "10.9.0.2 dev ndt0 lladdr 02:00:00:00:00:01 PERMANENT"));
+	(void)changes_of(hostnet, &changes);
+
+	/* Somebody takes one away: it is told, and made good. */
+	run("ip route del 10.9.0.2; ip neigh del 10.9.0.3 dev ndt0");
+	assert_true(changes_of(hostnet, &changes) & HOSTNET_ENTRIES);
+	assert_int_equal(hostnet_sync(hostnet, entries, 3), 0);
+	assert_true(lists("ip route", "10.9.0.2 dev ndt0 proto 104"));
+	assert_true(lists("ip neigh", "10.9.0.3 dev ndt0 lladdr"));
+
+	/* Another device, another source, another MAC. */
+	entries[0] = entry("fd09::2", "ndt1", NULL);
+	entries[1] = entry("10.9.0.2", "ndt1", NULL);
+	entries[2].mac[5] = 7;
+	assert_int_equal(hostnet_sync(hostnet, entries, 3), 0);
+	assert_true(lists("ip route", "10.9.0.2 dev ndt1 proto 104"));
+	assert_false(lists("ip route", "10.9.0.2 dev ndt0 proto 104"));
+	assert_true(lists("ip -6 route", "fd09::2 dev ndt1 proto 104"));
+	assert_false(lists("ip -6 route", "fd09::2 dev ndt0 proto 104"));
+	assert_true(lists("ip neigh", "10.9.0.3 dev ndt0 lladdr 02:00:00:00:00:07"));
+	assert_false(lists("ip neigh", "10.9.0.2 dev ndt0"));
+
+	/* A device that is down has no routes; that is no error. Somebody else's route is. */
+	run("ip link set ndt1 down");
+	assert_int_equal(hostnet_sync(hostnet, entries, 3), 0);
+	entries[3] = entry("10.9.9.9", "ndt0", NULL);
+	assert_int_equal(hostnet_sync(hostnet, entries, 4), -EEXIST);
+	hostnet_close(hostnet);
+
+	/* A later agent finds them, and nobody else's. */
+	assert_int_equal(hostnet_clear(), 0);
+	assert_false(lists("ip route", "proto 104"));
+	assert_false(lists("ip -6 route", "proto 104"));
+	assert_false(lists("ip neigh", "10.9.0.3"));
+	assert_true(lists("ip neigh", "10.9.0.77"));
+	assert_true(lists("ip route", "10.9.9.9"));
+	run("ip link del ndt0");
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_watch), cmocka_unit_test(test_lost_messages)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_watch), cmocka_unit_test(test_lost_messages),
+		cmocka_unit_test(test_peers), cmocka_unit_test(test_hostnet)};
 
 	if (unshare(CLONE_NEWNET) < 0) {
 		printf("# skipped: needs root: %s\n", strerror(errno));

@@ -11,6 +11,7 @@ logging.getLogger("scapy").setLevel(logging.ERROR)
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 # pylint: disable=wrong-import-position
+from ports import Plane  # noqa: E402
 from world import TC_IN, TC_OUT, XDP, World  # noqa: E402
 
 CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000
@@ -61,3 +62,15 @@ def ingress_hook(request):
 @pytest.fixture(params=[4, 6], ids=["ipv4", "ipv6"])
 def family(request):
     return request.param
+
+
+@pytest.fixture(scope="module")
+def switch(loaded):  # pylint: disable=redefined-outer-name
+    return Plane(loaded)
+
+
+@pytest.fixture
+def plane(switch, world):  # pylint: disable=redefined-outer-name,unused-argument
+    """Ports without records, no networks; `world` has cleared the rest."""
+    switch.clear()
+    return switch

@@ -37,6 +37,7 @@ struct verdict_run {
 	int32_t verdict;    /* the program's return value */
 	uint32_t duration;  /* ns a run */
 	uint32_t meta_left; /* XDP: bytes of metadata afterwards */
+	uint32_t mark_left; /* TC */
 	uint32_t out_length;
 	uint8_t out[4096]; /* XDP: metadata included */
 };
@@ -50,6 +51,7 @@ int verdict_map(const struct verdict_world *world, const char *name);
 int verdict_program(struct verdict_world *world, uint32_t hook, int twin);
 int verdict_age(struct verdict_world *world);
 int verdict_port(struct verdict_world *world, uint32_t ifindex, uint32_t flags, int present);
+int verdict_load_ports(struct verdict_world *world);
 int verdict_explain(struct verdict_world *world, const struct datapath_probe *probe, struct hd_explain *ret);
 int verdict_events(struct verdict_world *world, struct hd_event *events, int n);
 int verdict_rule(struct verdict_world *world, uint32_t id, char *name, size_t size);
@@ -112,9 +114,10 @@ static int publish(struct verdict_world *world, const struct host *host, const s
 	world->port_flags =
 		HD_PORT_UPLINK | (host->forward_judge ? HD_PORT_FORWARD_JUDGE : 0) | (world->port_flags & HD_PORT_XDP);
 	if (r == 0)
-		r = port_write(load, UPLINK, (uint8_t)world->port_flags, &delta->uplinks[0].policy);
+		r = port_write(load, &(struct hd_port){.ifindex = UPLINK, .flags = (uint16_t)world->port_flags},
+			&delta->uplinks[0].policy);
 	if (r == 0)
-		r = datapath_publish(world->dp, delta);
+		r = datapath_publish(world->dp, delta, NULL);
 	if (r < 0) {
 		compiler_abort(world->compiler);
 		return r;
@@ -174,6 +177,8 @@ static int run_program(int program, const void *frame, uint32_t length, struct v
 	} else if (run->mark || run->ifindex || run->ingress_ifindex || run->gso_segs || run->cb) {
 		opts.ctx_in = &skb;
 		opts.ctx_size_in = sizeof(skb);
+		opts.ctx_out = &skb;
+		opts.ctx_size_out = sizeof(skb);
 	}
 	r = bpf_prog_test_run_opts(program, &opts);
 	if (r < 0)
@@ -181,6 +186,7 @@ static int run_program(int program, const void *frame, uint32_t length, struct v
 	run->verdict = (int32_t)opts.retval;
 	run->duration = opts.duration;
 	run->out_length = opts.data_size_out;
+	run->mark_left = skb.mark;
 	run->meta_left = run->hook == HD_HOOK_XDP_UPLINK ? xdp.data - xdp.data_meta : 0;
 	return 0;
 }
@@ -232,8 +238,15 @@ int verdict_port(struct verdict_world *world, uint32_t ifindex, uint32_t flags, 
 		return -errno;
 	if (ifindex == UPLINK)
 		world->port_flags = flags;
-	r = port_write(load, ifindex, (uint8_t)flags, &port.policy[hd_port_policy_at(&port, load->control->generation) & 1]);
-	return r < 0 ? r : port_set_flags(load, ifindex, (uint8_t)flags, (uint8_t)~flags);
+	r = port_write(load, &(struct hd_port){.ifindex = ifindex, .flags = (uint16_t)flags},
+		&port.policy[hd_port_policy_at(&port, load->control->generation) & 1]);
+	return r < 0 ? r : port_set_flags(load, ifindex, (uint16_t)flags, (uint16_t)~flags);
+}
+
+/* The programs of ports, which a start does not load. Their records and maps are written by the tests. */
+int verdict_load_ports(struct verdict_world *world)
+{
+	return load_ports(load_writable(world->dp));
 }
 
 int verdict_explain(struct verdict_world *world, const struct datapath_probe *probe, struct hd_explain *ret)

@@ -12,7 +12,7 @@ from collections import namedtuple
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 LIBRARY = os.path.join(TOP, os.environ.get("BUILD", "build"), "tests/libverdict.so")
 
-XDP, TC_IN, TC_OUT = 0, 1, 2
+XDP, TC_IN, TC_OUT, PORT_IN, PORT_OUT = range(5)
 HOOK_NAMES = {XDP: "xdp", TC_IN: "tc-in", TC_OUT: "tc-out"}
 INGRESS, EGRESS = 0, 1
 UPLINK = 1
@@ -33,7 +33,7 @@ def names(header, macro):
 
 def number(header, macro):
     with open(os.path.join(TOP, "include/heddle", header), encoding="utf-8") as file:
-        return int(re.search(rf"#define {macro}\s+(\w+)", file.read())[1], 0)
+        return int(re.search(rf"#define {macro}\s+(\w+?)u?\b", file.read())[1], 0)
 
 
 REASONS = [name for _, name in names("reasons.h", "HD_REASONS")]
@@ -46,14 +46,14 @@ EVENTS = {1: "drop", 2: "flow", 3: "log", 4: "reject", 5: "full"}
 class Run(ctypes.Structure):
     _fields_ = [("hook", U32), ("repeat", U32), ("meta_length", U32), ("gso_segs", U32), ("gso_size", U32),
                 ("ingress_ifindex", U32), ("ifindex", U32), ("mark", U32), ("cb", U32), ("linear", U32),
-                ("verdict", ctypes.c_int32), ("duration", U32), ("meta_left", U32), ("out_length", U32), ("out", U8 * 4096)]
+                ("verdict", ctypes.c_int32), ("duration", U32), ("meta_left", U32), ("mark_left", U32), ("out_length", U32), ("out", U8 * 4096)]
 
 
 class Flow(ctypes.Structure):
     _fields_ = [("packets", U64 * 2), ("bytes", U64 * 2), ("last_seen", U32), ("version", U32), ("rule", U32), ("state", U8),
                 ("flags", U8), ("wscale", U8 * 2), ("ifindex", U32), ("epoch", U32), ("seq_end", U32 * 2), ("ack", U32 * 2),
                 ("win", U32 * 2), ("created", U32), ("slot", U32), ("second_version", U32), ("second_rule", U32),
-                ("reserved", U8 * 32)]
+                ("reserved", U8 * 24), ("device", U32 * 2)]
 
     @property
     def name(self):
@@ -109,7 +109,7 @@ class World:
     def __init__(self, directory, flows=4096, flows_new=4096, flows_other=4096):
         lib = ctypes.CDLL(LIBRARY, use_errno=True)
         lib.verdict_open.restype = lib.verdict_message.restype = lib.verdict_control.restype = ctypes.c_void_p
-        for function in ("close", "policy", "message", "run", "map", "program", "age", "port", "explain", "events", "rule", "control"):
+        for function in ("close", "policy", "message", "run", "map", "program", "age", "port", "load_ports", "explain", "events", "rule", "control"):
             getattr(lib, "verdict_" + function).argtypes = None
         self.lib = lib
         self.handle = lib.verdict_open(directory.encode(), flows, flows_new, flows_other)

@@ -26,7 +26,7 @@ static void print_state(const json_t *status)
 	print_details(stdout, error);
 }
 
-static void print_uplinks(const json_t *uplinks)
+static void print_uplinks(const json_t *uplinks, bool ports)
 {
 	static const char *const columns[] = {"UPLINK", "STATE", "XDP", "TC", "AHEAD OF US", "NOTE"};
 	struct table *table;
@@ -34,7 +34,7 @@ static void print_uplinks(const json_t *uplinks)
 	size_t i;
 
 	if (!json_array_size(uplinks)) {
-		printf("\nno uplink is declared: nothing is guarded\n");
+		printf("\nno uplink is declared%s\n", ports ? "" : ": nothing is guarded");
 		return;
 	}
 	table = table_new(columns, 6);
@@ -48,6 +48,40 @@ static void print_uplinks(const json_t *uplinks)
 		table_cell(table, "%s", text_at(uplink, "tc"));
 		table_cell(table, "%lld", number_at(uplink, "foreignAhead"));
 		table_cell(table, "%s", note ? note : "");
+	}
+	printf("\n");
+	table_print(table, stdout);
+}
+
+static void print_ports(const json_t *ports)
+{
+	static const char *const columns[] = {"PORT", "NETWORK", "DEVICE", "STATE", "MAC", "ADDRESSES", "NOTE"};
+	struct table *table;
+	const json_t *port, *address;
+	size_t i, j;
+
+	if (!json_array_size(ports))
+		return;
+	table = table_new(columns, 7);
+	json_array_foreach (ports, i, port) {
+		const char *device = string_at(port, "device"), *mac = string_at(port, "mac"),
+			   *reason = string_at(port, "reason");
+		const json_t *addresses = json_object_get(port, "addresses");
+		char text[TEXT_MAX] = "";
+		size_t length = 0;
+
+		/* what does not fit is in -o json */
+		json_array_foreach (addresses, j, address)
+			if (length < sizeof(text))
+				length += (size_t)snprintf(
+					text + length, sizeof(text) - length, "%s%s", j ? "," : "", json_string_value(address));
+		table_cell(table, "%s/%s", text_at(port, "namespace"), text_at(port, "name"));
+		table_cell(table, "%s", text_at(port, "network"));
+		table_cell(table, "%s", device ? device : "-");
+		table_cell(table, "%s", text_at(port, "state"));
+		table_cell(table, "%s", mac ? mac : "-");
+		table_cell(table, "%s", text);
+		table_cell(table, "%s", reason ? reason : "");
 	}
 	printf("\n");
 	table_print(table, stdout);
@@ -119,7 +153,8 @@ static int status_run(struct cli *cli)
 	if (cli->output != OUTPUT_TABLE)
 		return print_value(cli->output, status);
 	print_state(status);
-	print_uplinks(json_object_get(status, "uplinks"));
+	print_uplinks(json_object_get(status, "uplinks"), json_array_size(json_object_get(status, "ports")) > 0);
+	print_ports(json_object_get(status, "ports"));
 	print_programs(json_object_get(status, "programs"));
 	print_flows(json_object_get(status, "flows"));
 	print_rest(status);

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Networks and ports: what the documents come to on the devices that are there, in the maps and in the host's own stack. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include <net/if_arp.h>
+
+#include <controller_internal.h>
+#include <netdev/settings.h>
+#include <util/addr.h>
+
+/* Those who remove our routes may remove many at once, and more than once. */
+#define HOST_CHANGE_US 50000
+
+/* --- what is known --- */
+
+static int adopt_network(uint16_t index, const struct hd_network *record, void *userdata)
+{
+	return networks_adopt(userdata, index, record);
+}
+
+static int adopt_route(const struct hd_route_key *key, const struct hd_route *route, void *userdata)
+{
+	return networks_adopt_route(userdata, key, route);
+}
+
+int ports_start(struct controller *c)
+{
+	int r = networks_new(&c->networks);
+
+	if (r < 0)
+		return r;
+	r = datapath_networks(c->datapath, adopt_network, adopt_route, c->networks);
+	if (r < 0)
+		log_warn(r, "networks get new numbers, and their flows are lost: cannot read those of the earlier agent");
+	c->view.networks = c->networks;
+	c->topology_due = c->hostnet_due = true;
+	return 0;
+}
+
+void ports_free(struct controller *c)
+{
+	sd_event_source_disable_unref(c->host_changes);
+	hostnet_close(c->hostnet);
+	topology_free(c->topology);
+	networks_free(c->networks);
+	free(c->addresses);
+	free(c->set_up);
+}
+
+static bool any_to_host(const struct object_list *all)
+{
+	for (size_t i = 0; i < all->n; i++) {
+		const struct network *network = &all->items[i]->network;
+
+		if (all->items[i]->kind != OBJECT_NETWORK)
+			continue;
+		for (size_t j = 0; j < network->n_routes_to; j++)
+			if (strcmp(network->routes_to[j], NETWORK_HOST) == 0)
+				return true;
+	}
+	return false;
+}
+
+static int read_addresses(struct controller *c)
+{
+	struct hd_addr *addresses;
+	size_t n;
+	int r = hostnet_addresses(c->hostnet, &addresses, &n);
+
+	if (r < 0)
+		return log_err(r, "cannot list the host's addresses");
+	free(c->addresses);
+	c->addresses = addresses;
+	c->n_addresses = n;
+	return 0;
+}
+
+static void on_host_change(unsigned changes, void *userdata)
+{
+	struct controller *c = userdata;
+
+	if (changes & HOSTNET_ADDRESSES)
+		(void)read_addresses(c);
+	c->hostnet_due = true;
+	devices_attach_later(c, changes & HOSTNET_ENTRIES ? HOST_CHANGE_US : 0);
+}
+
+static int on_host_io(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+	struct controller *c = userdata;
+
+	(void)source;
+	(void)fd;
+	(void)events;
+	(void)hostnet_dispatch(c->hostnet);
+	return 0;
+}
+
+/* Only where a network routes to the host: on a router the changes of routes alone would keep the agent awake. */
+static int open_hostnet(struct controller *c)
+{
+	int r;
+
+	if (c->hostnet)
+		return 0;
+	r = hostnet_open(on_host_change, c, &c->hostnet);
+	if (r < 0)
+		return r;
+	r = sd_event_add_io(c->event, &c->host_changes, hostnet_fd(c->hostnet), EPOLLIN, on_host_io, c);
+	if (r >= 0)
+		r = read_addresses(c);
+	if (r < 0) {
+		c->host_changes = sd_event_source_disable_unref(c->host_changes);
+		hostnet_close(c->hostnet);
+		c->hostnet = NULL;
+	}
+	return r < 0 ? r : 0;
+}
+
+/* --- proposing --- */
+
+static struct netdev *device_by_name(const struct controller *c, const char *name)
+{
+	for (size_t i = 0; i < c->n_devices; i++)
+		if (strcmp(c->devices[i].name, name) == 0)
+			return &c->devices[i];
+	return NULL;
+}
+
+static struct topology_device describe(struct netdev *device, bool needs_mac)
+{
+	struct topology_device known = {.name = device->name,
+		.ifindex = device->ifindex,
+		.mtu = device->mtu,
+		.up = device->up,
+		.ethernet = device->type == ARPHRD_ETHER,
+		.enslaved = device->master != 0,
+		.peer_elsewhere = device->peer_elsewhere};
+
+	if (needs_mac && !device->peer_asked) {
+		device->has_peer_mac = netdev_peer_mac(device, device->peer_mac) == 0;
+		device->peer_asked = true;
+	}
+	known.has_peer_mac = device->has_peer_mac;
+	memcpy(known.peer_mac, device->peer_mac, sizeof(known.peer_mac));
+	return known;
+}
+
+/* The devices that ports name, once each. */
+static size_t describe_all(const struct controller *c, const struct object_list *all, struct topology_device *to)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < all->n; i++) {
+		const struct port *port = &all->items[i]->port;
+		struct netdev *device;
+
+		if (all->items[i]->kind != OBJECT_PORT || !port->device)
+			continue;
+		device = device_by_name(c, port->device);
+		if (device)
+			to[n++] = describe(device, !port->has_mac);
+	}
+	return n;
+}
+
+static size_t count_ports(const struct object_list *all)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < all->n; i++)
+		n += all->items[i]->kind == OBJECT_PORT;
+	return n;
+}
+
+static int build(
+	struct controller *c, const struct object_list *all, const struct host *host, struct topology **ret, struct diag *diag)
+{
+	_cleanup_free_ struct topology_device *devices = calloc(count_ports(all) + 1, sizeof(*devices));
+	struct topology_input input = {.objects = all, .host = host, .networks = c->networks, .devices = devices};
+
+	if (!devices)
+		return -ENOMEM;
+	input.n_devices = describe_all(c, all, devices);
+	input.host_addresses = c->addresses;
+	input.n_host_addresses = c->n_addresses;
+	return topology_build(&input, ret, diag);
+}
+
+int ports_propose(
+	struct controller *c, const struct object_list *all, const struct host *host, struct topology **ret, struct diag *diag)
+{
+	int r = any_to_host(all) ? open_hostnet(c) : 0;
+
+	if (r >= 0)
+		r = networks_assign(c->networks, all, diag);
+	if (r < 0)
+		return r;
+	r = build(c, all, host, ret, diag);
+	if (r < 0)
+		networks_abort(c->networks);
+	return r;
+}
+
+int ports_check(const struct object_list *all, const struct host *host, struct diag *diag)
+{
+	struct topology_input input = {.objects = all, .host = host};
+	struct networks *networks = NULL;
+	struct topology *topology = NULL;
+	int r = networks_new(&networks);
+
+	if (r >= 0)
+		r = networks_assign(networks, all, diag);
+	input.networks = networks;
+	if (r >= 0)
+		r = topology_build(&input, &topology, diag);
+	topology_free(topology);
+	networks_free(networks);
+	return r;
+}
+
+void ports_take_over(struct controller *c, struct topology *topology)
+{
+	c->topology_due |= !topology_equal(c->topology, topology);
+	c->hostnet_due |= c->topology_due;
+	networks_commit(c->networks);
+	topology_free(c->topology);
+	c->topology = topology;
+	c->view.topology = topology;
+}
+
+/* --- sizes --- */
+
+bool ports_fit(const struct controller *c, const struct topology *topology)
+{
+	struct datapath_sizes have;
+
+	datapath_sizes(c->datapath, &have);
+	return topology->n_endpoints <= have.endpoints && topology->n_members <= have.members &&
+	       topology->n_routes <= have.routes && topology->n_vlans <= have.port_vlans;
+}
+
+static uint32_t room_for(size_t n)
+{
+	uint32_t room = 1024;
+
+	while (room < n + n / 4)
+		room *= 2;
+	return room;
+}
+
+void ports_sizes(const struct topology *topology, struct datapath_sizes *sizes)
+{
+	sizes->endpoints = room_for(topology->n_endpoints);
+	sizes->members = room_for(topology->n_members);
+	sizes->routes = room_for(topology->n_routes);
+	sizes->port_vlans = room_for(topology->n_vlans);
+}
+
+/* --- putting in force --- */
+
+/* A port that the compiler does not know stays closed. */
+static int policies_of(const struct controller *c, const struct topology *topology, struct hd_port_policy **ret)
+{
+	struct hd_port_policy *policies = calloc(topology->n_ports + 1, sizeof(*policies));
+
+	if (!policies)
+		return -ENOMEM;
+	for (size_t i = 0; i < topology->n_ports; i++) {
+		const struct object *port = topology->ports[i].object;
+		struct port_policy policy;
+
+		if (compiler_port(c->compiler, port->namespace_, port->name, &policy) == 0)
+			policies[i] = policy.policy;
+	}
+	*ret = policies;
+	return 0;
+}
+
+static bool is_ipv6(const struct topology_host_address *address)
+{
+	return !addr_is_ipv4(&address->address);
+}
+
+static int set_devices(struct controller *c)
+{
+	const struct topology *topology = c->topology;
+	_cleanup_free_ struct settings_device *devices = calloc(topology->n_ports + 1, sizeof(*devices));
+	size_t n = 0;
+	int r;
+
+	if (!devices)
+		return -ENOMEM;
+	for (size_t i = 0; i < topology->n_ports; i++) {
+		if (!topology->ports[i].ifindex)
+			continue;
+		devices[n].ifindex = topology->ports[i].ifindex;
+		for (size_t j = 0; j < topology->n_host && !devices[n].ipv6; j++)
+			devices[n].ipv6 = topology->host[j].ifindex == devices[n].ifindex && is_ipv6(&topology->host[j]);
+		for (size_t j = 0; j < c->n_set_up && !devices[n].is_done; j++)
+			devices[n].is_done = c->set_up[j].ifindex == devices[n].ifindex && c->set_up[j].ipv6 == devices[n].ipv6;
+		n++;
+	}
+	r = settings_sync(c->options->run_dir, devices, n);
+	if (r < 0)
+		return r;
+	free(c->set_up);
+	c->set_up = TAKE_PTR(devices);
+	c->n_set_up = n;
+	return 0;
+}
+
+static int install_rows(struct controller *c)
+{
+	_cleanup_free_ struct hd_port_policy *policies = NULL;
+	int r = policies_of(c, c->topology, &policies);
+
+	if (r == 0)
+		r = datapath_remove(c->datapath, c->topology);
+	if (r == 0)
+		r = datapath_ports(c->datapath, c->topology, policies);
+	if (r == 0)
+		r = set_devices(c);
+	if (r == 0)
+		c->topology_due = false;
+	return r;
+}
+
+static int install_host(struct controller *c)
+{
+	const struct topology *topology = c->topology;
+	_cleanup_free_ struct hostnet_entry *entries = calloc(topology->n_host + 1, sizeof(*entries));
+	int r;
+
+	if (!entries)
+		return -ENOMEM;
+	for (size_t i = 0; i < topology->n_host; i++) {
+		const struct topology_host_address *from = &topology->host[i];
+
+		entries[i] = (struct hostnet_entry){.address = from->address,
+			.ifindex = from->ifindex,
+			.has_source = from->has_source,
+			.source = from->source};
+		memcpy(entries[i].mac, from->mac, sizeof(entries[i].mac));
+	}
+	/* of an earlier agent, or of networks that no longer route to the host */
+	r = c->hostnet ? hostnet_sync(c->hostnet, entries, topology->n_host) : hostnet_clear();
+	if (r == 0)
+		c->hostnet_due = false;
+	return r;
+}
+
+int ports_install(struct controller *c)
+{
+	int r = 0, host = 0;
+
+	if (!c->topology)
+		return 0;
+	/* The host's stack is led to a port only once that is closed. */
+	if (c->topology_due)
+		r = install_rows(c);
+	if (r == 0 && c->hostnet_due)
+		host = install_host(c);
+	return r < 0 ? r : host;
+}
+
+void ports_look_again(struct controller *c)
+{
+	const struct host *host = c->view.host ? c->view.host : &policy_no_host;
+	struct topology *topology;
+	struct diag diag = {0};
+	int r;
+
+	if (!c->topology)
+		return;
+	r = ports_propose(c, &c->store.all, host, &topology, &diag);
+	if (r < 0) {
+		log_err(r, "cannot follow the devices of ports%s%s", diag.text ? ": " : "", diag.text ? diag.text : "");
+	} else if (!ports_fit(c, topology)) {
+		networks_abort(c->networks);
+		topology_free(topology);
+		r = policy_rebuild(c);
+		if (r < 0)
+			log_err(r, "cannot make room for the addresses of ports");
+	} else {
+		ports_take_over(c, topology);
+	}
+	diag_clear(&diag);
+}

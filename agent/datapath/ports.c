@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Devices that the agent switches. A device is closed by its own record: once our programs are on it, nothing passes without a policy.
+ * In tables that packets read already, a new port is closed first and found afterwards; in freshly loaded ones everything is in place
+ * before the first program that reads them is attached.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <datapath/internal.h>
+
+static bool is_listed(const struct attached *at, const struct topology *t)
+{
+	for (size_t i = 0; i < t->n_ports; i++)
+		if (t->ports[i].ifindex == at->ifindex)
+			return true;
+	return false;
+}
+
+static bool complete(const struct attached *at)
+{
+	return at->clsact || (at->link[LINK_TCX_IN] >= 0 && at->link[LINK_TCX_OUT] >= 0);
+}
+
+/* But for the generation, which is that of the writing. */
+static bool same_policy(const struct hd_port_policy *a, const struct hd_port_policy *b)
+{
+	struct hd_port_policy x = *a, y = *b;
+
+	x.generation = y.generation = 0;
+	return memcmp(&x, &y, sizeof(x)) == 0;
+}
+
+static int write_record(struct load *load, const struct topology_port *port, const struct hd_port_policy *policy)
+{
+	struct hd_port have;
+	int r = port_read(load, port->ifindex, &have), now;
+
+	if (r < 0 && r != -ENOENT)
+		return r;
+	if (r == 0) {
+		struct hd_port fixed = have;
+
+		memset(fixed.policy, 0, sizeof(fixed.policy));
+		fixed.moved = 0;
+		now = hd_port_policy_at(&have, load->control->generation);
+		if (memcmp(&fixed, &port->record, sizeof(fixed)) == 0 &&
+			(!policy->generation || (now >= 0 && same_policy(&have.policy[now], policy))))
+			return 0;
+	}
+	return port_write(load, &port->record, policy->generation ? policy : NULL);
+}
+
+static int write_records(struct load *load, const struct topology *t, const struct hd_port_policy *policies)
+{
+	for (size_t i = 0; i < t->n_ports; i++) {
+		const struct topology_port *port = &t->ports[i];
+		int r = port->ifindex ? write_record(load, port, &policies[i]) : 0;
+
+		if (r < 0)
+			return log_err(r, "cannot write the record of the port %s", port->device);
+	}
+	return 0;
+}
+
+static int attach_port(struct datapath *dp, struct load *load, const struct topology_port *port, bool *renamed)
+{
+	struct attached *at = attached_add(dp, port->device, port->ifindex);
+	int r;
+
+	if (!at)
+		return -ENOMEM;
+	attached_refresh(dp, at, port->device, renamed);
+	if (at->role == ROLE_PORT && at->in == load && complete(at))
+		return 0;
+	at->role = ROLE_PORT; /* of a device that was an uplink, the links are updated */
+	attached_drop_link(dp, at, LINK_XDP);
+	r = attach_tc(dp, load, at);
+	if (r < 0)
+		return log_err(r, "cannot attach to the port %s: it is not switched", at->device);
+	if (!at->in)
+		log_info("%s is a port now", at->device);
+	at->in = load;
+	count_foreign(load, at);
+	return 0;
+}
+
+static int attach_ports(struct datapath *dp, struct load *load, const struct topology *t)
+{
+	int first_error = 0, r;
+	bool renamed = false;
+
+	for (size_t i = 0; i < t->n_ports; i++) {
+		if (!t->ports[i].ifindex)
+			continue;
+		r = load_ports(load);
+		if (r < 0)
+			return r;
+		r = attach_port(dp, load, &t->ports[i], &renamed);
+		if (r < 0 && first_error == 0)
+			first_error = r;
+	}
+	if (renamed)
+		attached_remove_old_names(dp);
+	return first_error;
+}
+
+/* Rows that nothing finds any more are gone: rows_remove(). */
+static void release_ports(struct datapath *dp, const struct topology *t)
+{
+	for (size_t i = dp->n_attached; i-- > 0;)
+		if (dp->attached[i].role == ROLE_PORT && !is_listed(&dp->attached[i], t))
+			attached_release(dp, i);
+}
+
+/* A packet that looked its ends up before a row changed is through by then. */
+#define MOVE_MS 100
+
+/* Their flows look up again where their ends are. */
+static int tell_moved(struct load *load, const struct moved *moved)
+{
+	uint32_t tick = moved->n ? tick_now(load) + (uint32_t)ticks_of_ms(MOVE_MS) : 0;
+
+	for (size_t i = 0; i < moved->n; i++) {
+		int r = port_set_moved(load, moved->ifindex[i], tick);
+
+		if (r < 0)
+			return log_err(r, "cannot tell the flows of a port that an address moved");
+	}
+	return 0;
+}
+
+int datapath_remove(struct datapath *dp, const struct topology *topology)
+{
+	struct load *load = load_writable(dp);
+	struct moved moved = {0};
+	int r, told;
+
+	if (!load)
+		return -ENOTCONN;
+	r = rows_remove(load, topology, &moved);
+	told = tell_moved(load, &moved); /* of what did go, too, when not all could */
+	free(moved.ifindex);
+	return r < 0 ? r : told;
+}
+
+static int write_rows(struct load *load, const struct topology *topology)
+{
+	struct moved moved = {0};
+	int r = rows_write(load, topology, &moved), told = tell_moved(load, &moved);
+
+	free(moved.ifindex);
+	return r < 0 ? r : told;
+}
+
+int datapath_ports(struct datapath *dp, const struct topology *topology, const struct hd_port_policy *policies)
+{
+	struct load *load = load_writable(dp);
+	bool fresh = load && load == dp->next;
+	int attached = 0, r;
+
+	if (!load)
+		return -ENOTCONN;
+	rows_networks(load, topology);
+	r = write_records(load, topology, policies);
+	if (r == 0 && !fresh)
+		attached = attach_ports(dp, load, topology);
+	if (r == 0)
+		r = write_rows(load, topology);
+	if (r == 0 && fresh) {
+		(void)carry_over(dp);
+		attached = attach_ports(dp, load, topology);
+	}
+	if (r == 0)
+		release_ports(dp, topology);
+	if (r == 0)
+		r = attached;
+	return attached_report(dp) < 0 && r == 0 ? -ENOMEM : r;
+}

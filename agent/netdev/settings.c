@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <netdev/settings.h>
+#include <util/buffer.h>
+#include <util/cleanup.h>
+#include <util/file.h>
+#include <util/log.h>
+
+#define FILE_NAME "settings"
+#define FILE_LIMIT (4u << 20)
+#define SCTP_FEATURE "tx-sctp-segmentation"
+#define FEATURES_MAX 256
+
+/* What there is to set. get and set work on the device as it is called now. -EOPNOTSUPP, -ENOENT: it has no such thing. */
+struct knob {
+	const char *name;
+	int wanted;
+	int (*get)(const char *device);
+	int (*set)(const char *device, int value);
+};
+
+/* --- features of ethtool --- */
+
+static int ethtool(const char *device, void *command)
+{
+	_cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq request = {.ifr_data = command};
+
+	if (fd < 0)
+		return -errno;
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", device);
+	return ioctl(fd, SIOCETHTOOL, &request) < 0 ? -errno : 0;
+}
+
+static int feature_index(const char *device)
+{
+	struct {
+		struct ethtool_sset_info info;
+		uint32_t count;
+	} set = {.info = {.cmd = ETHTOOL_GSSET_INFO, .sset_mask = 1ull << ETH_SS_FEATURES}};
+	_cleanup_free_ struct ethtool_gstrings *names = NULL;
+	int r = ethtool(device, &set);
+
+	if (r < 0)
+		return r;
+	if (!set.info.sset_mask || set.count > FEATURES_MAX)
+		return -EOPNOTSUPP;
+	names = calloc(1, sizeof(*names) + (size_t)set.count * ETH_GSTRING_LEN);
+	if (!names)
+		return -ENOMEM;
+	names->cmd = ETHTOOL_GSTRINGS;
+	names->string_set = ETH_SS_FEATURES;
+	names->len = set.count;
+	r = ethtool(device, names);
+	if (r < 0)
+		return r;
+	for (uint32_t i = 0; i < names->len; i++)
+		if (strncmp((const char *)&names->data[(size_t)i * ETH_GSTRING_LEN], SCTP_FEATURE, ETH_GSTRING_LEN) == 0)
+			return (int)i;
+	return -EOPNOTSUPP;
+}
+
+static int sctp_get(const char *device)
+{
+	struct {
+		struct ethtool_gfeatures head;
+		struct ethtool_get_features_block blocks[FEATURES_MAX / 32];
+	} features = {.head = {.cmd = ETHTOOL_GFEATURES, .size = FEATURES_MAX / 32}};
+	int index = feature_index(device), r = index < 0 ? index : ethtool(device, &features);
+	uint32_t bit = index < 0 ? 0 : 1u << index % 32;
+
+	if (r < 0)
+		return r;
+	if (!(features.blocks[index / 32].available & bit))
+		return -EOPNOTSUPP;
+	return !!(features.blocks[index / 32].requested & bit);
+}
+
+static int sctp_set(const char *device, int value)
+{
+	struct {
+		struct ethtool_sfeatures head;
+		struct ethtool_set_features_block blocks[FEATURES_MAX / 32];
+	} features = {.head = {.cmd = ETHTOOL_SFEATURES}};
+	int index = feature_index(device);
+
+	if (index < 0)
+		return index;
+	/* The kernel takes the number of blocks that it has, no more. */
+	features.head.size = (uint32_t)index / 32 + 1;
+	for (;;) {
+		int r;
+
+		features.blocks[index / 32].valid = 1u << index % 32;
+		features.blocks[index / 32].requested = value ? 1u << index % 32 : 0;
+		r = ethtool(device, &features);
+		if (r != -EINVAL || ++features.head.size > FEATURES_MAX / 32)
+			return r;
+	}
+}
+
+/* --- IPv6 --- */
+
+static int ipv6_open(const char *device, int flags)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/disable_ipv6", device);
+	fd = open(path, flags | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static int ipv6_get(const char *device)
+{
+	_cleanup_close_ int fd = ipv6_open(device, O_RDONLY);
+	char value[4] = "";
+
+	if (fd < 0)
+		return fd;
+	return read(fd, value, sizeof(value) - 1) < 1 ? -EIO : value[0] != '0';
+}
+
+static int ipv6_set(const char *device, int value)
+{
+	_cleanup_close_ int fd = ipv6_open(device, O_WRONLY);
+
+	if (fd < 0)
+		return fd;
+	return file_write_all(fd, value ? "1" : "0", 1);
+}
+
+enum { KNOB_SCTP, KNOB_IPV6, KNOBS };
+static const struct knob knobs[KNOBS] = {
+	[KNOB_SCTP] = {SCTP_FEATURE, 0, sctp_get, sctp_set},
+	[KNOB_IPV6] = {"disable_ipv6", 0, ipv6_get, ipv6_set},
+};
+
+/* --- what was --- */
+
+struct noted {
+	uint32_t ifindex;
+	unsigned knob;
+	int before;
+};
+
+struct notes {
+	struct noted *items;
+	size_t n;
+	bool changed;
+};
+
+static struct noted *find(const struct notes *notes, uint32_t ifindex, unsigned knob)
+{
+	for (size_t i = 0; i < notes->n; i++)
+		if (notes->items[i].ifindex == ifindex && notes->items[i].knob == knob)
+			return &notes->items[i];
+	return NULL;
+}
+
+static int note(struct notes *notes, uint32_t ifindex, unsigned knob, int before)
+{
+	struct noted *grown = reallocarray(notes->items, notes->n + 1, sizeof(*grown));
+
+	if (!grown)
+		return -ENOMEM;
+	notes->items = grown;
+	notes->items[notes->n++] = (struct noted){.ifindex = ifindex, .knob = knob, .before = before};
+	notes->changed = true;
+	return 0;
+}
+
+static int read_notes(const char *path, struct notes *ret)
+{
+	_cleanup_free_ char *text = NULL;
+	size_t length;
+	int r = file_read(AT_FDCWD, path, FILE_LIMIT, &text, &length, NULL);
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	for (char *line = text, *next; *line && r >= 0; line = next) {
+		char name[32];
+		uint32_t ifindex;
+		int before;
+
+		next = line + strcspn(line, "\n");
+		next += *next != '\0';
+		/* Another version's line, or one that somebody else wrote: not ours to put back. */
+		if (sscanf(line, "%" SCNu32 " %31s %d", &ifindex, name, &before) != 3)
+			continue;
+		for (unsigned knob = 0; knob < KNOBS && r >= 0; knob++)
+			if (strcmp(knobs[knob].name, name) == 0 && !find(ret, ifindex, knob))
+				r = note(ret, ifindex, knob, before);
+	}
+	ret->changed = false;
+	return r;
+}
+
+static int write_notes(const char *path, struct notes *notes)
+{
+	_cleanup_buffer_ struct buffer text = {0};
+	int r;
+
+	if (!notes->changed)
+		return 0;
+	for (size_t i = 0; i < notes->n; i++)
+		buffer_printf(&text, "%" PRIu32 " %s %d\n", notes->items[i].ifindex, knobs[notes->items[i].knob].name,
+			notes->items[i].before);
+	if (text.failed)
+		return -ENOMEM;
+	if (notes->n)
+		r = file_write(AT_FDCWD, path, text.data, text.length, 0600);
+	else
+		r = unlink(path) < 0 && errno != ENOENT ? -errno : 0;
+	if (r == 0)
+		notes->changed = false;
+	return r;
+}
+
+/* --- the difference --- */
+
+static bool wants(const struct settings_device *device, unsigned knob)
+{
+	return knob != KNOB_IPV6 || device->ipv6;
+}
+
+static bool is_wanted(const struct settings_device *devices, size_t n, const struct noted *noted)
+{
+	for (size_t i = 0; i < n; i++)
+		if (devices[i].ifindex == noted->ifindex)
+			return wants(&devices[i], noted->knob);
+	return false;
+}
+
+static bool is_done(const struct settings_device *devices, size_t n, uint32_t ifindex)
+{
+	for (size_t i = 0; i < n; i++)
+		if (devices[i].ifindex == ifindex)
+			return devices[i].is_done;
+	return false;
+}
+
+static void put_back(struct notes *notes, const struct settings_device *devices, size_t n)
+{
+	for (size_t i = notes->n; i-- > 0;) {
+		const struct noted *noted = &notes->items[i];
+		const struct knob *knob = &knobs[noted->knob];
+		char device[IF_NAMESIZE];
+		int r = 0;
+
+		if (is_wanted(devices, n, noted))
+			continue;
+		/* Whoever changed it since then wants it as it is. */
+		if (if_indextoname(noted->ifindex, device) && knob->get(device) == knob->wanted)
+			r = knob->set(device, noted->before);
+		if (r < 0)
+			log_warn(r, "cannot set %s of %s back to %d", knob->name, device, noted->before);
+		notes->items[i] = notes->items[--notes->n];
+		notes->changed = true;
+	}
+}
+
+/* First all that is to change is noted and on disk, then it is changed. */
+static int note_all(struct notes *notes, const struct settings_device *devices, size_t n)
+{
+	char name[IF_NAMESIZE];
+	int r = 0;
+
+	for (size_t i = 0; i < n && r == 0; i++)
+		for (unsigned knob = 0; knob < KNOBS && r == 0; knob++) {
+			int now;
+
+			if (devices[i].is_done || !wants(&devices[i], knob) || find(notes, devices[i].ifindex, knob) ||
+				!if_indextoname(devices[i].ifindex, name))
+				continue;
+			now = knobs[knob].get(name);
+			if (now >= 0 && now != knobs[knob].wanted)
+				r = note(notes, devices[i].ifindex, knob, now);
+		}
+	return r;
+}
+
+static void set_all(const struct notes *notes, const struct settings_device *devices, size_t n)
+{
+	for (size_t i = 0; i < notes->n; i++) {
+		const struct knob *knob = &knobs[notes->items[i].knob];
+		char device[IF_NAMESIZE];
+		int r = 0;
+
+		if (is_done(devices, n, notes->items[i].ifindex))
+			continue;
+		if (if_indextoname(notes->items[i].ifindex, device) && knob->get(device) != knob->wanted)
+			r = knob->set(device, knob->wanted);
+		if (r < 0)
+			log_warn(r, "cannot set %s of %s to %d", knob->name, device, knob->wanted);
+	}
+}
+
+int settings_sync(const char *run_dir, const struct settings_device *devices, size_t n)
+{
+	_cleanup_free_ char *path = NULL;
+	struct notes notes = {0};
+	int r;
+
+	if (asprintf(&path, "%s/" FILE_NAME, run_dir) < 0) {
+		path = NULL;
+		return -ENOMEM;
+	}
+	r = read_notes(path, &notes);
+	if (r >= 0) {
+		put_back(&notes, devices, n);
+		r = note_all(&notes, devices, n);
+	}
+	if (r >= 0)
+		r = write_notes(path, &notes);
+	if (r >= 0)
+		set_all(&notes, devices, n);
+	free(notes.items);
+	return r < 0 ? log_err(r, "cannot set up the devices of ports") : 0;
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who is where: documents, and what is known of the devices, to the rows of the maps in heddle/network.h, the static part of the ports'
+ * records, and the routes that the host's own stack needs. Pure. Policy is no part of it, nor are the roots in a network's record.
+ *
+ * A network's own subnets have rows in `routes` too, to itself: what nobody has there does not go to the host.
+ */
+#ifndef HEDDLE_POLICY_TOPOLOGY_H
+#define HEDDLE_POLICY_TOPOLOGY_H
+
+#include <heddle/network.h>
+#include <heddle/port.h>
+#include <model/decode.h>
+#include <model/object.h>
+#include <policy/numbers.h>
+
+struct topology_device {
+	const char *name;
+	uint32_t ifindex;
+	uint32_t mtu;
+	bool up;
+	bool ethernet;	     /* has an Ethernet header */
+	bool enslaved;	     /* to a bridge, bond, VRF */
+	bool peer_elsewhere; /* a veth whose peer is in another namespace */
+	bool has_peer_mac;
+	uint8_t peer_mac[6];
+};
+
+struct topology_input {
+	const struct object_list *objects; /* that model_validate() has nothing to say against */
+	const struct host *host;	   /* never NULL */
+	const struct networks *networks;   /* that has numbers for the objects */
+	const struct topology_device *devices;
+	size_t n_devices;
+	const struct hd_addr *host_addresses; /* the host's own */
+	size_t n_host_addresses;
+};
+
+struct topology_port {
+	struct object *object; /* a reference */
+	uint32_t ifindex;      /* 0: not switched */
+	char *reason;	       /* why it waits; NULL: it is ready. With an ifindex: switched, but nothing gets through yet */
+	struct hd_port record; /* but for its policy; valid with an ifindex */
+	const char *device;    /* as the kernel calls it; valid with an ifindex, as long as the object */
+};
+
+struct topology_network {
+	uint16_t index;
+	struct hd_network record; /* without roots */
+};
+
+struct topology_endpoint {
+	struct hd_endpoint_key key;
+	struct hd_endpoint value;
+};
+
+struct topology_member {
+	uint16_t network;
+	uint32_t ifindex;
+};
+
+struct topology_route {
+	struct hd_route_key key;
+	struct hd_route value;
+};
+
+/* An address of a port in a network that routes to the host: the host's stack finds it behind the port's device. */
+struct topology_host_address {
+	struct hd_addr address;
+	uint32_t ifindex;
+	uint8_t mac[6];
+	bool has_source;
+	struct hd_addr source; /* the network's gateway, when the host has that address itself */
+};
+
+/* Everything but ports is sorted by its key, so that two can be compared in one walk. */
+struct topology {
+	struct topology_port *ports; /* one for each Port document, by namespace and name */
+	struct topology_network *networks;
+	struct topology_endpoint *endpoints;
+	struct topology_member *members;
+	struct topology_route *routes;
+	struct hd_vlan_key *vlans;
+	struct topology_host_address *host;
+	size_t n_ports, n_networks, n_endpoints, n_members, n_routes, n_vlans, n_host;
+};
+
+/*
+ * 0; -EINVAL with diag: documents that contradict each other; -ENOMEM. What depends on devices is no mistake of a document: such a port
+ * waits, and says why.
+ */
+int topology_build(const struct topology_input *input, struct topology **ret, struct diag *diag);
+void topology_free(struct topology *topology); /* NULL is fine */
+/* By namespace and name; NULL: none. */
+const struct topology_port *topology_find_port(const struct topology *topology, const struct object *port);
+/* The same rows and records; reasons may differ. NULL is one without anything. */
+bool topology_equal(const struct topology *a, const struct topology *b);
+
+/* What a router says of a packet from the port on ifindex. source: the gateway's, of the destination's family. */
+struct topology_answer {
+	bool has_source;
+	struct hd_addr source;
+	uint16_t mtu; /* of the port that has the destination; 0: none has */
+};
+void topology_answer(
+	const struct topology *topology, uint32_t ifindex, const struct hd_addr *destination, struct topology_answer *ret);
+
+/* The address that is made of a MAC (RFC 4291, appendix A). */
+struct hd_addr topology_link_local(const uint8_t mac[6]);
+
+#endif

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Where a judged packet from a port goes on: to another port, to the host's stack, or back as an answer. Changes the frame. */
+#ifndef HEDDLE_STAGE_DELIVER_H
+#define HEDDLE_STAGE_DELIVER_H
+
+#include "arp.h"
+#include "endpoint.h"
+#include "nd.h"
+
+/* --- tags --- */
+
+static __always_inline __u32 tag_present(const struct pkt *p)
+{
+	return p->vlan[0] & 0xfff;
+}
+
+/* Only a trunk says in a tag which segment it is. */
+static __always_inline bool tag_wanted(const struct hd_port *port, __u32 segment)
+{
+	return port->flags & HD_PORT_TRUNK && segment != port->vlan;
+}
+
+/* vlan 0: untagged, whatever priority a tag with id 0 says stays. Otherwise the tag's id. 0: done. */
+static __always_inline long retag(HOOK_CTX *ctx, const struct pkt *p, __u32 vlan)
+{
+	__u32 tag = tag_present(p), tci = vlan;
+	__be16 inline_tci = 0;
+
+	if (tag == vlan)
+		return 0;
+	if (!tag && p->vlan[0]) { /* the priority goes along */
+		if (ctx->vlan_present)
+			tci |= ctx->vlan_tci & 0xe000;
+		else if (!hook_load(ctx, sizeof(struct ethhdr), &inline_tci, sizeof(inline_tci)))
+			tci |= bpf_ntohs(inline_tci) & 0xe000;
+	}
+	if (p->vlan[0] && bpf_skb_vlan_pop(ctx))
+		return -1;
+	return vlan ? bpf_skb_vlan_push(ctx, bpf_htons(ETH_P_8021Q), tci) : 0;
+}
+
+/* --- routing --- */
+
+/* TTL and MACs. Only what routes pays for a frame that has to be made writable. */
+static __always_inline long route_rewrite(HOOK_CTX *ctx, const struct pkt *p, const struct hd_port *port)
+{
+	struct ethhdr eth = {.h_source = HD_GATEWAY_MAC};
+	struct {
+		__u8 ttl, protocol;
+		__u16 checksum;
+	} ip4;
+	__u32 sum;
+	__u8 hop_limit = p->hop_limit - 1;
+
+	mac_copy(eth.h_dest, port->mac);
+	if (unlikely(port->flags & HD_PORT_LEARNING)) { /* several may live there, each with a MAC of its own */
+		const struct hd_endpoint *endpoint = endpoint_find(&p->destination, p->destination_network);
+
+		if (endpoint && mac_given(endpoint->mac))
+			mac_copy(eth.h_dest, endpoint->mac);
+	}
+	if (bpf_skb_store_bytes(ctx, 0, &eth, 2 * sizeof(eth.h_dest), 0))
+		return -1;
+	if (p->family == 6)
+		return bpf_skb_store_bytes(ctx, p->l3 + offsetof(struct ipv6hdr, hop_limit), &hop_limit, 1, BPF_F_RECOMPUTE_CSUM);
+	if (hook_load(ctx, p->l3 + offsetof(struct iphdr, ttl), &ip4, sizeof(ip4)))
+		return -1;
+	/* RFC 1624; the TTL is the upper half of its word. */
+	sum = ip4.checksum + bpf_htons(0x0100);
+	ip4.checksum = sum + (sum >= 0xffff);
+	ip4.ttl = hop_limit;
+	return bpf_skb_store_bytes(ctx, p->l3 + offsetof(struct iphdr, ttl), &ip4, sizeof(ip4), 0);
+}
+
+/* --- ways out: 0 or the drop reason. A frame that cannot be changed has no better one than that it could not be reached into. --- */
+
+static __always_inline int deliver_port(HOOK_CTX *ctx, const struct pkt *p)
+{
+	const struct hd_port *port = port_find(p->to);
+	__u32 flags, to = p->to;
+
+	if (!port)
+		return HD_R_NO_DESTINATION;
+	flags = port->flags;
+	if (p->routed && route_rewrite(ctx, p, port))
+		return HD_R_NONLINEAR;
+	if (unlikely(p->vlan[0] || flags & HD_PORT_TRUNK)) {
+		__u32 segment = p->routed ? 0 : p->segment;
+
+		if (retag(ctx, p, segment && tag_wanted(port, segment) ? segment : 0))
+			return HD_R_NONLINEAR;
+	}
+	if (flags & HD_PORT_PEER) {
+		/* It is for whom it reaches, though not for the device it came in by. */
+		if (ctx->pkt_type != FRAME_FOR_HOST)
+			bpf_skb_change_type(ctx, FRAME_FOR_HOST);
+		return bpf_redirect_peer(to, 0) == TC_ACT_REDIRECT ? 0 : HD_R_NO_DESTINATION;
+	}
+	ctx->mark = HD_MARK;
+	return bpf_redirect(to, 0) == TC_ACT_REDIRECT ? 0 : HD_R_NO_DESTINATION;
+}
+
+static __always_inline int deliver_host(HOOK_CTX *ctx, const struct pkt *p)
+{
+	if (unlikely(tag_present(p)) && retag(ctx, p, 0))
+		return HD_R_NONLINEAR;
+	if (ctx->pkt_type != FRAME_FOR_HOST)
+		bpf_skb_change_type(ctx, FRAME_FOR_HOST);
+	return 0;
+}
+
+/* An echo request becomes its reply: source and destination change places, which no checksum sees. */
+static __always_inline long echo_answer(HOOK_CTX *ctx, const struct pkt *p)
+{
+	__u8 type = p->family == 4 ? ICMP_ECHO_REPLY : ICMPV6_ECHO_REPLY;
+	__u8 mac[6];
+	struct hd_addr pair[2];
+	struct ethhdr eth;
+	__be16 before, after;
+
+	if (hook_load(ctx, 0, &eth, sizeof(eth)) || hook_load(ctx, p->l4, &before, sizeof(before)))
+		return -1;
+	mac_copy(mac, eth.h_dest);
+	mac_copy(eth.h_dest, eth.h_source);
+	mac_copy(eth.h_source, mac);
+	after = (before & bpf_htons(0x00ff)) | bpf_htons(type << 8);
+	if (bpf_skb_store_bytes(ctx, 0, &eth, 2 * sizeof(eth.h_dest), 0) ||
+		bpf_skb_store_bytes(ctx, p->l4, &after, sizeof(after), 0) ||
+		bpf_l4_csum_replace(ctx, p->l4 + 2, before, after, sizeof(after)))
+		return -1;
+	pair[0] = p->destination;
+	pair[1] = p->source;
+	if (p->family == 6)
+		return bpf_skb_store_bytes(ctx, p->l3 + offsetof(struct ipv6hdr, saddr), pair, sizeof(pair), 0);
+	pair[0].w[0] = p->destination.w[3];
+	pair[0].w[1] = p->source.w[3];
+	return bpf_skb_store_bytes(ctx, p->l3 + offsetof(struct iphdr, saddr), pair, 8, 0);
+}
+
+__noinline int deliver_answer(HOOK_CTX *ctx)
+{
+	struct hd_scratch *room = scratch_room();
+	const struct pkt *p;
+	long r;
+
+	if (!room)
+		return HD_R_RULE_TREE;
+	p = &room->port;
+	if (p->action == HD_ACT_ANSWER_ARP)
+		r = arp_answer(ctx, p, room->answer);
+	else if (p->action == HD_ACT_ANSWER_ND)
+		r = nd_answer(ctx, p, room->answer);
+	else
+		r = echo_answer(ctx, p);
+	if (r)
+		return HD_R_NONLINEAR;
+	ctx->mark = HD_MARK;
+	return bpf_redirect(p->ifindex, 0) == TC_ACT_REDIRECT ? 0 : HD_R_NO_DESTINATION;
+}
+
+#endif

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Who has an address, a MAC or a VLAN: lookups, and nothing decided. */
+#ifndef HEDDLE_STAGE_ENDPOINT_H
+#define HEDDLE_STAGE_ENDPOINT_H
+
+#include "packet.h"
+#include "port.h"
+
+#include <maps/network.bpf.h>
+
+/* --- MACs: six bytes at an even offset --- */
+
+static __always_inline bool mac_equal(const void *a, const void *b)
+{
+	const __u16 *x = a, *y = b;
+
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
+}
+
+static __always_inline bool mac_group(const __u8 *mac)
+{
+	return mac[0] & 1;
+}
+
+static __always_inline bool mac_gateway(const void *mac)
+{
+	const struct {
+		__u8 b[6];
+	} __attribute__((aligned(2))) gateway = {HD_GATEWAY_MAC};
+
+	return mac_equal(mac, gateway.b);
+}
+
+static __always_inline bool mac_given(const void *mac)
+{
+	const __u16 *x = mac;
+
+	return x[0] | x[1] | x[2];
+}
+
+static __always_inline void mac_copy(void *to, const void *from)
+{
+	__builtin_memcpy(to, from, 6);
+}
+
+/* The frame is for the gateway: by its MAC, or by that of the port's device on the host's side. */
+static __always_inline bool for_gateway(HOOK_CTX *ctx, const void *destination)
+{
+	return ctx->pkt_type == FRAME_FOR_HOST || mac_gateway(destination);
+}
+
+/* --- addresses --- */
+
+static __always_inline void address4(struct hd_addr *to, __be32 from)
+{
+	to->q[0] = 0;
+	to->w[2] = bpf_htonl(0xffff);
+	to->w[3] = from;
+}
+
+static __always_inline bool address_none(const struct hd_addr *a)
+{
+	return !a->q[0] && (!a->q[1] || (a->w[2] == bpf_htonl(0xffff) && !a->w[3]));
+}
+
+static __always_inline bool address_link_local(const struct hd_addr *a)
+{
+	return (a->w[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+}
+
+/* fe80::/64 and the interface identifier that this MAC gives (RFC 4291 appendix A). */
+static __always_inline bool address_of_mac(const struct hd_addr *a, const __u8 *mac)
+{
+	return a->w[0] == bpf_htonl(0xfe800000) && !a->w[1] && a->b[8] == (mac[0] ^ 2) && a->b[9] == mac[1] &&
+	       a->b[10] == mac[2] && a->b[11] == 0xff && a->b[12] == 0xfe && a->b[13] == mac[3] && a->b[14] == mac[4] &&
+	       a->b[15] == mac[5];
+}
+
+/* Multicast, limited broadcast, reserved. */
+static __always_inline bool address_group(const struct pkt *p)
+{
+	return p->family == 4 ? bpf_ntohl(p->destination.w[3]) >= 0xe0000000 : p->destination.b[0] == 0xff;
+}
+
+/* No router takes them. */
+static __always_inline bool address_local(const struct pkt *p)
+{
+	__u32 first;
+
+	if (p->family == 4) {
+		first = bpf_ntohl(p->destination.w[3]) >> 24;
+		return !first || first == 127;
+	}
+	return !p->destination.q[0] && p->destination.q[1] <= bpf_cpu_to_be64(1) && !p->destination.w[2];
+}
+
+static __always_inline struct hd_endpoint *endpoint_find(const struct hd_addr *address, __u32 network)
+{
+	struct hd_endpoint_key key = {.addr = *address, .network = network, .kind = HD_ENDPOINT_ADDRESS};
+
+	return bpf_map_lookup_elem(&endpoints, &key);
+}
+
+static __always_inline struct hd_endpoint *endpoint_of_mac(const void *mac, __u32 network)
+{
+	struct hd_endpoint_key key = {.network = network, .kind = HD_ENDPOINT_MAC};
+
+	mac_copy(key.addr.b, mac);
+	return bpf_map_lookup_elem(&endpoints, &key);
+}
+
+/*
+ * The address is the port's own. A link-local one that nobody was given belongs to whom it names: it is made of the MAC. Any other would
+ * be a claim of who comes first.
+ */
+static __always_inline bool address_owned(const struct hd_addr *address, __u32 network, __u32 ifindex, const __u8 *mac)
+{
+	const struct hd_endpoint *endpoint = endpoint_find(address, network);
+
+	return endpoint ? endpoint->ifindex == ifindex : address_of_mac(address, mac);
+}
+
+/* --- VLANs within a network --- */
+
+static __always_inline bool trunk_has(__u32 ifindex, __u32 vlan)
+{
+	struct hd_vlan_key key = {.ifindex = ifindex, .vlan = vlan};
+
+	return bpf_map_lookup_elem(&port_vlans, &key);
+}
+
+static __always_inline bool in_segment(const struct hd_port *port, __u32 segment)
+{
+	if (port->flags & HD_PORT_TRUNK)
+		return segment && (port->vlan == segment || trunk_has(port->ifindex, segment));
+	return segment == (port->flags & HD_PORT_ACCESS ? port->vlan : 0);
+}
+
+/* --- what was learnt --- */
+
+/* hd_control has 30 s in ticks; nothing here knows how long a tick is. */
+static __always_inline __u32 fdb_ticks(const struct hd_control *c)
+{
+	static_assert(HD_FDB_SECONDS % HD_FRAGMENT_SECONDS == 0, "written so");
+	return c->fragment_timeout * (HD_FDB_SECONDS / HD_FRAGMENT_SECONDS);
+}
+
+static __always_inline void fdb_key(struct hd_fdb_key *key, const struct pkt *p, const void *mac)
+{
+	mac_copy(key->mac, mac);
+	key->network = p->source_network;
+	key->vlan = p->segment;
+}
+
+#endif

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * One frame to all members of a network that are in its segment. Each member's ingress policy is asked: to a port that may not have a packet
+ * a flood is no other way.
+ */
+#ifndef HEDDLE_STAGE_FLOOD_H
+#define HEDDLE_STAGE_FLOOD_H
+
+#include "between.h"
+#include "deliver.h"
+#include "scratch.h"
+
+struct flood {
+	HOOK_CTX *ctx;
+	struct pkt *p;
+	__u32 tag;  /* this pass is for members that want the frame so: with a tag, or without */
+	__u32 rest; /* set: there are others */
+};
+
+/* A member's own view of the packet is in room->packet: only this uses it here. */
+static __always_inline int flood_judge(HOOK_CTX *ctx, const struct pkt *p, struct pkt *view, __u32 ifindex)
+{
+	int r;
+
+	if (!seen_by(view, p, ifindex))
+		return HD_R_NOT_READY;
+	view->to = ifindex;
+	view->direction = HD_INGRESS;
+	r = judge_view(view, HD_INGRESS, 0);
+	/* One of many: not for it to answer. */
+	if (r == HD_R_POLICY_REJECT) {
+		r = HD_R_POLICY_DENY;
+		view->verdict = HD_DENY;
+	}
+	if (r)
+		drop(ctx, view, r);
+	else
+		counter_add(&rule_counters, view->rule, view->segments, view->l3_length);
+	return r;
+}
+
+static long flood_member(__u32 index, struct flood *f)
+{
+	struct hd_member_key key = {.network = f->p->source_network, .index = index};
+	struct hd_scratch *room = scratch_room();
+	const struct hd_member *member = bpf_map_lookup_elem(&members, &key);
+	const struct hd_port *port;
+	__u32 ifindex;
+
+	if (!member || !room)
+		return 0;
+	ifindex = member->ifindex;
+	if (ifindex == f->p->ifindex)
+		return 0;
+	port = port_find(ifindex);
+	if (!port || port->network != f->p->source_network || !in_segment(port, f->p->segment))
+		return 0;
+	if (tag_wanted(port, f->p->segment) != f->tag) {
+		f->rest = 1;
+		return 0;
+	}
+	if (f->p->judged && flood_judge(f->ctx, f->p, &room->packet, ifindex))
+		return 0;
+	bpf_clone_redirect(f->ctx, ifindex, 0);
+	return 0;
+}
+
+__noinline int flood(HOOK_CTX *ctx)
+{
+	struct hd_scratch *room = scratch_room();
+	const struct hd_network *record;
+	struct flood f = {.ctx = ctx};
+	__u32 network, n;
+	struct pkt *p;
+
+	if (!room)
+		return HD_R_RULE_TREE;
+	f.p = p = &room->port;
+	f.tag = tag_present(p) != 0;
+	network = p->source_network;
+	record = bpf_map_lookup_elem(&networks, &network);
+	if (!record)
+		return HD_R_NO_DESTINATION;
+	n = record->members;
+	if (n > HD_MEMBERS_MAX)
+		n = HD_MEMBERS_MAX;
+	ctx->mark = HD_MARK;
+	bpf_loop(n, flood_member, &f, 0);
+	if (f.rest) {
+		f.tag ^= 1;
+		if (retag(ctx, p, f.tag ? p->segment : 0))
+			return HD_R_NONLINEAR;
+		bpf_loop(n, flood_member, &f, 0);
+	}
+	return 0;
+}
+
+#endif

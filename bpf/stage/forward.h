@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Where a packet from a port goes: by MAC within its segment of an L2 network, by address where the gateway routes. Sets action, to,
+ * routed, the networks at both ends and other_version, and returns 0 or the drop reason.
+ */
+#ifndef HEDDLE_STAGE_FORWARD_H
+#define HEDDLE_STAGE_FORWARD_H
+
+#include "endpoint.h"
+#include "scratch.h"
+
+static __always_inline bool port_versions(const struct hd_port *port, __u32 generation, __u32 version[2])
+{
+	int at = hd_port_policy_at(port, generation);
+
+	if (at < 0)
+		return false;
+	version[0] = port->policy[at & 1].version[0];
+	version[1] = port->policy[at & 1].version[1];
+	return true;
+}
+
+static __always_inline const struct hd_port *forward_to(struct pkt *p, __u32 ifindex, __u32 network)
+{
+	const struct hd_port *port = port_find(ifindex);
+
+	if (!port || port->network != network || !port_versions(port, p->generation, p->other_version))
+		return NULL;
+	p->to = ifindex;
+	p->destination_network = network;
+	p->action = HD_ACT_PORT;
+	return port;
+}
+
+/* Within the segment, by MAC. *ret: the port, NULL: flood. */
+static __always_inline int forward_mac(struct pkt *p, const struct hd_control *c, const __u8 *mac, const struct hd_port **ret)
+{
+	const struct hd_endpoint *owner;
+	struct hd_fdb_key key = {};
+	const struct hd_fdb *known;
+	const struct hd_port *port;
+	__u32 ifindex = 0;
+
+	*ret = NULL;
+	p->action = HD_ACT_FLOOD;
+	if (mac_group(mac))
+		return 0;
+	owner = endpoint_of_mac(mac, p->source_network);
+	if (owner) {
+		ifindex = owner->ifindex;
+	} else {
+		fdb_key(&key, p, mac);
+		known = bpf_map_lookup_elem(&fdb, &key);
+		if (!known || (__s32)(p->now - known->seen) > (__s32)fdb_ticks(c))
+			return 0;
+		ifindex = known->ifindex;
+	}
+	/* Back where it came from: whoever is behind that port has it already. */
+	if (!ifindex || ifindex == p->ifindex)
+		return HD_R_NO_DESTINATION;
+	port = forward_to(p, ifindex, p->source_network);
+	if (!port || !in_segment(port, p->segment))
+		return HD_R_NO_DESTINATION;
+	*ret = port;
+	return 0;
+}
+
+/* Frames that are not judged by address: ARP, neighbour discovery, whatever is not IP. */
+__noinline int forward_frame(HOOK_CTX *ctx, struct pkt *p)
+{
+	const struct hd_port *port;
+	struct hd_control *c;
+	struct ethhdr eth;
+	__u32 zero = 0;
+
+	c = bpf_map_lookup_elem(&control, &zero);
+	if (!p || !c || hook_load(ctx, 0, &eth, sizeof(eth)))
+		return HD_R_NO_DESTINATION;
+	if (for_gateway(ctx, eth.h_dest)) {
+		p->action = HD_ACT_NEXT;
+		return p->port_flags & HD_PORT_HOST ? 0 : HD_R_NO_DESTINATION;
+	}
+	if (!(p->port_flags & HD_PORT_L2))
+		return HD_R_NOT_ROUTED;
+	return forward_mac(p, c, eth.h_dest, &port);
+}
+
+static __always_inline const struct hd_route *route_find(__u32 network, const struct hd_addr *address)
+{
+	struct hd_route_key key = {.length = 8 * (sizeof(key.network) + sizeof(key.addr)), .network = bpf_htons(network)};
+
+	__builtin_memcpy(key.addr, address, sizeof(key.addr));
+	return bpf_map_lookup_elem(&routes, &key);
+}
+
+static __always_inline bool asks_echo(const struct pkt *p)
+{
+	if (p->fragment)
+		return false;
+	return p->family == 4 ? p->protocol == PROTO_ICMP && p->icmp_type == ICMP_ECHO_REQUEST
+			      : p->protocol == PROTO_ICMPV6 && p->icmp_type == ICMPV6_ECHO_REQUEST;
+}
+
+/* By address. */
+static __always_inline int forward_address(struct pkt *p)
+{
+	const struct hd_endpoint *endpoint;
+	const struct hd_route *route = NULL;
+	__u32 network = p->source_network;
+	const struct hd_port *port;
+
+	p->action = HD_ACT_NEXT;
+	p->routed = 1;
+	if (address_group(p) || address_local(p))
+		return HD_R_NOT_ROUTED;
+	endpoint = endpoint_find(&p->destination, network);
+	if (endpoint && endpoint->flags & HD_ENDPOINT_GATEWAY && asks_echo(p)) {
+		p->action = HD_ACT_ANSWER_ECHO;
+		return 0;
+	}
+	if (!endpoint) {
+		route = address_link_local(&p->destination) ? NULL : route_find(network, &p->destination);
+		if (route && route->network) {
+			network = route->network;
+			endpoint = endpoint_find(&p->destination, network);
+			if (!endpoint || !endpoint->ifindex)
+				return HD_R_NO_DESTINATION;
+			p->network = route->zone;
+			p->replies = !!(route->flags & HD_ROUTE_REPLY);
+		}
+	}
+	if (endpoint && endpoint->ifindex) {
+		port = forward_to(p, endpoint->ifindex, network);
+		/* A routed packet has no tag: it goes to where untagged frames belong. */
+		if (!port || (port->flags & HD_PORT_TRUNK && !port->vlan))
+			return HD_R_NO_DESTINATION;
+		return p->hop_limit > 1 ? 0 : HD_R_TTL_EXCEEDED;
+	}
+	if (route || (p->port_flags & HD_PORT_HOST && !address_link_local(&p->destination)))
+		return 0;
+	return HD_R_NO_DESTINATION;
+}
+
+/*
+ * A frame says twice where it goes. Policy judges by the address, so who has the MAC must have the address too: else a port could reach
+ * one that it may not by naming another. A port that learns may have anything behind it.
+ */
+static __always_inline bool forward_agrees(const struct pkt *p, const struct hd_port *port)
+{
+	const struct hd_endpoint *endpoint = endpoint_find(&p->destination, p->source_network);
+
+	if (!port) /* a flood: to a group, or to somebody nobody knows */
+		return !endpoint;
+	if (endpoint)
+		return endpoint->ifindex == p->to;
+	return port->flags & HD_PORT_LEARNING || address_of_mac(&p->destination, port->mac);
+}
+
+__noinline int forward_packet(HOOK_CTX *ctx, struct pkt *p)
+{
+	const struct hd_port *port;
+	struct hd_control *c;
+	struct ethhdr eth;
+	__u32 zero = 0;
+	int r;
+
+	c = bpf_map_lookup_elem(&control, &zero);
+	if (!p || !c || hook_load(ctx, 0, &eth, sizeof(eth)))
+		return HD_R_NO_DESTINATION;
+	if (p->port_flags & HD_PORT_L2 && !for_gateway(ctx, eth.h_dest)) {
+		r = forward_mac(p, c, eth.h_dest, &port);
+		if (r)
+			return r;
+		return forward_agrees(p, port) ? 0 : HD_R_NO_DESTINATION;
+	}
+	return mac_group(eth.h_dest) ? HD_R_NOT_ROUTED : forward_address(p);
+}
+
+/*
+ * A resolution of p->destination. Answered (action, room->answer) with the MAC of whoever has the address, or the gateway's where the gateway is the way to
+ * it; not answered (action HD_ACT_NEXT) where the owner shall speak for itself.
+ */
+__noinline int forward_resolution(struct pkt *p, __u32 action)
+{
+	static const __u8 gateway[6] = HD_GATEWAY_MAC;
+	struct hd_scratch *room = scratch_room();
+	const struct hd_endpoint *endpoint;
+	const struct hd_port *port = NULL;
+	bool l2, own, host;
+
+	if (!p || !room)
+		return HD_R_NO_DESTINATION;
+	endpoint = endpoint_find(&p->destination, p->source_network);
+	l2 = p->port_flags & HD_PORT_L2;
+	own = endpoint && endpoint->ifindex == p->ifindex;
+	host = p->port_flags & HD_PORT_HOST && !address_link_local(&p->destination);
+	p->action = action;
+	mac_copy(room->answer, gateway);
+	if (endpoint && endpoint->flags & HD_ENDPOINT_GATEWAY)
+		return 0;
+	if (l2) {
+		if (endpoint && endpoint->flags & HD_ENDPOINT_TAKEN && host)
+			return 0;
+		if (endpoint && endpoint->ifindex && !own)
+			port = port_find(endpoint->ifindex);
+		if (port && in_segment(port, p->segment) && mac_given(endpoint->mac)) {
+			mac_copy(room->answer, endpoint->mac);
+			return 0;
+		}
+		p->action = HD_ACT_NEXT;
+		return 0;
+	}
+	if (!own && ((endpoint && endpoint->ifindex) || host ||
+			    (!address_link_local(&p->destination) && route_find(p->source_network, &p->destination))))
+		return 0;
+	return HD_R_NO_DESTINATION;
+}
+
+#endif

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* A port sends only as itself: VLAN, MAC, addresses. Whom ARP and neighbour discovery speak for is checked in arp.h and nd.h. */
+#ifndef HEDDLE_STAGE_SOURCE_H
+#define HEDDLE_STAGE_SOURCE_H
+
+#include "endpoint.h"
+
+#define DHCP_SERVER 67
+#define DHCP_CLIENT 68
+
+/* The segment of the network that the frame is in. A tag with id 0 says only a priority (IEEE 802.1Q): the frame counts as untagged. */
+static __always_inline int source_segment(struct pkt *p)
+{
+	__u32 tag = p->vlan[0] & 0xfff;
+
+	if (p->port_flags & HD_PORT_TRUNK) {
+		if (tag && !trunk_has(p->ifindex, tag))
+			return HD_R_SOURCE_VLAN;
+		p->segment = tag ? tag : p->vlan_of_port;
+		return p->segment ? 0 : HD_R_SOURCE_VLAN;
+	}
+	p->segment = p->port_flags & HD_PORT_ACCESS ? p->vlan_of_port : 0;
+	return tag || p->vlan[1] ? HD_R_SOURCE_VLAN : 0;
+}
+
+/*
+ * A MAC other than the port's own, behind a port that learns. It may move from port to port, but never is one that a document gave to
+ * somebody, or the gateway's.
+ */
+__noinline int source_learn(HOOK_CTX *ctx, struct pkt *p)
+{
+	const struct hd_endpoint *owner;
+	struct hd_fdb_key key = {};
+	struct hd_fdb value = {};
+	struct hd_fdb *known;
+	struct ethhdr eth;
+
+	if (!p || hook_load(ctx, 0, &eth, sizeof(eth)))
+		return HD_R_SOURCE_MAC;
+	if (mac_group(eth.h_source) || mac_gateway(eth.h_source))
+		return HD_R_SOURCE_MAC;
+	owner = endpoint_of_mac(eth.h_source, p->source_network);
+	if (owner)
+		return owner->ifindex == p->ifindex ? 0 : HD_R_SOURCE_MAC;
+	if (dry_run)
+		return 0;
+	fdb_key(&key, p, eth.h_source);
+	known = bpf_map_lookup_elem(&fdb, &key);
+	if (known && known->ifindex == p->ifindex) {
+		known->seen = p->now;
+		return 0;
+	}
+	value.ifindex = p->ifindex;
+	value.seen = p->now;
+	bpf_map_update_elem(&fdb, &key, &value, BPF_ANY);
+	return 0;
+}
+
+static __always_inline int source_mac(HOOK_CTX *ctx, struct pkt *p, const struct ethhdr *eth)
+{
+	if (likely(mac_equal(eth->h_source, p->mac)))
+		return 0;
+	if ((p->port_flags & (HD_PORT_L2 | HD_PORT_LEARNING)) != (HD_PORT_L2 | HD_PORT_LEARNING))
+		return HD_R_SOURCE_MAC;
+	return source_learn(ctx, p);
+}
+
+/* Who asks for an address has none yet (RFC 2131 section 4.1). */
+static __always_inline bool source_dhcp(const struct pkt *p)
+{
+	return p->family == 4 && p->protocol == PROTO_UDP && p->fragment != FRAGMENT_LATER && !p->source.w[3] &&
+	       p->destination.w[3] == 0xffffffff && p->sport == bpf_htons(DHCP_CLIENT) && p->dport == bpf_htons(DHCP_SERVER);
+}
+
+/* mac: the frame's source, checked already. */
+static __always_inline int source_address(const struct pkt *p, const __u8 *mac)
+{
+	if (address_owned(&p->source, p->source_network, p->ifindex, mac) || source_dhcp(p))
+		return 0;
+	return p->family == 4 ? HD_R_SOURCE_IP4 : HD_R_SOURCE_IP6;
+}
+
+#endif

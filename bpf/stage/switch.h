@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The whole way of a packet from a port, and of one to a port from the host's stack. Read this first. */
+#ifndef HEDDLE_STAGE_SWITCH_H
+#define HEDDLE_STAGE_SWITCH_H
+
+#include "between.h"
+
+#include "arp.h"
+#include "classify.h"
+#include "deliver.h"
+#include "flood.h"
+#include "forward.h"
+#include "nd.h"
+#include "source.h"
+
+/* Bytes of L3 of the packet, or of the largest piece of it that a device will cut. */
+static __always_inline __u32 l3_size(HOOK_CTX *ctx, const struct pkt *p)
+{
+	__u32 head = p->l4 - p->l3, size = dry_run ? 0 : ctx->gso_size;
+
+	if (!size)
+		return p->l3_length;
+	return head + (p->protocol == PROTO_TCP ? p->tcp_offset : sizeof(struct udphdr)) + size;
+}
+
+static __always_inline bool fits(HOOK_CTX *ctx, const struct pkt *p, const struct hd_port *port)
+{
+	return !port->mtu || p->l3_length <= port->mtu || l3_size(ctx, p) <= port->mtu;
+}
+
+/* Routed, too large, and nobody may cut it. What may be cut goes on as it is: its receiver takes it. */
+static __always_inline int too_big(HOOK_CTX *ctx, struct pkt *p)
+{
+	const struct hd_port *port = p->routed && p->action == HD_ACT_PORT ? port_find(p->to) : NULL;
+	__be16 fragment = 0;
+
+	if (!port || fits(ctx, p, port))
+		return 0;
+	if (p->family == 4 && !hook_load(ctx, p->l3 + offsetof(struct iphdr, frag_off), &fragment, sizeof(fragment)) &&
+		!(fragment & bpf_htons(IP4_DONT)))
+		return 0;
+	p->mtu = port->mtu;
+	return HD_R_TOO_BIG;
+}
+
+/* Whose flow it is known to be, and nothing about it is new: policy, ends, state. */
+static __always_inline bool ordinary_flow(struct pkt *p, struct hd_flow *flow, const struct hd_control *c)
+{
+	__u32 side = flow_side(p, flow);
+
+	if (p->fragment || flow_expired(flow, c, p->now) || !flow_current(p, flow))
+		return false;
+	if (p->protocol == PROTO_TCP) {
+		if (p->found != HD_FOUND_PROVEN || !tcp_ordinary(flow, p, side))
+			return false;
+	} else if (p->found != HD_FOUND_PROVEN && side == HD_REPLY) {
+		return false; /* proves it */
+	}
+	flow_count(flow, p, side);
+	p->rule = flow->rule;
+	p->second_rule = flow->second_rule;
+	EXPLAIN(flow_state = flow->state);
+	EXPLAIN(flow_reply = side);
+	return true;
+}
+
+/* An address of the port has moved since the flow was last seen. */
+static __always_inline bool moved_since(__u32 moved, const struct hd_flow *flow)
+{
+	return moved && (__s32)(moved - flow->last_seen) >= 0;
+}
+
+static __always_inline struct hd_flow *known_flow(struct pkt *p)
+{
+	struct hd_scratch *room = scratch_room();
+	union hd_flow_key *key;
+	struct hd_flow *flow;
+
+	if (!room)
+		return NULL;
+	key = &room->key;
+	__builtin_memset(key, 0, sizeof(*key));
+	flow_key(p, key);
+	p->found = HD_FOUND_PROVEN;
+	flow = flow_lookup(p, TABLE_PROVEN, key);
+	if (!flow && p->protocol != PROTO_TCP) {
+		p->found = HD_FOUND_NEW;
+		flow = flow_lookup(p, TABLE_NEW, key);
+	}
+	return flow;
+}
+
+/*
+ * Most packets are of flows that are known: one lookup tells who may send it and where it goes, since both were found out when the flow
+ * began. True: it may pass, and is accounted for. Frames between segments take the long way.
+ */
+static __always_inline bool ordinary_from(HOOK_CTX *ctx, struct pkt *p, const struct ethhdr *eth, const struct hd_control *c)
+{
+	const struct hd_port *other;
+	struct hd_flow *flow;
+	bool routed;
+	__u32 to;
+
+	if (!p->family || p->fragment || (icmp_is(p) && !icmp_echo(p)))
+		return false;
+	flow = known_flow(p);
+	if (!flow || moved_since(p->moved, flow))
+		return false;
+	to = flow_side(p, flow) == HD_ORIG ? flow->device[HD_REPLY] : flow->device[HD_ORIG];
+	if ((flow_side(p, flow) == HD_ORIG ? flow->device[HD_ORIG] : flow->device[HD_REPLY]) != p->ifindex)
+		return false;
+	routed = !(p->port_flags & HD_PORT_L2) || for_gateway(ctx, eth->h_dest);
+	if (mac_group(eth->h_dest))
+		return false;
+	if (!to) {
+		if (!routed || !(p->port_flags & HD_PORT_HOST))
+			return false;
+		p->action = HD_ACT_NEXT;
+	} else {
+		other = port_find(to);
+		if (!other || other->network != p->network || moved_since(other->moved, flow) ||
+			!port_versions(other, p->generation, p->other_version))
+			return false;
+		if ((p->port_flags | other->flags) & HD_PORT_TRUNK || p->vlan_of_port != other->vlan)
+			return false;
+		if (routed ? p->hop_limit <= 1 || !fits(ctx, p, other) : !mac_equal(eth->h_dest, other->mac))
+			return false;
+		p->action = HD_ACT_PORT;
+	}
+	p->from = p->ifindex;
+	p->to = to;
+	p->routed = routed;
+	return ordinary_flow(p, flow, c);
+}
+
+/* After forward_packet(): the flow is looked up where it is now known to be. */
+static __always_inline int judge_flow(HOOK_CTX *ctx, struct pkt *p, const struct hd_control *c)
+{
+	struct hd_scratch *room = scratch_room();
+	struct hd_flow *flow = NULL;
+	union hd_flow_key *key;
+	int reason;
+
+	if (!room)
+		return HD_R_RULE_TREE;
+	key = &room->key;
+	__builtin_memset(key, 0, sizeof(*key));
+	p->found = HD_FOUND_NONE;
+	if (p->fragment != FRAGMENT_LATER && !(icmp_is(p) && !icmp_echo(p))) {
+		flow_key(p, key);
+		flow = flow_lookup(p, TABLE_PROVEN, key);
+		/* Of a time when the route was another one. */
+		if (flow && p->replies && flow_side(p, flow) == HD_ORIG)
+			return HD_R_NO_DESTINATION;
+	}
+	reason = classify(ctx, p, flow, key, c);
+	if (p->fragment == FRAGMENT_FIRST)
+		fragment_first(p, reason);
+	return reason;
+}
+
+/*
+ * To a group: no flow, the policy says each time what may be sent; flood() asks for those who get it. Each of them would have to remember what
+ * its policy made of a first fragment: the later ones, which nobody can judge, stay here.
+ */
+static __always_inline int judge_group(struct pkt *p)
+{
+	p->judged = 1;
+	if (p->fragment == FRAGMENT_LATER)
+		return HD_R_FRAG_UNKNOWN;
+	return ask_port(p, p->ifindex, HD_EGRESS, 0);
+}
+
+/* From a port, everything but what ordinary_from() knows. */
+__noinline int judge_from(HOOK_CTX *ctx, struct pkt *p)
+{
+	struct ethhdr eth;
+	struct hd_control *c;
+	__u32 zero = 0;
+	int r;
+
+	c = bpf_map_lookup_elem(&control, &zero);
+	if (!p || !c || hook_load(ctx, 0, &eth, sizeof(eth)))
+		return HD_R_RULE_TREE;
+	p->rule = p->second_rule = p->to = p->routed = p->replies = 0;
+	p->from = p->ifindex;
+	if (!p->family) {
+		if (p->ethertype == FRAME_ARP)
+			return arp_judge(ctx, p);
+		p->rule = HD_RULE_SWITCHED;
+		return p->port_flags & HD_PORT_L2 ? forward_frame(ctx, p) : HD_R_NOT_ROUTED;
+	}
+	if (nd_is(p))
+		return nd_judge(ctx, p);
+	if (mld_is(p) && (address_none(&p->source) || address_link_local(&p->source))) {
+		if (!address_none(&p->source) && source_address(p, eth.h_source))
+			return HD_R_SOURCE_IP6;
+		p->rule = HD_RULE_MLD;
+		return forward_frame(ctx, p);
+	}
+	r = source_address(p, eth.h_source);
+	if (r)
+		return r;
+	r = forward_packet(ctx, p);
+	if (r)
+		return r;
+	if (p->action == HD_ACT_ANSWER_ECHO) {
+		p->rule = HD_RULE_GATEWAY;
+		return 0;
+	}
+	r = p->action == HD_ACT_FLOOD ? judge_group(p) : judge_flow(ctx, p, c);
+	return r ? r : too_big(ctx, p);
+}
+
+/* To a port from the host's stack: everything but what ordinary_to() knows. */
+__noinline int judge_to(HOOK_CTX *ctx, struct pkt *p)
+{
+	const struct hd_endpoint *endpoint;
+	struct hd_control *c;
+	__u32 zero = 0;
+
+	c = bpf_map_lookup_elem(&control, &zero);
+	if (!p || !c)
+		return HD_R_RULE_TREE;
+	p->rule = p->second_rule = 0;
+	p->to = p->ifindex;
+	if (!(p->port_flags & HD_PORT_HOST))
+		return HD_R_NO_DESTINATION;
+	if (!p->family || nd_is(p) || mld_is(p)) {
+		p->rule = p->family		      ? (nd_is(p) ? HD_RULE_ND : HD_RULE_MLD)
+			  : p->ethertype == FRAME_ARP ? HD_RULE_ARP
+						      : HD_RULE_NODE;
+		return 0;
+	}
+	/* What ports send to each other never comes this way. */
+	endpoint = endpoint_find(&p->source, p->network);
+	if (endpoint && endpoint->ifindex)
+		return p->family == 4 ? HD_R_SOURCE_IP4 : HD_R_SOURCE_IP6;
+	return judge_flow(ctx, p, c);
+}
+
+static __always_inline bool ordinary_to(struct pkt *p, const struct hd_control *c)
+{
+	struct hd_flow *flow;
+	bool original;
+
+	if (!p->family || p->fragment || (icmp_is(p) && !icmp_echo(p)) || !(p->port_flags & HD_PORT_HOST))
+		return false;
+	flow = known_flow(p);
+	if (!flow || moved_since(p->moved, flow))
+		return false;
+	original = flow_side(p, flow) == HD_ORIG;
+	if ((original ? flow->device[HD_ORIG] : flow->device[HD_REPLY]) ||
+		(original ? flow->device[HD_REPLY] : flow->device[HD_ORIG]) != p->ifindex)
+		return false;
+	p->to = p->ifindex;
+	return ordinary_flow(p, flow, c);
+}
+
+#endif
