@@ -548,10 +548,14 @@ static int op_preview(void *userdata, const struct object_list *objects, struct 
 	struct controller *c = userdata;
 	_cleanup_object_list_ struct object_list whole = {0};
 	_cleanup_(policy_image_free_p) struct policy_image *now = NULL, *then = NULL;
+	const struct object *host;
 	int r = may_change(c, diag);
 
 	if (r >= 0)
 		r = make_whole(c, objects, &whole, diag);
+	host = policy_host(&whole);
+	if (r >= 0)
+		r = ports_check(&whole, host ? &host->host : &policy_no_host, diag);
 	if (r >= 0)
 		r = make_image(&whole, &then, diag);
 	if (r >= 0)

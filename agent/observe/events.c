@@ -54,6 +54,12 @@ bool event_is_drop(const struct hd_event *event)
 	       (event->type == HD_EVENT_LOG && event->verdict != HD_ALLOW);
 }
 
+/* Let through, but for audit mode it would not have been. */
+static bool is_audit(const struct hd_event *event)
+{
+	return event->type == HD_EVENT_LOG && event->verdict == HD_ALLOW && event->reason != HD_R_NONE;
+}
+
 /* Of the port that the event's device is; uplinks have neither. */
 static void add_port(json_t *line, const struct view *view, uint32_t ifindex)
 {
@@ -109,10 +115,10 @@ json_t *event_json(const struct view *view, const struct hd_event *event)
 			table_name(event->reason), "device", json_device(view, event->ifindex));
 	if (event->type < HD_EVENT_DROP || event->type > HD_EVENT_REJECT)
 		return NULL;
-	line = json_pack("{s:s, s:o, s:s, s:s, s:s, s:o, s:s, s:o, s:I}", "type", types[event->type], "time",
-		json_time(wall_ms(event->time)), "verdict", verdict_name(event->verdict), "reason", reason_name(event->reason),
-		"hook", hook_name(event->hook), "device", json_device(view, event->ifindex), "direction",
-		direction_name(event->direction), "rule", json_rule(view, event->rule), "generation",
+	line = json_pack("{s:s, s:o, s:s, s:b, s:s, s:s, s:o, s:s, s:o, s:I}", "type", types[event->type], "time",
+		json_time(wall_ms(event->time)), "verdict", verdict_name(event->verdict), "audit", is_audit(event), "reason",
+		reason_name(event->reason), "hook", hook_name(event->hook), "device", json_device(view, event->ifindex),
+		"direction", direction_name(event->direction), "rule", json_rule(view, event->rule), "generation",
 		(json_int_t)event->generation);
 	if (line) {
 		add_port(line, view, event->ifindex);
@@ -163,6 +169,7 @@ static void log_rule(const struct view *view, const struct hd_event *event)
 	const struct netdev *device = view_device(view, event->ifindex);
 	const char *device_name = device ? device->name : "?";
 	struct rule_reference rule = {.policy = "builtin", .name = builtin_rule_name(event->rule)};
+	const char *audit = is_audit(event) ? " (audit)" : "";
 	char packet[256], label[320], source[ADDR_TEXT_MAX], destination[ADDR_TEXT_MAX];
 
 	if (event->rule >= HD_RULE_BUILTIN_COUNT && (!view->compiler || compiler_rule(view->compiler, event->rule, &rule) < 0))
@@ -173,18 +180,18 @@ static void log_rule(const struct view *view, const struct hd_event *event)
 		snprintf(label, sizeof(label), "%s/%s[%" PRIu32 "]", rule.policy, direction_name(rule.direction), rule.index);
 	describe(event, packet, sizeof(packet));
 	if (!stderr_is_journal()) {
-		log_info("%s %s %s: %s: rule %s", verdict_name(event->verdict), direction_name(event->direction), device_name,
-			packet, label);
+		log_info("%s%s %s %s: %s: rule %s", verdict_name(event->verdict), audit, direction_name(event->direction),
+			device_name, packet, label);
 		return;
 	}
 	addr_format(&event->source, source);
 	addr_format(&event->destination, destination);
-	sd_journal_send("PRIORITY=%d", LOG_INFO, "MESSAGE=%s %s %s: %s: rule %s", verdict_name(event->verdict),
+	sd_journal_send("PRIORITY=%d", LOG_INFO, "MESSAGE=%s%s %s %s: %s: rule %s", verdict_name(event->verdict), audit,
 		direction_name(event->direction), device_name, packet, label, "HEDDLE_VERDICT=%s", verdict_name(event->verdict),
-		"HEDDLE_DIRECTION=%s", direction_name(event->direction), "HEDDLE_DEVICE=%s", device_name, "HEDDLE_RULE=%s", label,
-		"HEDDLE_PROTOCOL=%u", event->protocol, "HEDDLE_SOURCE=%s", source, "HEDDLE_DESTINATION=%s", destination,
-		"HEDDLE_SOURCE_PORT=%u", ntohs(event->source_port), "HEDDLE_DESTINATION_PORT=%u", ntohs(event->destination_port),
-		NULL);
+		"HEDDLE_AUDIT=%d", is_audit(event), "HEDDLE_DIRECTION=%s", direction_name(event->direction), "HEDDLE_DEVICE=%s",
+		device_name, "HEDDLE_RULE=%s", label, "HEDDLE_PROTOCOL=%u", event->protocol, "HEDDLE_SOURCE=%s", source,
+		"HEDDLE_DESTINATION=%s", destination, "HEDDLE_SOURCE_PORT=%u", ntohs(event->source_port),
+		"HEDDLE_DESTINATION_PORT=%u", ntohs(event->destination_port), NULL);
 }
 
 void event_log(const struct view *view, const struct hd_event *event)

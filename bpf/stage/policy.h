@@ -210,6 +210,8 @@ static __always_inline __u32 l4_key(__u8 family, __u8 protocol, __be16 dport, __
 /* Takes the leaf's verdict over into p. 0 or the drop reason. */
 static __always_inline int policy_settle(struct pkt *p, __u32 leaf)
 {
+	int reason;
+
 	if (leaf == BROKEN)
 		return HD_R_RULE_TREE;
 	p->rule = leaf & HD_LEAF_RULE_MASK;
@@ -218,13 +220,13 @@ static __always_inline int policy_settle(struct pkt *p, __u32 leaf)
 	p->pass = !!(leaf & HD_LEAF_PASS);
 	if (p->verdict == HD_ALLOW)
 		return 0;
-	if (unlikely(leaf & HD_LEAF_AUDIT)) {
-		event_limited(p, HD_EVENT_LOG, p->verdict == HD_REJECT ? HD_R_POLICY_REJECT : HD_R_POLICY_DENY);
-		p->verdict = HD_ALLOW;
-		p->log = 0; /* said */
-		return 0;
-	}
-	return p->verdict == HD_REJECT ? HD_R_POLICY_REJECT : HD_R_POLICY_DENY;
+	reason = p->verdict == HD_REJECT ? HD_R_POLICY_REJECT : HD_R_POLICY_DENY;
+	if (likely(!(leaf & HD_LEAF_AUDIT)))
+		return reason;
+	p->verdict = HD_ALLOW;
+	p->log = 0; /* said now */
+	event_limited(p, HD_EVENT_LOG, reason);
+	return 0;
 }
 
 /*

@@ -10,7 +10,7 @@ enum hd_event_type {
 	HD_EVENT_FLOW = 2, /* a new flow was allowed (only while somebody monitors) */
 	HD_EVENT_LOG =
 		3, /* a rule with log: true decided on a new flow, or on a packet it denies: then in place of HD_EVENT_DROP;
-		    or a rule in audit would have denied it: reason says so, and the packet went on */
+		    or a rule in audit would have denied it: reason says so, verdict that it went on */
 	/*
 	 * In place of HD_EVENT_DROP, where the agent is asked to answer: rejected, or nobody has the destination, the TTL ran out, too big.
 	 * packet[] holds the start of the frame.

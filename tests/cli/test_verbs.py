@@ -325,9 +325,10 @@ EVENT = {"type": "drop", "time": "2026-01-01T00:00:00.123Z", "verdict": "drop", 
 def test_monitor(fake, cli):
     other = {"type": "drop", "verdict": "deny", "reason": "policy-deny", "etherType": "0x88b5", "vlan": [], "rule": None}
     full = {"type": "full", "time": "T", "table": "flows", "device": "eth1"}
+    trial = {**EVENT, "type": "log", "verdict": "allow", "audit": True, "reason": "policy-deny"}
     ping = {"verdict": "allow", "reason": "none", "protocol": "ICMP", "source": "::1", "destination": "::2", "icmpType": 8, "icmpCode": 0,
             "rule": {"policy": "builtin", "name": "nd", "file": None}}
-    fake.answers["GET /v1/monitor"] = stream(EVENT, other, full, ping, b"", {"type": "lost", "count": 5})
+    fake.answers["GET /v1/monitor"] = stream(EVENT, other, full, ping, b"", {"type": "lost", "count": 5}, trial)
     fake.answers["GET /v1/monitor?drops=1"] = stream(EVENT)
     lines = cli("monitor", expect=1)[0].splitlines()
     assert lines[0] == ("2026-01-01T00:00:00.123Z  drop    xdp_uplink eth1 ingress  TCP 192.0.2.1:1 > 192.0.2.2:2 [A] vlan 10,20 64 bytes"
@@ -336,7 +337,8 @@ def test_monitor(fake, cli):
     assert lines[2] == "T  full    the table flows took no entry"
     assert "ICMP ::1 > ::2 type 8 code 0  builtin/nd (built in)" in lines[3]
     assert lines[4] == "... 5 lines were lost here"
-    assert len(lines) == 5
+    assert lines[5].startswith("2026-01-01T00:00:00.123Z  audit   xdp_uplink eth1 ingress  TCP") and "  policy-deny  base/ssh" in lines[5]
+    assert len(lines) == 6
     out, _ = cli("-o", "json", "monitor", "--drops", expect=1)
     assert json.loads(out) == EVENT
 

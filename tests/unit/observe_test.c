@@ -195,6 +195,24 @@ static void test_event(void **state)
 	assert_false(event_is_drop(&event));
 }
 
+static void test_event_audit(void **state)
+{
+	struct hd_event event = tcp_event();
+	json_auto_t *denied = NULL, *line = NULL;
+
+	(void)state;
+	event.type = HD_EVENT_LOG;
+	denied = event_json(&view, &event);
+	assert_true(json_is_false(json_object_get(denied, "audit")));
+	assert_true(event_is_drop(&event));
+	event.verdict = HD_ALLOW;
+	line = event_json(&view, &event);
+	assert_true(json_is_true(json_object_get(line, "audit")));
+	assert_string_equal(text_of(line, "verdict"), "allow");
+	assert_string_equal(text_of(line, "reason"), "policy-deny");
+	assert_false(event_is_drop(&event));
+}
+
 static void test_event_unparsed(void **state)
 {
 	struct hd_event event = {.type = HD_EVENT_DROP, .verdict = HD_DROP, .reason = HD_R_ETH_TRUNCATED, .ifindex = 99};
@@ -331,6 +349,7 @@ int main(void)
 		cmocka_unit_test(test_explain_mistakes),
 		cmocka_unit_test(test_explain_without_uplink),
 		cmocka_unit_test(test_event),
+		cmocka_unit_test(test_event_audit),
 		cmocka_unit_test(test_event_unparsed),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_status),

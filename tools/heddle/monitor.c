@@ -23,7 +23,8 @@ static int event_line(json_t *event, void *userdata)
 	if (string_at(event, "table")) {
 		printf("%s  full    the table %s took no entry\n", text_at(event, "time"), text_at(event, "table"));
 	} else if (!print_lost(event)) {
-		printf("%s  %-6s  %s %s %s  %s", text_at(event, "time"), text_at(event, "verdict"), text_at(event, "hook"),
+		printf("%s  %-6s  %s %s %s  %s", text_at(event, "time"),
+			true_at(event, "audit") ? "audit" : text_at(event, "verdict"), text_at(event, "hook"),
 			text_at(event, "device"), text_at(event, "direction"), packet_text(event, packet));
 		if (reason && strcmp(reason, "none") != 0)
 			printf("  %s", reason);
