@@ -102,6 +102,8 @@ static int try_build(struct world *w, const char *text)
 		networks_abort(w->networks);
 		return r;
 	}
+	if (!topology)
+		abort();
 	networks_commit(w->networks);
 	topology_free(w->topology);
 	w->topology = topology;
