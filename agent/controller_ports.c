@@ -245,7 +245,7 @@ bool ports_fit(const struct controller *c, const struct topology *topology)
 
 static uint32_t room_for(size_t n)
 {
-	uint32_t room = 1024;
+	uint32_t room = 256;
 
 	while (room < n + n / 4)
 		room *= 2;

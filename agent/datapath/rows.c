@@ -360,7 +360,7 @@ int datapath_networks(struct datapath *dp, datapath_network_cb network, datapath
 		load->maps[MAP_ROUTES].value_size != sizeof(struct hd_route))
 		return 0;
 	r = networks_map(load_map(load, MAP_NETWORKS), &networks);
-	if (r < 0)
+	if (r < 0 || !networks)
 		return log_err(r, "cannot read the networks of the earlier agent");
 	for (uint32_t i = 0; i < HD_NETWORKS && r == 0; i++)
 		if (i == 0 || networks[i].flags & HD_NETWORK_USED)

@@ -245,8 +245,8 @@ int port_write(struct load *load, const struct hd_port *fixed, const struct hd_p
 
 int port_read(const struct load *load, uint32_t ifindex, struct hd_port *ret)
 {
-	uint32_t key;
-	int fd;
+	uint32_t key = 0;
+	int fd = -1;
 
 	return port_find(load, ifindex, ret, &fd, &key);
 }

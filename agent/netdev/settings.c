@@ -116,7 +116,7 @@ static int sctp_set(const char *device, int value)
 static int ipv6_open(const char *device, int flags)
 {
 	char path[128];
-	int fd;
+	int fd = -1;
 
 	snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/disable_ipv6", device);
 	fd = open(path, flags | O_CLOEXEC);

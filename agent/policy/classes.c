@@ -206,13 +206,22 @@ void selector_peers(const struct round *round, uint32_t id, const struct peer **
 	*n = rule->n_peers;
 }
 
-static uint8_t selector_width(const struct peer *peers, uint32_t n)
+/*
+ * What is to come first in chains has the smaller width: that of the widest block, and of a label group one that falls with the number of
+ * identities it covers. It is never changed, so it may be out of date, which costs no more than longer chains.
+ */
+static uint8_t selector_width(const struct round *round, bool ports, const struct peer *peers, uint32_t n)
 {
 	uint8_t width = 128;
 
 	for (uint32_t i = 0; i < n; i++) {
-		if (peers[i].group)
+		const struct label_group *group;
+
+		if (peers[i].group && !ports)
 			return 0;
+		group = peers[i].group ? label_group_find(round->compiler->labels, peers[i].group) : NULL;
+		if (group)
+			return (uint8_t)(120 - 4 * (31 - __builtin_clz(label_group_size(round->compiler->labels, group) + 1)));
 		if (peers[i].prefix.length < width)
 			width = peers[i].prefix.length;
 	}
@@ -257,7 +266,7 @@ uint32_t selector_get(struct round *round, bool ports, const struct peer *peers,
 		class = &t->classes.data[id];
 		class->hash = hash;
 		class->flags = (uint8_t)(CLASS_SELECTOR | (names_group(peers, n) ? CLASS_GROUP : 0) | (ports ? CLASS_PORTS : 0));
-		class->width = selector_width(peers, n);
+		class->width = selector_width(round, ports, peers, n);
 	}
 	return selector_touch(round, id, peers, n) < 0 ? 0 : id;
 }
@@ -280,7 +289,7 @@ int selector_touch(struct round *round, uint32_t id, const struct peer *peers, u
 /* --- class algebra --- */
 
 /* The place of a selector in chains. A number of its own for each. */
-static uint64_t rank(const struct tables *t, uint32_t selector)
+uint64_t class_rank(const struct tables *t, uint32_t selector)
 {
 	return (uint64_t)t->classes.data[selector].width << 32 | selector;
 }
@@ -325,11 +334,11 @@ static int chain_append(struct round *round, uint32_t class, const uint32_t *sel
 int class_change(struct round *round, uint32_t class, uint32_t selector, bool add, uint32_t *ret)
 {
 	struct tables *t = round->t;
-	uint64_t wanted = rank(t, selector);
+	uint64_t wanted = class_rank(t, selector);
 	uint32_t at = class;
 
 	round->taken.n = 0;
-	while (at && rank(t, CLASS_LAST(t, at)) > wanted) {
+	while (at && class_rank(t, CLASS_LAST(t, at)) > wanted) {
 		if (VEC_PUSH(&round->taken, CLASS_LAST(t, at)) < 0)
 			return -ENOMEM;
 		at = CLASS_PARENT(t, at);
@@ -349,11 +358,35 @@ int class_change(struct round *round, uint32_t class, uint32_t selector, bool ad
 	return at ? chain_append(round, at, round->taken.data, round->taken.n, ret) : -ENOMEM;
 }
 
-/* (class without the selectors of minus) and those of plus. */
+/* (class without the selectors of minus) and those of plus, last one first. */
+static int merge_chains(struct round *round, uint32_t class, uint32_t plus, uint32_t minus)
+{
+	const struct tables *t = round->t;
+
+	round->taken.n = 0;
+	while (class || plus) {
+		uint64_t at = class ? class_rank(t, CLASS_LAST(t, class)) : 0,
+			 add = plus ? class_rank(t, CLASS_LAST(t, plus)) : 0;
+		uint32_t last = at > add ? CLASS_LAST(t, class) : CLASS_LAST(t, plus);
+		bool gone = false;
+
+		while (minus && class_rank(t, CLASS_LAST(t, minus)) > class_rank(t, last))
+			minus = CLASS_PARENT(t, minus);
+		if (at > add)
+			gone = minus && CLASS_LAST(t, minus) == last;
+		if (!gone && VEC_PUSH(&round->taken, last) < 0)
+			return -ENOMEM;
+		if (at >= add)
+			class = CLASS_PARENT(t, class);
+		if (add >= at)
+			plus = CLASS_PARENT(t, plus);
+	}
+	return 0;
+}
+
 int class_transform(struct round *round, uint32_t class, uint32_t plus, uint32_t minus, uint32_t *ret)
 {
-	struct tables *t = round->t;
-	uint32_t slot = (class * 31 + plus * 7 + minus) % ARRAY_N(round->memo), to = class;
+	uint32_t slot = (class * 31 + plus * 7 + minus) % ARRAY_N(round->memo), to = plus;
 	int r = 0;
 
 	if (round->memo[slot].from == class && round->memo[slot].plus == plus && round->memo[slot].minus == minus &&
@@ -361,13 +394,12 @@ int class_transform(struct round *round, uint32_t class, uint32_t plus, uint32_t
 		*ret = round->memo[slot].to;
 		return 0;
 	}
-	for (uint32_t at = minus; at && r == 0; at = CLASS_PARENT(t, at))
-		r = class_change(round, to, CLASS_LAST(t, at), false, &to);
-	if (!to)
-		to = plus;
-	else
-		for (uint32_t at = plus; at && r == 0; at = CLASS_PARENT(t, at))
-			r = class_change(round, to, CLASS_LAST(t, at), true, &to);
+	/* The chain is made at once: made selector by selector it would leave a trail of others. */
+	if (class) {
+		r = merge_chains(round, class, plus, minus);
+		if (r == 0)
+			r = chain_append(round, 0, round->taken.data, round->taken.n, &to);
+	}
 	if (r < 0)
 		return r;
 	round->memo[slot].from = class;

@@ -128,7 +128,7 @@ struct rule_place {
 /* What NetworkPolicies make of the default: audit when all of them are in audit mode. */
 enum isolation { ISOLATION_NONE = 0, ISOLATION_DENY, ISOLATION_AUDIT };
 
-/* Set ids: 2 * index + 1 for ingress, + 2 for egress. */
+/* The two policy sets of uplinks or ports with the same policies. */
 struct pair {
 	uint8_t state;			  /* enum pair_state */
 	bool ports;			  /* else of uplinks */
@@ -139,10 +139,16 @@ struct pair {
 	uint64_t key;			  /* of ports: a hash of its policies' names, to recognize it by */
 };
 enum pair_state { PAIR_FREE = 0, PAIR_LIVE, PAIR_RETIRED };
+/* Set ids: 2 * index + 1 for ingress, + 2 for egress. */
 #define SET_ID(pair, direction) ((uint32_t)(pair)*2 + (direction) + 1)
 #define SET_PAIR(set) (((set)-1) / 2)
 #define SET_DIRECTION(set) (((set)-1) & 1)
 #define PAIRS_MAX 32767u /* set ids are kept in 16 bits */
+/*
+ * The number of a set in the tables. There the sets of a direction are neighbours: most classes are named in one only, so their trees over sets
+ * have no gaps between them.
+ */
+#define SET_NUMBER(set) (SET_DIRECTION(set) * (PAIRS_MAX + 1) + SET_PAIR(set) + 1)
 
 /* Names are cut as the kernel would; an interface with a longer name cannot exist. */
 struct uplink_pair {
@@ -409,6 +415,7 @@ bool peers_equal(const struct peer *a, uint32_t n_a, const struct peer *b, uint3
 void selector_peers(const struct round *round, uint32_t id, const struct peer **peers, uint32_t *n);
 uint32_t selector_get(struct round *round, bool ports, const struct peer *peers, uint32_t n);
 int selector_touch(struct round *round, uint32_t id, const struct peer *peers, uint32_t n);
+uint64_t class_rank(const struct tables *t, uint32_t selector);
 int class_change(struct round *round, uint32_t class, uint32_t selector, bool add, uint32_t *ret);
 int class_transform(struct round *round, uint32_t class, uint32_t plus, uint32_t minus, uint32_t *ret);
 bool class_dirty(struct round *round, uint32_t id);

@@ -168,6 +168,15 @@ bool label_group_has(const struct label_group *group, const struct identity *ide
 	return false;
 }
 
+uint32_t label_group_size(const struct labels *labels, const struct label_group *group)
+{
+	uint32_t n = 0;
+
+	for (uint32_t word = 0; word * 64 < labels->n; word++)
+		n += (uint32_t)__builtin_popcountll(group->bits[word]);
+	return n;
+}
+
 static void set_bit(struct label_group *group, const struct identity *identity)
 {
 	uint64_t bit = 1ull << identity->number % 64;

@@ -72,6 +72,7 @@ static inline bool label_group_covers(const struct label_group *group, const str
 {
 	return group->bits[identity->number / 64] >> identity->number % 64 & 1;
 }
+uint32_t label_group_size(const struct labels *labels, const struct label_group *group); /* identities that it covers */
 /* The same for an address of the identity. */
 bool label_group_has(const struct label_group *group, const struct identity *identity, const struct hd_addr *addr);
 

@@ -637,9 +637,9 @@ static void port_finish(const struct round *round, struct port_entry *port, cons
 			     set_means_else(round, port->pair, d) || (pass && set_means_else(round, port->pass, d));
 
 		port->policy.version[d] = other ? round->generation : old->policy.version[d];
-		port->policy.set[d] = SET_ID(port->pair, d);
+		port->policy.set[d] = SET_NUMBER(SET_ID(port->pair, d));
 		port->policy.root[d] = HD_TAG_NODE | tree_root(t, t->pairs.data[port->pair].tree[d]);
-		port->policy.pass_set[d] = pass ? SET_ID(port->pass, d) : 0;
+		port->policy.pass_set[d] = pass ? SET_NUMBER(SET_ID(port->pass, d)) : 0;
 		port->policy.pass_root[d] = pass ? HD_TAG_NODE | tree_root(t, t->pairs.data[port->pass].tree[d]) : 0;
 	}
 	port->changed = !old || old->network != port->network || round->compiler->tainted_ports ||

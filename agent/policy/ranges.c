@@ -301,6 +301,56 @@ static int push_op(struct round *round, u128 first, u128 last, uint32_t plus, ui
 	return r;
 }
 
+struct ranked_edge {
+	uint64_t rank;
+	struct edge edge;
+};
+
+static int ranked_cmp(const void *a, const void *b)
+{
+	const struct ranked_edge *x = a, *y = b;
+
+	return x->rank < y->rank ? -1 : x->rank > y->rank;
+}
+
+/*
+ * The edges of one place. First what ends there, so that a class in between does not hold both, the last of the chain first; then what
+ * begins, in the order of chains: so each step changes the end of a chain, where there is nothing to make anew behind it.
+ */
+static int change_at(struct round *round, const struct edge *edges, size_t n, uint32_t *plus, uint32_t *minus)
+{
+	struct ranked_edge few[32], *ranked = few;
+	_cleanup_free_ struct ranked_edge *many = NULL;
+	int r = 0;
+
+	if (n > ARRAY_N(few)) {
+		ranked = many = malloc(n * sizeof(*many));
+		if (!many)
+			return -ENOMEM;
+	}
+	for (size_t i = 0; i < n; i++)
+		ranked[i] = (struct ranked_edge){.rank = class_rank(round->t, edges[i].selector), .edge = edges[i]};
+	if (n > 1)
+		qsort(ranked, n, sizeof(*ranked), ranked_cmp);
+	for (size_t i = n; i-- > 0 && r == 0;) {
+		const struct edge *edge = &ranked[i].edge;
+
+		if (edge->kind == EDGE_ADD_END)
+			r = class_change(round, *plus, edge->selector, false, plus);
+		if (edge->kind == EDGE_REMOVE_END)
+			r = class_change(round, *minus, edge->selector, false, minus);
+	}
+	for (size_t i = 0; i < n && r == 0; i++) {
+		const struct edge *edge = &ranked[i].edge;
+
+		if (edge->kind == EDGE_ADD)
+			r = class_change(round, *plus, edge->selector, true, plus);
+		if (edge->kind == EDGE_REMOVE)
+			r = class_change(round, *minus, edge->selector, true, minus);
+	}
+	return r;
+}
+
 /* Walks the edges from the lowest address up: between two of them the same selectors are added and removed. */
 int ranges_to_ops(struct round *round, int family)
 {
@@ -311,27 +361,15 @@ int ranges_to_ops(struct round *round, int family)
 
 	round->ops.n = round->sub_ops.n = 0;
 	r = sort_edges(round->edges[family].data, n);
-	for (size_t i = 0; i < n && r == 0;) {
+	for (size_t i = 0, j; i < n && r == 0; i = j) {
 		u128 first = (u128)edges[i].high << 64 | edges[i].low, last;
-		size_t j = i;
 
-		/* First what ends here, so that a class in between does not hold both. */
-		for (; j < n && edges[j].high == edges[i].high && edges[j].low == edges[i].low; j++) {
-			if (edges[j].kind == EDGE_ADD_END && r == 0)
-				r = class_change(round, plus, edges[j].selector, false, &plus);
-			if (edges[j].kind == EDGE_REMOVE_END && r == 0)
-				r = class_change(round, minus, edges[j].selector, false, &minus);
-		}
-		for (j = i; j < n && edges[j].high == edges[i].high && edges[j].low == edges[i].low; j++) {
-			if (edges[j].kind == EDGE_ADD && r == 0)
-				r = class_change(round, plus, edges[j].selector, true, &plus);
-			if (edges[j].kind == EDGE_REMOVE && r == 0)
-				r = class_change(round, minus, edges[j].selector, true, &minus);
-		}
+		for (j = i; j < n && edges[j].high == edges[i].high && edges[j].low == edges[i].low; j++)
+			;
+		r = change_at(round, &edges[i], j - i, &plus, &minus);
 		last = j < n ? ((u128)edges[j].high << 64 | edges[j].low) - 1 : ~(u128)0;
 		if (r == 0 && (plus | minus))
 			r = push_op(round, first, last, plus, minus);
-		i = j;
 	}
 	VEC_FREE(&round->edges[family]);
 	return r;

@@ -297,7 +297,7 @@ static int write_class(struct round *round, uint32_t id, const struct row *rows,
 		rules->set = HD_SET_SEVERAL;
 		rules->value = HD_TAG_NODE | tree_root(round->t, over_sets);
 	} else if (n == 1) {
-		rules->set = rows[0].set;
+		rules->set = SET_NUMBER(rows[0].set);
 		if (rows[0].tree != TREE_RANGE)
 			rules->value = HD_TAG_NODE | tree_root(round->t, rows[0].tree);
 	}

@@ -456,7 +456,28 @@ int tree_build(
 
 /* --- several sets --- */
 
-/* The tree that leads from a set id to the root of its row; rows ascending. */
+/* The sets of one direction, and the gaps between them. */
+static int add_sets(struct round *round, const struct row *rows, size_t n, uint32_t direction)
+{
+	struct tree_builder *b = round->builder;
+	uint32_t end = 0; /* number behind the one before */
+	int r = 0;
+
+	for (size_t i = 0; i < n && r == 0; i++) {
+		uint32_t number = SET_NUMBER(rows[i].set);
+
+		if (SET_DIRECTION(rows[i].set) != direction)
+			continue;
+		if (end && end != number)
+			r = ADD_LEAF(&b->leaves, end, HD_TAG_LEAF, 0);
+		if (r == 0)
+			r = ADD_LEAF(&b->leaves, number, HD_TAG_LEAF | tree_root(round->t, rows[i].tree), 0);
+		end = number + 1;
+	}
+	return r == 0 && end ? ADD_LEAF(&b->leaves, end, HD_TAG_LEAF, 0) : r;
+}
+
+/* The tree that leads from a set's number to the root of its row; rows ascending. */
 int tree_over_sets(struct round *round, const struct row *rows, size_t n, uint32_t *ret)
 {
 	struct tree_builder *b = builder_get(round);
@@ -467,11 +488,8 @@ int tree_over_sets(struct round *round, const struct row *rows, size_t n, uint32
 		return -ENOMEM;
 	b->leaves.n = round->tree.n = 0;
 	r = ADD_LEAF(&b->leaves, 0, HD_TAG_LEAF, 0);
-	for (size_t i = 0; i < n && r == 0; i++) {
-		r = ADD_LEAF(&b->leaves, rows[i].set, HD_TAG_LEAF | tree_root(round->t, rows[i].tree), 0);
-		if (r == 0 && (i + 1 == n || rows[i + 1].set != rows[i].set + 1))
-			r = ADD_LEAF(&b->leaves, rows[i].set + 1, HD_TAG_LEAF, 0);
-	}
+	for (uint32_t d = 0; d < HD_DIRECTIONS && r == 0; d++)
+		r = add_sets(round, rows, n, d);
 	if (r == 0)
 		r = make_nodes(round, b->leaves.data, b->leaves.n, &root);
 	return r < 0 ? r : tree_new(round->t, &round->tree, false, ret);

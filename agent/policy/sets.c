@@ -270,7 +270,7 @@ int uplinks_finish(struct round *round)
 			bool other = !old || old->pair != at->pair || round->sets.data[SET_ID(at->pair, d)] & SET_MEANING;
 
 			at->version[d] = other ? round->generation : old->version[d];
-			uplink.policy.set[d] = SET_ID(at->pair, d);
+			uplink.policy.set[d] = SET_NUMBER(SET_ID(at->pair, d));
 			uplink.policy.version[d] = at->version[d];
 			uplink.policy.root[d] = HD_TAG_NODE | tree_root(t, t->pairs.data[at->pair].tree[d]);
 		}

@@ -133,6 +133,16 @@ __noinline int ask(struct pkt *p, __u32 reply)
 	return r;
 }
 
+/*
+ * A segment between ports counts for itself only. Taken for an answer it would let a workload send where its policy lets it not, to
+ * whoever may open connections to it; the other end's own next segment picks the connection up.
+ */
+static __always_inline bool pickup_answers(const struct pkt *p)
+{
+	(void)p;
+	return false;
+}
+
 static __always_inline __u32 opened_by(const struct pkt *p, bool reply)
 {
 	return (reply ? p->to : p->from) ? HD_FLOW_DIR_EGRESS : 0;

@@ -14,6 +14,7 @@
  *   ask(p, reply)           the policy's answer about a packet without a flow; reply: taken as the answer to one that the other end opened
  *   opened_by(p, reply)     HD_FLOW_DIR_EGRESS or 0, of a flow that it opens
  *   flow_stamp(p, flow)     notes in a new flow who judged it
+ *   pickup_answers(p)       while running connections are picked up, a segment may also be the answer to what the other end opened
  *   flow_ours(p, flow)      the flow belongs to the ends that the packet has
  *   track_current(p, flow)  whether the flow may still be used by this packet: 0 or the drop reason
  *   flow_told(p, flow, side) an ICMP error on this way can be about what that side of the flow sent
@@ -40,7 +41,7 @@ static __always_inline int pickup_time(const struct pkt *p)
 	return c && c->flags & HD_CONTROL_PICKUP && (__s32)(c->pickup_until - p->now) > 0;
 }
 
-/* A connection that ran before we came: judged as new, first as it stands, then as the answer to one that the other end opened. */
+/* A connection that ran before we came: judged as new, first as it stands, then, at an uplink, as the answer to one that the other end opened. */
 static __always_inline int pick_up(HOOK_CTX *ctx, struct pkt *p)
 {
 	__u32 flags = HD_FLOW_PICKUP, side = HD_ORIG;
@@ -54,7 +55,7 @@ static __always_inline int pick_up(HOOK_CTX *ctx, struct pkt *p)
 		EXPLAIN(forwarded = 1);
 	} else {
 		r = ask(p, 0);
-		if (r && r != HD_R_RULE_TREE && !ask(p, 1)) {
+		if (r && r != HD_R_RULE_TREE && pickup_answers(p) && !ask(p, 1)) {
 			r = 0;
 			side = HD_REPLY;
 		}

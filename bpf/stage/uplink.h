@@ -65,6 +65,12 @@ static __always_inline int ask(struct pkt *p, __u32 reply)
 	return policy_judge(p, reply ? !p->direction : p->direction, reply);
 }
 
+static __always_inline bool pickup_answers(const struct pkt *p)
+{
+	(void)p;
+	return true;
+}
+
 static __always_inline __u32 opened_by(const struct pkt *p, bool reply)
 {
 	return (p->direction == HD_EGRESS) != reply ? HD_FLOW_DIR_EGRESS : 0;

@@ -2,7 +2,7 @@
 /*
  * What compiling costs: full, and after one rule of one policy changed; and what the compiler keeps. One line a size.
  * compile_bench [RULES...]; each rule has a prefix and a port of its own, 1,000 rules a policy.
- * compile_bench ports [PORTS POLICIES IDENTITIES SHARE]...: ports under NetworkPolicies, after one label changed and after a port came. Each
+ * compile_bench ports [PORTS POLICIES IDENTITIES SHARE WIDE]...: ports under NetworkPolicies, after one label changed and after a port came. Each
  * policy selects one port of SHARE (0: those of one identity), and allows from and to some others.
  */
 #include <errno.h>
@@ -159,6 +159,7 @@ static void bench(unsigned rules)
 
 struct shape {
 	unsigned ports, policies, identities, share;
+	unsigned wide; /* every policy allows from everyone: each set has a row for each class */
 };
 
 static void decode(struct object_list *list, const char *text)
@@ -190,7 +191,7 @@ static void add_port(struct object_list *list, const struct shape *shape, unsign
 static void add_network_policy(struct object_list *list, const struct shape *shape, unsigned i)
 {
 	unsigned app = i % shape->identities;
-	char text[2048], subject[64], peer[64];
+	char text[2048], subject[64], peer[64], from[160];
 
 	if (shape->share) {
 		snprintf(subject, sizeof(subject), "share: s%u", i % shape->share);
@@ -199,19 +200,23 @@ static void add_network_policy(struct object_list *list, const struct shape *sha
 		snprintf(subject, sizeof(subject), "app: a%u", app);
 		snprintf(peer, sizeof(peer), "app: a%u", (app + 20) % shape->identities);
 	}
+	snprintf(from, sizeof(from), "{namespaceSelector: {matchLabels: {team: t%u}}, podSelector: {matchLabels: {%s}}}", i % 3,
+		peer);
+	if (shape->wide)
+		snprintf(from, sizeof(from), "{namespaceSelector: {}}");
 	snprintf(text, sizeof(text),
 		"apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: n%05u, namespace: ns%u}\nspec:\n  "
 		"podSelector: "
 		"{matchLabels: {%s}}\n  policyTypes: [Ingress, Egress]\n  ingress:\n"
 		"  - {from: [{podSelector: {matchExpressions: [{key: app, operator: In, values: [a%u, a%u, a%u]}]}}], ports: "
 		"[{port: %u}]}\n"
-		"  - {from: [{namespaceSelector: {matchLabels: {team: t%u}}, podSelector: {matchLabels: {%s}}}], ports: [{port: "
+		"  - {from: [%s], ports: [{port: "
 		"443}]}\n"
 		"  - {from: [{ipBlock: {cidr: 192.168.%u.0/24}}], ports: [{port: 22}]}\n"
 		"  egress:\n  - {to: [{podSelector: {matchLabels: {%s}}}], ports: [{port: http}]}\n  - {ports: [{port: 53, "
 		"protocol: UDP}]}\n",
 		i, app % SPACES, subject, (app + 10) % shape->identities, (app + 20) % shape->identities,
-		(app + 50) % shape->identities, 1000 + i, i % 3, peer, i % 256, peer);
+		(app + 50) % shape->identities, 1000 + i, from, i % 256, peer);
 	decode(list, text);
 }
 
@@ -305,11 +310,12 @@ static void bench_ports(const struct shape *shape)
 		change(&compiler, &input, &policy);
 	}
 	malloc_trim(0);
-	printf("%u ports, %u policies, %u identities, share %u: full %.2f ms; %zu + %zu nodes, %zu classes; RSS %ld KiB before, "
+	printf("%u ports, %u policies, %u identities, share %u%s: full %.2f ms; %zu + %zu nodes, %zu classes; RSS %ld KiB "
+	       "before, "
 	       "compiler "
 	       "keeps %ld KiB, %ld after changes\n",
-		shape->ports, shape->policies, shape->identities, shape->share, full, nodes, rule_nodes, rows, model,
-		settled - model, rss_kib() - model);
+		shape->ports, shape->policies, shape->identities, shape->share, shape->wide ? ", wide" : "", full, nodes,
+		rule_nodes, rows, model, settled - model, rss_kib() - model);
 	print_change("label changed", &label, 20);
 	print_change("port added", &port, 10);
 	print_change("policy added", &policy, 10);
@@ -325,13 +331,13 @@ static unsigned number(const char *text)
 int main(int argc, char **argv)
 {
 	static const unsigned sizes[] = {10, 1000, 10000, 100000};
-	static const struct shape shapes[] = {{1000, 1000, 1000, 0}, {1000, 1000, 1000, 100}, {1000, 1000, 1000, 10},
-		{1000, 1000, 10, 0}, {5000, 1000, 5000, 0}};
+	static const struct shape shapes[] = {{1000, 1000, 1000, 0, 0}, {1000, 1000, 1000, 100, 0}, {1000, 1000, 1000, 10, 0},
+		{1000, 1000, 10, 0, 0}, {1000, 1000, 1000, 0, 1}, {5000, 1000, 5000, 0, 0}};
 
 	if (argc > 1 && strcmp(argv[1], "ports") == 0) {
-		for (int i = 2; i + 3 < argc; i += 4)
-			bench_ports(
-				&(struct shape){number(argv[i]), number(argv[i + 1]), number(argv[i + 2]), number(argv[i + 3])});
+		for (int i = 2; i + 4 < argc; i += 5)
+			bench_ports(&(struct shape){number(argv[i]), number(argv[i + 1]), number(argv[i + 2]),
+				number(argv[i + 3]), number(argv[i + 4])});
 		for (size_t i = 0; argc == 2 && i < sizeof(shapes) / sizeof(shapes[0]); i++)
 			bench_ports(&shapes[i]);
 	} else if (argc > 1) {

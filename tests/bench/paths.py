@@ -3,6 +3,7 @@
 
 import contextlib
 import json
+import os
 import statistics
 import subprocess
 
@@ -79,8 +80,32 @@ def subjects():
     return result
 
 
+def traffic_rounds(rigs, rounds, seconds, placed=False):
+    """
+    {rig: {mode: median}}, interleaved. A rig has namespaces `client` and `server`, and the server's address `server4`. placed: who runs
+    where is not left to the scheduler. To and fro, both ends share one CPU, so that the path is measured and not how long the other CPU
+    takes to wake up; one way, each has its own.
+    """
+    samples = {name: {mode: [] for mode in MODES} for name in rigs}
+    with contextlib.ExitStack() as stack:
+        servers = {}
+        for name, rig in rigs.items():
+            server = servers[name] = rig.server.popen(TRAFFIC, "server", rig.server4, SERVICE_PORT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            stack.callback(server.kill)
+            server.stdout.readline()
+        for _ in range(rounds):
+            for mode in MODES:
+                for name, rig in rigs.items():
+                    place = []
+                    if placed:
+                        place = ["taskset", "-c", "0"]
+                        os.sched_setaffinity(servers[name].pid, {0 if mode in ("rr", "crr") else os.cpu_count() - 1})
+                    out = rig.client.run(*place, TRAFFIC, mode, rig.server4, SERVICE_PORT, seconds, timeout=seconds + 20)
+                    samples[name][mode].append(json.loads(out.stdout)["per_second"])
+    return {name: {mode: statistics.median(values) for mode, values in modes.items()} for name, modes in samples.items()}
+
+
 def run(rounds, seconds):
-    samples = {}
     with contextlib.ExitStack() as stack:
         rigs = {}
         skipped = {}
@@ -89,18 +114,7 @@ def run(rounds, seconds):
             stack.callback(pair.close)
             try:
                 install(pair, stack)
+                rigs[name] = pair
             except AssertionError as error:  # a peer that this machine does not have
                 skipped[name] = str(error).splitlines()[0]
-                continue
-            server = pair.server.popen(TRAFFIC, "server", pair.server4, SERVICE_PORT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-            stack.callback(server.kill)
-            server.stdout.readline()
-            rigs[name] = pair
-            samples[name] = {mode: [] for mode in MODES}
-        for _ in range(rounds):
-            for mode in MODES:
-                for name, pair in rigs.items():
-                    out = pair.client.run(TRAFFIC, mode, pair.server4, SERVICE_PORT, seconds, timeout=seconds + 20)
-                    samples[name][mode].append(json.loads(out.stdout)["per_second"])
-    medians = {name: {mode: statistics.median(values) for mode, values in modes.items()} for name, modes in samples.items()}
-    return {"medians": medians, "skipped": skipped}
+        return {"medians": traffic_rounds(rigs, rounds, seconds), "skipped": skipped}

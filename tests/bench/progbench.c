@@ -2,7 +2,7 @@
 /*
  * Nanoseconds a packet of BPF programs under BPF_PROG_TEST_RUN, many subjects interleaved in one run: medians, one JSON object.
  *
- *   progbench measure --shell OBJ --ifindex N [--rounds R] [--repeat K] [--lap] NAME=HOOK,PROGRAM,PACKET,SOURCES,COUNT...
+ *   progbench measure --shell OBJ --ifindex N [--ingress N] [--rounds R] [--repeat K] [--lap] NAME=HOOK,PROGRAM,PACKET,SOURCES,COUNT...
  *   progbench fill    --shell OBJ --ifindex N --in PROG --out PROG --syn F --synack F --ack F --sources F --count N
  *   progbench live    --ifindex N [--rounds R] --packets K NAME=PROGRAM,PACKET...
  *
@@ -61,7 +61,7 @@ struct subject {
 };
 
 static struct bpf_object *shell;
-static uint32_t ifindex = 1;
+static uint32_t ifindex = 1, ingress; /* ingress: for TC, of the device that the packet came in by; 0: made here */
 
 static struct blob read_file(const char *path)
 {
@@ -114,7 +114,7 @@ static int shell_map(const char *name)
 static double run(int prog, bool tc, const struct blob *packet, uint32_t repeat, uint32_t *retval)
 {
 	struct xdp_md xdp = {.data_end = (uint32_t)packet->length, .ingress_ifindex = ifindex};
-	struct __sk_buff skb = {.ifindex = ifindex};
+	struct __sk_buff skb = {.ifindex = ifindex, .ingress_ifindex = ingress};
 	char out[4096];
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet->data, .data_size_in = (uint32_t)packet->length, .data_out = out,
 		.data_size_out = sizeof(out), .repeat = (int)repeat);
@@ -263,10 +263,11 @@ static int silent(enum libbpf_print_level level, const char *format, va_list arg
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"shell", 1, NULL, 's'}, {"ifindex", 1, NULL, 'i'}, {"rounds", 1, NULL, 'r'},
-		{"repeat", 1, NULL, 'k'}, {"packets", 1, NULL, 'p'}, {"in", 1, NULL, 'I'}, {"out", 1, NULL, 'O'},
-		{"syn", 1, NULL, 'S'}, {"synack", 1, NULL, 'A'}, {"ack", 1, NULL, 'C'}, {"sources", 1, NULL, 'F'},
-		{"count", 1, NULL, 'n'}, {"lpm", 1, NULL, 'L'}, {"lap", 0, NULL, 'W'}, {NULL, 0, NULL, 0}};
+	static const struct option options[] = {{"shell", 1, NULL, 's'}, {"ifindex", 1, NULL, 'i'}, {"ingress", 1, NULL, 'g'},
+		{"rounds", 1, NULL, 'r'}, {"repeat", 1, NULL, 'k'}, {"packets", 1, NULL, 'p'}, {"in", 1, NULL, 'I'},
+		{"out", 1, NULL, 'O'}, {"syn", 1, NULL, 'S'}, {"synack", 1, NULL, 'A'}, {"ack", 1, NULL, 'C'},
+		{"sources", 1, NULL, 'F'}, {"count", 1, NULL, 'n'}, {"lpm", 1, NULL, 'L'}, {"lap", 0, NULL, 'W'},
+		{NULL, 0, NULL, 0}};
 	static struct subject subjects[MAX_SUBJECTS];
 	struct blob syn = {NULL, 0}, synack = {NULL, 0}, ack = {NULL, 0}, sources = {NULL, 0}, lpm = {NULL, 0};
 	const char *command = argc > 1 ? argv[1] : "", *object = NULL, *in = NULL, *out = NULL;
@@ -283,6 +284,9 @@ int main(int argc, char **argv)
 			break;
 		case 'i':
 			ifindex = (uint32_t)atoi(optarg);
+			break;
+		case 'g':
+			ingress = (uint32_t)atoi(optarg);
 			break;
 		case 'r':
 			rounds = atoi(optarg);

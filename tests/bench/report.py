@@ -4,6 +4,8 @@
 import os
 import re
 
+import ports as port_bench
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PAGE = os.path.join(ROOT, "docs/performance.md")
 
@@ -119,6 +121,83 @@ def updates(result):
         "RSS with 100,000 rules, MiB": (rss, 15, rss <= 15),
         "wake-ups when idle": (r["idle_wakeups_5s"], 0, r["idle_wakeups_5s"] == 0),
     }
+
+
+def gigabits(bytes_a_second):
+    return f"{bytes_a_second * 8 / 1e9:.1f}"
+
+
+def ports(result):
+    """Beside each figure: its ratio to the bridge with nftables, and to the bare veth pair."""
+    medians = result["paths"]["medians"]
+    # The peer: what keeps state as heddle does; the kernel's own bridge conntrack where there is one.
+    peer_name = port_bench.NATIVE if port_bench.NATIVE in medians else port_bench.STATEFUL
+    peer, bare = medians.get(peer_name), medians.get(port_bench.BARE)
+    rows, targets = [], {}
+    for name, m in medians.items():
+        rows.append(
+            [name] + [f"{shown(m[mode])} ({m[mode] / peer[mode]:.2f}, {m[mode] / bare[mode]:.2f})"
+                for mode, shown in (("rr", "{:,.0f}".format), ("crr", "{:,.0f}".format), ("udp", "{:,.0f}".format), ("bulk", gigabits))]
+        )  # fmt: skip
+    text = table(("from port to port", "TCP_RR/s", "new connections/s", "UDP 64 B packets/s", "TCP bulk Gbit/s"), rows)
+    text += f"\nIn brackets: ratio to \"{peer_name}\", and to the bare veth pair, in the same run.\n"
+    for name, why in result["paths"]["skipped"].items():
+        text += f"\nLeft out: {name}: {why}\n"
+    for subject, label in ((port_bench.SWITCHED, "l2"), (port_bench.ROUTED, "l3")):
+        m = medians.get(subject)
+        if not m:
+            continue
+        for mode, what in (("rr", "TCP_RR"), ("udp", "UDP 64 B")):
+            over, of = m[mode] / peer[mode], m[mode] / bare[mode]
+            targets[f"ports ({label}), {what} against the bridge with nftables"] = (over, 1.3, over >= 1.3)
+            targets[f"ports ({label}), {what} against the bare veth pair"] = (of, 0.85, of >= 0.85)
+        of = m["bulk"] / bare["bulk"]
+        targets[f"ports ({label}), TCP bulk against the bare veth pair"] = (of, 0.95, of >= 0.95)
+
+    for part, what, change in (
+        ("rules", "rules (block × port), from outside to a port", "one rule changes"),
+        ("identities", "ports, each an identity, port to port", "one label changes"),
+    ):
+        costs = result[part]
+        if "failed" in costs:
+            text += f"\nLeft out: new flows by {part}: {costs['failed']}\n"
+            continue
+        costs = {int(count): cost for count, cost in costs.items()}
+        base, most = costs[min(costs)]["ns"], max(costs)
+        rows = [
+            (f"{count:,}", f"{c['ns']:.0f}", f"**{c['ns'] / base:.2f}**", f"{c['change_ms']:.1f} ms", f"{c['load_ms']:,.0f} ms",
+                f"{c['memory']['policy_kib'] / 1024:.1f} MiB", f"{c['memory']['rss_kib'] / 1024:.1f} MiB")
+            for count, c in sorted(costs.items())
+        ]  # fmt: skip
+        head = (what, "new flow, ns above the empty program", f"ratio to {min(costs)} (target ≤ 1.15)", change, "all of it at once",
+            "kernel memory for policy", "RSS")  # fmt: skip
+        text += "\n" + table(head, rows)
+        ratio = costs[most]["ns"] / base
+        targets[f"ports, new flow, {most:,} {part} against {min(costs)}"] = (ratio, 1.15, ratio <= 1.15)
+
+    t = result["thousand"]
+    if "failed" in t:
+        text += f"\nLeft out: a thousand ports: {t['failed']}\n"
+    else:
+        memory, n = t["memory"], f"{t['ports']:,}"
+        rss, policy = memory["rss_kib"] / 1024, memory["policy_kib"] / 1024
+        rows = [
+            ("one label change, its Port posted, to in force: median", f"{t['change_ms']:.1f} ms", "< 50 ms"),
+            ("the same, the worst", f"{t['change_worst_ms']:.1f} ms", ""),
+            ("a port that was deleted comes again", f"{t['add_port_ms']:.1f} ms", ""),
+            ("all of them at once, posted to in force", f"{t['load_ms']:.0f} ms", ""),
+            ("kernel memory for policy (maps of policy.bpf.h)", f"{policy:.1f} MiB", "≤ 64 MiB"),
+            ("all maps", f"{memory['maps_kib'] / 1024:.1f} MiB", ""),
+            ("heddled's memory (RSS)", f"{rss:.1f} MiB", "≤ 40 MiB"),
+            ("the same at its peak", f"{memory['peak_kib'] / 1024:.1f} MiB", ""),
+            ("heddled's memory (RSS), no port", f"{t['memory_empty']['rss_kib'] / 1024:.1f} MiB", ""),
+        ]
+        text += "\n" + table((f"{n} ports under {n} policies", "heddle", "target"), rows)
+        targets[f"one label change with {n} ports and policies, ms"] = (t["change_ms"], 50, t["change_ms"] < 50)
+        targets[f"kernel memory for policy with {n} ports, MiB"] = (policy, 64, policy <= 64)
+        targets[f"RSS with {n} ports and policies, MiB"] = (rss, 40, rss <= 40)
+    put("ports", text)
+    return targets
 
 
 def summary(targets):

@@ -6,12 +6,14 @@ import glob
 import http.client
 import json
 import os
+import queue
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 from . import documents as doc
@@ -44,8 +46,8 @@ class UnixConnection(http.client.HTTPConnection):
 class Api:
     """A kept-alive connection to the daemon's socket."""
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, path, timeout=30):
+        self.path, self.timeout = path, timeout
         self.connection = None
 
     def request(self, method, url, body=None):
@@ -53,7 +55,7 @@ class Api:
         for attempt in (0, 1):
             try:
                 if self.connection is None:
-                    self.connection = UnixConnection(self.path)
+                    self.connection = UnixConnection(self.path, self.timeout)
                 self.connection.request(method, url, body=data, headers={"Content-Type": "application/json"} if data else {})
                 response = self.connection.getresponse()
                 raw = response.read()
@@ -241,6 +243,47 @@ class Heddled:
 
     def pinned_maps(self):
         return sorted(glob.glob(os.path.join(self.bpffs, "heddle", "maps", "*")))
+
+
+class Monitor:
+    """`heddle -o json monitor`, read line by line."""
+
+    def __init__(self, daemon, *options):
+        self.process = daemon.cli_popen("-o", "json", "monitor", *options)
+        self.lines = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+        time.sleep(0.3)  # the stream has no greeting: give it the time to be set up
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.put(json.loads(line))
+
+    def find(self, timeout=3, **match):
+        deadline = time.monotonic() + timeout
+        seen = []
+        while True:
+            try:
+                event = self.lines.get(timeout=max(0.01, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"no event {match}; seen: {seen}") from None
+            if all(event.get(k) == v for k, v in match.items()):
+                return event
+            seen.append(event)
+
+    def seen(self):
+        """What has come so far and was not asked for."""
+        events = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                events.append(self.lines.get_nowait())
+        return events
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.process.kill()
+        self.process.wait()
 
 
 def wait_for(condition, timeout=5, interval=0.02, what="condition"):

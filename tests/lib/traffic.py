@@ -248,6 +248,34 @@ def roundtrip(s, data=b"still here?", timeout=PATIENT):
     return got == data
 
 
+def roundtrip_pair(client, server, timeout=PATIENT):
+    """One exchange over both ends of a connection: True when each heard the other."""
+    client.settimeout(timeout)
+    server.settimeout(timeout)
+    try:
+        for one, other in ((client, server), (server, client)):
+            one.sendall(b"still here?")
+            if other.recv(64) != b"still here?":
+                return False
+    except OSError:
+        return False
+    return True
+
+
+TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ = 19, 20, 21
+
+
+def sequence_numbers(s):
+    """(what this end sends next, what it expects next) of a connected TCP socket."""
+    s.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+    result = []
+    for queue in (2, 1):  # of sending, of receiving
+        s.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR_QUEUE, queue)
+        result.append(s.getsockopt(socket.IPPROTO_TCP, TCP_QUEUE_SEQ) & 0xFFFFFFFF)
+    s.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, -1)  # off, with no window probe
+    return tuple(result)
+
+
 def retransmits(s):
     """tcpi_total_retrans: segments this end had to send twice. The honest count of loss under TCP."""
     info = s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)

@@ -2,48 +2,13 @@
 """What heddle says: status, monitor, rule counters, drop counters, metrics; and what bpftool sees without it."""
 
 import json
-import queue
-import threading
 import time
 
 import pytest
 from lib import raw, traffic
 from lib.documents import DENY_IN, policy, rule
-from lib.heddled import wait_for
+from lib.heddled import Monitor, wait_for
 from lib.traffic import expect_tcp, expect_udp
-
-
-class Monitor:
-    """`heddle -o json monitor`, read line by line."""
-
-    def __init__(self, daemon, *options):
-        self.process = daemon.cli_popen("-o", "json", "monitor", *options)
-        self.lines = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-        time.sleep(0.3)  # the stream has no greeting: give it the time to be set up
-
-    def _read(self):
-        for line in self.process.stdout:
-            self.lines.put(json.loads(line))
-
-    def find(self, timeout=3, **match):
-        deadline = time.monotonic() + timeout
-        seen = []
-        while True:
-            try:
-                event = self.lines.get(timeout=max(0.01, deadline - time.monotonic()))
-            except queue.Empty:
-                raise AssertionError(f"no event {match}; seen: {seen}") from None
-            if all(event.get(k) == v for k, v in match.items()):
-                return event
-            seen.append(event)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc):
-        self.process.kill()
-        self.process.wait()
 
 
 def test_status_names_what_runs_where(guarded):

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include <policy/expand.h>
+#include <policy/internal.h>
 #include <tests/unit/policy_env.h>
 #include <util/addr.h>
 
@@ -276,6 +276,34 @@ static void test_a_label_change_is_small(void **unused)
 	close_fixture(f);
 }
 
+/* Selectors that all cover everybody are one long chain that all share, not one for each port, and leave nothing behind. */
+static void test_wide_selectors_do_not_multiply(void **unused)
+{
+	struct fixture *f = open_fixture();
+
+	(void)unused;
+	network(f, "n");
+	for (unsigned i = 0; i < 60; i++) {
+		char name[16], address[32], labels[32], spec[256];
+
+		snprintf(name, sizeof(name), "p%u", i);
+		snprintf(address, sizeof(address), "10.0.0.%u", i + 1);
+		snprintf(labels, sizeof(labels), "app: a%u", i);
+		port(f, name, "n", address, labels);
+		snprintf(spec, sizeof(spec),
+			"{podSelector: {matchLabels: {app: a%u}}, ingress: [{from: [{podSelector: {matchExpressions: [{key: app, "
+			"operator: NotIn, values: [x%u]}]}}]}, {from: [{podSelector: {matchLabels: {app: a%u}}}], ports: [{port: "
+			"80}]}]}",
+			i, i, (i + 1) % 60);
+		policy(f, name, spec);
+	}
+	apply(f);
+	assert_int_equal(reach(f, "p7", "10.0.0.1", 443), '.');
+	/* 60 wide ones, their chain, 60 narrow ones, and the chain with each of these */
+	assert_in_range(f->env.compiler->now.classes.n, 180, 260);
+	close_fixture(f);
+}
+
 static void test_rules_have_names(void **unused)
 {
 	struct fixture *f = open_fixture();
@@ -380,6 +408,7 @@ int main(void)
 		cmocka_unit_test(test_an_address_is_taken_over),
 		cmocka_unit_test(test_a_port_is_renamed),
 		cmocka_unit_test(test_a_label_change_is_small),
+		cmocka_unit_test(test_wide_selectors_do_not_multiply),
 		cmocka_unit_test(test_rules_have_names),
 		cmocka_unit_test(test_network_indexes),
 		cmocka_unit_test(test_networks_are_apart),

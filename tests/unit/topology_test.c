@@ -89,7 +89,7 @@ static int try_build(struct world *w, const char *text)
 		.n_devices = w->n_devices,
 		.host_addresses = w->host,
 		.n_host_addresses = w->n_host};
-	struct topology *topology;
+	struct topology *topology = NULL;
 	int r;
 
 	object_list_clear(&w->list);

@@ -613,13 +613,14 @@ def test_running_connections_are_picked_up(pair, family):
     assert pair.run(pair.a, tcp(pair, family, "A", seq=1, ack=1)).action == REDIRECT
     pair.world.clear()
     control.flags = 2
-    # Only B may have opened it: A's packet is its answer.
+    # Only B may have opened it: A's packet is not taken for its answer, B's own next one picks it up.
     pair.policy(pair.a, EGRESS, leaf(RULE_DENY, DENY))
-    assert pair.run(pair.a, tcp(pair, family, "A", seq=1, ack=1)).action == REDIRECT
+    assert pair.run(pair.a, tcp(pair, family, "A", seq=1, ack=1)).reason == "policy-deny"
+    assert pair.run(pair.b, tcp(pair, family, "A", True, seq=1, ack=1)).action == REDIRECT
     flow = pair.world.flow()[1]
     assert list(flow.device) == [pair.b.ifindex, pair.a.ifindex]
-    assert pair.run(pair.b, tcp(pair, family, "A", True, seq=1, ack=1)).action == REDIRECT
-    assert pair.explain(pair.b, tcp(pair, family, "A", True, seq=1, ack=1)).rejudged == 0
+    assert pair.run(pair.a, tcp(pair, family, "A", seq=1, ack=1)).action == REDIRECT
+    assert pair.explain(pair.a, tcp(pair, family, "A", seq=1, ack=1)).rejudged == 0
 
 
 # --- the host ---
