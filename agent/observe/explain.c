@@ -3,137 +3,15 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <ifaddrs.h>
-#include <net/if_arp.h>
 #include <netinet/in.h>
 
-#include <observe/explain.h>
+#include <observe/explain_internal.h>
 #include <observe/json.h>
 #include <observe/names.h>
 #include <util/addr.h>
 #include <util/cleanup.h>
 
-/* A peer on the link that exists nowhere: a locally administered address. */
-static const uint8_t somebody[6] = {0x02, 0, 0, 0, 0, 1};
-
-struct place {
-	const struct netdev *device;
-	const struct datapath_attachment *attachment;
-	uint32_t from; /* ifindex where a forwarded packet came in; 0: it is not one that leaves here */
-	enum hd_direction direction;
-	enum hd_hook hook;
-};
-
-/* The interface that holds an address; "" none. */
-static void holder(const struct hd_addr *addr, char name[IF_NAMESIZE])
-{
-	struct ifaddrs *list;
-
-	name[0] = '\0';
-	if (getifaddrs(&list))
-		return;
-	for (const struct ifaddrs *at = list; at && !name[0]; at = at->ifa_next) {
-		struct hd_addr own;
-
-		if (!at->ifa_addr)
-			continue;
-		if (at->ifa_addr->sa_family == AF_INET)
-			own = addr_from_ipv4(((const struct sockaddr_in *)at->ifa_addr)->sin_addr.s_addr);
-		else if (at->ifa_addr->sa_family == AF_INET6)
-			memcpy(own.b, ((const struct sockaddr_in6 *)at->ifa_addr)->sin6_addr.s6_addr, 16);
-		else
-			continue;
-		if (!memcmp(&own, addr, sizeof(own)))
-			snprintf(name, IF_NAMESIZE, "%s", at->ifa_name);
-	}
-	freeifaddrs(list);
-}
-
-static const struct netdev *attached_device(const struct view *view, const char *name, const struct datapath_attachment **ret)
-{
-	const struct netdev *device = view_device_by_name(view, name);
-
-	*ret = device ? view_attachment(view, device->ifindex) : NULL;
-	return *ret ? device : NULL;
-}
-
-static const struct netdev *first_attached(const struct view *view, const struct datapath_attachment **ret)
-{
-	for (size_t i = 0; view->host && i < view->host->n_uplinks; i++) {
-		const struct netdev *device = attached_device(view, view->host->uplinks[i].device, ret);
-
-		if (device)
-			return device;
-	}
-	return NULL;
-}
-
-/* By its addresses: inbound to one of ours, else outbound from one; "" when none is. A frame that carries our MAC as its source is ours. */
-static enum hd_direction infer_direction(
-	const struct view *view, const struct packet_view *packet, const uint8_t *source_mac, char name[IF_NAMESIZE])
-{
-	for (size_t i = 0; source_mac && i < view->n_devices; i++) {
-		const struct netdev *device = &view->devices[i];
-
-		if (view_attachment(view, device->ifindex) && !memcmp(device->mac, source_mac, 6)) {
-			memcpy(name, device->name, IF_NAMESIZE);
-			return HD_EGRESS;
-		}
-	}
-	if (!packet->ip)
-		return HD_INGRESS;
-	holder(&packet->destination, name);
-	if (name[0])
-		return HD_INGRESS;
-	holder(&packet->source, name);
-	return name[0] ? HD_EGRESS : HD_INGRESS;
-}
-
-/* Where the packet passes: as asked for, else as its addresses say, else inbound at the first uplink. */
-static int find_place(const struct view *view, const struct explain_request *request, const struct packet_view *packet,
-	struct place *ret, struct buffer *mistakes)
-{
-	const char *asked = request->egress[0] ? request->egress : request->uplink;
-	char name[IF_NAMESIZE] = "";
-
-	*ret = (struct place){.direction = request->egress[0] ? HD_EGRESS : HD_INGRESS};
-	if (asked[0]) {
-		ret->device = attached_device(view, asked, &ret->attachment);
-		if (!ret->device) {
-			buffer_printf(mistakes, "%s: want a guarded uplink, got \"%s\"\n",
-				request->egress[0] ? "egress" : "uplink", asked);
-			return -ENODEV;
-		}
-		if (request->egress[0] && request->uplink[0]) {
-			const struct netdev *from = view_device_by_name(view, request->uplink);
-
-			if (!from) {
-				buffer_printf(mistakes, "uplink: want a device, got \"%s\"\n", request->uplink);
-				return -ENODEV;
-			}
-			ret->from = from->ifindex;
-		}
-	} else {
-		ret->direction = infer_direction(view, packet, request->described ? NULL : request->frame + 6, name);
-		if (name[0])
-			ret->device = attached_device(view, name, &ret->attachment);
-		if (!ret->device)
-			ret->device = first_attached(view, &ret->attachment);
-		if (!ret->device) {
-			buffer_add_string(mistakes, "uplink: want a guarded uplink, there is none\n");
-			return -ENODEV;
-		}
-	}
-	if (ret->direction == HD_EGRESS)
-		ret->hook = HD_HOOK_TC_UPLINK_OUT;
-	else if (ret->attachment->xdp_mode && strcmp(ret->attachment->xdp_mode, "off"))
-		ret->hook = HD_HOOK_XDP_UPLINK;
-	else
-		ret->hook = HD_HOOK_TC_UPLINK_IN;
-	return 0;
-}
-
-static json_t *step(const struct place *place, const char *name, const char *text)
+static json_t *step(const struct explain_place *place, const char *name, const char *text)
 {
 	return json_pack("{s:s, s:s, s:s, s:s}", "step", name, "program", hook_name(place->hook), "device", place->device->name,
 		"text", text);
@@ -155,14 +33,20 @@ static void rule_label(const struct view *view, uint32_t id, char *text, size_t 
 			rule.name ? " " : "", rule.name ? rule.name : "");
 }
 
-static json_t *hook_step(const struct place *place)
+static json_t *hook_step(const struct explain_place *place)
 {
 	const char *mode = place->hook == HD_HOOK_XDP_UPLINK ? place->attachment->xdp_mode : place->attachment->tc_mode;
-	char text[160];
+	char text[900];
 	json_t *json;
 
-	snprintf(text, sizeof(text), "%s on %s (%s) judges %s", hook_name(place->hook), place->device->name, mode ? mode : "off",
-		direction_name(place->direction));
+	if (place->port)
+		snprintf(text, sizeof(text), "%s on %s (%s) judges what %s the port %s/%s of the network %s",
+			hook_name(place->hook), place->device->name, mode ? mode : "off",
+			place->hook == HD_HOOK_TC_PORT_IN ? "comes from" : "the host's stack sends to",
+			place->port->object->namespace_, place->port->object->name, place->port->object->port.network);
+	else
+		snprintf(text, sizeof(text), "%s on %s (%s) judges %s", hook_name(place->hook), place->device->name,
+			mode ? mode : "off", direction_name(place->direction));
 	json = step(place, "hook", text);
 	if (json) {
 		json_object_set_new(json, "direction", json_string(direction_name(place->direction)));
@@ -173,7 +57,7 @@ static json_t *hook_step(const struct place *place)
 }
 
 static json_t *packet_step(
-	const struct place *place, const struct packet_view *packet, const struct hd_explain *found, size_t length)
+	const struct explain_place *place, const struct packet_view *packet, const struct hd_explain *found, size_t length)
 {
 	char text[320], source[ADDR_TEXT_MAX], destination[ADDR_TEXT_MAX], protocol[PROTOCOL_NAME_MAX], flags[16];
 	json_t *json, *tags;
@@ -226,7 +110,7 @@ static json_t *packet_step(
 	return json;
 }
 
-static json_t *flow_step(const struct place *place, const struct hd_explain *found)
+static json_t *flow_step(const struct explain_place *place, const struct hd_explain *found)
 {
 	static const char *const tables[] = {[HD_FOUND_NONE] = "none", [HD_FOUND_PROVEN] = "proven", [HD_FOUND_NEW] = "new"};
 	const char *table = found->found < ARRAY_SIZE(tables) ? tables[found->found] : "?";
@@ -259,7 +143,7 @@ static bool leaf_rule(uint32_t leaf, uint32_t *rule)
 	return (leaf & HD_TAG_MASK) == HD_TAG_LEAF && (leaf >> HD_LEAF_VERDICT_SHIFT & 3) != HD_DROP;
 }
 
-static json_t *policy_step(const struct view *view, const struct place *place, const struct hd_explain *found)
+static json_t *policy_step(const struct view *view, const struct explain_place *place, const struct hd_explain *found)
 {
 	char text[900], any[400], own[400];
 	uint32_t any_rule, class_rule;
@@ -286,7 +170,27 @@ static json_t *policy_step(const struct view *view, const struct place *place, c
 	return json;
 }
 
-static json_t *verdict_step(const struct view *view, const struct place *place, const struct hd_explain *found)
+/* What the rule would have dropped, but for audit mode. */
+static bool is_audit(const struct view *view, const struct hd_explain *found)
+{
+	const uint32_t leaves[] = {found->any_leaf, found->class_root ? found->class_leaf : 0};
+	const uint32_t ids[] = {found->rule, found->second_rule};
+	struct rule_reference rule;
+
+	if (found->verdict != HD_ALLOW)
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
+		if (ids[i] >= HD_RULE_FIRST && view->compiler && compiler_rule(view->compiler, ids[i], &rule) == 0 &&
+			rule.audit && rule.verdict != HD_ALLOW)
+			return true;
+	for (size_t i = 0; i < ARRAY_SIZE(leaves) && found->judged; i++)
+		if (leaves[i] & HD_LEAF_AUDIT && (leaves[i] & HD_LEAF_RULE_MASK) < HD_RULE_FIRST &&
+			((leaves[i] & HD_LEAF_RULE_MASK) == found->rule || (leaves[i] & HD_LEAF_RULE_MASK) == found->second_rule))
+			return true;
+	return false;
+}
+
+static json_t *verdict_step(const struct view *view, const struct explain_place *place, const struct hd_explain *found)
 {
 	char text[600], rule[400];
 	json_t *json;
@@ -295,8 +199,8 @@ static json_t *verdict_step(const struct view *view, const struct place *place, 
 	if (found->verdict == HD_DROP)
 		snprintf(text, sizeof(text), "drop: %s", reason_text(found->reason));
 	else
-		snprintf(text, sizeof(text), "%s%s by %s", verdict_name(found->verdict), found->forwarded ? " (forwarded)" : "",
-			rule);
+		snprintf(text, sizeof(text), "%s%s%s by %s", verdict_name(found->verdict), found->forwarded ? " (forwarded)" : "",
+			is_audit(view, found) ? " (audit: it would be dropped)" : "", rule);
 	json = step(place, "verdict", text);
 	if (json) {
 		json_object_set_new(json, "verdict", json_string(verdict_name(found->verdict)));
@@ -307,7 +211,88 @@ static json_t *verdict_step(const struct view *view, const struct place *place, 
 	return json;
 }
 
-static json_t *answer(const struct view *view, const struct place *place, const struct packet_view *packet,
+/* --- ports --- */
+
+static void port_label(const struct topology_port *port, char *text, size_t size)
+{
+	snprintf(text, size, "%s/%s", port->object->namespace_, port->object->name);
+}
+
+static json_t *delivery_step(const struct view *view, const struct explain_place *place, const struct hd_explain *found)
+{
+	const struct topology_port *to = view_port(view, found->to);
+	char text[900] = "it goes on to the workload", name[600];
+	json_t *json;
+
+	if (place->hook == HD_HOOK_TC_PORT_OUT)
+		to = place->port;
+	else if (found->action == HD_ACT_PORT && to) {
+		port_label(to, name, sizeof(name));
+		snprintf(text, sizeof(text), "%s to the port %s of the network %s", found->routed ? "routed" : "switched", name,
+			to->object->port.network);
+	} else if (found->action == HD_ACT_NEXT)
+		snprintf(text, sizeof(text), "to the host's stack");
+	else if (found->action == HD_ACT_FLOOD)
+		snprintf(text, sizeof(text), "to all ports of the network that it is not from, as the policy of each allows");
+	else
+		snprintf(text, sizeof(text), "answered from here");
+	json = step(place, "delivery", text);
+	if (json) {
+		if (to)
+			port_label(to, name, sizeof(name));
+		json_object_set_new(json, "port", to ? json_string(name) : json_null());
+		json_object_set_new(json, "routed", json_boolean(found->routed));
+	}
+	return json;
+}
+
+/* Appends {direction, port, and the fields of a rule}. The direction of a built-in rule is that of the policy it stands in for. */
+static void add_rule(
+	json_t *rules, const struct view *view, enum hd_direction direction, const struct topology_port *port, uint32_t id)
+{
+	json_t *rule = json_rule(view, id);
+	char name[600];
+
+	if (!json_is_object(rule)) {
+		json_decref(rule);
+		return;
+	}
+	json_object_set_new(rule, "direction", json_string(direction_name(direction)));
+	if (port) {
+		port_label(port, name, sizeof(name));
+		json_object_set_new(rule, "port", json_string(name));
+	}
+	json_array_append_new(rules, rule);
+}
+
+/* Whose policies had a say, in the order in which they were asked: of two ports the sender's egress, then the other one's ingress. */
+static json_t *rules_json(const struct view *view, const struct explain_place *place, const struct hd_explain *found)
+{
+	const struct topology_port *from = NULL, *to = NULL, *opener, *target;
+	json_t *rules = json_array();
+
+	if (!place->port) {
+		add_rule(rules, view, found->flow_reply ? !place->direction : place->direction, NULL, found->rule);
+		return rules;
+	}
+	if (place->hook == HD_HOOK_TC_PORT_IN) {
+		from = place->port;
+		to = view_port(view, found->to ? found->to : place->to);
+	} else {
+		to = place->port;
+	}
+	opener = found->flow_reply ? to : from;
+	target = found->flow_reply ? from : to;
+	if (found->first_rule || found->second_rule) {
+		add_rule(rules, view, HD_EGRESS, opener, found->first_rule ? found->first_rule : found->rule);
+		add_rule(rules, view, HD_INGRESS, target, found->second_rule ? found->second_rule : found->rule);
+	} else {
+		add_rule(rules, view, opener ? HD_EGRESS : HD_INGRESS, opener ? opener : target, found->rule);
+	}
+	return rules;
+}
+
+static json_t *answer(const struct view *view, const struct explain_place *place, const struct packet_view *packet,
 	const struct hd_explain *found, size_t length)
 {
 	json_t *path = json_array(), *next;
@@ -320,15 +305,20 @@ static json_t *answer(const struct view *view, const struct place *place, const 
 	if (found->judged)
 		json_array_append_new(path, policy_step(view, place, found));
 	json_array_append_new(path, verdict_step(view, place, found));
+	if (place->port && found->verdict == HD_ALLOW)
+		json_array_append_new(path, delivery_step(view, place, found));
 	if (place->hook == HD_HOOK_XDP_UPLINK && found->meta_written) {
-		struct place tc = *place;
+		struct explain_place tc = *place;
 
 		tc.hook = HD_HOOK_TC_UPLINK_IN;
 		next = step(&tc, "hook", "tc_uplink_in believes the XDP program's metadata and does not judge again");
 		json_array_append_new(path, next);
 	}
-	return json_pack("{s:s, s:s, s:s, s:o, s:s, s:s, s:I, s:s, s:o}", "verdict", verdict_name(found->verdict), "reason",
-		reason_name(found->reason), "reasonText", reason_text(found->reason), "rule", json_rule(view, found->rule),
+	return json_pack("{s:s, s:b, s:s, s:s, s:o, s:o, s:o, s:o, s:s, s:s, s:I, s:s, s:o}", "verdict",
+		verdict_name(found->verdict), "audit", is_audit(view, found), "reason", reason_name(found->reason), "reasonText",
+		reason_text(found->reason), "rule", json_rule(view, found->rule), "rules", rules_json(view, place, found),
+		"network", json_string(place->port ? place->port->object->port.network : NETWORK_HOST), "port",
+		place->port ? json_sprintf("%s/%s", place->port->object->namespace_, place->port->object->name) : json_null(),
 		"device", place->device->name, "direction", direction_name(place->direction), "generation",
 		(json_int_t)found->generation, "program", hook_name(place->hook), "path", path);
 }
@@ -338,7 +328,7 @@ int explain_run(const struct view *view, struct explain_request *request, json_t
 	struct datapath_probe probe = {0};
 	struct packet_view packet;
 	struct hd_explain found;
-	struct place place;
+	struct explain_place place;
 	size_t length;
 	int r;
 
@@ -350,21 +340,18 @@ int explain_run(const struct view *view, struct explain_request *request, json_t
 		}
 	}
 	packet_look(request->frame, request->length, &packet);
-	r = find_place(view, request, &packet, &place, mistakes);
+	r = explain_find_place(view, request, &packet, &place, mistakes);
 	if (r < 0)
 		return r;
-	if (request->described) {
-		bool in = place.direction == HD_INGRESS;
-
-		memcpy(request->frame, in ? place.device->mac : somebody, 6);
-		memcpy(request->frame + 6, in ? somebody : place.device->mac, 6);
-	}
+	if (request->described)
+		explain_set_macs(view, &place, &packet, request->frame);
 	length = request->length;
 	/*
 	 * A receiving stack has taken the outer tag out of the frame before TC sees it, and a VLAN device leaves it to the
 	 * driver: TC finds it in the metadata. An outgoing frame of a capture is taken as it is.
 	 */
-	if (place.hook == HD_HOOK_TC_UPLINK_IN || (place.hook == HD_HOOK_TC_UPLINK_OUT && request->described))
+	if (place.hook == HD_HOOK_TC_UPLINK_IN || place.hook == HD_HOOK_TC_PORT_IN ||
+		(place.hook == HD_HOOK_TC_UPLINK_OUT && request->described))
 		packet_untag(request->frame, &request->length, &probe.vlan_tci, &probe.vlan_proto);
 	probe.hook = place.hook;
 	probe.ifindex = place.device->ifindex;

@@ -32,6 +32,16 @@ static bool parse_device(const json_t *value, char ret[IF_NAMESIZE])
 	return true;
 }
 
+static bool parse_name(const json_t *value, char ret[EXPLAIN_NAME_MAX])
+{
+	size_t length = json_is_string(value) ? json_string_length(value) : 0;
+
+	if (!length || length >= EXPLAIN_NAME_MAX || strlen(json_string_value(value)) != length)
+		return false;
+	memcpy(ret, json_string_value(value), length + 1);
+	return true;
+}
+
 static bool parse_vlan(const json_t *value, struct packet_spec *spec)
 {
 	size_t n = json_is_array(value) ? json_array_size(value) : 1;
@@ -143,8 +153,12 @@ static bool parse_field(const char *key, const json_t *value, struct explain_req
 		return parse_device(value, ret->uplink);
 	if (FIELD("egress", "a device name"))
 		return parse_device(value, ret->egress);
-	if (FIELD("network", "\"host\""))
-		return json_is_string(value) && !strcmp(json_string_value(value), "host");
+	if (FIELD("network", "a network's name, or \"host\""))
+		return parse_name(value, ret->network);
+	if (FIELD("port", "a port's name"))
+		return parse_name(value, ret->port);
+	if (FIELD("namespace", "a namespace's name"))
+		return parse_name(value, ret->namespace_);
 	if (FIELD("frame", "28 or more hexadecimal digits, 9216 bytes at most"))
 		return parse_frame(value, ret);
 #undef FIELD
@@ -229,6 +243,8 @@ int explain_parse(const json_t *body, struct explain_request *ret, struct buffer
 		else
 			buffer_printf(mistakes, "%.64s: unknown field\n", key);
 	}
+	if (ret->port[0] && (ret->uplink[0] || ret->egress[0]))
+		buffer_add_string(mistakes, "port: want a port, or an uplink or egress, not both\n");
 	if (mistakes->length > before)
 		return -EINVAL;
 	ret->described = !ret->length;

@@ -107,6 +107,7 @@ __noinline int ask(struct pkt *p, __u32 reply)
 	opener = reply ? p->to : p->from;
 	target = reply ? p->from : p->to;
 	p->second_rule = 0;
+	EXPLAIN(first_rule = 0);
 	/* No flow says that the other network asked. */
 	if (!reply && p->replies)
 		return HD_R_NO_DESTINATION;
@@ -121,9 +122,9 @@ __noinline int ask(struct pkt *p, __u32 reply)
 	}
 	rule = p->rule;
 	log = p->log;
-	r = ask_port(p, target, HD_INGRESS, reply);
 	if (opener)
-		EXPLAIN(second_set = page_->set);
+		EXPLAIN(first_rule = rule);
+	r = ask_port(p, target, HD_INGRESS, reply);
 	if (!r && opener) {
 		p->second_rule = p->rule;
 		p->rule = rule;

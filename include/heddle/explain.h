@@ -53,8 +53,8 @@ struct hd_explain {
 	__u32 to;	    /* ifindex of the port that it is for; 0: none */
 	__u32 network;	    /* key.network of its flow */
 	__u32 second_rule;  /* the destination port's ingress rule, rule then being that of the source's egress */
-	__u32 second_set;   /* its policy set; class_id, roots and leaves are those of the last set asked */
-	__u32 routed;	    /* 1: by the gateway: TTL and MACs change */
+	__u32 first_rule; /* the source's egress rule, where the destination's ingress was asked next: set, class and leaves are the latter's */
+	__u32 routed; /* 1: by the gateway: TTL and MACs change */
 };
 static_assert(sizeof(struct hd_explain) == 128, "hd_explain");
 

@@ -356,11 +356,19 @@ def test_explain(fake, cli):
                                                 "tcpFlags": "S", "vlan": [10, 20], "reply": True, "uplink": "eth1"}
     assert out.splitlines() == ["verdict: deny", "reason:  policy-deny", "rule:    base/ssh, ingress rule 0, /etc/heddle/base.yaml:14",
                                 "path:", "  1. xdp_uplink on eth1 judges", "  2. TCP 192.0.2.1 port 1 > 192.0.2.2 port 22 flags S"]
-    cli("explain", "--from", "::1", "--to", "::2", "--icmp-type", "128", "--icmp-code", "0", "--vlan", "10", "--egress", "e",
-        "--network", "n", "--port", "p")
-    assert json.loads(fake.requests[-1][2]) == {"from": "::1", "to": "::2", "icmpType": 128, "icmpCode": 0, "vlan": 10, "egress": "e",
-                                                "network": "n", "port": "p"}
+    cli("explain", "--from", "::1", "--to", "::2", "--icmp-type", "128", "--icmp-code", "0", "--vlan", "10", "--egress", "e")
+    assert json.loads(fake.requests[-1][2]) == {"from": "::1", "to": "::2", "icmpType": 128, "icmpCode": 0, "vlan": 10, "egress": "e"}
     assert cli.json("explain", "--from", "::1", "--to", "::2") == EXPLANATION
+
+
+def test_explain_ports(fake, cli):
+    egress = {**RULE, "policy": "out", "name": None, "index": 2, "direction": "egress", "port": "default/web"}
+    fake.answers["POST /v1/explain"] = {**EXPLANATION, "verdict": "allow", "audit": True, "reason": "none",
+                                        "rules": [egress, {**RULE, "direction": "ingress", "port": "shop/db"}]}
+    out, _ = cli("explain", "--from", "::1", "--to", "::2", "--dport", "1", "--network", "n", "--port", "p", "-n", "shop")
+    assert json.loads(fake.requests[-1][2]) == {"from": "::1", "to": "::2", "dport": 1, "network": "n", "port": "p", "namespace": "shop"}
+    assert out.splitlines()[:4] == ["verdict: allow (audit: it would be dropped)", "rule:    base/ssh, ingress rule 0, /etc/heddle/base.yaml:14",
+                                    "  egress of default/web: out#2, /etc/heddle/base.yaml:14", "  ingress of shop/db: base/ssh, /etc/heddle/base.yaml:14"]
 
 
 def pcap(path, frames, link=1):

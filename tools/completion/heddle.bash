@@ -113,6 +113,10 @@ _heddle()
 	explain" --port")
 		return
 		;;
+	explain" -n" | explain" --namespace")
+		_heddle_words "default $(_heddle_names namespace)" "$cur"
+		return
+		;;
 	explain" --uplink")
 		_heddle_words "$(ls /sys/class/net)" "$cur"
 		return
@@ -184,7 +188,7 @@ _heddle()
 		_heddle_words " --drops --socket -o --output -h --help -V --version" "$cur"
 		;;
 	explain)
-		_heddle_words " --from --to --protocol --dport --sport --icmp-type --icmp-code --tcp-flags --vlan --reply --network --port --uplink --egress --pcap --socket -o --output -h --help -V --version" "$cur"
+		_heddle_words " --from --to --protocol --dport --sport --icmp-type --icmp-code --tcp-flags --vlan --reply --network --port -n --namespace --uplink --egress --pcap --socket -o --output -h --help -V --version" "$cur"
 		;;
 	rules)
 		_heddle_words " --socket -o --output -h --help -V --version" "$cur"

@@ -23,6 +23,7 @@ enum {
 	OPT_REPLY,
 	OPT_NETWORK,
 	OPT_PORT,
+	OPT_NAMESPACE,
 	OPT_UPLINK,
 	OPT_EGRESS,
 	OPT_PCAP,
@@ -40,6 +41,7 @@ static const struct cli_option options[] = {
 	[OPT_REPLY] = {"reply", 0, NULL, NULL, "the packet is an answer, not the first of a connection"},
 	[OPT_NETWORK] = {"network", 0, "NAME", NULL, "the network it belongs to"},
 	[OPT_PORT] = {"port", 0, "NAME", NULL, "it comes from this port"},
+	[OPT_NAMESPACE] = {"namespace", 'n', "NAMESPACE", "@namespace", "where the port is; default"},
 	[OPT_UPLINK] = {"uplink", 0, "DEV", "@device", "it comes in here"},
 	[OPT_EGRESS] = {"egress", 0, "DEV", "@device", "it leaves here"},
 	[OPT_PCAP] = {"pcap", 0, "FILE", "@file",
@@ -58,6 +60,7 @@ static const struct {
 	{OPT_TCP_FLAGS, "tcpFlags"},
 	{OPT_NETWORK, "network"},
 	{OPT_PORT, "port"},
+	{OPT_NAMESPACE, "namespace"},
 	{OPT_UPLINK, "uplink"},
 	{OPT_EGRESS, "egress"},
 };
@@ -135,6 +138,20 @@ static int ask(struct client *client, const json_t *request, json_t **ret)
 		ret);
 }
 
+/* Where two policies had a say, both: the one that decided has been named already. */
+static void print_rules(const json_t *rules)
+{
+	char text[TEXT_MAX], origin[TEXT_MAX];
+	const json_t *rule;
+	size_t i;
+
+	if (json_array_size(rules) < 2)
+		return;
+	json_array_foreach (rules, i, rule)
+		printf("  %s of %s: %s, %s\n", text_at(rule, "direction"), text_at(rule, "port"), rule_text(rule, text),
+			origin_text(rule, origin));
+}
+
 static void print_explanation(const json_t *answer)
 {
 	const json_t *rule = json_object_get(answer, "rule"), *step;
@@ -142,7 +159,7 @@ static void print_explanation(const json_t *answer)
 	const char *reason = string_at(answer, "reason");
 	size_t i;
 
-	printf("verdict: %s\n", text_at(answer, "verdict"));
+	printf("verdict: %s%s\n", text_at(answer, "verdict"), true_at(answer, "audit") ? " (audit: it would be dropped)" : "");
 	if (reason && strcmp(reason, "none") != 0)
 		printf("reason:  %s\n", reason);
 	if (json_is_object(rule)) {
@@ -153,6 +170,7 @@ static void print_explanation(const json_t *answer)
 	} else {
 		printf("rule:    none\n");
 	}
+	print_rules(json_object_get(answer, "rules"));
 	printf("path:\n");
 	json_array_foreach (json_object_get(answer, "path"), i, step) {
 		printf("  %zu. ", i + 1);
@@ -243,7 +261,7 @@ static int explain_capture(struct cli *cli, const json_t *request)
 	struct replay replay = {.cli = cli, .request = request};
 	int code;
 
-	for (size_t i = 0; i <= OPT_PORT; i++)
+	for (size_t i = 0; i <= OPT_REPLY; i++)
 		if (cli->value[i])
 			return fail(CLI_USAGE, "--%s and --pcap exclude each other: the frames say it", options[i].name);
 	code = capture_each(cli->value[OPT_PCAP], explain_frame, &replay);
@@ -259,6 +277,8 @@ static int explain_run(struct cli *cli)
 
 	if (cli->value[OPT_UPLINK] && cli->value[OPT_EGRESS])
 		return fail(CLI_USAGE, "--uplink and --egress exclude each other");
+	if (cli->value[OPT_PORT] && (cli->value[OPT_UPLINK] || cli->value[OPT_EGRESS]))
+		return fail(CLI_USAGE, "--port excludes --uplink and --egress");
 	code = make_request(cli, request);
 	if (code)
 		return code;

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where a packet is judged, and what its Ethernet header says there. */
+#include <errno.h>
+#include <string.h>
+
+#include <ifaddrs.h>
+#include <net/if_arp.h>
+#include <netinet/in.h>
+
+#include <heddle/network.h>
+#include <observe/explain_internal.h>
+#include <util/addr.h>
+
+#define LO_IFINDEX 1
+
+/* A peer on the link that exists nowhere: a locally administered address. */
+static const uint8_t somebody[6] = {0x02, 0, 0, 0, 0, 1};
+static const uint8_t gateway_mac[6] = HD_GATEWAY_MAC;
+
+/* --- uplinks --- */
+
+/* The interface that holds an address; "" none. */
+static void holder(const struct hd_addr *addr, char name[IF_NAMESIZE])
+{
+	struct ifaddrs *list;
+
+	name[0] = '\0';
+	if (getifaddrs(&list))
+		return;
+	for (const struct ifaddrs *at = list; at && !name[0]; at = at->ifa_next) {
+		struct hd_addr own;
+
+		if (!at->ifa_addr)
+			continue;
+		if (at->ifa_addr->sa_family == AF_INET)
+			own = addr_from_ipv4(((const struct sockaddr_in *)at->ifa_addr)->sin_addr.s_addr);
+		else if (at->ifa_addr->sa_family == AF_INET6)
+			memcpy(own.b, ((const struct sockaddr_in6 *)at->ifa_addr)->sin6_addr.s6_addr, 16);
+		else
+			continue;
+		if (!memcmp(&own, addr, sizeof(own)))
+			snprintf(name, IF_NAMESIZE, "%s", at->ifa_name);
+	}
+	freeifaddrs(list);
+}
+
+static const struct netdev *attached_uplink(const struct view *view, const char *name, const struct datapath_attachment **ret)
+{
+	const struct netdev *device = view_device_by_name(view, name);
+
+	*ret = device ? view_attachment(view, device->ifindex) : NULL;
+	return *ret && !(*ret)->port ? device : NULL;
+}
+
+static const struct netdev *first_attached(const struct view *view, const struct datapath_attachment **ret)
+{
+	for (size_t i = 0; view->host && i < view->host->n_uplinks; i++) {
+		const struct netdev *device = attached_uplink(view, view->host->uplinks[i].device, ret);
+
+		if (device)
+			return device;
+	}
+	return NULL;
+}
+
+/* By its addresses: inbound to one of ours, else outbound from one; "" when none is. A frame that carries our MAC as its source is ours. */
+static enum hd_direction infer_direction(
+	const struct view *view, const struct packet_view *packet, const uint8_t *source_mac, char name[IF_NAMESIZE])
+{
+	for (size_t i = 0; source_mac && i < view->n_devices; i++) {
+		const struct datapath_attachment *attachment = view_attachment(view, view->devices[i].ifindex);
+
+		if (attachment && !attachment->port && !memcmp(view->devices[i].mac, source_mac, 6)) {
+			memcpy(name, view->devices[i].name, IF_NAMESIZE);
+			return HD_EGRESS;
+		}
+	}
+	if (!packet->ip)
+		return HD_INGRESS;
+	holder(&packet->destination, name);
+	if (name[0])
+		return HD_INGRESS;
+	holder(&packet->source, name);
+	return name[0] ? HD_EGRESS : HD_INGRESS;
+}
+
+/* As asked for, else as its addresses say, else inbound at the first uplink. */
+static int find_uplink(const struct view *view, const struct explain_request *request, const struct packet_view *packet,
+	struct explain_place *ret, struct buffer *mistakes)
+{
+	const char *asked = request->egress[0] ? request->egress : request->uplink;
+	char name[IF_NAMESIZE] = "";
+
+	ret->direction = request->egress[0] ? HD_EGRESS : HD_INGRESS;
+	if (asked[0]) {
+		ret->device = attached_uplink(view, asked, &ret->attachment);
+		if (!ret->device) {
+			buffer_printf(mistakes, "%s: want a guarded uplink, got \"%s\"\n",
+				request->egress[0] ? "egress" : "uplink", asked);
+			return -ENODEV;
+		}
+		if (request->egress[0] && request->uplink[0]) {
+			const struct netdev *from = view_device_by_name(view, request->uplink);
+
+			if (!from) {
+				buffer_printf(mistakes, "uplink: want a device, got \"%s\"\n", request->uplink);
+				return -ENODEV;
+			}
+			ret->from = from->ifindex;
+		}
+	} else {
+		ret->direction = infer_direction(view, packet, request->described ? NULL : request->frame + 6, name);
+		if (name[0])
+			ret->device = attached_uplink(view, name, &ret->attachment);
+		if (!ret->device)
+			ret->device = first_attached(view, &ret->attachment);
+		if (!ret->device) {
+			buffer_add_string(mistakes, "uplink: want a guarded uplink, there is none\n");
+			return -ENODEV;
+		}
+	}
+	if (ret->direction == HD_EGRESS)
+		ret->hook = HD_HOOK_TC_UPLINK_OUT;
+	else if (ret->attachment->xdp_mode && strcmp(ret->attachment->xdp_mode, "off"))
+		ret->hook = HD_HOOK_XDP_UPLINK;
+	else
+		ret->hook = HD_HOOK_TC_UPLINK_IN;
+	return 0;
+}
+
+/* --- ports --- */
+
+static bool has_address(const struct topology_port *port, const struct hd_addr *address)
+{
+	const struct port *document = &port->object->port;
+
+	for (size_t i = 0; i < document->n_addresses; i++)
+		if (!memcmp(&document->addresses[i], address, sizeof(*address)))
+			return true;
+	return false;
+}
+
+static bool has_mac(const struct topology_port *port, const uint8_t *mac)
+{
+	return port->ifindex && !memcmp(port->record.mac, mac, 6);
+}
+
+/* Those that the address (or, of a captured frame, the source MAC) belongs to, in the network if one is named: how many. */
+static size_t count_ports(const struct view *view, const char *network, const struct hd_addr *address, const uint8_t *mac,
+	const struct topology_port **ret)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; view->topology && i < view->topology->n_ports; i++) {
+		const struct topology_port *port = &view->topology->ports[i];
+
+		if (network[0] && strcmp(network, port->object->port.network))
+			continue;
+		if (mac ? !has_mac(port, mac) : !has_address(port, address))
+			continue;
+		*ret = port;
+		n++;
+	}
+	return n;
+}
+
+static bool network_exists(const struct view *view, const char *name)
+{
+	return object_list_find(view->objects, OBJECT_NETWORK, NULL, name);
+}
+
+static int at_port(const struct view *view, const struct topology_port *port, enum hd_hook hook, const struct packet_view *packet,
+	struct explain_place *ret, struct buffer *mistakes)
+{
+	const struct topology_port *to = NULL;
+	char name[IF_NAMESIZE];
+
+	ret->port = port;
+	ret->device = port->ifindex ? view_device(view, port->ifindex) : NULL;
+	ret->attachment = ret->device ? view_attachment(view, port->ifindex) : NULL;
+	if (!ret->attachment) {
+		buffer_printf(mistakes, "port: want one that is switched, got %s/%s: %s\n", port->object->namespace_,
+			port->object->name, port->reason ? port->reason : "its programs are not attached");
+		return -ENODEV;
+	}
+	ret->hook = hook;
+	ret->direction = hook == HD_HOOK_TC_PORT_IN ? HD_EGRESS : HD_INGRESS;
+	if (hook == HD_HOOK_TC_PORT_IN) {
+		/* in its own network, else in the only one that has the destination */
+		if (count_ports(view, port->object->port.network, &packet->destination, NULL, &to) == 1 ||
+			count_ports(view, "", &packet->destination, NULL, &to) == 1)
+			ret->to = to->ifindex;
+		return 0;
+	}
+	/* What is not the host's own came in somewhere. */
+	holder(&packet->source, name);
+	if (!name[0]) {
+		const struct datapath_attachment *attachment;
+		const struct netdev *uplink = first_attached(view, &attachment);
+
+		ret->from = uplink ? uplink->ifindex : LO_IFINDEX;
+	}
+	return 0;
+}
+
+static int find_named_port(const struct view *view, const struct explain_request *request, const struct packet_view *packet,
+	struct explain_place *ret, struct buffer *mistakes)
+{
+	const char *namespace_ = request->namespace_[0] ? request->namespace_ : OBJECT_NAMESPACE_DEFAULT;
+	const struct object *object = object_list_find(view->objects, OBJECT_PORT, namespace_, request->port);
+	const struct topology_port *port = object && view->topology ? topology_find_port(view->topology, object) : NULL;
+
+	if (!port) {
+		buffer_printf(
+			mistakes, "port: want a Port, got \"%s/%s\", which no document declares\n", namespace_, request->port);
+		return -ENODEV;
+	}
+	if (request->network[0] && strcmp(request->network, port->object->port.network)) {
+		buffer_printf(mistakes, "network: want the network of the port, %s, got \"%s\"\n", port->object->port.network,
+			request->network);
+		return -ENODEV;
+	}
+	return at_port(view, port, HD_HOOK_TC_PORT_IN, packet, ret, mistakes);
+}
+
+/* By its addresses. 1: it has nothing to do with ports. */
+static int find_port(const struct view *view, const struct explain_request *request, const struct packet_view *packet,
+	struct explain_place *ret, struct buffer *mistakes)
+{
+	const struct topology_port *from = NULL, *to = NULL;
+	size_t n_from, n_to;
+	char own[IF_NAMESIZE] = "";
+
+	if (request->network[0] && !network_exists(view, request->network)) {
+		buffer_printf(mistakes, "network: want a Network, got \"%s\", which no document declares\n", request->network);
+		return -ENODEV;
+	}
+	n_from = count_ports(view, request->network, &packet->source, request->described ? NULL : request->frame + 6, &from);
+	n_to = count_ports(view, request->network, &packet->destination, NULL, &to);
+	if (packet->ip && !request->network[0])
+		holder(&packet->source, own);
+	if (n_from + (own[0] != '\0') > 1 || (!n_from && n_to > 1)) {
+		buffer_printf(mistakes, "network: want the name of one (or \"host\"): %s is an address in several\n",
+			n_from ? "from" : "to");
+		return -ENODEV;
+	}
+	if (n_from)
+		return at_port(view, from, HD_HOOK_TC_PORT_IN, packet, ret, mistakes);
+	/* The host's stack finds the ports of networks that route to it. */
+	if (n_to && (request->network[0] || to->record.flags & HD_PORT_HOST))
+		return at_port(view, to, HD_HOOK_TC_PORT_OUT, packet, ret, mistakes);
+	if (!request->network[0])
+		return 1;
+	buffer_printf(mistakes, "from: want the address of a port in the network %s\n", request->network);
+	return -ENODEV;
+}
+
+int explain_find_place(const struct view *view, const struct explain_request *request, const struct packet_view *packet,
+	struct explain_place *ret, struct buffer *mistakes)
+{
+	int r = 1;
+
+	*ret = (struct explain_place){0};
+	if (request->port[0])
+		return find_named_port(view, request, packet, ret, mistakes);
+	if (!request->uplink[0] && !request->egress[0] && strcmp(request->network, NETWORK_HOST))
+		r = find_port(view, request, packet, ret, mistakes);
+	return r == 1 ? find_uplink(view, request, packet, ret, mistakes) : r;
+}
+
+/* --- MACs --- */
+
+static void group_mac(const struct hd_addr *address, uint8_t mac[6])
+{
+	if (addr_is_ipv4(address)) {
+		/* RFC 1112, section 6.4 */
+		memcpy(mac, (const uint8_t[]){0x01, 0x00, 0x5e, address->b[13] & 0x7f, address->b[14], address->b[15]}, 6);
+	} else {
+		/* RFC 2464, section 7 */
+		memcpy(mac, (const uint8_t[]){0x33, 0x33, address->b[12], address->b[13], address->b[14], address->b[15]}, 6);
+	}
+}
+
+static bool is_group(const struct hd_addr *address)
+{
+	return addr_is_ipv4(address) ? (address->b[12] & 0xf0) == 0xe0 : address->b[0] == 0xff;
+}
+
+/* Whom the workload would send it to: a neighbour in its subnet, or the gateway. */
+static void next_hop(const struct view *view, const struct topology_port *port, const struct hd_addr *address, uint8_t mac[6])
+{
+	const struct object *network = object_list_find(view->objects, OBJECT_NETWORK, NULL, port->object->port.network);
+	const struct topology_port *neighbour = NULL;
+	bool near = false;
+
+	memcpy(mac, gateway_mac, 6);
+	if (is_group(address)) {
+		group_mac(address, mac);
+		return;
+	}
+	for (size_t i = 0; network && !network->network.l3 && i < network->network.n_subnets; i++) {
+		const struct prefix *subnet = &network->network.subnets[i];
+
+		near = near || addr_in_prefix(address, &subnet->addr, subnet->length);
+	}
+	for (size_t i = 0; network && i < network->network.n_gateways; i++)
+		near = near && memcmp(&network->network.gateways[i], address, sizeof(*address)) != 0;
+	if (!near && !(network && !network->network.l3 && network->network.n_subnets == 0))
+		return;
+	if (count_ports(view, port->object->port.network, address, NULL, &neighbour) && neighbour->ifindex)
+		memcpy(mac, neighbour->record.mac, 6);
+	else
+		memcpy(mac, somebody, 6);
+}
+
+void explain_set_macs(
+	const struct view *view, const struct explain_place *place, const struct packet_view *packet, uint8_t *frame)
+{
+	uint8_t *destination = frame, *source = frame + 6;
+
+	if (place->hook == HD_HOOK_TC_PORT_IN) {
+		next_hop(view, place->port, &packet->destination, destination);
+		memcpy(source, place->port->record.mac, 6);
+	} else if (place->port) {
+		memcpy(destination, place->port->record.mac, 6);
+		memcpy(source, place->device->mac, 6);
+	} else {
+		bool in = place->direction == HD_INGRESS;
+
+		memcpy(destination, in ? place->device->mac : somebody, 6);
+		memcpy(source, in ? somebody : place->device->mac, 6);
+	}
+}
