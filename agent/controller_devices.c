@@ -148,6 +148,7 @@ static void on_device(const struct netdev *device, bool gone, void *userdata)
 	bool concerns = is_declared(c, device->name), port;
 	struct netdev *grown;
 
+	datapath_doubt(c->datapath, device->ifindex);
 	for (size_t i = 0; i < c->n_devices; i++) {
 		struct netdev *known = &c->devices[i];
 

@@ -122,12 +122,14 @@ static int open_hostnet(struct controller *c)
 
 /* --- proposing --- */
 
-static struct netdev *device_by_name(const struct controller *c, const char *name)
+static int by_name(const void *a, const void *b)
 {
-	for (size_t i = 0; i < c->n_devices; i++)
-		if (strcmp(c->devices[i].name, name) == 0)
-			return &c->devices[i];
-	return NULL;
+	return strcmp((*(struct netdev *const *)a)->name, (*(struct netdev *const *)b)->name);
+}
+
+static int port_by_device(const void *a, const void *b)
+{
+	return strcmp((*(struct object *const *)a)->port.device, (*(struct object *const *)b)->port.device);
 }
 
 static struct topology_device describe(struct netdev *device, bool needs_mac)
@@ -149,22 +151,32 @@ static struct topology_device describe(struct netdev *device, bool needs_mac)
 	return known;
 }
 
-/* The devices that ports name, once each. */
-static size_t describe_all(const struct controller *c, const struct object_list *all, struct topology_device *to)
+/* The devices that ports name. Both lists are long: sorted, one pass tells. */
+static int describe_all(const struct controller *c, const struct object_list *all, size_t n_ports, struct topology_device *to)
 {
-	size_t n = 0;
+	_cleanup_free_ struct netdev **devices = calloc(c->n_devices + 1, sizeof(*devices));
+	_cleanup_free_ struct object **ports = calloc(n_ports + 1, sizeof(*ports));
+	size_t n = 0, n_named = 0;
 
-	for (size_t i = 0; i < all->n; i++) {
-		const struct port *port = &all->items[i]->port;
-		struct netdev *device;
+	if (!devices || !ports)
+		return -ENOMEM;
+	for (size_t i = 0; i < c->n_devices; i++)
+		devices[i] = &c->devices[i];
+	for (size_t i = 0; i < all->n; i++)
+		if (all->items[i]->kind == OBJECT_PORT && all->items[i]->port.device)
+			ports[n_named++] = all->items[i];
+	qsort(devices, c->n_devices, sizeof(*devices), by_name);
+	qsort(ports, n_named, sizeof(*ports), port_by_device);
+	for (size_t i = 0, j = 0; i < n_named; i++) {
+		const struct port *port = &ports[i]->port;
+		int order = -1;
 
-		if (all->items[i]->kind != OBJECT_PORT || !port->device)
-			continue;
-		device = device_by_name(c, port->device);
-		if (device)
-			to[n++] = describe(device, !port->has_mac);
+		while (j < c->n_devices && (order = strcmp(devices[j]->name, port->device)) < 0)
+			j++;
+		if (j < c->n_devices && order == 0)
+			to[n++] = describe(devices[j], !port->has_mac);
 	}
-	return n;
+	return (int)n;
 }
 
 static size_t count_ports(const struct object_list *all)
@@ -179,12 +191,14 @@ static size_t count_ports(const struct object_list *all)
 static int build(
 	struct controller *c, const struct object_list *all, const struct host *host, struct topology **ret, struct diag *diag)
 {
-	_cleanup_free_ struct topology_device *devices = calloc(count_ports(all) + 1, sizeof(*devices));
+	size_t n_ports = count_ports(all);
+	_cleanup_free_ struct topology_device *devices = calloc(n_ports + 1, sizeof(*devices));
 	struct topology_input input = {.objects = all, .host = host, .networks = c->networks, .devices = devices};
+	int n = devices ? describe_all(c, all, n_ports, devices) : -ENOMEM;
 
-	if (!devices)
-		return -ENOMEM;
-	input.n_devices = describe_all(c, all, devices);
+	if (n < 0)
+		return n;
+	input.n_devices = (size_t)n;
 	input.host_addresses = c->addresses;
 	input.n_host_addresses = c->n_addresses;
 	return topology_build(&input, ret, diag);
@@ -294,15 +308,20 @@ static int set_devices(struct controller *c)
 
 	if (!devices)
 		return -ENOMEM;
-	for (size_t i = 0; i < topology->n_ports; i++) {
-		if (!topology->ports[i].ifindex)
-			continue;
-		devices[n].ifindex = topology->ports[i].ifindex;
-		for (size_t j = 0; j < topology->n_host && !devices[n].ipv6; j++)
-			devices[n].ipv6 = topology->host[j].ifindex == devices[n].ifindex && is_ipv6(&topology->host[j]);
-		for (size_t j = 0; j < c->n_set_up && !devices[n].is_done; j++)
-			devices[n].is_done = c->set_up[j].ifindex == devices[n].ifindex && c->set_up[j].ipv6 == devices[n].ipv6;
-		n++;
+	for (size_t i = 0; i < topology->n_ports; i++)
+		if (topology->ports[i].ifindex)
+			devices[n++].ifindex = topology->ports[i].ifindex;
+	settings_sort(devices, n);
+	for (size_t i = 0; i < topology->n_host; i++) {
+		struct settings_device *device = settings_find(devices, n, topology->host[i].ifindex);
+
+		if (device && is_ipv6(&topology->host[i]))
+			device->ipv6 = true;
+	}
+	for (size_t i = 0; i < n; i++) {
+		const struct settings_device *before = settings_find(c->set_up, c->n_set_up, devices[i].ifindex);
+
+		devices[i].is_done = before && before->ipv6 == devices[i].ipv6;
 	}
 	r = settings_sync(c->options->run_dir, devices, n);
 	if (r < 0)

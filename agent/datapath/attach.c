@@ -18,9 +18,15 @@ const char *const link_kind_name[LINK_KINDS] = {[LINK_XDP] = "xdp", [LINK_TCX_IN
 
 struct attached *attached_by_ifindex(struct datapath *dp, uint32_t ifindex)
 {
+	uint16_t *hint = &dp->attached_hint[ifindex % ATTACHED_HINTS];
+
+	if (*hint < dp->n_attached && dp->attached[*hint].ifindex == ifindex)
+		return &dp->attached[*hint];
 	for (size_t i = 0; i < dp->n_attached; i++)
-		if (dp->attached[i].ifindex == ifindex)
+		if (dp->attached[i].ifindex == ifindex) {
+			*hint = (uint16_t)i;
 			return &dp->attached[i];
+		}
 	return NULL;
 }
 
@@ -161,10 +167,34 @@ static const struct hd_port_policy *policy_of(const char *device, const struct u
 	return NULL;
 }
 
+static unsigned tcx_programs(uint32_t ifindex)
+{
+	return tcx_foreign_ahead(ifindex, COMPAT_BPF_TCX_INGRESS, 0) + tcx_foreign_ahead(ifindex, COMPAT_BPF_TCX_EGRESS, 0);
+}
+
+/*
+ * Ports come by the hundred, and somebody waits for each: a TCX link waits for RCU grace periods under RTNL, filters of clsact for none.
+ * But only TCX is ahead of other programs of TCX.
+ */
+static bool prefers_clsact(const struct datapath *dp, const struct attached *at)
+{
+	return dp->tc == DATAPATH_TC_AUTO && at->role == ROLE_PORT && at->link[LINK_TCX_IN] < 0 && at->link[LINK_TCX_OUT] < 0 &&
+	       (at->clsact || tcx_programs(at->ifindex) == 0);
+}
+
 int attach_tc(struct datapath *dp, struct load *load, struct attached *at)
 {
 	int r = -EOPNOTSUPP;
 
+	if (prefers_clsact(dp, at)) {
+		r = clsact_attach(dp, load, at);
+		at->clsact = at->clsact || r == 0;
+		if (at->clsact)
+			return r;
+		/* Half of it may be there; or somebody's ingress qdisc has the place of ours. */
+		(void)clsact_detach(dp->bpffs, at->ifindex);
+		r = -EOPNOTSUPP;
+	}
 	if (dp->tc != DATAPATH_TC_CLSACT && !dp->tcx_refused) {
 		r = tcx_attach(dp, load, at);
 		if (r == -EOPNOTSUPP && dp->tc == DATAPATH_TC_AUTO) {
@@ -196,6 +226,7 @@ static int attach_one(struct datapath *dp, struct load *load, struct attached *a
 	int r;
 
 	record.flags |= keep ? HD_PORT_XDP : 0;
+	at->written = NULL;
 	r = port_write(load, &record, policy);
 	if (r < 0)
 		return log_err(r, "cannot write the record of %s", at->device);
@@ -230,7 +261,7 @@ void count_foreign(const struct load *load, struct attached *at)
 		at->foreign_ahead +=
 			tcx_foreign_ahead(at->ifindex, COMPAT_BPF_TCX_EGRESS, load->info[attached_hook(at, HD_EGRESS)].id);
 	if (at->clsact)
-		at->foreign_ahead += clsact_foreign_ahead(at->ifindex);
+		at->foreign_ahead += clsact_foreign_ahead(at->ifindex) + tcx_programs(at->ifindex);
 	if (at->role == ROLE_UPLINK)
 		at->foreign_ahead += xdp_foreign(at->ifindex, load->info[xdp_program(at->xdp_flags)].id);
 }
@@ -338,6 +369,14 @@ int datapath_attach(struct datapath *dp, const struct datapath_uplink *uplinks, 
 		attached_remove_old_names(dp);
 	r = attached_report(dp);
 	return first_error ? first_error : r;
+}
+
+void datapath_doubt(struct datapath *dp, uint32_t ifindex)
+{
+	struct attached *at = attached_by_ifindex(dp, ifindex);
+
+	if (at)
+		at->doubtful = true;
 }
 
 size_t datapath_attachments(const struct datapath *dp, const struct datapath_attachment **ret)

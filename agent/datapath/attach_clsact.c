@@ -109,6 +109,22 @@ int clsact_devices(uint32_t **ret, size_t *ret_n)
 	return 0;
 }
 
+/* The ingress qdisc has the same place and handle, and takes filters for egress as ones for ingress. */
+static int check_clsact(const char *bpffs, uint32_t ifindex)
+{
+	_cleanup_free_ uint32_t *devices = NULL;
+	size_t n = 0;
+	int r;
+
+	if (clsact_marked(bpffs, ifindex))
+		return 0;
+	r = clsact_devices(&devices, &n);
+	for (size_t i = 0; i < n && r == 0; i++)
+		if (devices[i] == ifindex)
+			return 0;
+	return r < 0 ? r : -EEXIST;
+}
+
 struct filter_walk {
 	struct clsact_filter filter;
 	clsact_filter_cb cb;
@@ -231,12 +247,14 @@ int clsact_attach(struct datapath *dp, struct load *load, struct attached *at)
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)at->ifindex, .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
 	struct own_filters own = {0};
 	int r = bpf_tc_hook_create(&hook);
+	bool fresh = r == 0;
 
 	if (r == 0)
 		r = clsact_mark(dp->bpffs, at->ifindex);
-	if (r < 0 && r != -EEXIST)
-		return r;
-	r = clsact_each(at->ifindex, find_own, &own);
+	else if (r == -EEXIST)
+		r = check_clsact(dp->bpffs, at->ifindex);
+	if (r == 0 && !fresh)
+		r = clsact_each(at->ifindex, find_own, &own);
 	for (unsigned direction = 0; direction < HD_DIRECTIONS && r == 0; direction++)
 		r = attach_side(load, at, direction, own.priority[direction]);
 	return r;

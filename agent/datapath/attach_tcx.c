@@ -53,5 +53,5 @@ unsigned tcx_foreign_ahead(uint32_t ifindex, int attach_type, uint32_t own_id)
 	for (unsigned i = 0; i < n && i < ARRAY_SIZE(ids); i++)
 		if (ids[i] == own_id)
 			return i;
-	return 0;
+	return own_id ? 0 : n;
 }

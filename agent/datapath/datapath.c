@@ -161,7 +161,7 @@ int datapath_go_live(struct datapath *dp)
 	if (r < 0)
 		return r;
 	(void)pin_each(dp->bpffs, "maps", remove_unknown, dp->next);
-	load_free(dp->live);
+	load_drop(dp, dp->live);
 	dp->live = dp->next;
 	dp->next = NULL;
 	dp->live->attached = true;

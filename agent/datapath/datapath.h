@@ -113,6 +113,8 @@ int datapath_attach(struct datapath *dp, const struct datapath_uplink *uplinks, 
  * that goes when nobody does any more.
  */
 int datapath_remove(struct datapath *dp, const struct topology *topology);
+/* Something about the device changed: what is attached to it, when it is a port, is looked at by the next datapath_ports(). */
+void datapath_doubt(struct datapath *dp, uint32_t ifindex);
 int datapath_ports(struct datapath *dp, const struct topology *topology, const struct hd_port_policy *policies);
 /* What an earlier agent handed out: entries of networks that are used, and entry 0; routes. For networks_adopt and networks_adopt_route. */
 typedef int (*datapath_network_cb)(uint16_t index, const struct hd_network *record, void *userdata);

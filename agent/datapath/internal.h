@@ -104,14 +104,19 @@ struct attached {
 	char device[IF_NAMESIZE];
 	uint32_t ifindex;
 	enum attached_role role;
-	const struct load *in; /* of a port: whose programs run there; NULL: not known */
-	struct hd_port record; /* of a port: as it was last written there */
-	int link[LINK_KINDS];  /* -1 */
-	uint32_t xdp_flags;    /* XDP_FLAGS_DRV_MODE or XDP_FLAGS_SKB_MODE while link[LINK_XDP] is there */
-	bool clsact;	       /* our filters are on the clsact qdisc */
+	const struct load *in;	    /* of a port: whose programs run there; NULL: not known */
+	const struct load *written; /* of a port: in whose tables its record is; NULL: not known */
+	struct hd_port record;	    /* of a port: as it was last written there, with its policy in [0] */
+	bool doubtful;		    /* of a port: its links may have ended, or not be known */
+	bool listed;		    /* among the ports that are wanted */
+	int link[LINK_KINDS];	    /* -1 */
+	uint32_t xdp_flags;	    /* XDP_FLAGS_DRV_MODE or XDP_FLAGS_SKB_MODE while link[LINK_XDP] is there */
+	bool clsact;		    /* our filters are on the clsact qdisc */
 	char xdp_reason[160];
 	unsigned foreign_ahead;
 };
+
+#define ATTACHED_HINTS 4096
 
 struct datapath {
 	char *bpffs;
@@ -123,6 +128,7 @@ struct datapath {
 	uint32_t last_generation;
 	struct attached *attached;
 	size_t n_attached;
+	uint16_t attached_hint[ATTACHED_HINTS]; /* by ifindex: where one was found last */
 	struct datapath_attachment *report;
 	size_t n_report;
 	bool grace_pending; /* published, and some packet may still read what was there before */
@@ -148,6 +154,7 @@ int program_describe(int fd, enum hd_hook hook, struct datapath_program *ret);
 struct load *load_new(void);
 void load_free(struct load *load);
 DEFINE_CLEANUP(struct load *, load_free);
+void load_drop(struct datapath *dp, struct load *load);			 /* frees it, and what is known of devices in it */
 int load_generic(struct load *load);					 /* the program of generic XDP, unless it is there */
 int load_ports(struct load *load);					 /* the programs of ports, unless they are there */
 int load_reuse_maps(const struct load *load, struct bpf_object *object); /* another object over the same maps */
@@ -200,6 +207,7 @@ typedef int (*pin_cb)(const char *path, const char *name, void *userdata);
 int pin_each(const char *bpffs, const char *directory, pin_cb cb, void *userdata);
 /* That the clsact qdisc of a device was made by us. */
 int clsact_mark(const char *bpffs, uint32_t ifindex);
+bool clsact_marked(const char *bpffs, uint32_t ifindex);
 bool clsact_unmark(const char *bpffs, uint32_t ifindex); /* true: it was marked */
 
 /* adopt.c */
@@ -231,7 +239,7 @@ unsigned xdp_program(uint32_t flags); /* which one of a load goes with this mode
 int xdp_update(struct load *load, const struct attached *at);
 unsigned xdp_foreign(uint32_t ifindex, uint32_t own_id);
 int tcx_attach(struct datapath *dp, struct load *load, struct attached *at);
-unsigned tcx_foreign_ahead(uint32_t ifindex, int attach_type, uint32_t own_id);
+unsigned tcx_foreign_ahead(uint32_t ifindex, int attach_type, uint32_t own_id); /* own_id 0: all that is there */
 void attached_drop_link(struct datapath *dp, struct attached *at, enum link_kind kind);
 
 int clsact_attach(struct datapath *dp, struct load *load, struct attached *at);

@@ -621,15 +621,27 @@ int datapath_load(struct datapath *dp, const struct datapath_sizes *sizes, const
 		r = events_open(dp, load->maps[MAP_EVENTS].fd);
 	if (r < 0)
 		return r;
-	load_free(dp->next);
+	load_drop(dp, dp->next);
 	dp->next = TAKE_PTR(load);
 	return 0;
+}
+
+void load_drop(struct datapath *dp, struct load *load)
+{
+	for (size_t i = 0; load && i < dp->n_attached; i++) {
+		struct attached *at = &dp->attached[i];
+
+		/* The next load may have the address of this one. */
+		at->in = at->in == load ? NULL : at->in;
+		at->written = at->written == load ? NULL : at->written;
+	}
+	load_free(load);
 }
 
 void datapath_abandon(struct datapath *dp)
 {
 	if (dp->next && !dp->next->attached) {
-		load_free(dp->next);
+		load_drop(dp, dp->next);
 		dp->next = NULL;
 	}
 }

@@ -202,6 +202,13 @@ int clsact_mark(const char *bpffs, uint32_t ifindex)
 	return mkdir(path, 0700) < 0 && errno != EEXIST ? -errno : 0;
 }
 
+bool clsact_marked(const char *bpffs, uint32_t ifindex)
+{
+	char path[PATH_MAX];
+
+	return clsact_mark_path(path, bpffs, ifindex) == 0 && access(path, F_OK) == 0;
+}
+
 bool clsact_unmark(const char *bpffs, uint32_t ifindex)
 {
 	char path[PATH_MAX];

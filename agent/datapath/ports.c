@@ -10,14 +10,6 @@
 
 #include <datapath/internal.h>
 
-static bool is_listed(const struct attached *at, const struct topology *t)
-{
-	for (size_t i = 0; i < t->n_ports; i++)
-		if (t->ports[i].ifindex == at->ifindex)
-			return true;
-	return false;
-}
-
 static bool complete(const struct attached *at)
 {
 	return at->clsact || (at->link[LINK_TCX_IN] >= 0 && at->link[LINK_TCX_OUT] >= 0);
@@ -32,31 +24,44 @@ static bool same_policy(const struct hd_port_policy *a, const struct hd_port_pol
 	return memcmp(&x, &y, sizeof(x)) == 0;
 }
 
-static int write_record(struct load *load, const struct topology_port *port, const struct hd_port_policy *policy)
+static bool is_written(
+	const struct attached *at, const struct load *load, const struct hd_port *record, const struct hd_port_policy *policy)
 {
-	struct hd_port have;
-	int r = port_read(load, port->ifindex, &have), now;
+	struct hd_port fixed = at->record;
 
-	if (r < 0 && r != -ENOENT)
-		return r;
-	if (r == 0) {
-		struct hd_port fixed = have;
-
-		memset(fixed.policy, 0, sizeof(fixed.policy));
-		fixed.moved = 0;
-		now = hd_port_policy_at(&have, load->control->generation);
-		if (memcmp(&fixed, &port->record, sizeof(fixed)) == 0 &&
-			(!policy->generation || (now >= 0 && same_policy(&have.policy[now], policy))))
-			return 0;
-	}
-	return port_write(load, &port->record, policy->generation ? policy : NULL);
+	memset(fixed.policy, 0, sizeof(fixed.policy));
+	return at->written == load && memcmp(&fixed, record, sizeof(fixed)) == 0 &&
+	       (!policy->generation || same_policy(&at->record.policy[0], policy));
 }
 
-static int write_records(struct load *load, const struct topology *t, const struct hd_port_policy *policies)
+static int write_record(
+	struct datapath *dp, struct load *load, const struct topology_port *port, const struct hd_port_policy *policy)
+{
+	struct attached *at = attached_add(dp, port->device, port->ifindex);
+	int r;
+
+	if (!at)
+		return -ENOMEM;
+	/* Of a device that has nothing of ours yet, whatever comes of it. */
+	if (!at->clsact && at->link[LINK_XDP] < 0 && at->link[LINK_TCX_IN] < 0 && at->link[LINK_TCX_OUT] < 0)
+		at->role = ROLE_PORT;
+	if (is_written(at, load, &port->record, policy))
+		return 0;
+	at->written = NULL;
+	r = port_write(load, &port->record, policy->generation ? policy : NULL);
+	if (r < 0)
+		return r;
+	at->record = port->record;
+	at->record.policy[0] = *policy;
+	at->written = policy->generation ? load : NULL;
+	return 0;
+}
+
+static int write_records(struct datapath *dp, struct load *load, const struct topology *t, const struct hd_port_policy *policies)
 {
 	for (size_t i = 0; i < t->n_ports; i++) {
 		const struct topology_port *port = &t->ports[i];
-		int r = port->ifindex ? write_record(load, port, &policies[i]) : 0;
+		int r = port->ifindex ? write_record(dp, load, port, &policies[i]) : 0;
 
 		if (r < 0)
 			return log_err(r, "cannot write the record of the port %s", port->device);
@@ -71,7 +76,9 @@ static int attach_port(struct datapath *dp, struct load *load, const struct topo
 
 	if (!at)
 		return -ENOMEM;
-	attached_refresh(dp, at, port->device, renamed);
+	if (at->doubtful || at->in != load || strcmp(at->device, port->device) != 0)
+		attached_refresh(dp, at, port->device, renamed);
+	at->doubtful = false;
 	if (at->role == ROLE_PORT && at->in == load && complete(at))
 		return 0;
 	at->role = ROLE_PORT; /* of a device that was an uplink, the links are updated */
@@ -109,8 +116,16 @@ static int attach_ports(struct datapath *dp, struct load *load, const struct top
 /* Rows that nothing finds any more are gone: rows_remove(). */
 static void release_ports(struct datapath *dp, const struct topology *t)
 {
+	for (size_t i = 0; i < dp->n_attached; i++)
+		dp->attached[i].listed = false;
+	for (size_t i = 0; i < t->n_ports; i++) {
+		struct attached *at = t->ports[i].ifindex ? attached_by_ifindex(dp, t->ports[i].ifindex) : NULL;
+
+		if (at)
+			at->listed = true;
+	}
 	for (size_t i = dp->n_attached; i-- > 0;)
-		if (dp->attached[i].role == ROLE_PORT && !is_listed(&dp->attached[i], t))
+		if (dp->attached[i].role == ROLE_PORT && !dp->attached[i].listed)
 			attached_release(dp, i);
 }
 
@@ -163,7 +178,7 @@ int datapath_ports(struct datapath *dp, const struct topology *topology, const s
 	if (!load)
 		return -ENOTCONN;
 	rows_networks(load, topology);
-	r = write_records(load, topology, policies);
+	r = write_records(dp, load, topology, policies);
 	if (r == 0 && !fresh)
 		attached = attach_ports(dp, load, topology);
 	if (r == 0)

@@ -303,15 +303,19 @@ static int publish_record(struct load *load, uint32_t ifindex, const struct hd_p
 	return port_store(fd, key, &port);
 }
 
-static int publish_ports(struct load *load, const struct policy_delta *delta, const struct topology *topology)
+static int publish_ports(
+	struct datapath *dp, struct load *load, const struct policy_delta *delta, const struct topology *topology)
 {
 	for (size_t i = 0; topology && i < delta->n_ports; i++) {
 		const struct topology_port *port =
 			delta->ports[i].changed ? topology_find_port(topology, delta->ports[i].port) : NULL;
+		struct attached *at = port && port->ifindex ? attached_by_ifindex(dp, port->ifindex) : NULL;
 		int r = port && port->ifindex ? publish_record(load, port->ifindex, &delta->ports[i].policy) : 0;
 
 		if (r < 0)
 			return log_err(r, "cannot write the record of %s", port->device);
+		if (at)
+			at->record.policy[0] = delta->ports[i].policy;
 	}
 	return 0;
 }
@@ -352,7 +356,7 @@ int datapath_publish(struct datapath *dp, const struct policy_delta *delta, cons
 			return log_err(r, "cannot write the record of %s", at->device);
 	}
 	if (r == 0)
-		r = publish_ports(load, delta, topology);
+		r = publish_ports(dp, load, delta, topology);
 	if (r < 0)
 		return r;
 	publish_roots(load, delta);

@@ -236,23 +236,41 @@ static bool wants(const struct settings_device *device, unsigned knob)
 	return knob != KNOB_IPV6 || device->ipv6;
 }
 
-static bool is_wanted(const struct settings_device *devices, size_t n, const struct noted *noted)
+static int by_ifindex(const void *a, const void *b)
 {
-	for (size_t i = 0; i < n; i++)
-		if (devices[i].ifindex == noted->ifindex)
-			return wants(&devices[i], noted->knob);
-	return false;
+	const struct settings_device *x = a, *y = b;
+
+	return x->ifindex < y->ifindex ? -1 : x->ifindex > y->ifindex;
 }
 
-static bool is_done(const struct settings_device *devices, size_t n, uint32_t ifindex)
+void settings_sort(struct settings_device *devices, size_t n)
 {
-	for (size_t i = 0; i < n; i++)
-		if (devices[i].ifindex == ifindex)
-			return devices[i].is_done;
-	return false;
+	if (n)
+		qsort(devices, n, sizeof(*devices), by_ifindex);
 }
 
-static void put_back(struct notes *notes, const struct settings_device *devices, size_t n)
+struct settings_device *settings_find(struct settings_device *devices, size_t n, uint32_t ifindex)
+{
+	struct settings_device key = {.ifindex = ifindex};
+
+	return n ? bsearch(&key, devices, n, sizeof(key), by_ifindex) : NULL;
+}
+
+static bool is_wanted(struct settings_device *devices, size_t n, const struct noted *noted)
+{
+	const struct settings_device *device = settings_find(devices, n, noted->ifindex);
+
+	return device && wants(device, noted->knob);
+}
+
+static bool is_done(struct settings_device *devices, size_t n, uint32_t ifindex)
+{
+	const struct settings_device *device = settings_find(devices, n, ifindex);
+
+	return device && device->is_done;
+}
+
+static void put_back(struct notes *notes, struct settings_device *devices, size_t n)
 {
 	for (size_t i = notes->n; i-- > 0;) {
 		const struct noted *noted = &notes->items[i];
@@ -273,7 +291,7 @@ static void put_back(struct notes *notes, const struct settings_device *devices,
 }
 
 /* First all that is to change is noted and on disk, then it is changed. */
-static int note_all(struct notes *notes, const struct settings_device *devices, size_t n)
+static int note_all(struct notes *notes, struct settings_device *devices, size_t n)
 {
 	char name[IF_NAMESIZE];
 	int r = 0;
@@ -292,7 +310,7 @@ static int note_all(struct notes *notes, const struct settings_device *devices, 
 	return r;
 }
 
-static void set_all(const struct notes *notes, const struct settings_device *devices, size_t n)
+static void set_all(const struct notes *notes, struct settings_device *devices, size_t n)
 {
 	for (size_t i = 0; i < notes->n; i++) {
 		const struct knob *knob = &knobs[notes->items[i].knob];
@@ -308,7 +326,7 @@ static void set_all(const struct notes *notes, const struct settings_device *dev
 	}
 }
 
-int settings_sync(const char *run_dir, const struct settings_device *devices, size_t n)
+int settings_sync(const char *run_dir, struct settings_device *devices, size_t n)
 {
 	_cleanup_free_ char *path = NULL;
 	struct notes notes = {0};

@@ -19,10 +19,13 @@ struct settings_device {
 	bool is_done; /* by an earlier call, and nothing else is wanted now: not looked at again */
 };
 
+/* By ifindex, as both others want them. */
+void settings_sort(struct settings_device *devices, size_t n);
+struct settings_device *settings_find(struct settings_device *devices, size_t n, uint32_t ifindex); /* NULL: none */
 /*
  * Of these devices, and of no others: what was set on others is put back. What a device does not have is not an error.
  * Nothing is read or written where run_dir has no such file and no device is given.
  */
-int settings_sync(const char *run_dir, const struct settings_device *devices, size_t n);
+int settings_sync(const char *run_dir, struct settings_device *devices, size_t n);
 
 #endif

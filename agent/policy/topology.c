@@ -7,6 +7,7 @@
 #include <policy/topology.h>
 #include <util/addr.h>
 #include <util/cleanup.h>
+#include <util/hash.h>
 
 static const uint8_t gateway_mac[6] = HD_GATEWAY_MAC;
 
@@ -27,7 +28,10 @@ struct draft {
 struct building {
 	const struct topology_input *input;
 	struct diag *diag;
-	VEC(struct home) homes; /* by index */
+	const struct topology_device **devices; /* of the input, by name */
+	uint32_t *macs;				/* hash table: positions in ports, and 1; 0: empty */
+	size_t macs_size;			/* a power of two, more than twice the ports */
+	VEC(struct home) homes;			/* by index */
 	VEC(struct draft) drafts;
 	VEC(struct topology_port) ports;
 	VEC(struct topology_network) networks;
@@ -244,23 +248,42 @@ __attribute__((format(printf, 2, 3))) static int wait_because(struct topology_po
 	return n < 0 ? -ENOMEM : 0;
 }
 
+static int compare_devices(const void *a, const void *b)
+{
+	return strcmp((*(const struct topology_device *const *)a)->name, (*(const struct topology_device *const *)b)->name);
+}
+
 static const struct topology_device *find_device(const struct building *b, const char *name)
 {
-	for (size_t i = 0; i < b->input->n_devices; i++)
-		if (strcmp(b->input->devices[i].name, name) == 0)
-			return &b->input->devices[i];
-	return NULL;
+	const struct topology_device wanted = {.name = name}, *key = &wanted, **found = NULL;
+
+	if (b->input->n_devices)
+		found = bsearch(&key, b->devices, b->input->n_devices, sizeof(key), compare_devices);
+	return found ? *found : NULL;
+}
+
+/* Where the port with this MAC in this network stands in the hash table, or belongs. */
+static size_t mac_place(const struct building *b, uint16_t network, const uint8_t mac[6])
+{
+	size_t place = (size_t)hash_u64(hash_bytes(1, mac, 6), network);
+
+	for (;; place++) {
+		const struct topology_port *port;
+
+		place &= b->macs_size - 1;
+		if (!b->macs[place])
+			return place;
+		port = &b->ports.data[b->macs[place] - 1];
+		if (port->record.network == network && memcmp(port->record.mac, mac, 6) == 0)
+			return place;
+	}
 }
 
 static const struct topology_port *port_of_mac(const struct building *b, uint16_t network, const uint8_t mac[6])
 {
-	for (size_t i = 0; i < b->ports.n; i++) {
-		const struct topology_port *port = &b->ports.data[i];
+	size_t place = mac_place(b, network, mac);
 
-		if (port->ifindex && port->record.network == network && memcmp(port->record.mac, mac, 6) == 0)
-			return port;
-	}
-	return NULL;
+	return b->macs[place] ? &b->ports.data[b->macs[place] - 1] : NULL;
 }
 
 static uint16_t port_mtu(const struct topology_device *device, const struct network *network)
@@ -408,11 +431,38 @@ static int add_port(struct building *b, struct object *object)
 	}
 	if (r == 0)
 		r = VEC_PUSH(&b->ports, to);
-	if (r < 0)
+	if (r < 0) {
 		free(to.reason);
-	else
-		(void)object_ref(object);
-	return r;
+		return r;
+	}
+	if (to.ifindex) {
+		size_t place = mac_place(b, to.record.network, to.record.mac);
+
+		if (!b->macs[place])
+			b->macs[place] = (uint32_t)b->ports.n;
+	}
+	(void)object_ref(object);
+	return 0;
+}
+
+/* What makes looking a device or a MAC up cheap. */
+static int add_indexes(struct building *b)
+{
+	size_t n_ports = 0;
+
+	for (size_t i = 0; i < b->input->objects->n; i++)
+		n_ports += b->input->objects->items[i]->kind == OBJECT_PORT;
+	for (b->macs_size = 2; b->macs_size <= 2 * n_ports;)
+		b->macs_size *= 2;
+	b->macs = calloc(b->macs_size, sizeof(*b->macs));
+	b->devices = calloc(b->input->n_devices + 1, sizeof(*b->devices));
+	if (!b->macs || !b->devices)
+		return -ENOMEM;
+	for (size_t i = 0; i < b->input->n_devices; i++)
+		b->devices[i] = &b->input->devices[i];
+	if (b->input->n_devices)
+		qsort(b->devices, b->input->n_devices, sizeof(*b->devices), compare_devices);
+	return 0;
 }
 
 /* --- routes --- */
@@ -529,6 +579,8 @@ static void building_free(struct building *b)
 		free(b->ports.data[i].reason);
 		object_unref(b->ports.data[i].object);
 	}
+	free(b->devices);
+	free(b->macs);
 	VEC_FREE(&b->homes);
 	VEC_FREE(&b->drafts);
 	VEC_FREE(&b->ports);
@@ -542,8 +594,10 @@ static void building_free(struct building *b)
 
 static int build(struct building *b)
 {
-	int r = add_homes(b);
+	int r = add_indexes(b);
 
+	if (r == 0)
+		r = add_homes(b);
 	if (r == 0)
 		r = add_numbers(b);
 	if (r == 0)
@@ -596,6 +650,8 @@ int topology_build(const struct topology_input *input, struct topology **ret, st
 	SORT(&b.members, compare_members);
 	SORT(&b.host, compare_host);
 	unique_vlans(&b);
+	free(b.devices);
+	free(b.macs);
 	VEC_FREE(&b.homes);
 	VEC_FREE(&b.drafts);
 	*topology = (struct topology){

@@ -2,6 +2,7 @@
 """The few bpf(2) calls that Debian 12's bpftool and iproute2 cannot make, or not fast: TCX, and large maps as bytes."""
 
 import ctypes
+import json
 import errno
 import os
 import platform
@@ -34,6 +35,12 @@ def tcx_programs(ns, device, way):
         except OSError:
             return []
     return list(ids[: struct.unpack_from("=I", raw, 24)[0]])
+
+
+def filter_programs(ns, device, side):
+    """Ids of the programs of bpf filters on one side (ingress, egress) of a device's clsact qdisc."""
+    filters = json.loads(ns.run("tc", "-j", "filter", "show", "dev", device, side, check=False).stdout or "[]")
+    return [f["options"]["prog"]["id"] for f in filters if f.get("kind") == "bpf" and "prog" in f.get("options", {})]
 
 
 def object_get(path):

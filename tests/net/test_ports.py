@@ -18,7 +18,8 @@ BLUE_HOST = doc.network("blue", subnets=["10.77.0.0/24", "fd77::/64"], gateway=[
 
 
 def ports_of(ns, device):
-    return [bpf.tcx_programs(ns, device, way) for way in bpf.TCX]
+    """Programs on both sides of a device, in the order in which packets meet them: those of TCX come first."""
+    return [bpf.tcx_programs(ns, device, way) + bpf.filter_programs(ns, device, side) for way, side in zip(bpf.TCX, ("ingress", "egress"))]
 
 
 def our_routes(ns):
@@ -153,6 +154,36 @@ def test_foreign_programs_keep_their_place(host, foreign_tc):
     host.daemon.api.delete("/v1/objects/port/web")
     assert ports_of(host.ns, a.device) == before
     for fd in (*links, program):
+        os.close(fd)
+
+
+def modes(host):
+    return {p["device"]: p["mode"] for p in host.daemon.status()["programs"]}
+
+
+def test_ports_are_attached_without_waiting(host, foreign_tc):
+    """By clsact; by TCX where only that puts ours ahead of what is there, or where the qdisc's place is taken."""
+    a, b, c = host.add(3)
+    host.ns.run("tc", "qdisc", "add", "dev", c.device, "ingress")
+    program = bpf.load_program(str(foreign_tc), "tc", f"{host.daemon.bpffs}/foreign")
+    try:
+        link = bpf.tcx_attach(host.ns, b.device, "ingress", program)
+    except OSError as error:
+        pytest.skip(f"no TCX in this kernel: {error}")
+    before = picture(host.ns, c.device)
+    host.daemon.apply(BLUE, *(doc.port(n, w.device, "blue") for n, w in (("a", a), ("b", b), ("c", c))))
+    for name in "abc":
+        host.wait_port(name)
+    assert modes(host) == {a.device: "clsact", b.device: "tcx", c.device: "tcx"}
+    assert [len(p) for p in ports_of(host.ns, c.device)] == [1, 1], "nothing is left of the attempt"
+    # One that comes later runs ahead: it is told, and ours stays where it is
+    late = bpf.tcx_attach(host.ns, a.device, "ingress", program)
+    host.daemon.kill()
+    host.daemon.start()
+    assert modes(host)[a.device] == "clsact"
+    host.daemon.api.delete("/v1/objects/port/c")
+    assert picture(host.ns, c.device) == before
+    for fd in (link, late, program):
         os.close(fd)
 
 
