@@ -149,8 +149,9 @@ static struct topology_device describe(struct netdev *device, bool needs_mac)
 	return known;
 }
 
-/* The devices that ports name, once each. */
-static size_t describe_all(const struct controller *c, const struct object_list *all, struct topology_device *to)
+/* The devices that ports name, and the uplinks, once each. */
+static size_t describe_all(
+	const struct controller *c, const struct object_list *all, const struct host *host, struct topology_device *to)
 {
 	size_t n = 0;
 
@@ -163,6 +164,12 @@ static size_t describe_all(const struct controller *c, const struct object_list 
 		device = device_by_name(c, port->device);
 		if (device)
 			to[n++] = describe(device, !port->has_mac);
+	}
+	for (size_t i = 0; i < host->n_uplinks; i++) {
+		struct netdev *device = device_by_name(c, host->uplinks[i].device);
+
+		if (device)
+			to[n++] = describe(device, false);
 	}
 	return n;
 }
@@ -179,12 +186,12 @@ static size_t count_ports(const struct object_list *all)
 static int build(
 	struct controller *c, const struct object_list *all, const struct host *host, struct topology **ret, struct diag *diag)
 {
-	_cleanup_free_ struct topology_device *devices = calloc(count_ports(all) + 1, sizeof(*devices));
+	_cleanup_free_ struct topology_device *devices = calloc(count_ports(all) + host->n_uplinks + 1, sizeof(*devices));
 	struct topology_input input = {.objects = all, .host = host, .networks = c->networks, .devices = devices};
 
 	if (!devices)
 		return -ENOMEM;
-	input.n_devices = describe_all(c, all, devices);
+	input.n_devices = describe_all(c, all, host, devices);
 	input.host_addresses = c->addresses;
 	input.n_host_addresses = c->n_addresses;
 	return topology_build(&input, ret, diag);
@@ -351,6 +358,17 @@ static int install_host(struct controller *c)
 	if (r == 0)
 		c->hostnet_due = false;
 	return r;
+}
+
+void ports_prepare(struct controller *c)
+{
+	_cleanup_free_ struct hd_port_policy *policies = NULL;
+	int r = c->topology && c->topology->n_wires ? policies_of(c, c->topology, &policies) : 0;
+
+	if (r == 0 && policies)
+		r = datapath_prepare(c->datapath, c->topology, policies);
+	if (r < 0) /* ports_install() tries once more, and tells */
+		log_debug("VLANs of networks begin only once the ports are attached: %s", strerror(-r));
 }
 
 int ports_install(struct controller *c)

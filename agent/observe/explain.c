@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <ifaddrs.h>
+#include <linux/if_ether.h>
 #include <net/if_arp.h>
 #include <netinet/in.h>
 
@@ -333,12 +334,42 @@ static json_t *answer(const struct view *view, const struct place *place, const 
 		(json_int_t)found->generation, "program", hook_name(place->hook), "path", path);
 }
 
+/* The network that the frame is in by its outer tag, when it comes in by an uplink; 0: the host's. */
+static uint32_t wire_network(const struct view *view, const struct place *place, const struct explain_request *request)
+{
+	const uint8_t *tag = request->frame + 2 * ETH_ALEN;
+	const struct topology *topology = view->topology;
+
+	if (place->direction != HD_INGRESS || !topology || request->length < ETH_HLEN + 4 || tag[0] != 0x81 || tag[1] != 0x00)
+		return 0;
+	for (size_t i = 0; i < topology->n_wires; i++)
+		if (topology->wires[i].key.vlan == (uint32_t)((tag[2] & 0xf) << 8 | tag[3]))
+			return topology->wires[i].value.network;
+	return 0;
+}
+
+/* A described packet is for whoever has its address there. */
+static const uint8_t *mac_of(const struct view *view, uint32_t network, const struct hd_addr *address)
+{
+	const struct topology *topology = view->topology;
+
+	for (size_t i = 0; network && i < topology->n_endpoints; i++) {
+		const struct topology_endpoint *row = &topology->endpoints[i];
+
+		if (row->key.network == network && row->key.kind == HD_ENDPOINT_ADDRESS &&
+			memcmp(&row->key.addr, address, sizeof(*address)) == 0)
+			return row->value.mac;
+	}
+	return NULL;
+}
+
 int explain_run(const struct view *view, struct explain_request *request, json_t **ret, struct buffer *mistakes)
 {
 	struct datapath_probe probe = {0};
 	struct packet_view packet;
 	struct hd_explain found;
 	struct place place;
+	uint32_t network;
 	size_t length;
 	int r;
 
@@ -353,10 +384,14 @@ int explain_run(const struct view *view, struct explain_request *request, json_t
 	r = find_place(view, request, &packet, &place, mistakes);
 	if (r < 0)
 		return r;
+	network = wire_network(view, &place, request);
+	if (network)
+		place.hook = HD_HOOK_TC_WIRE_IN;
 	if (request->described) {
 		bool in = place.direction == HD_INGRESS;
+		const uint8_t *mac = mac_of(view, network, &request->spec.destination);
 
-		memcpy(request->frame, in ? place.device->mac : somebody, 6);
+		memcpy(request->frame, mac ? mac : in ? place.device->mac : somebody, 6);
 		memcpy(request->frame + 6, in ? somebody : place.device->mac, 6);
 	}
 	length = request->length;
@@ -364,7 +399,8 @@ int explain_run(const struct view *view, struct explain_request *request, json_t
 	 * A receiving stack has taken the outer tag out of the frame before TC sees it, and a VLAN device leaves it to the
 	 * driver: TC finds it in the metadata. An outgoing frame of a capture is taken as it is.
 	 */
-	if (place.hook == HD_HOOK_TC_UPLINK_IN || (place.hook == HD_HOOK_TC_UPLINK_OUT && request->described))
+	if (place.hook == HD_HOOK_TC_UPLINK_IN || place.hook == HD_HOOK_TC_WIRE_IN ||
+		(place.hook == HD_HOOK_TC_UPLINK_OUT && request->described))
 		packet_untag(request->frame, &request->length, &probe.vlan_tci, &probe.vlan_proto);
 	probe.hook = place.hook;
 	probe.ifindex = place.device->ifindex;
