@@ -68,11 +68,13 @@ int devices_attach(struct controller *c)
 {
 	const struct host *host = c->view.host ? c->view.host : &policy_no_host;
 	_cleanup_free_ struct datapath_uplink *uplinks = calloc(host->n_uplinks ? host->n_uplinks : 1, sizeof(*uplinks));
+	bool wires = c->topology && c->topology->n_wires;
 	size_t n = 0;
 	int r, ports;
 
 	if (!uplinks)
 		return -ENOMEM;
+	ports_prepare(c);
 	for (size_t i = 0; i < host->n_uplinks; i++) {
 		const struct netdev *device = view_device_by_name(&c->view, host->uplinks[i].device);
 
@@ -84,6 +86,7 @@ int devices_attach(struct controller *c)
 			.device = device->name,
 			.ifindex = device->ifindex,
 			.xdp = host->uplinks[i].xdp,
+			.hides_tags = wires && netdev_takes_tags(device),
 			.driver = device->driver,
 			.forward_judge = host->forward_judge,
 			.ethernet = device->type == ARPHRD_ETHER,

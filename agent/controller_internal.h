@@ -105,6 +105,7 @@ int ports_propose(
 void ports_take_over(struct controller *c, struct topology *topology);
 bool ports_fit(const struct controller *c, const struct topology *topology); /* in the tables that are loaded */
 void ports_sizes(const struct topology *topology, struct datapath_sizes *sizes);
+void ports_prepare(struct controller *c); /* ahead of the uplinks */
 int ports_install(struct controller *c);
 int ports_check(const struct object_list *all, const struct host *host, struct diag *diag); /* without devices, for --check */
 void ports_look_again(struct controller *c);						    /* devices or addresses changed */

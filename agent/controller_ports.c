@@ -151,8 +151,9 @@ static struct topology_device describe(struct netdev *device, bool needs_mac)
 	return known;
 }
 
-/* The devices that ports name. Both lists are long: sorted, one pass tells. */
-static int describe_all(const struct controller *c, const struct object_list *all, size_t n_ports, struct topology_device *to)
+/* The devices that ports name, and the uplinks, once each. Both lists of ports and devices are long: sorted, one pass tells. */
+static int describe_all(const struct controller *c, const struct object_list *all, const struct host *host, size_t n_ports,
+	struct topology_device *to)
 {
 	_cleanup_free_ struct netdev **devices = calloc(c->n_devices + 1, sizeof(*devices));
 	_cleanup_free_ struct object **ports = calloc(n_ports + 1, sizeof(*ports));
@@ -176,6 +177,10 @@ static int describe_all(const struct controller *c, const struct object_list *al
 		if (j < c->n_devices && order == 0)
 			to[n++] = describe(devices[j], !port->has_mac);
 	}
+	for (size_t i = 0; i < host->n_uplinks; i++)
+		for (size_t j = 0; j < c->n_devices; j++)
+			if (strcmp(devices[j]->name, host->uplinks[i].device) == 0)
+				to[n++] = describe(devices[j], false);
 	return (int)n;
 }
 
@@ -192,9 +197,9 @@ static int build(
 	struct controller *c, const struct object_list *all, const struct host *host, struct topology **ret, struct diag *diag)
 {
 	size_t n_ports = count_ports(all);
-	_cleanup_free_ struct topology_device *devices = calloc(n_ports + 1, sizeof(*devices));
+	_cleanup_free_ struct topology_device *devices = calloc(n_ports + host->n_uplinks + 1, sizeof(*devices));
 	struct topology_input input = {.objects = all, .host = host, .networks = c->networks, .devices = devices};
-	int n = devices ? describe_all(c, all, n_ports, devices) : -ENOMEM;
+	int n = devices ? describe_all(c, all, host, n_ports, devices) : -ENOMEM;
 
 	if (n < 0)
 		return n;
@@ -370,6 +375,17 @@ static int install_host(struct controller *c)
 	if (r == 0)
 		c->hostnet_due = false;
 	return r;
+}
+
+void ports_prepare(struct controller *c)
+{
+	_cleanup_free_ struct hd_port_policy *policies = NULL;
+	int r = c->topology && c->topology->n_wires ? policies_of(c, c->topology, &policies) : 0;
+
+	if (r == 0 && policies)
+		r = datapath_prepare(c->datapath, c->topology, policies);
+	if (r < 0) /* ports_install() tries once more, and tells */
+		log_debug("VLANs of networks begin only once the ports are attached: %s", strerror(-r));
 }
 
 int ports_install(struct controller *c)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Ports: tc_port_in sees what the workload sends, tc_port_out what the host's stack sends to it. */
+/* Ports: tc_port_in sees what the workload sends, tc_port_out what the host's stack sends to it, tc_wire_in what an uplink has for a network. */
 #define HOOK_PORTS
 #include "stage/tc.h"
 
 #include "stage/switch.h"
 #include "stage/tc_parse.h"
+#include "stage/wire.h"
 
 /* What the workload's packet is told to be in `explain` is not in the skb of a test run. */
 static __always_inline void enter(struct __sk_buff *skb, struct pkt *p, __u8 direction)
@@ -51,6 +52,8 @@ static __always_inline int deliver(struct __sk_buff *skb, const struct pkt *p)
 		return deliver_port(skb, p);
 	if (p->action == HD_ACT_NEXT)
 		return deliver_host(skb, p);
+	if (p->action == HD_ACT_WIRE)
+		return deliver_wire(skb);
 	return p->action == HD_ACT_FLOOD ? flood(skb) : deliver_answer(skb);
 }
 
@@ -61,7 +64,7 @@ static __always_inline int finish(struct __sk_buff *skb, struct pkt *p, int reas
 		drop(skb, p, reason);
 	} else {
 		EXPLAIN(action = p->action);
-		EXPLAIN(to = p->to);
+		EXPLAIN(to = p->action == HD_ACT_WIRE ? p->uplink : p->to);
 		EXPLAIN(network = p->network);
 		EXPLAIN(second_rule = p->second_rule);
 		EXPLAIN(routed = p->routed);
@@ -161,6 +164,56 @@ int tc_port_out(struct __sk_buff *skb)
 		reason = parse_linear(skb, p, false);
 	if (!reason && !ordinary_to(p, c))
 		reason = judge_to(skb, p);
+	return finish(skb, p, reason);
+}
+
+/* Whose the tag says. The tag itself was looked up by the caller; it may have been taken from the network since. */
+static __always_inline int enter_wire(struct pkt *p)
+{
+	const struct hd_wire *wire = wire_find(p->vlan[0]);
+	const struct hd_network *record;
+	__u32 network;
+
+	if (!wire || p->vlan[1])
+		return HD_R_SOURCE_VLAN;
+	network = wire->network;
+	record = bpf_map_lookup_elem(&networks, &network);
+	if (!network || !record || record->vlan != (p->vlan[0] & 0xfff))
+		return HD_R_SOURCE_VLAN;
+	p->network = p->source_network = p->destination_network = network;
+	p->port_flags = HD_PORT_UPLINK | (record->flags & HD_NETWORK_L3 ? 0 : HD_PORT_L2);
+	return p->generation ? 0 : HD_R_NOT_READY;
+}
+
+SEC("tc")
+int tc_wire_in(struct __sk_buff *skb)
+{
+	struct hd_scratch *room;
+	struct hd_control *c;
+	__u32 zero = 0;
+	struct pkt *p;
+	int reason;
+
+	room = scratch_room();
+	c = bpf_map_lookup_elem(&control, &zero);
+	if (!room || !c)
+		return TC_ACT_SHOT; /* maps of one entry have it */
+	p = &room->port;
+	enter(skb, p, HD_INGRESS);
+	p->hook = HD_HOOK_TC_WIRE_IN;
+	p->now = bpf_jiffies64();
+	p->generation = READ_ONCE(c->generation);
+	reason = !dry_run && headless(skb) ? HD_R_ETH_TRUNCATED : parse_linear(skb, p, false);
+	if (!reason)
+		reason = enter_wire(p);
+	if (!reason)
+		reason = source_learn(skb, p);
+	if (!reason)
+		reason = judge_from(skb, p);
+	if (!reason && p->action == HD_ACT_NEXT) /* nothing leads there */
+		reason = HD_R_NO_DESTINATION;
+	if (!reason && !dry_run)
+		reason = deliver(skb, p);
 	return finish(skb, p, reason);
 }
 

@@ -4,6 +4,7 @@
 
 #include "stage/judge.h"
 #include "stage/tc_parse.h"
+#include "stage/wire.h"
 
 /* XDP judged this packet: nobody but our program on this very device writes that, see hand_over() there. */
 static __always_inline bool judged_by_xdp(struct __sk_buff *skb, const struct hd_port *port)
@@ -15,6 +16,15 @@ static __always_inline bool judged_by_xdp(struct __sk_buff *skb, const struct hd
 	return (void *)(meta + 1) <= (void *)(long)skb->data && meta->magic == HD_META_MAGIC;
 }
 
+/* The tag that the stack took out of the frame is a network's. */
+static __always_inline bool wire_beside(struct __sk_buff *skb)
+{
+	return skb->vlan_proto == bpf_htons(ETH_P_8021Q) && wire_find(skb->vlan_tci);
+}
+
+/*
+ * A frame of a network on ingress goes on in tc_wire_in, whatever XDP said; where that program is not there, it is judged like any other.
+ */
 static __always_inline int uplink(struct __sk_buff *skb, __u8 direction, __u8 hook)
 {
 	struct pkt p = {};
@@ -28,8 +38,17 @@ static __always_inline int uplink(struct __sk_buff *skb, __u8 direction, __u8 ho
 	p.segments = skb->gso_segs;
 	if (direction == HD_EGRESS)
 		p.arrived_on = skb->ingress_ifindex;
-	if (skb->vlan_present)
+	if (skb->vlan_present) {
 		p.vlan[0] = (skb->vlan_tci & 0xfff) | 0x1000;
+		if (!dry_run && wire_beside(skb)) {
+			if (direction == HD_INGRESS) {
+				bpf_tail_call(skb, &wire_programs, 0);
+			} else if (skb->mark & HD_MARK) { /* from a port, and judged there */
+				skb->mark = 0;
+				return NEXT;
+			}
+		}
+	}
 	if (dry_run) {
 		struct hd_explain *page = explain_page();
 
@@ -59,6 +78,9 @@ static __always_inline int uplink(struct __sk_buff *skb, __u8 direction, __u8 ho
 	reason = port_enter(&p, c, port);
 	if (!reason)
 		reason = parse_linear(skb, &p, bare);
+	if (direction == HD_INGRESS && unlikely(p.vlan[0]) && !dry_run && !reason && !bare && !skb->vlan_present &&
+		wire_inline(skb, &p))
+		bpf_tail_call(skb, &wire_programs, 0);
 	if (!reason)
 		reason = judge_parsed(skb, &p);
 	if (unlikely(reason)) {

@@ -25,12 +25,13 @@ static __always_inline long hook_load(HOOK_CTX *ctx, __u32 at, void *to, __u32 l
 }
 
 #include "stage/judge.h"
+#include "stage/wire.h"
 
 /*
  * Every packet that is let through on a port whose TC program believes metadata gets ours. What another program put there is overwritten or
- * cut off. Where that fails, TC finds nothing with our magic and judges once more.
+ * cut off. Where that fails, TC finds nothing with our magic and judges once more. magic 0: it shall.
  */
-static __always_inline void hand_over(struct xdp_md *ctx, const struct pkt *p)
+static __always_inline void hand_over(struct xdp_md *ctx, const struct pkt *p, __u32 magic)
 {
 	long present = (long)ctx->data - (long)ctx->data_meta;
 	struct hd_meta *meta;
@@ -50,7 +51,7 @@ static __always_inline void hand_over(struct xdp_md *ctx, const struct pkt *p)
 	meta = (void *)(long)ctx->data_meta;
 	if ((void *)(meta + 1) > (void *)(long)ctx->data)
 		return;
-	meta->magic = HD_META_MAGIC;
+	meta->magic = magic;
 	meta->generation = p->generation;
 	meta->rule = p->rule;
 	meta->reserved = 0;
@@ -86,6 +87,11 @@ int xdp_uplink(struct xdp_md *ctx)
 	reason = port_enter(&p, c, port);
 	if (!reason)
 		reason = parse(ctx, &p, false);
+	/* A network's, which no policy of the host is asked about. */
+	if (unlikely(p.vlan[0]) && !dry_run && !reason && wire_inline(ctx, &p)) {
+		hand_over(ctx, &p, 0);
+		return XDP_PASS;
+	}
 	if (!reason)
 		reason = judge_parsed(ctx, &p);
 	if (unlikely(reason)) {
@@ -93,7 +99,7 @@ int xdp_uplink(struct xdp_md *ctx)
 		return XDP_DROP;
 	}
 	pass(&p);
-	hand_over(ctx, &p);
+	hand_over(ctx, &p, HD_META_MAGIC);
 	return XDP_PASS;
 }
 

@@ -81,7 +81,8 @@ struct datapath_uplink {
 	enum xdp_mode xdp; /* what the document wants */
 	const char *driver;
 	bool forward_judge;
-	bool ethernet; /* has an Ethernet header */
+	bool ethernet;	 /* has an Ethernet header */
+	bool hides_tags; /* networks have VLANs there, whose tags XDP would not see: no XDP */
 };
 
 /* What became of it. mode: "native", "generic", "off"; tc: "tcx", "clsact". */
@@ -116,6 +117,8 @@ int datapath_remove(struct datapath *dp, const struct topology *topology);
 /* Something about the device changed: what is attached to it, when it is a port, is looked at by the next datapath_ports(). */
 void datapath_doubt(struct datapath *dp, uint32_t ifindex);
 int datapath_ports(struct datapath *dp, const struct topology *topology, const struct hd_port_policy *policies);
+/* Of freshly loaded tables, ahead of datapath_attach(): what uplinks must find there when they switch over to them, where networks have VLANs. */
+int datapath_prepare(struct datapath *dp, const struct topology *topology, const struct hd_port_policy *policies);
 /* What an earlier agent handed out: entries of networks that are used, and entry 0; routes. For networks_adopt and networks_adopt_route. */
 typedef int (*datapath_network_cb)(uint16_t index, const struct hd_network *record, void *userdata);
 typedef int (*datapath_route_cb)(const struct hd_route_key *key, const struct hd_route *route, void *userdata);

@@ -53,7 +53,9 @@ enum map_group { MAP_FLOW, MAP_KEPT, MAP_GROWN, MAP_FRESH };
 	X(MEMBERS, "members", FRESH) \
 	X(ROUTES, "routes", FRESH) \
 	X(PORT_VLANS, "port_vlans", FRESH) \
-	X(FDB, "fdb", KEPT)
+	X(FDB, "fdb", KEPT) \
+	X(WIRE_VLANS, "wire_vlans", FRESH) \
+	X(WIRE_PROGRAMS, "wire_programs", FRESH)
 
 #define DATAPATH_MAP_ENUM(sym, name, group) MAP_##sym,
 enum { DATAPATH_MAPS(DATAPATH_MAP_ENUM) MAP_KNOWN, MAP_MAX = 48 };
@@ -90,8 +92,10 @@ struct load {
 	X(TC_UPLINK_IN, "tc_uplink_in") \
 	X(TC_UPLINK_OUT, "tc_uplink_out") \
 	X(TC_PORT_IN, "tc_port_in") \
-	X(TC_PORT_OUT, "tc_port_out")
-#define UPLINK_HOOKS HD_HOOK_TC_PORT_IN /* those before it are loaded at once, the ports' once there is a port */
+	X(TC_PORT_OUT, "tc_port_out") \
+	X(TC_WIRE_IN, "tc_wire_in")
+/* Those before it are loaded at once, the ports' once there is a port, the wire's once a network has a VLAN. */
+#define UPLINK_HOOKS HD_HOOK_TC_PORT_IN
 extern const char *const hook_program_name[HD_HOOKS];
 
 enum link_kind { LINK_XDP, LINK_TCX_IN, LINK_TCX_OUT, LINK_KINDS };
@@ -154,9 +158,9 @@ int program_describe(int fd, enum hd_hook hook, struct datapath_program *ret);
 struct load *load_new(void);
 void load_free(struct load *load);
 DEFINE_CLEANUP(struct load *, load_free);
-void load_drop(struct datapath *dp, struct load *load);			 /* frees it, and what is known of devices in it */
-int load_generic(struct load *load);					 /* the program of generic XDP, unless it is there */
-int load_ports(struct load *load);					 /* the programs of ports, unless they are there */
+void load_drop(struct datapath *dp, struct load *load); /* frees it, and what is known of devices in it */
+int load_generic(struct load *load);			/* the program of generic XDP, unless it is there */
+int load_ports(struct load *load, bool wire);		/* the programs of ports, and that of the wire; unless they are there */
 int load_reuse_maps(const struct load *load, struct bpf_object *object); /* another object over the same maps */
 int map_index(const char *name);					 /* -ENOENT: a scratch map */
 int map_fill_info(struct map *map);					 /* from map->fd */
@@ -176,6 +180,7 @@ static inline enum object_id program_object(unsigned program)
 		return OBJECT_XDP;
 	case HD_HOOK_TC_PORT_IN:
 	case HD_HOOK_TC_PORT_OUT:
+	case HD_HOOK_TC_WIRE_IN:
 		return OBJECT_TC_PORT;
 	}
 	return OBJECT_TC;

@@ -462,13 +462,22 @@ static int load_uplinks(struct load *load, bool generic)
 	return load_programs(load, programs, n);
 }
 
-int load_ports(struct load *load)
+int load_ports(struct load *load, bool wire)
 {
-	static const unsigned programs[] = {HD_HOOK_TC_PORT_IN, HD_HOOK_TC_PORT_OUT};
+	unsigned programs[PROGRAM_COUNT], n = 0;
+	uint32_t zero = 0;
+	int r;
 
-	if (load->program[HD_HOOK_TC_PORT_IN] >= 0 && load->program[HD_HOOK_TC_PORT_OUT] >= 0)
-		return 0;
-	return load_programs(load, programs, ARRAY_SIZE(programs));
+	for (unsigned hook = UPLINK_HOOKS; hook < HD_HOOKS; hook++)
+		if (load->program[hook] < 0 && (wire || hook != HD_HOOK_TC_WIRE_IN))
+			programs[n++] = hook;
+	r = n ? load_programs(load, programs, n) : 0;
+	if (r < 0 || !n || !wire)
+		return r;
+	/* The uplinks' program finds it there. */
+	if (bpf_map_update_elem(load->maps[MAP_WIRE_PROGRAMS].fd, &zero, &load->program[HD_HOOK_TC_WIRE_IN], BPF_ANY) < 0)
+		return log_err(-errno, "cannot let the uplinks find the program for VLANs of networks");
+	return 0;
 }
 
 static int load_ageing(struct load *load, struct adoption *adoption)

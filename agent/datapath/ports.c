@@ -101,7 +101,7 @@ static int attach_ports(struct datapath *dp, struct load *load, const struct top
 	for (size_t i = 0; i < t->n_ports; i++) {
 		if (!t->ports[i].ifindex)
 			continue;
-		r = load_ports(load);
+		r = load_ports(load, t->n_wires > 0);
 		if (r < 0)
 			return r;
 		r = attach_port(dp, load, &t->ports[i], &renamed);
@@ -169,6 +169,26 @@ static int write_rows(struct load *load, const struct topology *topology)
 	return r < 0 ? r : told;
 }
 
+static int load_wire(struct load *load, const struct topology *topology)
+{
+	return topology->n_wires ? load_ports(load, true) : 0;
+}
+
+int datapath_prepare(struct datapath *dp, const struct topology *topology, const struct hd_port_policy *policies)
+{
+	struct load *load = dp->next;
+	int r;
+
+	if (!load || load->attached || !topology->n_wires)
+		return 0;
+	r = load_wire(load, topology);
+	if (r < 0)
+		return r;
+	rows_networks(load, topology);
+	r = write_records(dp, load, topology, policies);
+	return r < 0 ? r : write_rows(load, topology);
+}
+
 int datapath_ports(struct datapath *dp, const struct topology *topology, const struct hd_port_policy *policies)
 {
 	struct load *load = load_writable(dp);
@@ -177,6 +197,9 @@ int datapath_ports(struct datapath *dp, const struct topology *topology, const s
 
 	if (!load)
 		return -ENOTCONN;
+	r = load_wire(load, topology);
+	if (r < 0)
+		return r;
 	rows_networks(load, topology);
 	r = write_records(dp, load, topology, policies);
 	if (r == 0 && !fresh)

@@ -111,6 +111,11 @@ static bool route_moved(const void *have, const void *want)
 	return memcmp(have, want, sizeof(struct hd_route)) != 0;
 }
 
+static bool wire_moved(const void *have, const void *want)
+{
+	return memcmp(have, want, sizeof(struct hd_wire)) != 0;
+}
+
 static const uint32_t allowed = 1; /* the value of every row of port_vlans */
 
 #define WANTED(index, name, field, row_type, moved_) \
@@ -129,6 +134,7 @@ static const uint32_t allowed = 1; /* the value of every row of port_vlans */
 			.stride = sizeof(struct hd_vlan_key)}, \
 			WANTED(MAP_ROUTES, "routes between networks", routes, topology_route, route_moved), \
 			WANTED(MAP_ENDPOINTS, "endpoints", endpoints, topology_endpoint, endpoint_moved), \
+			WANTED(MAP_WIRE_VLANS, "networks of VLANs on the uplinks", wires, topology_wire, wire_moved), \
 	}
 
 static const void *wanted_key(const struct wanted *w, size_t i)
@@ -335,7 +341,7 @@ static int all_members(struct load *load, const struct topology *t, bool add)
 	size_t j = 0;
 	int r = 0;
 
-	for (uint32_t network = 1; network < load->networks_end && r == 0; network++) {
+	for (uint32_t network = 0; network < load->networks_end && r == 0; network++) {
 		bool some = load->networks[network].members > 0;
 
 		while (j < t->n_members && t->members[j].network < network)

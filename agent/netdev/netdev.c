@@ -42,16 +42,29 @@ DEFINE_CLEANUP(struct netdev_watch *, netdev_watch_free);
 
 /* --- one interface --- */
 
-static void find_driver(struct netdev *device)
+static int ethtool(const struct netdev *device, void *command)
 {
 	_cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct ethtool_drvinfo info = {.cmd = ETHTOOL_GDRVINFO};
-	struct ifreq request = {.ifr_data = (char *)&info};
+	struct ifreq request = {.ifr_data = command};
 
 	if (fd < 0)
-		return;
+		return -errno;
 	memcpy(request.ifr_name, device->name, sizeof(request.ifr_name));
-	if (ioctl(fd, SIOCETHTOOL, &request) == 0)
+	return ioctl(fd, SIOCETHTOOL, &request) < 0 ? -errno : 0;
+}
+
+bool netdev_takes_tags(const struct netdev *device)
+{
+	struct ethtool_value flags = {.cmd = ETHTOOL_GFLAGS};
+
+	return ethtool(device, &flags) == 0 && flags.data & ETH_FLAG_RXVLAN;
+}
+
+static void find_driver(struct netdev *device)
+{
+	struct ethtool_drvinfo info = {.cmd = ETHTOOL_GDRVINFO};
+
+	if (ethtool(device, &info) == 0)
 		snprintf(device->driver, sizeof(device->driver), "%.*s", (int)sizeof(info.driver) - 1, info.driver);
 }
 

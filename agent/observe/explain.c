@@ -350,7 +350,7 @@ int explain_run(const struct view *view, struct explain_request *request, json_t
 	 * A receiving stack has taken the outer tag out of the frame before TC sees it, and a VLAN device leaves it to the
 	 * driver: TC finds it in the metadata. An outgoing frame of a capture is taken as it is.
 	 */
-	if (place.hook == HD_HOOK_TC_UPLINK_IN || place.hook == HD_HOOK_TC_PORT_IN ||
+	if (place.hook == HD_HOOK_TC_UPLINK_IN || place.hook == HD_HOOK_TC_WIRE_IN || place.hook == HD_HOOK_TC_PORT_IN ||
 		(place.hook == HD_HOOK_TC_UPLINK_OUT && request->described))
 		packet_untag(request->frame, &request->length, &probe.vlan_tci, &probe.vlan_proto);
 	probe.hook = place.hook;

@@ -11,6 +11,7 @@ struct explain_place {
 	const struct topology_port *port; /* whose device it is; NULL: an uplink */
 	uint32_t from;			  /* ifindex where a forwarded packet came in; 0: it is not one that leaves here */
 	uint32_t to;			  /* ifindex of the port that has the destination, as far as documents say; 0: none */
+	uint32_t network;		  /* of a frame whose tag says that it is a network's on the uplinks; 0: the host's */
 	enum hd_direction direction;
 	enum hd_hook hook;
 };

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <ifaddrs.h>
+#include <linux/if_ether.h>
 #include <net/if_arp.h>
 #include <netinet/in.h>
 
@@ -255,6 +256,20 @@ static int find_port(const struct view *view, const struct explain_request *requ
 	return -ENODEV;
 }
 
+/* The network that the frame is in by its outer tag, when it comes in by an uplink; 0: the host's. */
+static uint32_t wire_network(const struct view *view, const struct explain_place *place, const struct explain_request *request)
+{
+	const uint8_t *tag = request->frame + 2 * ETH_ALEN;
+	const struct topology *topology = view->topology;
+
+	if (place->direction != HD_INGRESS || !topology || request->length < ETH_HLEN + 4 || tag[0] != 0x81 || tag[1] != 0x00)
+		return 0;
+	for (size_t i = 0; i < topology->n_wires; i++)
+		if (topology->wires[i].key.vlan == (uint32_t)((tag[2] & 0xf) << 8 | tag[3]))
+			return topology->wires[i].value.network;
+	return 0;
+}
+
 int explain_find_place(const struct view *view, const struct explain_request *request, const struct packet_view *packet,
 	struct explain_place *ret, struct buffer *mistakes)
 {
@@ -265,7 +280,14 @@ int explain_find_place(const struct view *view, const struct explain_request *re
 		return find_named_port(view, request, packet, ret, mistakes);
 	if (!request->uplink[0] && !request->egress[0] && strcmp(request->network, NETWORK_HOST))
 		r = find_port(view, request, packet, ret, mistakes);
-	return r == 1 ? find_uplink(view, request, packet, ret, mistakes) : r;
+	if (r == 1)
+		r = find_uplink(view, request, packet, ret, mistakes);
+	if (r < 0 || ret->port)
+		return r;
+	ret->network = wire_network(view, ret, request);
+	if (ret->network)
+		ret->hook = HD_HOOK_TC_WIRE_IN;
+	return r;
 }
 
 /* --- MACs --- */
@@ -313,6 +335,21 @@ static void next_hop(const struct view *view, const struct topology_port *port, 
 		memcpy(mac, somebody, 6);
 }
 
+/* A described packet is for whoever has its address there. */
+static const uint8_t *mac_of(const struct view *view, uint32_t network, const struct hd_addr *address)
+{
+	const struct topology *topology = view->topology;
+
+	for (size_t i = 0; network && i < topology->n_endpoints; i++) {
+		const struct topology_endpoint *row = &topology->endpoints[i];
+
+		if (row->key.network == network && row->key.kind == HD_ENDPOINT_ADDRESS &&
+			memcmp(&row->key.addr, address, sizeof(*address)) == 0)
+			return row->value.mac;
+	}
+	return NULL;
+}
+
 void explain_set_macs(
 	const struct view *view, const struct explain_place *place, const struct packet_view *packet, uint8_t *frame)
 {
@@ -325,9 +362,10 @@ void explain_set_macs(
 		memcpy(destination, place->port->record.mac, 6);
 		memcpy(source, place->device->mac, 6);
 	} else {
+		const uint8_t *mac = mac_of(view, place->network, &packet->destination);
 		bool in = place->direction == HD_INGRESS;
 
-		memcpy(destination, in ? place->device->mac : somebody, 6);
+		memcpy(destination, mac ? mac : in ? place->device->mac : somebody, 6);
 		memcpy(source, in ? somebody : place->device->mac, 6);
 	}
 }

@@ -27,6 +27,7 @@ static const char *const hooks[] = {
 	[HD_HOOK_TC_UPLINK_OUT] = "tc_uplink_out",
 	[HD_HOOK_TC_PORT_IN] = "tc_port_in",
 	[HD_HOOK_TC_PORT_OUT] = "tc_port_out",
+	[HD_HOOK_TC_WIRE_IN] = "tc_wire_in",
 };
 COMPLETE(hooks, HD_HOOKS);
 

@@ -39,6 +39,7 @@ struct building {
 	VEC(struct topology_member) members;
 	VEC(struct topology_route) routes;
 	VEC(struct hd_vlan_key) vlans;
+	VEC(struct topology_wire) wires;
 	VEC(struct topology_host_address) host;
 };
 
@@ -59,6 +60,11 @@ static int compare_endpoints(const void *a, const void *b)
 static int compare_vlans(const void *a, const void *b)
 {
 	return memcmp(a, b, sizeof(struct hd_vlan_key));
+}
+
+static int compare_wires(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(struct hd_wire_key));
 }
 
 static int compare_routes(const void *a, const void *b)
@@ -164,6 +170,9 @@ static int add_network(struct building *b, const struct home *home)
 			.members = home->members}};
 
 	network_key(home->object->name, row.record.name);
+	if (network->vlan &&
+		VEC_PUSH(&b->wires, (struct topology_wire){.key.vlan = network->vlan, .value.network = home->index}) < 0)
+		return -ENOMEM;
 	return VEC_PUSH(&b->networks, row);
 }
 
@@ -589,7 +598,23 @@ static void building_free(struct building *b)
 	VEC_FREE(&b->members);
 	VEC_FREE(&b->routes);
 	VEC_FREE(&b->vlans);
+	VEC_FREE(&b->wires);
 	VEC_FREE(&b->host);
+}
+
+/* Those that are there. */
+static int add_uplinks(struct building *b)
+{
+	const struct host *host = b->input->host;
+
+	for (size_t i = 0; i < host->n_uplinks; i++) {
+		const struct topology_device *device = find_device(b, host->uplinks[i].device);
+
+		if (device && device->ethernet &&
+			VEC_PUSH(&b->members, (struct topology_member){.network = 0, .ifindex = device->ifindex}) < 0)
+			return -ENOMEM;
+	}
+	return 0;
 }
 
 static int build(struct building *b)
@@ -612,6 +637,8 @@ static int build(struct building *b)
 		if (r == 0)
 			r = add_network(b, &b->homes.data[i]);
 	}
+	if (r == 0 && b->wires.n)
+		r = add_uplinks(b);
 	return r;
 }
 
@@ -648,6 +675,7 @@ int topology_build(const struct topology_input *input, struct topology **ret, st
 	SORT(&b.networks, compare_networks);
 	SORT(&b.endpoints, compare_endpoints);
 	SORT(&b.members, compare_members);
+	SORT(&b.wires, compare_wires);
 	SORT(&b.host, compare_host);
 	unique_vlans(&b);
 	free(b.devices);
@@ -661,6 +689,7 @@ int topology_build(const struct topology_input *input, struct topology **ret, st
 		.members = b.members.data,
 		.routes = b.routes.data,
 		.vlans = b.vlans.data,
+		.wires = b.wires.data,
 		.host = b.host.data,
 		.n_ports = b.ports.n,
 		.n_networks = b.networks.n,
@@ -668,6 +697,7 @@ int topology_build(const struct topology_input *input, struct topology **ret, st
 		.n_members = b.members.n,
 		.n_routes = b.routes.n,
 		.n_vlans = b.vlans.n,
+		.n_wires = b.wires.n,
 		.n_host = b.host.n,
 	};
 	*ret = topology;
@@ -688,6 +718,7 @@ void topology_free(struct topology *topology)
 	free(topology->members);
 	free(topology->routes);
 	free(topology->vlans);
+	free(topology->wires);
 	free(topology->host);
 	free(topology);
 }
@@ -728,7 +759,7 @@ bool topology_equal(const struct topology *a, const struct topology *b)
 	a = a ? a : &none;
 	b = b ? b : &none;
 	return same_ports(a, b) && SAME_ROWS(a, b, networks) && SAME_ROWS(a, b, endpoints) && SAME_ROWS(a, b, members) &&
-	       SAME_ROWS(a, b, routes) && SAME_ROWS(a, b, vlans) && SAME_ROWS(a, b, host);
+	       SAME_ROWS(a, b, routes) && SAME_ROWS(a, b, vlans) && SAME_ROWS(a, b, wires) && SAME_ROWS(a, b, host);
 }
 
 /* --- what a router says --- */

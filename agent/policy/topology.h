@@ -64,6 +64,11 @@ struct topology_route {
 	struct hd_route value;
 };
 
+struct topology_wire {
+	struct hd_wire_key key;
+	struct hd_wire value;
+};
+
 /* An address of a port in a network that routes to the host: the host's stack finds it behind the port's device. */
 struct topology_host_address {
 	struct hd_addr address;
@@ -78,11 +83,12 @@ struct topology {
 	struct topology_port *ports; /* one for each Port document, by namespace and name */
 	struct topology_network *networks;
 	struct topology_endpoint *endpoints;
-	struct topology_member *members;
+	struct topology_member *members; /* those of network 0 are the uplinks, where a network has a VLAN on them */
 	struct topology_route *routes;
 	struct hd_vlan_key *vlans;
+	struct topology_wire *wires;
 	struct topology_host_address *host;
-	size_t n_ports, n_networks, n_endpoints, n_members, n_routes, n_vlans, n_host;
+	size_t n_ports, n_networks, n_endpoints, n_members, n_routes, n_vlans, n_wires, n_host;
 };
 
 /*

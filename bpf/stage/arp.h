@@ -30,7 +30,6 @@ static __always_inline __be32 arp_address(const __be16 half[2])
 /* Its form has been checked by parse_other(). */
 __noinline int arp_judge(HOOK_CTX *ctx, struct pkt *p)
 {
-	const struct hd_endpoint *endpoint;
 	struct ethhdr eth;
 	struct arp arp;
 	int r;
@@ -42,11 +41,8 @@ __noinline int arp_judge(HOOK_CTX *ctx, struct pkt *p)
 	address4(&p->source, arp_address(arp.sender));
 	address4(&p->destination, arp_address(arp.target));
 	/* A probe says no address of its own yet. */
-	if (p->source.w[3] || arp.operation != bpf_htons(ARP_REQUEST)) {
-		endpoint = endpoint_find(&p->source, p->source_network);
-		if (!endpoint || endpoint->ifindex != p->ifindex)
-			return HD_R_ARP_SENDER;
-	}
+	if ((p->source.w[3] || arp.operation != bpf_htons(ARP_REQUEST)) && !address_owned(p, &p->source, eth.h_source))
+		return HD_R_ARP_SENDER;
 	p->rule = HD_RULE_ARP;
 	if (arp.operation == bpf_htons(ARP_REQUEST)) {
 		r = forward_resolution(p, HD_ACT_ANSWER_ARP);

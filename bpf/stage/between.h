@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * Who has a say about a packet between ports: the egress policy of the port that opened the flow, and the ingress policy of the one it is for.
- * Both must allow. An end that is no port (the host, or what is behind it) has no policy here. See track.h.
+ * Both must allow. An end that is no port (the host or what is behind it, the wire) has no policy here. See track.h.
  */
 #ifndef HEDDLE_STAGE_BETWEEN_H
 #define HEDDLE_STAGE_BETWEEN_H
@@ -12,6 +12,11 @@
 #include "scratch.h"
 
 #include <maps/network.bpf.h>
+
+static __always_inline bool is_port(__u32 device)
+{
+	return device && device != HD_DEVICE_WIRE;
+}
 
 static __always_inline const struct hd_roots *network_roots(__u32 network, __u32 generation)
 {
@@ -34,7 +39,8 @@ static __always_inline void event_place(struct hd_event *e, const struct pkt *p)
 
 static __always_inline __u32 fragment_version(const struct pkt *p)
 {
-	return by_direction(p->version, p->direction) + p->other_version[HD_INGRESS];
+	/* What comes from the wire follows nothing that the host sent. */
+	return by_direction(p->version, p->direction) + p->other_version[HD_INGRESS] + (p->from == HD_DEVICE_WIRE);
 }
 
 /* What the host's stack forwards has been judged where it came from; here it is judged like any packet. */
@@ -111,21 +117,21 @@ __noinline int ask(struct pkt *p, __u32 reply)
 	/* No flow says that the other network asked. */
 	if (!reply && p->replies)
 		return HD_R_NO_DESTINATION;
-	if (opener) {
+	if (is_port(opener)) {
 		r = ask_port(p, opener, HD_EGRESS, reply);
-		if (r || !target)
+		if (r || !is_port(target))
 			return r;
-	} else if (!reply && !p->arrived_on) {
+	} else if (!opener && !reply && !p->arrived_on) {
 		p->rule = HD_RULE_NODE;
 		p->log = 0;
 		return 0;
 	}
 	rule = p->rule;
 	log = p->log;
-	if (opener)
+	if (is_port(opener))
 		EXPLAIN(first_rule = rule);
 	r = ask_port(p, target, HD_INGRESS, reply);
-	if (!r && opener) {
+	if (!r && is_port(opener)) {
 		p->second_rule = p->rule;
 		p->rule = rule;
 		p->log |= log;
@@ -145,7 +151,7 @@ static __always_inline bool pickup_answers(const struct pkt *p)
 
 static __always_inline __u32 opened_by(const struct pkt *p, bool reply)
 {
-	return (reply ? p->to : p->from) ? HD_FLOW_DIR_EGRESS : 0;
+	return is_port(reply ? p->to : p->from) ? HD_FLOW_DIR_EGRESS : 0;
 }
 
 /* One of the two ends is the port whose record p has, the other, where it is a port at all, the one it goes to or comes from. */
@@ -158,14 +164,14 @@ static __always_inline __u32 first_version(const struct pkt *p, const struct hd_
 {
 	__u32 opener = flow->device[HD_ORIG];
 
-	return opener ? device_version(p, opener, HD_EGRESS) : device_version(p, flow->device[HD_REPLY], HD_INGRESS);
+	return is_port(opener) ? device_version(p, opener, HD_EGRESS) : device_version(p, flow->device[HD_REPLY], HD_INGRESS);
 }
 
 static __always_inline __u32 second_version(const struct pkt *p, const struct hd_flow *flow)
 {
 	__u32 target = flow->device[HD_REPLY];
 
-	return target && flow->device[HD_ORIG] ? device_version(p, target, HD_INGRESS) : 0;
+	return is_port(target) && is_port(flow->device[HD_ORIG]) ? device_version(p, target, HD_INGRESS) : 0;
 }
 
 static __always_inline bool flow_current(const struct pkt *p, const struct hd_flow *flow)

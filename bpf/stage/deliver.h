@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Where a judged packet from a port goes on: to another port, to the host's stack, or back as an answer. Changes the frame. */
+/* Where a judged packet goes on: to another port, to the wire, to the host's stack, or back as an answer. Changes the frame. */
 #ifndef HEDDLE_STAGE_DELIVER_H
 #define HEDDLE_STAGE_DELIVER_H
 
@@ -98,6 +98,25 @@ static __always_inline int deliver_port(HOOK_CTX *ctx, const struct pkt *p)
 	}
 	ctx->mark = HD_MARK;
 	return bpf_redirect(to, 0) == TC_ACT_REDIRECT ? 0 : HD_R_NO_DESTINATION;
+}
+
+__noinline int deliver_wire(HOOK_CTX *ctx)
+{
+	struct hd_scratch *room = scratch_room();
+	const struct pkt *p;
+	__u32 vlan, uplink;
+
+	if (!room)
+		return HD_R_RULE_TREE;
+	p = &room->port;
+	uplink = p->uplink;
+	vlan = wire_vlan(p->source_network);
+	if (!vlan)
+		return HD_R_NO_DESTINATION;
+	if (retag(ctx, p, vlan))
+		return HD_R_NONLINEAR;
+	ctx->mark = HD_MARK;
+	return bpf_redirect(uplink, 0) == TC_ACT_REDIRECT ? 0 : HD_R_NO_DESTINATION;
 }
 
 static __always_inline int deliver_host(HOOK_CTX *ctx, const struct pkt *p)

@@ -109,15 +109,63 @@ static __always_inline struct hd_endpoint *endpoint_of_mac(const void *mac, __u3
 	return bpf_map_lookup_elem(&endpoints, &key);
 }
 
+/* The packet came in by an uplink, with the network's tag. */
+static __always_inline bool on_wire(const struct pkt *p)
+{
+	return p->port_flags & HD_PORT_UPLINK;
+}
+
+/* The network's tag on the uplinks; 0: it is not there. */
+static __always_inline __u32 wire_vlan(__u32 network)
+{
+	const struct hd_network *record = bpf_map_lookup_elem(&networks, &network);
+
+	return record ? record->vlan : 0;
+}
+
+/* The link-local address of a port's MAC, or of the gateway's: theirs, though no document says so. */
+static __always_inline bool link_local_given(const struct hd_addr *address, __u32 network)
+{
+	__u16 mac[3];
+	__u8 *b = (__u8 *)mac;
+
+	b[0] = address->b[8] ^ 2;
+	b[1] = address->b[9];
+	b[2] = address->b[10];
+	b[3] = address->b[13];
+	b[4] = address->b[14];
+	b[5] = address->b[15];
+	return address_of_mac(address, b) && (mac_gateway(mac) || endpoint_of_mac(mac, network));
+}
+
+/* What somebody behind an uplink may have: any address that a host can have, unless it is given to somebody here. */
+__noinline int address_foreign(struct pkt *p, struct hd_addr *address)
+{
+	__u32 first;
+
+	if (!p || !address || endpoint_find(address, p->source_network))
+		return 0;
+	if (!address->q[0] && address->w[2] == bpf_htonl(0xffff)) {
+		first = bpf_ntohl(address->w[3]) >> 24;
+		return first && first != 127 && first < 224;
+	}
+	if (address->b[0] == 0xff || (!address->q[0] && address->q[1] <= bpf_cpu_to_be64(1) && !address->w[2]))
+		return 0;
+	return !link_local_given(address, p->source_network);
+}
+
 /*
- * The address is the port's own. A link-local one that nobody was given belongs to whom it names: it is made of the MAC. Any other would
+ * The address is the sender's own. A link-local one that nobody was given belongs to whom it names: it is made of the MAC. Any other would
  * be a claim of who comes first.
  */
-static __always_inline bool address_owned(const struct hd_addr *address, __u32 network, __u32 ifindex, const __u8 *mac)
+static __always_inline bool address_owned(struct pkt *p, struct hd_addr *address, const __u8 *mac)
 {
-	const struct hd_endpoint *endpoint = endpoint_find(address, network);
+	const struct hd_endpoint *endpoint;
 
-	return endpoint ? endpoint->ifindex == ifindex : address_of_mac(address, mac);
+	if (on_wire(p))
+		return address_foreign(p, address);
+	endpoint = endpoint_find(address, p->source_network);
+	return endpoint ? endpoint->ifindex == p->ifindex : address_of_mac(address, mac);
 }
 
 /* --- VLANs within a network --- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * One frame to all members of a network that are in its segment. Each member's ingress policy is asked: to a port that may not have a packet
- * a flood is no other way.
+ * One frame to all members of a network that are in its segment, and to the uplinks where that is on the wire. Each member's ingress policy is
+ * asked: to a port that may not have a packet a flood is no other way.
  */
 #ifndef HEDDLE_STAGE_FLOOD_H
 #define HEDDLE_STAGE_FLOOD_H
@@ -65,12 +65,42 @@ static long flood_member(__u32 index, struct flood *f)
 	return 0;
 }
 
+static long flood_uplink(__u32 index, struct flood *f)
+{
+	struct hd_member_key key = {.network = 0, .index = index};
+	const struct hd_member *member = bpf_map_lookup_elem(&members, &key);
+
+	if (member)
+		bpf_clone_redirect(f->ctx, member->ifindex, 0);
+	return 0;
+}
+
+/* What came from the wire does not go back there, by no uplink. */
+static __always_inline int flood_wire(struct flood *f, __u32 vlan)
+{
+	const struct hd_network *host;
+	__u32 zero = 0, n;
+
+	if (!vlan || f->p->segment || on_wire(f->p))
+		return 0;
+	host = bpf_map_lookup_elem(&networks, &zero);
+	n = host ? host->members : 0;
+	if (!n)
+		return 0;
+	if (n > HD_MEMBERS_MAX)
+		n = HD_MEMBERS_MAX;
+	if (retag(f->ctx, f->p, vlan))
+		return HD_R_NONLINEAR;
+	bpf_loop(n, flood_uplink, f, 0);
+	return 0;
+}
+
 __noinline int flood(HOOK_CTX *ctx)
 {
 	struct hd_scratch *room = scratch_room();
 	const struct hd_network *record;
 	struct flood f = {.ctx = ctx};
-	__u32 network, n;
+	__u32 network, n, vlan;
 	struct pkt *p;
 
 	if (!room)
@@ -82,6 +112,7 @@ __noinline int flood(HOOK_CTX *ctx)
 	if (!record)
 		return HD_R_NO_DESTINATION;
 	n = record->members;
+	vlan = record->vlan;
 	if (n > HD_MEMBERS_MAX)
 		n = HD_MEMBERS_MAX;
 	ctx->mark = HD_MARK;
@@ -92,7 +123,7 @@ __noinline int flood(HOOK_CTX *ctx)
 			return HD_R_NONLINEAR;
 		bpf_loop(n, flood_member, &f, 0);
 	}
-	return 0;
+	return flood_wire(&f, vlan);
 }
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Where a packet from a port goes: by MAC within its segment of an L2 network, by address where the gateway routes. Sets action, to,
+ * Where a packet from a port or the wire goes: by MAC within its segment of an L2 network, by address where the gateway routes. Sets action, to,
  * routed, the networks at both ends and other_version, and returns 0 or the drop reason.
  */
 #ifndef HEDDLE_STAGE_FORWARD_H
@@ -32,7 +32,26 @@ static __always_inline const struct hd_port *forward_to(struct pkt *p, __u32 ifi
 	return port;
 }
 
-/* Within the segment, by MAC. *ret: the port, NULL: flood. */
+/*
+ * The MAC was learnt behind an uplink: out there, unless it came in there, since what joins two uplinks is not us. What was learnt when the
+ * network was on the wire says nothing any more when it is not.
+ */
+__noinline int forward_wire(struct pkt *p, __u32 ifindex)
+{
+	const struct hd_port *port = port_find(ifindex);
+
+	if (!p || !port || !(port->flags & HD_PORT_UPLINK) || on_wire(p))
+		return HD_R_NO_DESTINATION;
+	if (!wire_vlan(p->source_network))
+		return 0;
+	p->action = HD_ACT_WIRE;
+	p->to = HD_DEVICE_WIRE;
+	p->uplink = ifindex;
+	p->other_version[0] = p->other_version[1] = 0;
+	return 0;
+}
+
+/* Within the segment, by MAC. *ret: the port, NULL: flood, or the wire. */
 static __always_inline int forward_mac(struct pkt *p, const struct hd_control *c, const __u8 *mac, const struct hd_port **ret)
 {
 	const struct hd_endpoint *owner;
@@ -59,7 +78,9 @@ static __always_inline int forward_mac(struct pkt *p, const struct hd_control *c
 	if (!ifindex || ifindex == p->ifindex)
 		return HD_R_NO_DESTINATION;
 	port = forward_to(p, ifindex, p->source_network);
-	if (!port || !in_segment(port, p->segment))
+	if (!port)
+		return owner ? HD_R_NO_DESTINATION : forward_wire(p, ifindex);
+	if (!in_segment(port, p->segment))
 		return HD_R_NO_DESTINATION;
 	*ret = port;
 	return 0;
@@ -114,11 +135,11 @@ static __always_inline int forward_address(struct pkt *p)
 	if (address_group(p) || address_local(p))
 		return HD_R_NOT_ROUTED;
 	endpoint = endpoint_find(&p->destination, network);
-	if (endpoint && endpoint->flags & HD_ENDPOINT_GATEWAY && asks_echo(p)) {
+	if (endpoint && endpoint->flags & HD_ENDPOINT_GATEWAY && asks_echo(p) && !on_wire(p)) {
 		p->action = HD_ACT_ANSWER_ECHO;
 		return 0;
 	}
-	if (!endpoint) {
+	if (!endpoint && !on_wire(p)) {
 		route = address_link_local(&p->destination) ? NULL : route_find(network, &p->destination);
 		if (route && route->network) {
 			network = route->network;
@@ -149,7 +170,7 @@ static __always_inline bool forward_agrees(const struct pkt *p, const struct hd_
 {
 	const struct hd_endpoint *endpoint = endpoint_find(&p->destination, p->source_network);
 
-	if (!port) /* a flood: to a group, or to somebody nobody knows */
+	if (!port) /* the wire, or a flood: to a group, or to somebody nobody knows */
 		return !endpoint;
 	if (endpoint)
 		return endpoint->ifindex == p->to;
@@ -167,6 +188,9 @@ __noinline int forward_packet(HOOK_CTX *ctx, struct pkt *p)
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (!p || !c || hook_load(ctx, 0, &eth, sizeof(eth)))
 		return HD_R_NO_DESTINATION;
+	/* The gateway is there for ports; only where nothing is switched it is whom the wire can name. */
+	if (on_wire(p) && for_gateway(ctx, eth.h_dest) == !!(p->port_flags & HD_PORT_L2))
+		return HD_R_NO_DESTINATION;
 	if (p->port_flags & HD_PORT_L2 && !for_gateway(ctx, eth.h_dest)) {
 		r = forward_mac(p, c, eth.h_dest, &port);
 		if (r)
@@ -177,8 +201,8 @@ __noinline int forward_packet(HOOK_CTX *ctx, struct pkt *p)
 }
 
 /*
- * A resolution of p->destination. Answered (action, room->answer) with the MAC of whoever has the address, or the gateway's where the gateway is the way to
- * it; not answered (action HD_ACT_NEXT) where the owner shall speak for itself.
+ * A resolution of p->destination. Answered (action, room->answer) with the MAC of whoever has the address, or the gateway's where the gateway is the
+ * way to it; not answered (action HD_ACT_NEXT) where the owner shall speak for itself, as to all who ask on the wire.
  */
 __noinline int forward_resolution(struct pkt *p, __u32 action)
 {
@@ -190,6 +214,9 @@ __noinline int forward_resolution(struct pkt *p, __u32 action)
 
 	if (!p || !room)
 		return HD_R_NO_DESTINATION;
+	p->action = HD_ACT_NEXT;
+	if (on_wire(p))
+		return 0;
 	endpoint = endpoint_find(&p->destination, p->source_network);
 	l2 = p->port_flags & HD_PORT_L2;
 	own = endpoint && endpoint->ifindex == p->ifindex;

@@ -84,13 +84,12 @@ __noinline int nd_judge(HOOK_CTX *ctx, struct pkt *p)
 		return HD_R_ICMP_TRUNCATED;
 	anonymous = address_none(&p->source);
 	if (anonymous ? p->icmp_type == ICMPV6_NEIGHBOUR_ADVERTISEMENT || !address_group(p)
-		      : !address_owned(&p->source, p->source_network, p->ifindex, eth.h_source))
+		      : !address_owned(p, &p->source, eth.h_source))
 		return HD_R_ND_SOURCE;
 	r = nd_options(ctx, p, p->l4 + size, eth.h_source, anonymous);
 	if (r)
 		return r;
-	if (p->icmp_type == ICMPV6_NEIGHBOUR_ADVERTISEMENT &&
-		!address_owned(&nd.target, p->source_network, p->ifindex, eth.h_source))
+	if (p->icmp_type == ICMPV6_NEIGHBOUR_ADVERTISEMENT && !address_owned(p, &nd.target, eth.h_source))
 		return HD_R_ND_TARGET;
 	p->rule = HD_RULE_ND;
 	if (p->icmp_type == ICMPV6_NEIGHBOUR_SOLICITATION && !address_of_mac(&nd.target, eth.h_source)) {

@@ -72,7 +72,8 @@ struct pkt {
 	__be32 frag_id;
 	struct hd_addr source, destination;
 #ifdef HOOK_PORTS
-	__u32 from, to;		/* the ports (ifindex) at its ends; 0: the host, or whatever is behind it */
+	__u32 from, to;		/* the ports (ifindex) at its ends; 0: the host, or whatever is behind it; HD_DEVICE_WIRE */
+	__u32 uplink;		/* by which `to` is reached, where that is the wire */
 	__u32 other_version[2]; /* of the port that it goes to: as version */
 	__u32 second_rule;	/* of a second policy that had a say */
 	__u32 moved;		/* these three from the port's record */

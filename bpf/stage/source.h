@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* A port sends only as itself: VLAN, MAC, addresses. Whom ARP and neighbour discovery speak for is checked in arp.h and nd.h. */
+/*
+ * A port sends only as itself: VLAN, MAC, addresses; the wire as nobody whom a document gives a place here. Whom ARP and neighbour discovery
+ * speak for is checked in arp.h and nd.h.
+ */
 #ifndef HEDDLE_STAGE_SOURCE_H
 #define HEDDLE_STAGE_SOURCE_H
 
@@ -24,7 +27,7 @@ static __always_inline int source_segment(struct pkt *p)
 }
 
 /*
- * A MAC other than the port's own, behind a port that learns. It may move from port to port, but never is one that a document gave to
+ * A MAC other than the port's own, behind a port that learns or an uplink. It may move from port to port, but never is one that a document gave to
  * somebody, or the gateway's.
  */
 __noinline int source_learn(HOOK_CTX *ctx, struct pkt *p)
@@ -42,7 +45,7 @@ __noinline int source_learn(HOOK_CTX *ctx, struct pkt *p)
 	owner = endpoint_of_mac(eth.h_source, p->source_network);
 	if (owner)
 		return owner->ifindex == p->ifindex ? 0 : HD_R_SOURCE_MAC;
-	if (dry_run)
+	if (dry_run || !(p->port_flags & HD_PORT_L2))
 		return 0;
 	fdb_key(&key, p, eth.h_source);
 	known = bpf_map_lookup_elem(&fdb, &key);
@@ -73,9 +76,9 @@ static __always_inline bool source_dhcp(const struct pkt *p)
 }
 
 /* mac: the frame's source, checked already. */
-static __always_inline int source_address(const struct pkt *p, const __u8 *mac)
+static __always_inline int source_address(struct pkt *p, const __u8 *mac)
 {
-	if (address_owned(&p->source, p->source_network, p->ifindex, mac) || source_dhcp(p))
+	if (address_owned(p, &p->source, mac) || source_dhcp(p))
 		return 0;
 	return p->family == 4 ? HD_R_SOURCE_IP4 : HD_R_SOURCE_IP6;
 }

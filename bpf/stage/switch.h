@@ -112,7 +112,9 @@ static __always_inline bool ordinary_from(HOOK_CTX *ctx, struct pkt *p, const st
 	routed = !(p->port_flags & HD_PORT_L2) || for_gateway(ctx, eth->h_dest);
 	if (mac_group(eth->h_dest))
 		return false;
-	if (!to) {
+	if (to == HD_DEVICE_WIRE) {
+		return false; /* by which uplink is known to the fdb only */
+	} else if (!to) {
 		if (!routed || !(p->port_flags & HD_PORT_HOST))
 			return false;
 		p->action = HD_ACT_NEXT;
@@ -168,10 +170,26 @@ static __always_inline int judge_group(struct pkt *p)
 	p->judged = 1;
 	if (p->fragment == FRAGMENT_LATER)
 		return HD_R_FRAG_UNKNOWN;
+	if (on_wire(p)) {
+		p->rule = HD_RULE_SWITCHED;
+		return 0;
+	}
 	return ask_port(p, p->ifindex, HD_EGRESS, 0);
 }
 
-/* From a port, everything but what ordinary_from() knows. */
+/*
+ * To somebody nobody knows, on a network that is on the wire: that is where the answer is going to come from. It needs a flow.
+ */
+static __always_inline bool leads_to_wire(struct pkt *p, const __u8 *destination)
+{
+	if (p->fragment || p->segment || on_wire(p) || mac_group(destination) || !wire_vlan(p->source_network))
+		return false;
+	p->judged = 1;
+	p->to = HD_DEVICE_WIRE;
+	return true;
+}
+
+/* From a port, everything but what ordinary_from() knows; from the wire, everything. */
 __noinline int judge_from(HOOK_CTX *ctx, struct pkt *p)
 {
 	struct ethhdr eth;
@@ -183,7 +201,7 @@ __noinline int judge_from(HOOK_CTX *ctx, struct pkt *p)
 	if (!p || !c || hook_load(ctx, 0, &eth, sizeof(eth)))
 		return HD_R_RULE_TREE;
 	p->rule = p->second_rule = p->to = p->routed = p->replies = 0;
-	p->from = p->ifindex;
+	p->from = on_wire(p) ? HD_DEVICE_WIRE : p->ifindex;
 	if (!p->family) {
 		if (p->ethertype == FRAME_ARP)
 			return arp_judge(ctx, p);
@@ -208,7 +226,7 @@ __noinline int judge_from(HOOK_CTX *ctx, struct pkt *p)
 		p->rule = HD_RULE_GATEWAY;
 		return 0;
 	}
-	r = p->action == HD_ACT_FLOOD ? judge_group(p) : judge_flow(ctx, p, c);
+	r = p->action == HD_ACT_FLOOD && !leads_to_wire(p, eth.h_dest) ? judge_group(p) : judge_flow(ctx, p, c);
 	return r ? r : too_big(ctx, p);
 }
 

@@ -18,6 +18,7 @@ enum hd_action {
 	HD_ACT_ANSWER_ARP = 3, /* these are answered from here */
 	HD_ACT_ANSWER_ND = 4,
 	HD_ACT_ANSWER_ECHO = 5,
+	HD_ACT_WIRE = 6, /* out of an uplink, with the tag of its network */
 };
 
 struct hd_explain {

@@ -65,6 +65,9 @@ enum hd_flow_flags {
 /* Index of per-direction arrays in a flow. */
 enum hd_flow_side { HD_ORIG = 0, HD_REPLY = 1 };
 
+/* In place of a port: somebody behind the uplinks, with the tag of the network. By which of them, the fdb says. */
+#define HD_DEVICE_WIRE 0xffffffffu
+
 struct hd_flow {
 	/* What every packet touches: the first 80 bytes. */
 	__u64 packets[2]; /* by enum hd_flow_side; a GSO packet counts its segments */
@@ -87,7 +90,7 @@ struct hd_flow {
 	struct hd_addr nat_addr;	   /* reserved for NAT */
 	__be16 nat_port[2];		   /* reserved */
 	__u32 rate_bucket;		   /* reserved */
-	__u32 device[2];		   /* by side: the port (ifindex) that it lives behind; 0: the host or an uplink */
+	__u32 device[2]; /* by side: the port (ifindex) that it lives behind; 0: the host or an uplink; HD_DEVICE_WIRE */
 };
 static_assert(sizeof(struct hd_flow) == 128, "hd_flow");
 static_assert(offsetof(struct hd_flow, created) == 80, "hd_flow, hot part");

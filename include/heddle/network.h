@@ -17,7 +17,10 @@
 		0x02, 0x68, 0x65, 0x64, 0x64, 0x6c \
 	}
 
-/* skb->mark of packets that our own programs redirected: they pass tc_port_out unjudged, which clears it. Cleared on all that comes from a port. */
+/*
+ * skb->mark of packets that our own programs redirected: they pass tc_port_out unjudged, and tc_uplink_out with the tag of a network, which clear
+ * it. Cleared on all that comes from a port.
+ */
 #define HD_MARK 0x20000000u
 
 enum hd_network_flags {
@@ -105,6 +108,15 @@ struct hd_member {
 	__u32 ifindex;
 };
 #define HD_MEMBERS_MAX 1024 /* of one network on one host */
+
+/* --- networks on the wire: VLANs of the uplinks, which are the members of network 0 --- */
+
+struct hd_wire_key {
+	__u32 vlan; /* id of an 802.1Q tag */
+};
+struct hd_wire {
+	__u32 network;
+};
 
 /* --- where a network routes to --- */
 

@@ -43,7 +43,8 @@ enum hd_hook {
 	HD_HOOK_TC_UPLINK_OUT = 2,
 	HD_HOOK_TC_PORT_IN = 3,	 /* from a port */
 	HD_HOOK_TC_PORT_OUT = 4, /* from the host's stack to a port */
-	HD_HOOKS = 5
+	HD_HOOK_TC_WIRE_IN = 5,	 /* from an uplink, with the tag of a network: called by tc_uplink_in */
+	HD_HOOKS = 6
 };
 
 /* What a rule asks for, and what a packet gets. HD_DROP is never a rule's: a reason says why (HD_REASONS). */

@@ -29,6 +29,7 @@ struct world {
 	struct topology *topology;
 	struct topology_device devices[8];
 	size_t n_devices;
+	const struct host *document; /* NULL: one without uplinks */
 	struct hd_addr host[4];
 	size_t n_host;
 	struct diag diag;
@@ -83,7 +84,7 @@ static struct topology_device *add_device(struct world *w, const char *name, uin
 static int try_build(struct world *w, const char *text)
 {
 	struct topology_input input = {.objects = &w->list,
-		.host = &no_host,
+		.host = w->document ? w->document : &no_host,
 		.networks = w->networks,
 		.devices = w->devices,
 		.n_devices = w->n_devices,
@@ -370,6 +371,31 @@ static void test_vlans(void **state)
 	assert_int_equal(w->topology->vlans[4].vlan, 22);
 }
 
+/* A network that is a VLAN on the uplinks, which then are the members of network 0. */
+static void test_wires(void **state)
+{
+	static struct uplink uplinks[] = {{.device = "va"}, {.device = "gone"}, {.device = "vb"}};
+	static const struct host host = {.uplinks = uplinks, .n_uplinks = 3};
+	struct world *w = *state;
+
+	add_device(w, "va", 5);
+	add_device(w, "vb", 6);
+	w->document = &host;
+	build(w, NETWORK("red", "subnets: [10.1.0.0/24], vlan: 200") NETWORK("blue", "subnets: [10.1.0.0/24], vlan: 100")
+			 NETWORK("green", "subnets: [10.1.0.0/24]"));
+	assert_int_equal(w->topology->n_wires, 2);
+	assert_int_equal(w->topology->wires[0].key.vlan, 100);
+	assert_int_equal(w->topology->wires[0].value.network, networks_index(w->networks, "blue"));
+	assert_int_equal(w->topology->wires[1].value.network, networks_index(w->networks, "red"));
+	assert_int_equal(w->topology->n_members, 2);
+	assert_int_equal(w->topology->members[0].network, 0);
+	assert_int_equal(w->topology->members[0].ifindex, 5);
+	assert_int_equal(w->topology->members[1].ifindex, 6);
+	build(w, NETWORK("green", "subnets: [10.1.0.0/24]"));
+	assert_int_equal(w->topology->n_wires, 0);
+	assert_int_equal(w->topology->n_members, 0);
+}
+
 static void test_routes_are_one_way(void **state)
 {
 	struct world *w = *state;
@@ -454,6 +480,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_port, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_why_ports_wait, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_vlans, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_wires, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_routes_are_one_way, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_contradictions, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_equal, set_up, tear_down),

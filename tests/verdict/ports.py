@@ -18,7 +18,7 @@ NETWORK_USED, NETWORK_L3, NETWORK_LEARNING, NETWORK_HOST = 1, 2, 4, 8
 L2, LEARNING, HOST, PEER, ACCESS, TRUNK = 1 << 4, 1 << 5, 1 << 6, 1 << 7, 1 << 8, 1 << 9
 IS_GATEWAY, IS_TAKEN = 1, 2
 NEXT, SHOT, REDIRECT = -1, 2, 7
-ACT_NEXT, ACT_PORT, ACT_FLOOD, ACT_ARP, ACT_ND, ACT_ECHO = range(6)
+ACT_NEXT, ACT_PORT, ACT_FLOOD, ACT_ARP, ACT_ND, ACT_ECHO, ACT_WIRE = range(7)
 LEAF, LOG, PASS, AUDIT = 0x40000000, 0x04000000, 0x08000000, 0x10000000
 NONE_HERE = LEAF | 3 << 24
 TCP, UDP, ICMP, ICMPV6 = 1, 2, 4, 5  # enum hd_l4_kind
@@ -92,7 +92,7 @@ class Port:
 class Plane:
     """The tables of ports over a World. Every change makes a generation of its own."""
 
-    MAPS = {"endpoints": 24, "members": 4, "routes": 24, "port_vlans": 8, "fdb": 12}
+    MAPS = {"endpoints": 24, "members": 4, "routes": 24, "port_vlans": 8, "fdb": 12, "wire_vlans": 4}
 
     def __init__(self, world, ports=6):
         sh("sysctl -qw net.ipv6.conf.default.disable_ipv6=1")
@@ -145,6 +145,18 @@ class Plane:
         self.world.store("members", struct.pack("HH", port.record.network, record.members), U32(port.ifindex))
         record.members += 1
         self.world.store("networks", struct.pack("I", port.record.network), record)
+
+    def wire(self, network, vlan, *uplinks):
+        """The network is that VLAN on the uplinks, ports without a record so far."""
+        self.networks[network].vlan = vlan
+        self.world.store("networks", struct.pack("I", network), self.networks[network])
+        self.world.store("wire_vlans", struct.pack("I", vlan), struct.pack("I", network))
+        if 0 not in self.networks:
+            self.network(0)
+        for uplink in uplinks:
+            self.world.port(uplink.ifindex)
+            uplink.record = Record(ifindex=uplink.ifindex)
+            self.member(uplink)
 
     # --- ports ---
 

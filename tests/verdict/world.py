@@ -12,7 +12,7 @@ from collections import namedtuple
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 LIBRARY = os.path.join(TOP, os.environ.get("BUILD", "build"), "tests/libverdict.so")
 
-XDP, TC_IN, TC_OUT, PORT_IN, PORT_OUT = range(5)
+XDP, TC_IN, TC_OUT, PORT_IN, PORT_OUT, WIRE_IN = range(6)
 HOOK_NAMES = {XDP: "xdp", TC_IN: "tc-in", TC_OUT: "tc-out"}
 INGRESS, EGRESS = 0, 1
 UPLINK = 1
