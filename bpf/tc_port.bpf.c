@@ -101,8 +101,9 @@ static __always_inline int judge_in(struct __sk_buff *skb, struct pkt *p, const 
 	if ((void *)(eth + 1) > hook_data_end(skb))
 		return HD_R_ETH_TRUNCATED;
 	if (likely(ordinary_from(skb, p, eth, c)))
-		return 0;
-	return judge_from(skb, p);
+		return source_tunnel(p);
+	reason = judge_from(skb, p);
+	return reason ? reason : source_tunnel(p);
 }
 
 SEC("tc")

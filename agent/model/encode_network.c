@@ -46,8 +46,8 @@ void write_network(struct buffer *out, const struct network *network)
 static void vlan(struct buffer *out, const struct port *port)
 {
 	write_open(out, "vlan", '{');
-	if (port->vlan_mode == PORT_VLAN_ACCESS) {
-		write_text(out, "mode", "access");
+	if (port->vlan_mode != PORT_VLAN_TRUNK) {
+		write_text(out, "mode", port->vlan_mode == PORT_VLAN_QINQ ? "qinq" : "access");
 		write_number(out, "id", port->vlan_id);
 	} else {
 		write_text(out, "mode", "trunk");

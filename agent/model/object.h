@@ -152,7 +152,7 @@ struct network {
 };
 #define NETWORK_HOST "host" /* no document may have this name */
 
-enum port_vlan_mode { PORT_VLAN_NONE, PORT_VLAN_ACCESS, PORT_VLAN_TRUNK };
+enum port_vlan_mode { PORT_VLAN_NONE, PORT_VLAN_ACCESS, PORT_VLAN_TRUNK, PORT_VLAN_QINQ };
 
 struct vlan_range {
 	uint16_t first, last;

@@ -87,7 +87,7 @@ struct vlan_draft {
 	uint16_t id, native;
 	struct list allowed;
 };
-enum { VLAN_ACCESS, VLAN_TRUNK };
+enum { VLAN_ACCESS, VLAN_TRUNK, VLAN_QINQ };
 
 struct vlan {
 	enum port_vlan_mode mode;
@@ -123,7 +123,7 @@ static bool check_trunk(struct decoder *d, const struct path *path, node_id node
 	bool native = from->native == 0;
 
 	if (from->id)
-		return want(d, &field, node_field(d, node, "id"), "id only with mode: access");
+		return want(d, &field, node_field(d, node, "id"), "id only with mode: access or qinq");
 	field.key = "allowed";
 	if (from->allowed.n == 0)
 		return want(d, &field, NODE_NONE, "a list of VLANs");
@@ -141,16 +141,17 @@ static bool check_trunk(struct decoder *d, const struct path *path, node_id node
 static bool finish_vlan(struct decoder *d, const struct path *path, node_id node, const void *draft, void *out)
 {
 	const struct vlan_draft *from = draft;
-	bool access = from->mode == VLAN_ACCESS;
+	static const enum port_vlan_mode modes[] = {
+		[VLAN_ACCESS] = PORT_VLAN_ACCESS, [VLAN_TRUNK] = PORT_VLAN_TRUNK, [VLAN_QINQ] = PORT_VLAN_QINQ};
 
 	d->line = tree_node(d->tree, node)->line;
 	*(struct vlan *)out = (struct vlan){
-		.mode = access ? PORT_VLAN_ACCESS : PORT_VLAN_TRUNK,
+		.mode = modes[from->mode],
 		.id = from->id,
 		.native = from->native,
 		.allowed = from->allowed,
 	};
-	return access ? check_access(d, path, node, from) : check_trunk(d, path, node, from);
+	return from->mode == VLAN_TRUNK ? check_trunk(d, path, node, from) : check_access(d, path, node, from);
 }
 
 /* Takes the number that the text begins with. 0: none. */
@@ -181,7 +182,7 @@ static bool value_vlans(struct decoder *d, const struct path *path, node_id node
 }
 
 const struct range vlan_range = {.min = 1, .max = 4094, .size = 2, .unit = ""};
-static const char *const vlan_names[] = {[VLAN_ACCESS] = "access", [VLAN_TRUNK] = "trunk", NULL};
+static const char *const vlan_names[] = {[VLAN_ACCESS] = "access", [VLAN_TRUNK] = "trunk", [VLAN_QINQ] = "qinq", NULL};
 static const struct choice vlan_choice = {vlan_names};
 static const struct list_type allowed_list = {
 	.what = "VLANs",

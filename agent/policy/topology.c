@@ -315,8 +315,10 @@ static uint16_t port_flags(const struct home *home, const struct port *port, con
 		flags |= HD_PORT_HOST;
 	if (device->peer_elsewhere)
 		flags |= HD_PORT_PEER;
-	if (port->vlan_mode == PORT_VLAN_ACCESS)
+	if (port->vlan_mode == PORT_VLAN_ACCESS || port->vlan_mode == PORT_VLAN_QINQ)
 		flags |= HD_PORT_ACCESS;
+	if (port->vlan_mode == PORT_VLAN_QINQ)
+		flags |= HD_PORT_QINQ;
 	if (port->vlan_mode == PORT_VLAN_TRUNK)
 		flags |= HD_PORT_TRUNK;
 	return (uint16_t)flags;
@@ -424,7 +426,7 @@ static int add_port(struct building *b, struct object *object)
 		to.record = (struct hd_port){.ifindex = device->ifindex,
 			.network = home->index,
 			.flags = port_flags(home, port, device),
-			.vlan = port->vlan_mode == PORT_VLAN_ACCESS ? port->vlan_id : port->vlan_native,
+			.vlan = port->vlan_mode == PORT_VLAN_TRUNK ? port->vlan_native : port->vlan_id,
 			.mtu = port_mtu(device, &home->object->network)};
 		memcpy(to.record.mac, port->has_mac ? port->mac : device->peer_mac, sizeof(to.record.mac));
 		r = add_addresses(b, &to, home);

@@ -9,25 +9,34 @@
 
 /* --- tags --- */
 
+/* That says the segment. */
 static __always_inline __u32 tag_present(const struct pkt *p)
 {
-	return p->vlan[0] & 0xfff;
+	return p->port_flags & HD_PORT_QINQ ? 0 : p->vlan[0] & 0xfff;
 }
 
-/* Only a trunk says in a tag which segment it is. */
-static __always_inline bool tag_wanted(const struct hd_port *port, __u32 segment)
+/* Only a trunk says in a tag which segment it is: always where another tag follows, which would be taken for it. */
+static __always_inline bool tag_wanted(const struct pkt *p, const struct hd_port *port, __u32 segment)
 {
-	return port->flags & HD_PORT_TRUNK && segment != port->vlan;
+	return port->flags & HD_PORT_TRUNK && (segment != port->vlan || p->vlan[1] || p->port_flags & HD_PORT_QINQ);
 }
 
-/* vlan 0: untagged, whatever priority a tag with id 0 says stays. Otherwise the tag's id. 0: done. */
-static __always_inline long retag(HOOK_CTX *ctx, const struct pkt *p, __u32 vlan)
+/*
+ * vlan 0: untagged, whatever priority a tag with id 0 says stays. Otherwise the tag's id; a service tag (802.1ad) around what is the sender's own. 0 or the
+ * drop reason.
+ */
+static __always_inline int retag(HOOK_CTX *ctx, const struct pkt *p, __u32 vlan)
 {
 	__u32 tag = tag_present(p), tci = vlan;
 	__be16 inline_tci = 0;
 
 	if (tag == vlan)
 		return 0;
+	if (p->port_flags & HD_PORT_QINQ) {
+		if (p->vlan[1])
+			return HD_R_VLAN_DEPTH;
+		return bpf_skb_vlan_push(ctx, bpf_htons(ETH_P_8021AD), vlan) ? HD_R_NONLINEAR : 0;
+	}
 	if (!tag && p->vlan[0]) { /* the priority goes along */
 		if (ctx->vlan_present)
 			tci |= ctx->vlan_tci & 0xe000;
@@ -35,8 +44,8 @@ static __always_inline long retag(HOOK_CTX *ctx, const struct pkt *p, __u32 vlan
 			tci |= bpf_ntohs(inline_tci) & 0xe000;
 	}
 	if (p->vlan[0] && bpf_skb_vlan_pop(ctx))
-		return -1;
-	return vlan ? bpf_skb_vlan_push(ctx, bpf_htons(ETH_P_8021Q), tci) : 0;
+		return HD_R_NONLINEAR;
+	return vlan && bpf_skb_vlan_push(ctx, bpf_htons(ETH_P_8021Q), tci) ? HD_R_NONLINEAR : 0;
 }
 
 /* --- routing --- */
@@ -86,9 +95,10 @@ static __always_inline int deliver_port(HOOK_CTX *ctx, const struct pkt *p)
 		return HD_R_NONLINEAR;
 	if (unlikely(p->vlan[0] || flags & HD_PORT_TRUNK)) {
 		__u32 segment = p->routed ? 0 : p->segment;
+		int r = retag(ctx, p, segment && tag_wanted(p, port, segment) ? segment : 0);
 
-		if (retag(ctx, p, segment && tag_wanted(port, segment) ? segment : 0))
-			return HD_R_NONLINEAR;
+		if (r)
+			return r;
 	}
 	if (flags & HD_PORT_PEER) {
 		/* It is for whom it reaches, though not for the device it came in by. */
@@ -105,6 +115,7 @@ __noinline int deliver_wire(HOOK_CTX *ctx)
 	struct hd_scratch *room = scratch_room();
 	const struct pkt *p;
 	__u32 vlan, uplink;
+	int r;
 
 	if (!room)
 		return HD_R_RULE_TREE;
@@ -113,8 +124,9 @@ __noinline int deliver_wire(HOOK_CTX *ctx)
 	vlan = wire_vlan(p->source_network);
 	if (!vlan)
 		return HD_R_NO_DESTINATION;
-	if (retag(ctx, p, vlan))
-		return HD_R_NONLINEAR;
+	r = retag(ctx, p, vlan);
+	if (r)
+		return r;
 	ctx->mark = HD_MARK;
 	return bpf_redirect(uplink, 0) == TC_ACT_REDIRECT ? 0 : HD_R_NO_DESTINATION;
 }

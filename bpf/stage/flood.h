@@ -55,7 +55,7 @@ static long flood_member(__u32 index, struct flood *f)
 	port = port_find(ifindex);
 	if (!port || port->network != f->p->source_network || !in_segment(port, f->p->segment))
 		return 0;
-	if (tag_wanted(port, f->p->segment) != f->tag) {
+	if (tag_wanted(f->p, port, f->p->segment) != f->tag) {
 		f->rest = 1;
 		return 0;
 	}
@@ -80,6 +80,7 @@ static __always_inline int flood_wire(struct flood *f, __u32 vlan)
 {
 	const struct hd_network *host;
 	__u32 zero = 0, n;
+	int r;
 
 	if (!vlan || f->p->segment || on_wire(f->p))
 		return 0;
@@ -89,8 +90,9 @@ static __always_inline int flood_wire(struct flood *f, __u32 vlan)
 		return 0;
 	if (n > HD_MEMBERS_MAX)
 		n = HD_MEMBERS_MAX;
-	if (retag(f->ctx, f->p, vlan))
-		return HD_R_NONLINEAR;
+	r = retag(f->ctx, f->p, vlan);
+	if (r)
+		return r;
 	bpf_loop(n, flood_uplink, f, 0);
 	return 0;
 }
@@ -102,6 +104,7 @@ __noinline int flood(HOOK_CTX *ctx)
 	struct flood f = {.ctx = ctx};
 	__u32 network, n, vlan;
 	struct pkt *p;
+	int r;
 
 	if (!room)
 		return HD_R_RULE_TREE;
@@ -119,8 +122,9 @@ __noinline int flood(HOOK_CTX *ctx)
 	bpf_loop(n, flood_member, &f, 0);
 	if (f.rest) {
 		f.tag ^= 1;
-		if (retag(ctx, p, f.tag ? p->segment : 0))
-			return HD_R_NONLINEAR;
+		r = retag(ctx, p, f.tag ? p->segment : 0);
+		if (r)
+			return r;
 		bpf_loop(n, flood_member, &f, 0);
 	}
 	return flood_wire(&f, vlan);

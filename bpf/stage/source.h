@@ -23,7 +23,17 @@ static __always_inline int source_segment(struct pkt *p)
 		return p->segment ? 0 : HD_R_SOURCE_VLAN;
 	}
 	p->segment = p->port_flags & HD_PORT_ACCESS ? p->vlan_of_port : 0;
+	if (p->port_flags & HD_PORT_QINQ)
+		return 0;
 	return tag || p->vlan[1] ? HD_R_SOURCE_VLAN : 0;
+}
+
+/* Tags that are the sender's own affair mean nothing to the gateway, and nothing beyond the segment. */
+static __always_inline int source_tunnel(const struct pkt *p)
+{
+	if (likely(!(p->port_flags & HD_PORT_QINQ)) || !(p->vlan[0] & 0xfff || p->vlan[1]))
+		return 0;
+	return p->routed || p->action == HD_ACT_NEXT ? HD_R_SOURCE_VLAN : 0;
 }
 
 /*

@@ -19,6 +19,7 @@ enum hd_port_flags {
 	HD_PORT_PEER = 1 << 7,	   /* a veth whose peer is in another namespace: delivered by bpf_redirect_peer */
 	HD_PORT_ACCESS = 1 << 8,   /* sends untagged frames only, which belong to `vlan` */
 	HD_PORT_TRUNK = 1 << 9,	   /* sends tags that port_vlans allows; untagged frames belong to `vlan`, 0: none may be */
+	HD_PORT_QINQ = 1 << 10,	   /* beside ACCESS: whatever tags it sends are its own affair, and go along */
 };
 
 /*

@@ -293,3 +293,26 @@ def test_explain(station):
     assert (result["verdict"], result["program"]) == ("allow", "tc_wire_in")
     result = station.host.daemon.explain(vlan=VLAN + 1, **packet)
     assert (result["verdict"], result["reason"]) == ("deny", "policy-deny")
+
+
+# --- ports whose tags are their own affair ---
+
+def test_a_tunnel():
+    """A customer's tagged frames between two ports as they are, and with a service tag around them on a trunk."""
+    with PortHost() as host:
+        a, b, trunk = host.add(3)
+        docs = [doc.network("blue")]
+        for w, vlan in ((a, {"mode": "qinq", "id": 30}), (b, {"mode": "qinq", "id": 30}), (trunk, {"mode": "trunk", "allowed": [30, 31]})):
+            docs.append(doc.port(w.device, w.device, "blue", vlan=vlan))
+        host.daemon.apply(*docs)
+        for w in (a, b, trunk):
+            host.wait_port(w.device)
+        frame = Ether(src=a.mac, dst="ff:ff:ff:ff:ff:ff") / Dot1Q(vlan=7, prio=5) / ARP(op=1, hwsrc=a.mac, psrc="0.0.0.0", pdst="10.77.0.9")
+        captures = [Capture(w.ns, "eth0", "-Q", "in") for w in (b, trunk)]
+        with Wire(a.ns, "eth0") as wire, Wire(b.ns, "eth0") as at_b, Wire(trunk.ns, "eth0") as at_trunk:
+            wire.send(frame)
+            for far in (at_b, at_trunk):
+                assert far.wait_frame(lambda f: f.src == a.mac)
+        at_b, at_trunk = ([line for line in capture.lines() if a.mac in line and "10.77.0.9" in line] for capture in captures)
+        assert len(at_b) == 1 and "ethertype 802.1Q (0x8100), length 46: vlan 7, p 5, ethertype ARP" in at_b[0]
+        assert len(at_trunk) == 1 and "802.1Q-QinQ (0x88a8)" in at_trunk[0] and "vlan 30, p 0, ethertype 802.1Q (0x8100), vlan 7, p 5" in at_trunk[0]

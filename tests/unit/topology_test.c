@@ -369,6 +369,11 @@ static void test_vlans(void **state)
 	assert_int_equal(w->topology->n_vlans, 5);
 	assert_int_equal(w->topology->vlans[0].ifindex, 8);
 	assert_int_equal(w->topology->vlans[4].vlan, 22);
+	build(w, NETWORK("blue", "") PORT("a", "device: veth-a, network: blue, vlan: {mode: qinq, id: 30}"));
+	assert_int_equal(w->topology->ports[0].record.flags & (HD_PORT_ACCESS | HD_PORT_TRUNK | HD_PORT_QINQ),
+		HD_PORT_ACCESS | HD_PORT_QINQ);
+	assert_int_equal(w->topology->ports[0].record.vlan, 30);
+	assert_int_equal(w->topology->n_vlans, 0);
 }
 
 /* A network that is a VLAN on the uplinks, which then are the members of network 0. */

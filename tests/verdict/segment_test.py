@@ -3,7 +3,7 @@
 import pytest
 from packets import ARP, IP, UDP, Dot1AD, Dot1Q, Ether, IPv6, Raw
 from port_test import A, B, C, OTHER_MAC, between, ip
-from ports import (ACCESS, ACT_FLOOD, ACT_PORT, GATEWAY_MAC, L2, LEARNING, PEER, REDIRECT, RULE_DENY, RULE_OUT, RULE_PEER, SHOT, TRUNK, Learnt, Witness, leaf)
+from ports import (ACCESS, ACT_FLOOD, ACT_PORT, GATEWAY_MAC, IS_GATEWAY, L2, LEARNING, PEER, QINQ, REDIRECT, RULE_DENY, RULE_OUT, RULE_PEER, SHOT, TRUNK, Learnt, Witness, leaf)
 from world import DENY, EGRESS, INGRESS, REJECT
 
 D = {4: "10.1.0.4", 6: "2001:db8:a::4"}
@@ -203,6 +203,7 @@ def tagged(packet, *tags):
 # does not show it: MORE says it is there, and test_floods_stay_in_their_segment sees it.
 MORE = "beside the frame"
 UNTAGGED, ACCESS10, ACCESS20 = ({}, {"flags": L2 | ACCESS, "vlan": 10}, {"flags": L2 | ACCESS, "vlan": 20})
+TUNNEL10 = {"flags": L2 | ACCESS | QINQ, "vlan": 10}
 TRUNKS, NATIVE = {"flags": L2 | TRUNK, "vlans": [10, 20]}, {"flags": L2 | TRUNK, "vlan": 10, "vlans": [20]}
 Q, AD = Dot1Q, Dot1AD
 MODES = [
@@ -231,6 +232,21 @@ MODES = [
     (NATIVE, ACCESS10, [], []),
     (NATIVE, ACCESS10, [(Q, 0, 2)], [(Q, 0, 2)]),
     (NATIVE, UNTAGGED, [], "no-destination"),
+    # The customer's tags are payload, and have a service tag around them on a trunk.
+    (TUNNEL10, TUNNEL10, [], []),
+    (TUNNEL10, TUNNEL10, [(Q, 10, 5)], [(Q, 10, 5)]),
+    (TUNNEL10, TUNNEL10, [(AD, 7, 1), (Q, 8, 2)], [(AD, 7, 1), (Q, 8, 2)]),
+    (TUNNEL10, ACCESS10, [(Q, 7, 5)], [(Q, 7, 5)]),
+    (TUNNEL10, ACCESS20, [(Q, 20, 0)], "no-destination"),
+    (TUNNEL10, UNTAGGED, [], "no-destination"),
+    (TUNNEL10, TRUNKS, [], [MORE]),
+    (TUNNEL10, TRUNKS, [(Q, 7, 3)], [MORE, (Q, 7, 3)]),
+    (TUNNEL10, NATIVE, [(Q, 20, 0)], [MORE, (Q, 20, 0)]),  # not without: it would be in another segment there
+    (TUNNEL10, TRUNKS, [(AD, 7, 3), (Q, 8, 0)], "vlan-depth"),
+    (ACCESS10, TUNNEL10, [], []),
+    (TRUNKS, TUNNEL10, [(AD, 10, 0)], []),
+    (TRUNKS, TUNNEL10, [(AD, 10, 0), (Q, 7, 2)], [MORE]),
+    (TRUNKS, NATIVE, [(AD, 10, 0), (Q, 20, 0)], [(AD, 10, 0), (Q, 20, 0)]),
 ]
 
 
@@ -266,7 +282,31 @@ def test_floods_stay_in_their_segment(plane):
         assert flood(plane, ports[0], sent, *ports[1:]) == [[bytes(sent)], [], [bytes(trunk)], [bytes(sent)], []]
     # From a trunk, with the customer's own tag inside.
     for sent, inner in ((tagged(lldp(ports[3]), (Q, 10, 3)), lldp(ports[3])), (tagged(lldp(ports[3]), (AD, 10, 3), (Q, 7, 1)), tagged(lldp(ports[3]), (Q, 7, 1)))):
-        assert flood(plane, ports[3], sent, ports[0], ports[1], ports[2], ports[4]) == [[bytes(inner)], [bytes(inner)], [], [bytes(inner)]]
+        # Where the outer tag is not needed, it stays in front of another one, which would be taken for it.
+        native = sent if Dot1AD in sent else inner
+        assert flood(plane, ports[3], sent, ports[0], ports[1], ports[2], ports[4]) == [[bytes(inner)], [bytes(inner)], [], [bytes(native)]]
+
+
+def test_a_tunnel_floods(plane):
+    plane.network(1)
+    ports = [plane.port(i, 1, [], **mode) for i, mode in enumerate([TUNNEL10, TUNNEL10, ACCESS10, ACCESS20, TRUNKS, NATIVE])]
+    for customer in ([], [(Q, 20, 3)]):
+        sent = tagged(lldp(ports[0]), *customer)
+        outer = tagged(lldp(ports[0]), (AD, 10, 0), *customer)
+        assert flood(plane, ports[0], sent, *ports[1:]) == [[bytes(sent)], [bytes(sent)], [], [bytes(outer)], [bytes(outer)]]
+    deep = tagged(lldp(ports[0]), (Q, 5, 0), (Q, 6, 0), (Q, 7, 0))
+    assert plane.run(ports[0], deep).reason == "vlan-depth"
+
+
+def test_the_gateway_knows_no_tags_of_a_tunnel(plane):
+    plane.network(1)
+    plane.a, plane.b = plane.port(0, 1, [A[4]], **TUNNEL10), plane.port(1, 1, [B[4]], **TUNNEL10)
+    plane.endpoint(1, "10.1.0.254", flags=IS_GATEWAY, mac=GATEWAY_MAC)
+    packet = plain(plane.a, plane.b)
+    packet.dst = GATEWAY_MAC
+    for _ in range(2):
+        assert plane.run(plane.a, packet).action == REDIRECT
+        assert plane.run(plane.a, tagged(packet, (Q, 7, 0))).reason == "source-vlan"
 
 
 def test_routed_to_a_trunk(plane):
