@@ -200,6 +200,8 @@ int controller_run(const struct controller_options *options)
 		policy_settle(&c);
 		if (c.save)
 			(void)files_save(c.files, options->state_dir);
+		if (c.remember)
+			(void)remembered_save(options->state_dir, c.identities);
 	}
 	controller_free(&c);
 	return r;

@@ -11,6 +11,7 @@
 #include <observe/view.h>
 #include <source/applied.h>
 #include <source/files.h>
+#include <source/remembered.h>
 #include <source/store.h>
 #include <util/cleanup.h>
 #include <util/log.h>
@@ -46,7 +47,9 @@ struct controller {
 	uint64_t attach_retry; /* us until the next attempt */
 
 	/* networks and ports */
-	struct networks *networks; /* their numbers */
+	struct networks *networks;     /* their numbers */
+	struct identities *identities; /* the numbers of sets of labels */
+	bool remember;		       /* those are to be kept */
 	struct topology
 		*topology; /* as it shall be: by the documents in force and the devices that are there; NULL: nothing loaded */
 	bool topology_due; /* the maps may not have it yet */
