@@ -109,8 +109,9 @@ void ports_take_over(struct controller *c, struct topology *topology);
 bool ports_fit(const struct controller *c, const struct topology *topology); /* in the tables that are loaded */
 void ports_sizes(const struct topology *topology, struct datapath_sizes *sizes);
 int ports_install(struct controller *c);
-int ports_check(const struct object_list *all, const struct host *host, struct diag *diag); /* without devices, for --check */
-void ports_look_again(struct controller *c);						    /* devices or addresses changed */
+/* Without devices, for --check. */
+int ports_check(const struct object_list *all, const struct host *host, const struct networks *networks, struct diag *diag);
+void ports_look_again(struct controller *c); /* devices or addresses changed */
 
 /* --- controller_change.c: what the API and the files ask for --- */
 

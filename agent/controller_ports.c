@@ -227,20 +227,13 @@ int ports_propose(
 	return r;
 }
 
-int ports_check(const struct object_list *all, const struct host *host, struct diag *diag)
+int ports_check(const struct object_list *all, const struct host *host, const struct networks *networks, struct diag *diag)
 {
-	struct topology_input input = {.objects = all, .host = host};
-	struct networks *networks = NULL;
+	struct topology_input input = {.objects = all, .host = host, .networks = networks};
 	struct topology *topology = NULL;
-	int r = networks_new(&networks);
+	int r = topology_build(&input, &topology, diag);
 
-	if (r >= 0)
-		r = networks_assign(networks, all, diag);
-	input.networks = networks;
-	if (r >= 0)
-		r = topology_build(&input, &topology, diag);
 	topology_free(topology);
-	networks_free(networks);
 	return r;
 }
 
