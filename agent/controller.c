@@ -200,6 +200,8 @@ int controller_run(const struct controller_options *options)
 		policy_settle(&c);
 		if (c.save)
 			(void)files_save(c.files, options->state_dir);
+		if (c.remember)
+			(void)remembered_save(options->state_dir, c.identities);
 	}
 	controller_free(&c);
 	return r;
@@ -221,12 +223,18 @@ int controller_check(const struct controller_options *options)
 		r = store_propose_files(&store, &list, &proposal, &diag);
 	if (r >= 0) {
 		const struct object *host = policy_host(&proposal.next.all);
-		const struct policy_input input = {.host = host ? &host->host : &policy_no_host, .objects = &proposal.next.all};
+		struct policy_input input = {.host = host ? &host->host : &policy_no_host, .objects = &proposal.next.all};
+		struct networks *networks = NULL;
 		struct compiler_limits limits;
 		struct policy_delta *delta;
 		struct compiler *compiler;
 
-		r = ports_check(&proposal.next.all, input.host, &diag);
+		r = networks_new(&networks);
+		if (r >= 0)
+			r = networks_assign(networks, input.objects, &diag);
+		input.networks = networks;
+		if (r >= 0)
+			r = ports_check(input.objects, input.host, networks, &diag);
 		if (r >= 0)
 			r = policy_compile_fresh(
 				1, NULL, &(struct compiler_limits){0}, &input, &compiler, &limits, &delta, &diag);
@@ -234,6 +242,7 @@ int controller_check(const struct controller_options *options)
 			compiler_abort(compiler);
 			compiler_free(compiler);
 		}
+		networks_free(networks);
 	}
 	if (diag.text)
 		fprintf(stderr, "%s\n", diag.text);

@@ -34,6 +34,12 @@ static int on_later(sd_event_source *source, uint64_t now, void *userdata)
 		if (r < 0)
 			log_err(r, "cannot keep the last good state in %s", c->options->state_dir);
 	}
+	if (c->remember) {
+		r = remembered_save(c->options->state_dir, c->identities);
+		c->remember = r < 0;
+		if (r < 0)
+			log_err(r, "cannot keep the numbers of identities in %s", c->options->state_dir);
+	}
 	if (c->applied && applied_wants_compaction(c->applied)) {
 		r = applied_compact(c->applied);
 		if (r < 0)

@@ -11,6 +11,7 @@
 #include <observe/view.h>
 #include <source/applied.h>
 #include <source/files.h>
+#include <source/remembered.h>
 #include <source/store.h>
 #include <util/cleanup.h>
 #include <util/log.h>
@@ -46,7 +47,9 @@ struct controller {
 	uint64_t attach_retry; /* us until the next attempt */
 
 	/* networks and ports */
-	struct networks *networks; /* their numbers */
+	struct networks *networks;     /* their numbers */
+	struct identities *identities; /* the numbers of sets of labels */
+	bool remember;		       /* those are to be kept */
 	struct topology
 		*topology; /* as it shall be: by the documents in force and the devices that are there; NULL: nothing loaded */
 	bool topology_due; /* the maps may not have it yet */
@@ -107,8 +110,9 @@ bool ports_fit(const struct controller *c, const struct topology *topology); /* 
 void ports_sizes(const struct topology *topology, struct datapath_sizes *sizes);
 void ports_prepare(struct controller *c); /* ahead of the uplinks */
 int ports_install(struct controller *c);
-int ports_check(const struct object_list *all, const struct host *host, struct diag *diag); /* without devices, for --check */
-void ports_look_again(struct controller *c);						    /* devices or addresses changed */
+/* Without devices, for --check. */
+int ports_check(const struct object_list *all, const struct host *host, const struct networks *networks, struct diag *diag);
+void ports_look_again(struct controller *c); /* devices or addresses changed */
 
 /* --- controller_change.c: what the API and the files ask for --- */
 

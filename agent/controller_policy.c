@@ -356,10 +356,19 @@ int policy_activate(struct controller *c, const struct object_list *all, bool lo
 	r = ports_propose(c, all, host ? &host->host : &policy_no_host, &topology, diag);
 	if (r < 0)
 		return r;
-	r = activate(c, all, lockdown, topology, diag);
+	/* Under lockdown the documents are not known: nobody's number comes free. */
+	r = lockdown ? 0 : identities_assign(c->identities, all, diag);
+	if (r >= 0)
+		r = activate(c, all, lockdown, topology, diag);
 	if (r < 0) {
+		identities_abort(c->identities);
 		networks_abort(c->networks);
 		topology_free(topology);
+		return r;
+	}
+	if (identities_commit(c->identities)) {
+		c->remember = true;
+		change_later(c);
 	}
 	return r;
 }

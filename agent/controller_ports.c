@@ -36,6 +36,13 @@ int ports_start(struct controller *c)
 	if (r < 0)
 		log_warn(r, "networks get new numbers, and their flows are lost: cannot read those of the earlier agent");
 	c->view.networks = c->networks;
+	r = identities_new(&c->identities);
+	if (r < 0)
+		return r;
+	r = remembered_load(c->options->state_dir, &c->identities);
+	if (r < 0)
+		log_err(r, "identities get new numbers: cannot read those in %s", c->options->state_dir);
+	c->view.identities = c->identities;
 	c->topology_due = c->hostnet_due = true;
 	return 0;
 }
@@ -46,6 +53,7 @@ void ports_free(struct controller *c)
 	hostnet_close(c->hostnet);
 	topology_free(c->topology);
 	networks_free(c->networks);
+	identities_free(c->identities);
 	free(c->addresses);
 	free(c->set_up);
 }
@@ -224,20 +232,13 @@ int ports_propose(
 	return r;
 }
 
-int ports_check(const struct object_list *all, const struct host *host, struct diag *diag)
+int ports_check(const struct object_list *all, const struct host *host, const struct networks *networks, struct diag *diag)
 {
-	struct topology_input input = {.objects = all, .host = host};
-	struct networks *networks = NULL;
+	struct topology_input input = {.objects = all, .host = host, .networks = networks};
 	struct topology *topology = NULL;
-	int r = networks_new(&networks);
+	int r = topology_build(&input, &topology, diag);
 
-	if (r >= 0)
-		r = networks_assign(networks, all, diag);
-	input.networks = networks;
-	if (r >= 0)
-		r = topology_build(&input, &topology, diag);
 	topology_free(topology);
-	networks_free(networks);
 	return r;
 }
 

@@ -14,16 +14,18 @@
 #include <model/object.h>
 #include <netdev/netdev.h>
 #include <policy/compile.h>
+#include <policy/identities.h>
 #include <policy/topology.h>
 
 struct view {
-	struct datapath *datapath;	   /* NULL: nothing loaded, there is nothing to read */
-	const struct compiler *compiler;   /* NULL with it */
-	const struct object_list *objects; /* the documents in force */
-	const struct host *host;	   /* of the Host document in force; NULL: none */
-	const struct topology *topology;   /* networks and ports as they shall be; NULL: nothing loaded */
-	const struct networks *networks;   /* their numbers */
-	const struct netdev *devices;	   /* every interface of the machine */
+	struct datapath *datapath;	     /* NULL: nothing loaded, there is nothing to read */
+	const struct compiler *compiler;     /* NULL with it */
+	const struct object_list *objects;   /* the documents in force */
+	const struct host *host;	     /* of the Host document in force; NULL: none */
+	const struct topology *topology;     /* networks and ports as they shall be; NULL: nothing loaded */
+	const struct networks *networks;     /* their numbers */
+	const struct identities *identities; /* of sets of labels: their numbers */
+	const struct netdev *devices;	     /* every interface of the machine */
 	size_t n_devices;
 	uint32_t generation;
 	bool ready;		 /* in force on every declared uplink that exists */

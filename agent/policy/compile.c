@@ -470,7 +470,6 @@ void compiler_commit(struct compiler *compiler)
 	tables_free(&compiler->before);
 	identities_collect(compiler);
 	compiler->tainted_ports = false;
-	VEC_FREE(&compiler->adopted_networks);
 	VEC_FREE(&compiler->adopted);
 	VEC_FREE(&compiler->tainted);
 	VEC_FREE(&compiler->tainted_rules);
@@ -526,7 +525,6 @@ void compiler_free(struct compiler *compiler)
 	VEC_FREE(&compiler->adopted);
 	VEC_FREE(&compiler->tainted);
 	VEC_FREE(&compiler->tainted_rules);
-	VEC_FREE(&compiler->adopted_networks);
 	labels_free(compiler->labels);
 	free(compiler);
 }

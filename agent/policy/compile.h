@@ -32,7 +32,7 @@ struct compiler_limits {
 struct policy_input {
 	const struct host *host;	   /* uplinks and failsafe; never NULL */
 	const struct object_list *objects; /* policies of all kinds and what they are about */
-	const struct networks *networks;   /* has numbers for the networks; NULL: the compiler numbers them itself */
+	const struct networks *networks;   /* has numbers for the networks of the objects; NULL: there are none */
 	bool lockdown;			   /* no valid policy: only failsafe and built-in rules; no ports, no networks */
 };
 
@@ -100,8 +100,6 @@ void compiler_free(struct compiler *compiler);
 
 /* Before the first compilation: the rule ids that an earlier agent handed out (id, key of hd_rule_info), so counters live on. */
 int compiler_adopt_rule(struct compiler *compiler, uint32_t id, uint64_t key);
-/* Also before it: the index that a network had. The name may be cut as hd_network cuts it. -EINVAL: no such index, or taken. */
-int compiler_adopt_network(struct compiler *compiler, uint16_t index, const char *name);
 
 /*
  * The input is not kept, but the policies, groups, ports, namespaces and networks in it are (by reference) until they are replaced and the round committed.

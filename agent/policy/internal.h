@@ -216,7 +216,6 @@ struct tables {
 	VEC(struct port_entry) ports;	    /* by (namespace, name) */
 	VEC(struct network_entry) networks; /* the host's, then by name */
 	VEC(struct endpoint) endpoints;
-	uint16_t network_last;		 /* the index given last: one that went is not given again at once */
 	VEC(struct prepared *) policies; /* as policy_compare() has them, so by base too */
 	VEC(struct object *) groups;	 /* by name */
 	VEC(struct port_range) failsafe;
@@ -251,18 +250,12 @@ struct adopted {
 	bool claimed;
 };
 
-struct adopted_network {
-	char name[40];
-	uint16_t index;
-};
-
 struct compiler {
 	struct compiler_limits limits;
 	uint32_t next_generation;
 	struct tables now, before; /* before: while a round is open */
 	struct addr_pool addr[2];
 	struct labels *labels;
-	VEC(struct adopted_network) adopted_networks; /* until the first commit */
 	bool tainted_ports;	     /* until the next commit: an aborted round may have written records of ports and networks */
 	VEC(struct adopted) adopted; /* until the first commit; sorted by key */
 	bool inherits;		     /* counters of an earlier agent are there: no id is known to be unused */

@@ -228,9 +228,9 @@ static uint64_t labels_hash(uint64_t hash, const struct label *list, size_t n)
 	return hash;
 }
 
-static uint64_t identity_hash(const struct object *port, const struct object *namespace_)
+static uint64_t identity_hash(uint64_t seed, const struct object *port, const struct object *namespace_)
 {
-	uint64_t hash = labels_hash(hash_string(1, port->namespace_), port->labels, port->n_labels);
+	uint64_t hash = labels_hash(hash_string(seed, port->namespace_), port->labels, port->n_labels);
 
 	hash = labels_hash(hash, namespace_ ? namespace_->labels : NULL, namespace_ ? namespace_->n_labels : 0);
 	for (size_t i = 0; i < port->port.n_ports; i++) {
@@ -239,6 +239,12 @@ static uint64_t identity_hash(const struct object *port, const struct object *na
 		hash = hash_u64(hash_string(hash, named->name), (uint64_t)named->protocol << 16 | named->port);
 	}
 	return hash;
+}
+
+void labels_key(const struct object *port, const struct object *namespace_, uint64_t ret[2])
+{
+	for (int i = 0; i < 2; i++)
+		ret[i] = identity_hash(1 + (uint64_t)i, port, namespace_);
 }
 
 /* The namespace's labels, in the order of their keys, with its name in the place of whatever its document says there. */
@@ -294,7 +300,7 @@ static bool grow(struct labels *labels)
 
 struct identity *labels_identity(struct labels *labels, struct object *port, struct object *namespace_)
 {
-	uint64_t key = identity_hash(port, namespace_);
+	uint64_t key = identity_hash(1, port, namespace_);
 	struct identity_entry *entry;
 
 	for (;; key++) {

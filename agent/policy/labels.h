@@ -16,7 +16,7 @@ void labels_free(struct labels *labels);
 #define LABEL_NAMESPACE_NAME "kubernetes.io/metadata.name" /* every namespace has it, with its name, whatever its document says */
 
 struct identity {
-	uint32_t number;	   /* below labels_identities(); given again once nobody has it */
+	uint32_t number;	   /* below labels_identities(); given again once nobody has it: not the one that people see */
 	bool used;		   /* some port has it */
 	struct object *port;	   /* a reference: one that is like it */
 	struct object *namespace_; /* a reference; NULL: there is no document */
@@ -24,6 +24,8 @@ struct identity {
 	size_t n_space;
 };
 
+/* What tells the identity of a port from all others, over restarts too. namespace_ as below. */
+void labels_key(const struct object *port, const struct object *namespace_, uint64_t ret[2]);
 /* The identity of a port. namespace_: its Namespace, NULL when there is no document. NULL: no memory. */
 struct identity *labels_identity(struct labels *labels, struct object *port, struct object *namespace_);
 /* Forgets the identities that are not used, and sets the others back to that. */

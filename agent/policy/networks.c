@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Networks: their indexes, and what changes in their address trees. A tree holds the blocks of the policies for ports, and the addresses
+ * Networks, and what changes in their address trees. A tree holds the blocks of the policies for ports, and the addresses
  * of the network's ports, each with the label groups that cover its port.
  */
 #include <util/addr.h>
@@ -10,7 +10,7 @@
 
 #define NO_CLASS (HD_TAG_LEAF | HD_CLASS_NONE)
 
-/* --- indexes --- */
+/* --- the list --- */
 
 static int name_cmp(const void *a, const void *b)
 {
@@ -42,49 +42,6 @@ int network_of(const struct tables *t, const char *name)
 	return entry ? entry->index : -ENOENT;
 }
 
-static uint16_t adopted_index(const struct compiler *compiler, const char *name)
-{
-	for (size_t i = 0; i < compiler->adopted_networks.n; i++) {
-		const struct adopted_network *adopted = &compiler->adopted_networks.data[i];
-
-		if (strncmp(adopted->name, name, sizeof(adopted->name) - 1) == 0)
-			return adopted->index;
-	}
-	return 0;
-}
-
-int compiler_adopt_network(struct compiler *compiler, uint16_t index, const char *name)
-{
-	struct adopted_network adopted = {.index = index};
-
-	if (index == 0 || index >= HD_NETWORKS || compiler->now.started || !*name)
-		return -EINVAL;
-	for (size_t i = 0; i < compiler->adopted_networks.n; i++)
-		if (compiler->adopted_networks.data[i].index == index)
-			return -EINVAL;
-	strncpy(adopted.name, name, sizeof(adopted.name) - 1);
-	if (compiler->now.network_last < index)
-		compiler->now.network_last = index;
-	return VEC_PUSH(&compiler->adopted_networks, adopted);
-}
-
-/* Indexes go round, so that flows and learnt MACs of a network that went are long gone when its index comes again. */
-static int index_new(struct round *round, bool *used, uint16_t *ret)
-{
-	struct tables *t = round->t;
-
-	for (unsigned i = 0; i < HD_NETWORKS; i++) {
-		t->network_last = (uint16_t)(t->network_last + 1 < HD_NETWORKS ? t->network_last + 1 : 1);
-		if (!used[t->network_last]) {
-			used[t->network_last] = true;
-			*ret = t->network_last;
-			return 0;
-		}
-	}
-	diag_add(round->diag, NULL, 0, NULL, "more than %u networks", HD_NETWORKS - 1);
-	return -E2BIG;
-}
-
 static struct network_entry network_new(struct object *object)
 {
 	return (struct network_entry){
@@ -97,7 +54,6 @@ int networks_update(struct round *round)
 	const struct tables *before = &round->compiler->before;
 	struct tables *t = round->t;
 	size_t n = round->new_networks.n;
-	bool used[HD_NETWORKS] = {true};
 	int r = VEC_RESERVE(&t->networks, n + 1);
 
 	if (r < 0)
@@ -129,22 +85,14 @@ int networks_update(struct round *round)
 				entry->roots = old->roots;
 				entry->ports = old->ports;
 				entry->changed = false;
-			} else if (round->input->networks) {
+			} else {
 				entry->index = networks_index(round->input->networks, entry->object->name);
-			} else if (round->first) {
-				entry->index = adopted_index(round->compiler, round->new_networks.data[i]->name);
 			}
-			if (used[entry->index])
-				entry->index = 0;
-			used[entry->index] = true;
 		}
 		i += c <= 0;
 		j += c >= 0;
 	}
-	for (size_t i = 1; i < t->networks.n && r == 0; i++)
-		if (t->networks.data[i].index == 0)
-			r = index_new(round, used, &t->networks.data[i].index);
-	return r;
+	return 0;
 }
 
 /* --- label groups --- */

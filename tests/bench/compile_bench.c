@@ -254,6 +254,7 @@ static void bench_ports(const struct shape *shape)
 	static const struct compiler_limits limits = {1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20};
 	struct object_list list = {0};
 	struct policy_input input = {.objects = &list};
+	struct networks *networks = NULL;
 	struct compiler *compiler = NULL;
 	struct change label = {0}, port = {0}, policy = {0};
 	struct policy_delta *delta;
@@ -264,6 +265,10 @@ static void bench_ports(const struct shape *shape)
 	decode(&list, "apiVersion: heddle.dev/v1alpha1\nkind: Host\nmetadata: {name: h}\nspec: {uplinks: [{device: eth0}]}\n---\n"
 		      "apiVersion: heddle.dev/v1alpha1\nkind: Network\nmetadata: {name: pods}\nspec: {}\n");
 	input.host = &list.items[0]->host;
+	if (networks_new(&networks) < 0 || networks_assign(networks, &list, NULL) < 0)
+		die("networks", -ENOMEM, NULL);
+	networks_commit(networks);
+	input.networks = networks;
 	for (unsigned i = 0; i < SPACES; i++) {
 		char text[200];
 
@@ -320,6 +325,7 @@ static void bench_ports(const struct shape *shape)
 	print_change("port added", &port, 10);
 	print_change("policy added", &policy, 10);
 	compiler_free(compiler);
+	networks_free(networks);
 	object_list_clear(&list);
 }
 

@@ -74,11 +74,11 @@ static void look_up(struct maps *maps, const struct policy_delta *delta)
 		}
 }
 
-static void compile(struct compiler *compiler, struct maps *maps, const struct object_list *list)
+static void compile(struct compiler *compiler, struct networks *networks, struct maps *maps, const struct object_list *list)
 {
 	static struct uplink uplinks[] = {{.device = "eth0"}, {.device = "eth1"}};
 	static struct host host = {.uplinks = uplinks, .n_uplinks = 2};
-	struct policy_input input = {.host = &host, .objects = list};
+	struct policy_input input = {.host = &host, .objects = list, .networks = networks};
 	struct compiler_limits needed;
 	struct policy_delta *delta;
 	struct diag diag = {0};
@@ -87,12 +87,15 @@ static void compile(struct compiler *compiler, struct maps *maps, const struct o
 	for (size_t i = 0; i < list->n; i++)
 		if (list->items[i]->kind == OBJECT_HOST)
 			input.host = &list->items[i]->host;
-	r = compiler_compile(compiler, &input, &delta, &needed, &diag);
+	r = networks_assign(networks, list, &diag);
+	if (r == 0)
+		r = compiler_compile(compiler, &input, &delta, &needed, &diag);
 	check(r == 0 || r == -ENOSPC || (r == -E2BIG && diag.text));
 	diag_clear(&diag);
 	if (r < 0)
 		return;
 	look_up(maps, delta);
+	networks_commit(networks);
 	compiler_commit(compiler);
 	compiler_settle(compiler);
 }
@@ -105,19 +108,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const uint8_t *split = memchr(data, 0, size);
 	size_t first = split ? (size_t)(split - data) : size;
 	struct object_list lists[2] = {{0}};
+	struct networks *networks;
 	struct compiler *compiler;
 	struct diag diag = {0};
 
 	if (size > 16384)
 		return 0;
 	memset(&maps, 0, sizeof(maps));
-	check(compiler_new(&limits, 1, &compiler) == 0);
+	check(compiler_new(&limits, 1, &compiler) == 0 && networks_new(&networks) == 0);
 	if (decode_documents("a", (const char *)data, first, &lists[0], &diag) == 0 && model_validate(&lists[0], &diag) == 0)
-		compile(compiler, &maps, &lists[0]);
+		compile(compiler, networks, &maps, &lists[0]);
 	if (split && decode_documents("b", (const char *)split + 1, size - first - 1, &lists[1], &diag) == 0 &&
 		model_validate(&lists[1], &diag) == 0)
-		compile(compiler, &maps, &lists[1]);
+		compile(compiler, networks, &maps, &lists[1]);
 	compiler_free(compiler);
+	networks_free(networks);
 	object_list_clear(&lists[0]);
 	object_list_clear(&lists[1]);
 	diag_clear(&diag);

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 
 import pytest
 from lib import bpf
@@ -357,6 +358,41 @@ def test_a_restart_takes_ports_over(tc):
         h.daemon.start()
         h.daemon.api.delete("/v1/objects/port/b")
         assert {p["device"] for p in h.daemon.status()["programs"]} == {a.device}
+
+
+def test_identities_outlive_restarts(host):
+    def labelled(name, w, **labels):
+        port = doc.port(name, w.device, "blue")
+        port["metadata"]["labels"] = labels
+        return port
+
+    def identities():
+        return {p["name"]: p["identity"] for p in host.daemon.status()["ports"]}
+
+    a, b, c = host.add(3)
+    host.daemon.apply(BLUE, labelled("a", a, app="x"), labelled("b", b, app="x"), labelled("c", c, app="y"))
+    before = identities()
+    assert before == {"a": 1, "b": 1, "c": 2}
+    host.daemon.apply(labelled("c", c, app="z"))
+    assert identities()["c"] == 3, "2 came free just now"
+    time.sleep(0.2)  # it is on disk after the answer
+    host.daemon.kill(signal.SIGKILL)
+    host.daemon.detach()  # nothing is left in the kernel, as after a reboot
+    host.daemon.start()
+    assert identities() == {**before, "c": 3}
+    host.daemon.apply(labelled("c", c, app="w"))
+    assert identities()["c"] == 4
+    host.daemon.apply(labelled("c", c, app="y"))
+    assert identities()["c"] == 2, "the set of labels that had it is back"
+    time.sleep(0.2)
+    host.daemon.kill()
+    path = os.path.join(host.daemon.state_dir, "identities")
+    with open(path, "r+b") as f:
+        f.seek(20)
+        f.write(b"?")
+    host.daemon.start()
+    assert "cannot read those in" in host.daemon.log()
+    assert set(identities().values()) == {1, 2}
 
 
 def test_what_people_see(host):

@@ -41,6 +41,7 @@ void policy_env_open(struct policy_env *env, const struct compiler_limits *limit
 {
 	*env = (struct policy_env){.limits = *limits};
 	assert_int_equal(compiler_new(limits, first_generation, &env->compiler), 0);
+	assert_int_equal(networks_new(&env->numbers), 0);
 	env->addr4_nodes = calloc(limits->addr4_nodes, sizeof(*env->addr4_nodes));
 	env->addr6_nodes = calloc(limits->addr6_nodes, sizeof(*env->addr6_nodes));
 	env->classes = calloc(limits->classes, sizeof(*env->classes));
@@ -61,6 +62,7 @@ static void free_uplinks(struct policy_env *env)
 void policy_env_close(struct policy_env *env)
 {
 	compiler_free(env->compiler);
+	networks_free(env->numbers);
 	free(env->addr4_nodes);
 	free(env->addr6_nodes);
 	free(env->classes);
@@ -74,10 +76,15 @@ void policy_env_close(struct policy_env *env)
 
 int policy_env_compile(struct policy_env *env, const struct object_list *list, bool lockdown)
 {
-	struct policy_input input = {.host = policy_env_host(list), .objects = list, .lockdown = lockdown};
+	struct policy_input input = {
+		.host = policy_env_host(list), .objects = list, .networks = env->numbers, .lockdown = lockdown};
 	struct compiler_limits needed;
+	int r;
 
 	diag_clear(&env->diag);
+	r = networks_assign(env->numbers, list, &env->diag);
+	if (r < 0)
+		return r;
 	return compiler_compile(env->compiler, &input, &env->delta, &needed, &env->diag);
 }
 
@@ -224,6 +231,7 @@ void policy_env_publish(struct policy_env *env)
 {
 	const struct policy_delta *delta = env->delta;
 
+	networks_commit(env->numbers);
 	free_uplinks(env);
 	env->uplinks = calloc(delta->n_uplinks + 1, sizeof(*env->uplinks));
 	assert_non_null(env->uplinks);

@@ -24,6 +24,7 @@ struct policy_env_network {
 
 struct policy_env {
 	struct compiler *compiler;
+	struct networks *numbers;
 	struct compiler_limits limits;
 	/* the maps */
 	struct hd_addr4_node *addr4_nodes;
