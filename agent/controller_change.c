@@ -535,11 +535,12 @@ static int op_whole(void *userdata, const struct object_list *objects, struct ob
 
 /* --- preview --- */
 
-static int make_image(const struct object_list *all, struct policy_image **ret, struct diag *diag)
+static int make_image(
+	const struct object_list *all, const struct networks *networks, struct policy_image **ret, struct diag *diag)
 {
 	const struct object *host_object = policy_host(all);
 	const struct host *host = host_object ? &host_object->host : &policy_no_host;
-	const struct policy_input input = {.host = host, .objects = all};
+	const struct policy_input input = {.host = host, .objects = all, .networks = networks};
 	struct compiler_limits limits;
 	struct compiler *compiler;
 	struct policy_delta *delta;
@@ -559,13 +560,17 @@ static int op_preview(void *userdata, const struct object_list *objects, struct 
 
 	if (r >= 0)
 		r = make_whole(c, objects, &whole, diag);
+	if (r < 0)
+		return r;
 	host = policy_host(&whole);
+	r = networks_assign(c->networks, &whole, diag);
 	if (r >= 0)
-		r = ports_check(&whole, host ? &host->host : &policy_no_host, diag);
+		r = ports_check(&whole, host ? &host->host : &policy_no_host, c->networks, diag);
 	if (r >= 0)
-		r = make_image(&whole, &then, diag);
+		r = make_image(&whole, c->networks, &then, diag);
+	networks_abort(c->networks);
 	if (r >= 0)
-		r = make_image(&c->store.all, &now, diag);
+		r = make_image(&c->store.all, c->networks, &now, diag);
 	if (r < 0)
 		return r;
 	r = preview_new(&c->view, TAKE_PTR(now), TAKE_PTR(then), ret);
