@@ -163,8 +163,8 @@ static struct topology_device describe(struct netdev *device, bool needs_mac)
 static int describe_all(const struct controller *c, const struct object_list *all, const struct host *host, size_t n_ports,
 	struct topology_device *to)
 {
-	_cleanup_free_ struct netdev **devices = calloc(c->n_devices + 1, sizeof(*devices));
-	_cleanup_free_ struct object **ports = calloc(n_ports + 1, sizeof(*ports));
+	_cleanup_free_ struct netdev **devices = calloc(c->n_devices + 1, sizeof(struct netdev *));
+	_cleanup_free_ struct object **ports = calloc(n_ports + 1, sizeof(struct object *));
 	size_t n = 0, n_named = 0;
 
 	if (!devices || !ports)
@@ -174,8 +174,8 @@ static int describe_all(const struct controller *c, const struct object_list *al
 	for (size_t i = 0; i < all->n; i++)
 		if (all->items[i]->kind == OBJECT_PORT && all->items[i]->port.device)
 			ports[n_named++] = all->items[i];
-	qsort(devices, c->n_devices, sizeof(*devices), by_name);
-	qsort(ports, n_named, sizeof(*ports), port_by_device);
+	qsort(devices, c->n_devices, sizeof(struct netdev *), by_name);
+	qsort(ports, n_named, sizeof(struct object *), port_by_device);
 	for (size_t i = 0, j = 0; i < n_named; i++) {
 		const struct port *port = &ports[i]->port;
 		int order = -1;

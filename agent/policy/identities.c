@@ -319,14 +319,14 @@ static int oldest_first(const void *a, const void *b)
 int identities_each(const struct identities *identities, identities_cb cb, void *userdata)
 {
 	const struct identity_list *list = current(identities);
-	_cleanup_free_ const struct known **order = calloc(list->known.n + 1, sizeof(*order));
+	_cleanup_free_ const struct known **order = calloc(list->known.n + 1, sizeof(struct known *));
 	int r = 0;
 
 	if (!order)
 		return -ENOMEM;
 	for (size_t i = 0; i < list->known.n; i++)
 		order[i] = &list->known.data[i];
-	qsort(order, list->known.n, sizeof(*order), oldest_first);
+	qsort(order, list->known.n, sizeof(struct known *), oldest_first);
 	for (size_t i = 0; i < list->known.n && r == 0; i++)
 		r = cb(&order[i]->key, order[i]->number, userdata);
 	return r;

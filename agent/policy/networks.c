@@ -86,7 +86,7 @@ int networks_update(struct round *round)
 				entry->ports = old->ports;
 				entry->changed = false;
 			} else {
-				entry->index = networks_index(round->input->networks, entry->object->name);
+				entry->index = networks_index(round->input->networks, round->new_networks.data[i]->name);
 			}
 		}
 		i += c <= 0;

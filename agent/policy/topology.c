@@ -267,7 +267,7 @@ static const struct topology_device *find_device(const struct building *b, const
 	const struct topology_device wanted = {.name = name}, *key = &wanted, **found = NULL;
 
 	if (b->input->n_devices)
-		found = bsearch(&key, b->devices, b->input->n_devices, sizeof(key), compare_devices);
+		found = bsearch(&key, b->devices, b->input->n_devices, sizeof(struct topology_device *), compare_devices);
 	return found ? *found : NULL;
 }
 
@@ -466,13 +466,13 @@ static int add_indexes(struct building *b)
 	for (b->macs_size = 2; b->macs_size <= 2 * n_ports;)
 		b->macs_size *= 2;
 	b->macs = calloc(b->macs_size, sizeof(*b->macs));
-	b->devices = calloc(b->input->n_devices + 1, sizeof(*b->devices));
+	b->devices = calloc(b->input->n_devices + 1, sizeof(struct topology_device *));
 	if (!b->macs || !b->devices)
 		return -ENOMEM;
 	for (size_t i = 0; i < b->input->n_devices; i++)
 		b->devices[i] = &b->input->devices[i];
 	if (b->input->n_devices)
-		qsort(b->devices, b->input->n_devices, sizeof(*b->devices), compare_devices);
+		qsort(b->devices, b->input->n_devices, sizeof(struct topology_device *), compare_devices);
 	return 0;
 }
 

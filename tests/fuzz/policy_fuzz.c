@@ -115,7 +115,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size > 16384)
 		return 0;
 	memset(&maps, 0, sizeof(maps));
-	check(compiler_new(&limits, 1, &compiler) == 0 && networks_new(&networks) == 0);
+	check(compiler_new(&limits, 1, &compiler) == 0);
+	check(networks_new(&networks) == 0);
 	if (decode_documents("a", (const char *)data, first, &lists[0], &diag) == 0 && model_validate(&lists[0], &diag) == 0)
 		compile(compiler, networks, &maps, &lists[0]);
 	if (split && decode_documents("b", (const char *)split + 1, size - first - 1, &lists[1], &diag) == 0 &&

@@ -99,7 +99,7 @@ static int try_build(struct world *w, const char *text)
 	r = networks_assign(w->networks, &w->list, &w->diag);
 	if (r == 0)
 		r = topology_build(&input, &topology, &w->diag);
-	if (r < 0) {
+	if (r != 0) {
 		networks_abort(w->networks);
 		return r;
 	}
