@@ -29,14 +29,18 @@ static struct policy_image *image_of(const char *text, struct object_list *list)
 	struct compiler_limits needed;
 	struct policy_delta *delta;
 	struct compiler *compiler;
+	struct networks *networks;
 	struct diag diag = {0};
 
 	policy_documents(list, text);
-	const struct policy_input input = {.host = policy_env_host(list), .objects = list};
+	assert_int_equal(networks_new(&networks), 0);
+	assert_int_equal(networks_assign(networks, list, &diag), 0);
+	const struct policy_input input = {.host = policy_env_host(list), .objects = list, .networks = networks};
 
 	assert_int_equal(compiler_new(&limits, 1, &compiler), 0);
 	assert_int_equal(compiler_compile(compiler, &input, &delta, &needed, &diag), 0);
 	assert_int_equal(policy_image_new(compiler, delta, input.host, &image), 0);
+	networks_free(networks);
 	return image;
 }
 
