@@ -198,7 +198,7 @@ int tc_wire_in(struct __sk_buff *skb)
 	room = scratch_room();
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (!room || !c)
-		return TC_ACT_SHOT; /* maps of one entry have it */
+		return TC_ACT_SHOT; /* lint: drop-reason, never: maps of one entry have it */
 	p = &room->port;
 	enter(skb, p, HD_INGRESS);
 	p->hook = HD_HOOK_TC_WIRE_IN;
