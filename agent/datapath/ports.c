@@ -49,6 +49,7 @@ static int write_record(
 		return 0;
 	at->written = NULL;
 	r = port_write(load, &port->record, policy->generation ? policy : NULL);
+	at->unknown = r < 0 && !at->in;
 	if (r < 0)
 		return r;
 	at->record = port->record;
@@ -57,16 +58,22 @@ static int write_record(
 	return 0;
 }
 
+/* One that finds no room does not stop the others. The first error. */
 static int write_records(struct datapath *dp, struct load *load, const struct topology *t, const struct hd_port_policy *policies)
 {
+	int first_error = 0;
+
 	for (size_t i = 0; i < t->n_ports; i++) {
 		const struct topology_port *port = &t->ports[i];
 		int r = port->ifindex ? write_record(dp, load, port, &policies[i]) : 0;
 
 		if (r < 0)
-			return log_err(r, "cannot write the record of the port %s", port->device);
+			(void)log_err(r, "cannot write the record of the port %s%s", port->device,
+				r == -E2BIG ? ": the table ports_hash is full" : "");
+		if (r < 0 && first_error == 0)
+			first_error = r;
 	}
-	return 0;
+	return first_error;
 }
 
 static int attach_port(struct datapath *dp, struct load *load, const struct topology_port *port, bool *renamed)
@@ -76,6 +83,9 @@ static int attach_port(struct datapath *dp, struct load *load, const struct topo
 
 	if (!at)
 		return -ENOMEM;
+	/* Without a record its packets would pass unjudged: it is left alone. */
+	if (at->unknown)
+		return 0;
 	if (at->doubtful || at->in != load || strcmp(at->device, port->device) != 0)
 		attached_refresh(dp, at, port->device, renamed);
 	at->doubtful = false;
@@ -193,7 +203,7 @@ int datapath_ports(struct datapath *dp, const struct topology *topology, const s
 {
 	struct load *load = load_writable(dp);
 	bool fresh = load && load == dp->next;
-	int attached = 0, r;
+	int records, attached = 0, r;
 
 	if (!load)
 		return -ENOTCONN;
@@ -201,11 +211,10 @@ int datapath_ports(struct datapath *dp, const struct topology *topology, const s
 	if (r < 0)
 		return r;
 	rows_networks(load, topology);
-	r = write_records(dp, load, topology, policies);
-	if (r == 0 && !fresh)
+	records = write_records(dp, load, topology, policies);
+	if (!fresh)
 		attached = attach_ports(dp, load, topology);
-	if (r == 0)
-		r = write_rows(load, topology);
+	r = write_rows(load, topology);
 	if (r == 0 && fresh) {
 		(void)carry_over(dp);
 		attached = attach_ports(dp, load, topology);
@@ -213,6 +222,6 @@ int datapath_ports(struct datapath *dp, const struct topology *topology, const s
 	if (r == 0)
 		release_ports(dp, topology);
 	if (r == 0)
-		r = attached;
+		r = records < 0 ? records : attached;
 	return attached_report(dp) < 0 && r == 0 ? -ENOMEM : r;
 }
