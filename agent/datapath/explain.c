@@ -45,6 +45,7 @@ static int load_twins(struct load *load, enum hd_hook hook)
 		if (program_object(other) == program_object(hook))
 			r = take_twin(load, object, other);
 	bpf_object__close(object);
+	objects_forget();
 	return r < 0 ? log_err(r, "cannot load the dry-run twin of %s", hook_program_name[hook]) : 0;
 }
 

@@ -112,6 +112,7 @@ struct attached {
 	const struct load *written; /* of a port: in whose tables its record is; NULL: not known */
 	struct hd_port record;	    /* of a port: as it was last written there, with its policy in [0] */
 	bool doubtful;		    /* of a port: its links may have ended, or not be known */
+	bool unknown;		    /* of a port that is not attached: its record found no room */
 	bool listed;		    /* among the ports that are wanted */
 	int link[LINK_KINDS];	    /* -1 */
 	uint32_t xdp_flags;	    /* XDP_FLAGS_DRV_MODE or XDP_FLAGS_SKB_MODE while link[LINK_XDP] is there */
@@ -186,6 +187,7 @@ static inline enum object_id program_object(unsigned program)
 	return OBJECT_TC;
 }
 int object_open(enum object_id id, struct bpf_object **ret);
+void objects_forget(void); /* gives the memory of their bytes back (1.6 MiB); who opens one reads it from the executable again */
 int object_set_constant(
 	struct bpf_object *object, const char *name, const void *value, size_t value_size); /* in .rodata, before loading */
 int object_load(struct bpf_object *object, const char *what);				    /* logs the verifier's first cause */

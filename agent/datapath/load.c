@@ -472,6 +472,7 @@ int load_ports(struct load *load, bool wire)
 		if (load->program[hook] < 0 && (wire || hook != HD_HOOK_TC_WIRE_IN))
 			programs[n++] = hook;
 	r = n ? load_programs(load, programs, n) : 0;
+	objects_forget();
 	if (r < 0 || !n || !wire)
 		return r;
 	/* The uplinks' program finds it there. */
@@ -628,6 +629,7 @@ int datapath_load(struct datapath *dp, const struct datapath_sizes *sizes, const
 		r = init_control(load, old, settings, pickup_seconds);
 	if (r == 0)
 		r = events_open(dp, load->maps[MAP_EVENTS].fd);
+	objects_forget();
 	if (r < 0)
 		return r;
 	load_drop(dp, dp->next);

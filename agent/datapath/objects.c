@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
@@ -106,41 +108,54 @@ int object_set_constant(struct bpf_object *object, const char *name, const void 
 	return -ENOENT;
 }
 
+static const void *object_bytes(enum object_id id, size_t *ret_size)
+{
+	switch (id) {
+	case OBJECT_XDP:
+		return xdp_uplink_bpf__elf_bytes(ret_size);
+	case OBJECT_XDP_GENERIC:
+		return xdp_generic_bpf__elf_bytes(ret_size);
+	case OBJECT_TC:
+		return tc_uplink_bpf__elf_bytes(ret_size);
+	case OBJECT_TC_PORT:
+		return tc_port_bpf__elf_bytes(ret_size);
+	case OBJECT_AGEING:
+		return ageing_bpf__elf_bytes(ret_size);
+	case OBJECT_SLOTS:
+		return slots_bpf__elf_bytes(ret_size);
+	case OBJECT_COUNT:
+		break;
+	}
+	return NULL;
+}
+
 int object_open(enum object_id id, struct bpf_object **ret)
 {
 	static const char *const name[OBJECT_COUNT] = {"xdp_uplink", "xdp_generic", "tc_uplink", "tc_port", "ageing", "slots"};
 	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = name[id]);
 	struct bpf_object *object;
-	const void *bytes = NULL;
 	size_t size = 0;
+	const void *bytes = object_bytes(id, &size);
 
-	switch (id) {
-	case OBJECT_XDP:
-		bytes = xdp_uplink_bpf__elf_bytes(&size);
-		break;
-	case OBJECT_XDP_GENERIC:
-		bytes = xdp_generic_bpf__elf_bytes(&size);
-		break;
-	case OBJECT_TC:
-		bytes = tc_uplink_bpf__elf_bytes(&size);
-		break;
-	case OBJECT_TC_PORT:
-		bytes = tc_port_bpf__elf_bytes(&size);
-		break;
-	case OBJECT_AGEING:
-		bytes = ageing_bpf__elf_bytes(&size);
-		break;
-	case OBJECT_SLOTS:
-		bytes = slots_bpf__elf_bytes(&size);
-		break;
-	case OBJECT_COUNT:
-		return -EINVAL;
-	}
 	object = bpf_object__open_mem(bytes, size, &opts);
 	if (!object)
 		return log_err(-errno, "cannot open the BPF object %s", name[id]);
 	*ret = object;
 	return 0;
+}
+
+void objects_forget(void)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+
+	for (int id = 0; id < OBJECT_COUNT; id++) {
+		size_t size = 0;
+		uintptr_t begin = (uintptr_t)object_bytes((enum object_id)id, &size), end = (begin + size) & ~(page - 1);
+
+		begin = (begin + page - 1) & ~(page - 1);
+		if (begin < end)
+			(void)madvise((void *)begin, end - begin, MADV_DONTNEED);
+	}
 }
 
 int object_load(struct bpf_object *object, const char *what)
