@@ -137,6 +137,8 @@ int object_open(enum object_id id, struct bpf_object **ret)
 	size_t size = 0;
 	const void *bytes = object_bytes(id, &size);
 
+	if (id >= OBJECT_COUNT)
+		return -EINVAL;
 	object = bpf_object__open_mem(bytes, size, &opts);
 	if (!object)
 		return log_err(-errno, "cannot open the BPF object %s", name[id]);
