@@ -132,12 +132,12 @@ static const void *object_bytes(enum object_id id, size_t *ret_size)
 int object_open(enum object_id id, struct bpf_object **ret)
 {
 	static const char *const name[OBJECT_COUNT] = {"xdp_uplink", "xdp_generic", "tc_uplink", "tc_port", "ageing", "slots"};
-	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = name[id]);
+	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = id < OBJECT_COUNT ? name[id] : "");
 	struct bpf_object *object;
 	size_t size = 0;
 	const void *bytes = object_bytes(id, &size);
 
-	if (id >= OBJECT_COUNT)
+	if (!bytes)
 		return -EINVAL;
 	object = bpf_object__open_mem(bytes, size, &opts);
 	if (!object)
