@@ -16,7 +16,7 @@ import time
 
 from paths import traffic_rounds
 from programs import save
-from rigs import PROGBENCH, SERVICE_PORT, SHELL, Pair, doc, ipv4_number, prefixes, rule_port, source, write_sources
+from rigs import PROGBENCH, SERVICE_PORT, SHELL, Pair, doc, ipv4_number, new_flow_sources, prefixes, rule_port, source, write_sources
 from updates import memory, timed
 
 from lib import cluster, netns, traffic
@@ -317,12 +317,7 @@ class Outside:
             self.load_ms = timed(lambda: c.daemon.api.post("/v1/apply", doc.text(*self.policies)))
             w = c.workload(SERVER)
             self.ns, self.ifindex = c.host, c.host.ifindex(w.device)
-            blocks = prefixes(count)
-            entries = (
-                source(ipv4_number(blocks[i % count]) + 1 + i // count % 250, 1024 + i * 7 % 60000, rule_port(i % count))
-                for i in range(131_000)
-            )
-            sources = write_sources(os.path.join(folder, f"out{count}"), entries)
+            sources = write_sources(os.path.join(folder, f"out{count}"), new_flow_sources(count, count))
             syn = save(folder, f"outsyn{count}", frame_to(w.mac, "02:68:65:64:64:6c", "16.0.0.1", SERVER, 80))
             self.subjects = [f"base=tc,empty_tc,{syn},{sources},131000"]
             self.subjects.append(f"new=tc,{pinned(c.daemon, 'tc_port_out')},{syn},{sources},131000")

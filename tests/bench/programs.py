@@ -7,7 +7,7 @@ import struct
 import subprocess
 import tempfile
 
-from rigs import PROGBENCH, SHELL, Guarded, base_documents, doc, ipv4_number, prefixes, rule_documents, rule_port
+from rigs import PROGBENCH, SHELL, Guarded, base_documents, doc, ipv4_number, new_flow_sources, prefixes, rule_documents
 from rigs import source, tcp_frame, write_sources
 
 FLOWS = 100_000
@@ -80,14 +80,6 @@ def xdp_filter(guarded):
     return path if loaded.returncode == 0 else None
 
 
-def new_flow_sources(count, blocks, drawn):
-    """131,000 different tuples, more than the table of new flows holds, so each one is new; from `drawn` of the blocks."""
-    chosen = range(0, count, count // drawn)
-    for i in range(131_000):
-        rule = chosen[i % drawn]
-        yield source(ipv4_number(blocks[rule]) + 1 + i // drawn % 250, 1024 + i * 7 % 60000, rule_port(rule))
-
-
 def new_flows(rounds, repeat, counts=(10, 1000, 10_000, 100_000)):
     """
     A SYN that opens a flow every time, with so many rules, above what the empty program costs: "all", its source drawn from all the
@@ -100,9 +92,8 @@ def new_flows(rounds, repeat, counts=(10, 1000, 10_000, 100_000)):
             for count in counts:
                 guarded = Guarded(*base_documents(), *rule_documents(count))
                 rigs.append(guarded)
-                blocks = prefixes(count)
                 guarded.sources = {
-                    draw: write_sources(os.path.join(folder, f"{draw}{count}"), new_flow_sources(count, blocks, drawn))
+                    draw: write_sources(os.path.join(folder, f"{draw}{count}"), new_flow_sources(count, drawn))
                     for draw, drawn in (("all", count), ("peers", min(PEERS, count)))
                 }
                 guarded.syn = save(folder, f"syn{count}", tcp_frame(guarded.pair, 4, "S"))

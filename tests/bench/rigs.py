@@ -101,6 +101,20 @@ def source(address, port, destination_port=0):
     return packed.ljust(16, b"\0") + struct.pack(">HHI", port, destination_port, 0)
 
 
+def new_flow_sources(count, drawn):
+    """
+    131,000 different tuples, more than the table of new flows holds, so each one is new; from `drawn` of count rules' blocks. The number of
+    hosts shares no factor with that of ports, so that few blocks too give different ones.
+    """
+    blocks, chosen = prefixes(count), range(0, count, count // drawn)
+    rules = (chosen[i % drawn] for i in range(131_000))
+    entries = [
+        source(ipv4_number(blocks[rule]) + 1 + i // drawn % 251, 1024 + i * 7 % 60000, rule_port(rule)) for i, rule in enumerate(rules)
+    ]
+    assert len(set(entries)) == len(entries)
+    return entries
+
+
 def write_sources(path, entries):
     with open(path, "wb") as f:
         f.write(b"".join(entries))
