@@ -185,7 +185,8 @@ int datapath_write(struct datapath *dp, const struct policy_delta *delta)
 /* The array holds the record unless another device had the slot when it was made. -ENOENT: none; fd and key say where it belongs. */
 static int port_find(const struct load *load, uint32_t ifindex, struct hd_port *ret, int *ret_fd, uint32_t *ret_key)
 {
-	uint32_t slot = ifindex & (HD_PORT_SLOTS - 1);
+	/* of the map, which an agent with another number of slots may have made */
+	uint32_t slot = ifindex & (load->maps[MAP_PORTS].max_entries - 1);
 	int array = load->maps[MAP_PORTS].fd, hash = load->maps[MAP_PORTS_HASH].fd;
 	bool slot_free, found;
 

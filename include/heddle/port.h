@@ -5,8 +5,11 @@
 
 #include <heddle/types.h>
 
-/* `ports` is indexed by ifindex & (HD_PORT_SLOTS - 1), the full ifindex checked; on a collision the record is in ports_hash. */
-#define HD_PORT_SLOTS 4096
+/*
+ * `ports` is indexed by ifindex & (HD_PORT_SLOTS - 1), the full ifindex checked; on a collision the record is in ports_hash. That costs every
+ * packet a hash lookup, so there are more slots than a host has interfaces.
+ */
+#define HD_PORT_SLOTS 16384
 
 enum hd_port_flags {
 	HD_PORT_UPLINK = 1 << 0,
