@@ -14,7 +14,8 @@
 #include <observe/events.h>
 
 #define FIRST_LIMITS \
-	((struct compiler_limits){.addr4_nodes = 256, .addr6_nodes = 128, .classes = 256, .rule_nodes = 512, .rules = 512})
+	((struct compiler_limits){ \
+		.addr4_nodes = 256, .addr6_nodes = 128, .classes = 256, .rule_nodes = 512, .rules = 512, .addr4_tables = 16})
 #define GUESS_ABOVE 4096 /* rules */
 #define DEFAULT_FLOWS 65536
 #define DEFAULT_FLOWS_NEW 32768
@@ -90,6 +91,7 @@ static void raise_limits(struct compiler_limits *limits, const struct compiler_l
 	RAISE(classes);
 	RAISE(rule_nodes);
 	RAISE(rules);
+	RAISE(addr4_tables);
 #undef RAISE
 }
 
@@ -107,7 +109,8 @@ static struct compiler_limits guess_limits(const struct object_list *objects)
 		return limits;
 	while (size < rules + rules / 8)
 		size *= 2;
-	raise_limits(&limits, &(struct compiler_limits){.addr4_nodes = size / 8, .classes = size, .rules = size});
+	raise_limits(
+		&limits, &(struct compiler_limits){.addr4_nodes = size / 8, .classes = size, .rules = size, .addr4_tables = 512});
 	return limits;
 }
 

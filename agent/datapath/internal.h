@@ -25,6 +25,7 @@ enum map_group { MAP_FLOW, MAP_KEPT, MAP_GROWN, MAP_FRESH };
 	X(PORTS, "ports", FRESH) \
 	X(PORTS_HASH, "ports_hash", FRESH) \
 	X(ADDR4_NODES, "addr4_nodes", FRESH) \
+	X(ADDR4_TABLES, "addr4_tables", FRESH) \
 	X(ADDR6_NODES, "addr6_nodes", FRESH) \
 	X(CLASSES, "classes", FRESH) \
 	X(RULE_NODES, "rule_nodes", FRESH) \

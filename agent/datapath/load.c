@@ -136,6 +136,9 @@ static uint32_t wanted_entries(unsigned index, const struct datapath_sizes *size
 	case MAP_ADDR4_NODES:
 		wanted = sizes->policy.addr4_nodes;
 		break;
+	case MAP_ADDR4_TABLES:
+		wanted = sizes->policy.addr4_tables;
+		break;
 	case MAP_ADDR6_NODES:
 		wanted = sizes->policy.addr6_nodes;
 		break;
@@ -692,7 +695,8 @@ void datapath_sizes(const struct datapath *dp, struct datapath_sizes *ret)
 		.addr6_nodes = load->maps[MAP_ADDR6_NODES].max_entries,
 		.classes = load->maps[MAP_CLASSES].max_entries,
 		.rule_nodes = load->maps[MAP_RULE_NODES].max_entries,
-		.rules = load->maps[MAP_RULES].max_entries};
+		.rules = load->maps[MAP_RULES].max_entries,
+		.addr4_tables = load->maps[MAP_ADDR4_TABLES].max_entries};
 	ret->flows = load->maps[MAP_FLOWS4].max_entries;
 	ret->flows_new = load->maps[MAP_FLOWS4_NEW].max_entries;
 	ret->flows_other = load->maps[MAP_FLOWS4_OTHER].max_entries;

@@ -80,6 +80,7 @@ static int window_write(struct window *window, uint32_t index, const void *value
 		return r; \
 	}
 DEFINE_WRITE_NODES(write_addr4_nodes, MAP_ADDR4_NODES, addr4_node_write)
+DEFINE_WRITE_NODES(write_addr4_tables, MAP_ADDR4_TABLES, addr4_table_write)
 DEFINE_WRITE_NODES(write_addr6_nodes, MAP_ADDR6_NODES, addr6_node_write)
 DEFINE_WRITE_NODES(write_rule_nodes, MAP_RULE_NODES, rule_node_write)
 
@@ -169,6 +170,8 @@ int datapath_write(struct datapath *dp, const struct policy_delta *delta)
 	if (r < 0)
 		return r;
 	r = write_addr4_nodes(load, delta->addr4_nodes, delta->n_addr4_nodes);
+	if (r == 0)
+		r = write_addr4_tables(load, delta->addr4_tables, delta->n_addr4_tables);
 	if (r == 0)
 		r = write_addr6_nodes(load, delta->addr6_nodes, delta->n_addr6_nodes);
 	if (r == 0)

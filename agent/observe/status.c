@@ -178,14 +178,16 @@ static json_t *memory_json(const struct view *view)
 	if (view->datapath)
 		datapath_sizes(view->datapath, &sizes);
 	policy = (uint64_t)sizes.policy.addr4_nodes * sizeof(struct hd_addr4_node) +
+		 (uint64_t)sizes.policy.addr4_tables * sizeof(struct hd_addr4_table) +
 		 (uint64_t)sizes.policy.addr6_nodes * sizeof(struct hd_addr6_node) +
 		 (uint64_t)sizes.policy.classes * sizeof(struct hd_class) +
 		 (uint64_t)sizes.policy.rule_nodes * sizeof(struct hd_rule_node) +
 		 (uint64_t)sizes.policy.rules * sizeof(struct hd_rule_info);
-	return json_pack("{s:I, s:{s:I, s:I, s:I, s:I, s:I, s:I}}", "rss", (json_int_t)memory.rss, "maps", "policyBytes",
-		(json_int_t)policy, "addr4Nodes", (json_int_t)sizes.policy.addr4_nodes, "addr6Nodes",
-		(json_int_t)sizes.policy.addr6_nodes, "classes", (json_int_t)sizes.policy.classes, "ruleNodes",
-		(json_int_t)sizes.policy.rule_nodes, "rules", (json_int_t)sizes.policy.rules);
+	return json_pack("{s:I, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I}}", "rss", (json_int_t)memory.rss, "maps", "policyBytes",
+		(json_int_t)policy, "addr4Nodes", (json_int_t)sizes.policy.addr4_nodes, "addr4Tables",
+		(json_int_t)sizes.policy.addr4_tables, "addr6Nodes", (json_int_t)sizes.policy.addr6_nodes, "classes",
+		(json_int_t)sizes.policy.classes, "ruleNodes", (json_int_t)sizes.policy.rule_nodes, "rules",
+		(json_int_t)sizes.policy.rules);
 }
 
 static json_t *objects_json(const struct view *view)

@@ -139,19 +139,61 @@ static void node_retire(struct round *round, uint32_t id)
 	node_id_retire(&round->t->addr_nodes[round->family], id);
 }
 
+/* The number in after < x <= upto with most zeros at its end. */
+static uint64_t roundest(uint64_t after, uint64_t upto)
+{
+	unsigned zeros = 63u - (unsigned)__builtin_clzll(after ^ upto);
+
+	return upto >> zeros << zeros;
+}
+
+/*
+ * Where a node may end and the next one begin: before entry *at, give or take one, but not after `most`. What is left of the entry before it then
+ * is the next node's first one. Of IPv4 it is the roundest address, which borders of slots of tables are as well (addrtable.c).
+ */
+static uint64_t pack_border(const struct interval *entries, size_t *at, size_t most)
+{
+	size_t middle = *at;
+	uint64_t best = entries[middle].key;
+
+	for (size_t i = middle - 1; i <= middle + 1 && i <= most; i++) {
+		uint64_t border = roundest(entries[i - 1].key, entries[i].key);
+
+		if (__builtin_ctzll(border) <= __builtin_ctzll(best))
+			continue;
+		best = border;
+		*at = i;
+	}
+	return best;
+}
+
 /* Makes nodes of the entries and appends them, as entries of the level above. */
 static int pack(struct round *round, const struct interval *entries, size_t n, interval_vec *ret)
 {
-	size_t nodes = n <= HD_ADDR_FANOUT ? 1 : (n + ADDR_FILL - 1) / ADDR_FILL;
+	size_t nodes = n <= HD_ADDR_FANOUT ? 1 : (n + ADDR_FILL - 1) / ADDR_FILL, from = 0;
+	struct interval node[HD_ADDR_FANOUT + 1];
+	bool free = round->family == 0 && n && is_leaf(entries[0].value);
+	uint64_t begin;
 
 	if (!entries)
 		return -EINVAL; /* cannot be: a tree covers every address */
+	begin = entries[0].key;
 	for (size_t i = 0; i < nodes; i++) {
-		size_t from = i * n / nodes, to = (i + 1) * n / nodes;
-		uint32_t id = node_new(round, entries + from, to - from);
+		size_t to = (i + 1) * n / nodes, size = 0;
+		uint64_t end = i + 1 < nodes ? entries[to].key : 0;
+		uint32_t id;
 
-		if (!id || VEC_PUSH(ret, (struct interval){entries[from].key, HD_TAG_NODE | id}) < 0)
+		if (entries[from].key != begin)
+			node[size++] = (struct interval){begin, entries[from - 1].value};
+		if (free && i + 1 < nodes)
+			end = pack_border(entries, &to, from + HD_ADDR_FANOUT - size);
+		memcpy(&node[size], &entries[from], (to - from) * sizeof(*node));
+		size += to - from;
+		id = node_new(round, node, size);
+		if (!id || VEC_PUSH(ret, (struct interval){begin, HD_TAG_NODE | id}) < 0)
 			return -ENOMEM;
+		begin = end;
+		from = to;
 	}
 	return 0;
 }

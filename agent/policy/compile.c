@@ -153,6 +153,8 @@ static int addresses_update(struct round *round)
 			if (r == 0)
 				r = addr_tree_update(round, &network->root[family], family);
 		}
+		if (r == 0)
+			r = addr_tables_update(round, network);
 	}
 	return r;
 }
@@ -178,6 +180,7 @@ static int check_sizes(struct round *round, struct compiler_limits *needed)
 		uint64_t is, most;
 	} checks[] = {
 		{"IPv4 address nodes", t->addr_nodes[0].live, ADDR_NODES_MOST},
+		{"IPv4 address tables", t->addr_tables.live, ADDR_TABLES_MOST},
 		{"IPv6 address nodes", t->addr_nodes[1].live, ADDR_NODES_MOST},
 		{"address classes", t->classes.n, CLASSES_MOST},
 		{"rule nodes", t->rule_nodes.live, RULE_NODES_MOST},
@@ -194,7 +197,9 @@ static int check_sizes(struct round *round, struct compiler_limits *needed)
 		return -E2BIG;
 	}
 	if (t->addr_nodes[0].end <= limits->addr4_nodes && t->addr_nodes[1].end <= limits->addr6_nodes &&
-		t->classes.n <= limits->classes && t->rule_nodes.end <= limits->rule_nodes && t->rule_order.n <= limits->rules)
+		t->classes.n <= limits->classes && t->rule_nodes.end <= limits->rule_nodes && t->rule_order.n <= limits->rules &&
+		t->addr_tables.end <= limits->addr4_tables &&
+		(t->addr_tables.live == 0 || 2 * t->addr_tables.live < limits->addr4_tables))
 		return 0;
 	*needed = (struct compiler_limits){
 		.addr4_nodes = headroom(t->addr_nodes[0].live + 1, 64),
@@ -202,6 +207,8 @@ static int check_sizes(struct round *round, struct compiler_limits *needed)
 		.classes = headroom((uint32_t)t->classes.n, 64),
 		.rule_nodes = headroom(t->rule_nodes.live + 1, 64),
 		.rules = headroom((uint32_t)(t->rule_order.n < HD_RULE_FIRST ? HD_RULE_FIRST : t->rule_order.n), 256),
+		/* A change makes all of a tree's tables anew. */
+		.addr4_tables = t->addr_tables.live ? headroom(2 * t->addr_tables.live + 1, 16) : 0,
 	};
 	return -ENOSPC;
 }
@@ -222,8 +229,9 @@ static int finish(struct round *round)
 		return r;
 	*delta = (struct policy_delta){
 		.generation = round->generation,
-		.roots = {.generation = round->generation, .addr4 = own->root[0], .addr6 = own->root[1]},
+		.roots = {.generation = round->generation, .addr4 = own->top, .addr6 = own->root[1], .base4 = own->base},
 		.addr4_nodes = round->addr4_writes.data,
+		.addr4_tables = round->table_writes.data,
 		.addr6_nodes = round->addr6_writes.data,
 		.classes = round->class_writes.data,
 		.rule_nodes = round->rule_writes.data,
@@ -232,6 +240,7 @@ static int finish(struct round *round)
 		.ports = round->ports.data,
 		.networks = round->networks.data,
 		.n_addr4_nodes = round->addr4_writes.n,
+		.n_addr4_tables = round->table_writes.n,
 		.n_addr6_nodes = round->addr6_writes.n,
 		.n_classes = round->class_writes.n,
 		.n_rule_nodes = round->rule_writes.n,
@@ -329,6 +338,7 @@ static void round_free(struct compiler *compiler)
 	VEC_FREE(&round->sharing.orders);
 	free(round->sharing.slot);
 	VEC_FREE(&round->addr4_writes);
+	VEC_FREE(&round->table_writes);
 	VEC_FREE(&round->addr6_writes);
 	VEC_FREE(&round->class_writes);
 	VEC_FREE(&round->rule_writes);

@@ -26,7 +26,7 @@
 
 /* How many of each the maps hold. */
 struct compiler_limits {
-	uint32_t addr4_nodes, addr6_nodes, classes, rule_nodes, rules;
+	uint32_t addr4_nodes, addr6_nodes, classes, rule_nodes, rules, addr4_tables;
 };
 
 struct policy_input {
@@ -39,6 +39,10 @@ struct policy_input {
 struct addr4_node_write {
 	uint32_t id;
 	struct hd_addr4_node node;
+};
+struct addr4_table_write {
+	uint32_t id;
+	struct hd_addr4_table node;
 };
 struct addr6_node_write {
 	uint32_t id;
@@ -82,6 +86,7 @@ struct policy_delta {
 	uint32_t generation;
 	struct hd_roots roots;
 	struct addr4_node_write *addr4_nodes;
+	struct addr4_table_write *addr4_tables;
 	struct addr6_node_write *addr6_nodes;
 	struct class_write *classes;
 	struct rule_node_write *rule_nodes;
@@ -89,7 +94,7 @@ struct policy_delta {
 	struct uplink_policy *uplinks;
 	struct port_policy *ports;	/* by (namespace, name) */
 	struct network_roots *networks; /* by name */
-	size_t n_addr4_nodes, n_addr6_nodes, n_classes, n_rule_nodes, n_rules, n_uplinks, n_ports, n_networks;
+	size_t n_addr4_nodes, n_addr4_tables, n_addr6_nodes, n_classes, n_rule_nodes, n_rules, n_uplinks, n_ports, n_networks;
 };
 
 struct compiler;

@@ -44,22 +44,27 @@ static int copy_tables(struct policy_image *image, const struct policy_delta *de
 {
 	struct lookup_tables *tables = &image->tables;
 	struct hd_addr4_node *addr4_nodes;
+	struct hd_addr4_table *addr4_tables;
 	struct hd_addr6_node *addr6_nodes;
 	struct hd_class *classes;
 	struct hd_rule_node *rule_nodes;
 
 	tables->n_addr4_nodes = IDS_END(delta->addr4_nodes, delta->n_addr4_nodes);
+	tables->n_addr4_tables = IDS_END(delta->addr4_tables, delta->n_addr4_tables);
 	tables->n_addr6_nodes = IDS_END(delta->addr6_nodes, delta->n_addr6_nodes);
 	tables->n_classes = IDS_END(delta->classes, delta->n_classes);
 	tables->n_rule_nodes = IDS_END(delta->rule_nodes, delta->n_rule_nodes);
 	tables->addr4_nodes = addr4_nodes = calloc(tables->n_addr4_nodes, sizeof(*addr4_nodes));
+	tables->addr4_tables = addr4_tables = calloc(tables->n_addr4_tables, sizeof(*addr4_tables));
 	tables->addr6_nodes = addr6_nodes = calloc(tables->n_addr6_nodes, sizeof(*addr6_nodes));
 	tables->classes = classes = calloc(tables->n_classes, sizeof(*classes));
 	tables->rule_nodes = rule_nodes = calloc(tables->n_rule_nodes, sizeof(*rule_nodes));
-	if (!addr4_nodes || !addr6_nodes || !classes || !rule_nodes)
+	if (!addr4_nodes || !addr4_tables || !addr6_nodes || !classes || !rule_nodes)
 		return -ENOMEM;
 	for (size_t i = 0; i < delta->n_addr4_nodes; i++)
 		addr4_nodes[delta->addr4_nodes[i].id] = delta->addr4_nodes[i].node;
+	for (size_t i = 0; i < delta->n_addr4_tables; i++)
+		addr4_tables[delta->addr4_tables[i].id] = delta->addr4_tables[i].node;
 	for (size_t i = 0; i < delta->n_addr6_nodes; i++)
 		addr6_nodes[delta->addr6_nodes[i].id] = delta->addr6_nodes[i].node;
 	for (size_t i = 0; i < delta->n_classes; i++)
@@ -138,6 +143,7 @@ int policy_image_new(
 void policy_image_drop_tables(struct policy_image *image)
 {
 	free((void *)image->tables.addr4_nodes);
+	free((void *)image->tables.addr4_tables);
 	free((void *)image->tables.addr6_nodes);
 	free((void *)image->tables.classes);
 	free((void *)image->tables.rule_nodes);

@@ -175,6 +175,9 @@ struct network_entry {
 	bool ports;	  /* some are in it; else its trees are empty */
 	bool changed;	  /* its roots, in the last round */
 	uint32_t root[2]; /* values with tag: IPv4, IPv6 */
+	/* Of IPv4: where packets begin, the first table (and its base) or the root itself, and the root when that was last said. */
+	uint32_t top, base, top_root;
+	uint32_t tables; /* a block of their ids; 0: none */
 	struct hd_roots roots;
 };
 
@@ -205,7 +208,7 @@ struct tables {
 	VEC(uint32_t) blocks; /* lists of orders and rows: capacity class and length, then that many words */
 	uint32_t block_free[BLOCK_CLASSES];
 
-	struct node_ids rule_nodes, addr_nodes[2]; /* IPv4, IPv6 */
+	struct node_ids rule_nodes, addr_nodes[2], addr_tables; /* IPv4, IPv6 */
 
 	VEC(uint32_t) rule_order; /* by rule id: base of its policy plus index in the document, or the next free one */
 	uint32_t id_free, id_free_last, id_retired, id_retired_last;
@@ -268,10 +271,11 @@ struct compiler {
 
 /* --- one round --- */
 
-/* No policy is worth more kernel memory than this: 128 and 192 MiB for the families, 128 and 96 MiB. */
+/* No policy is worth more kernel memory than this: 128 and 192 MiB for the families, 128 and 96 MiB, and 68 MiB. */
 #define ADDR_NODES_MOST (1u << 20)
 #define CLASSES_MOST (1u << 21)
 #define RULE_NODES_MOST (1u << 20)
+#define ADDR_TABLES_MOST (1u << 16)
 
 /* A selector that this round looks at. */
 struct touched {
@@ -378,6 +382,7 @@ struct round {
 	struct sharing sharing;
 
 	VEC(struct addr4_node_write) addr4_writes;
+	VEC(struct addr4_table_write) table_writes;
 	VEC(struct addr6_node_write) addr6_writes;
 	VEC(struct class_write) class_writes;
 	VEC(struct rule_node_write) rule_writes;
@@ -473,6 +478,10 @@ int addr_tree_update(struct round *round, uint32_t *root, int family);
 void addr_tree_drop(struct round *round, uint32_t *root, int family);
 int addr_writes(struct round *round);
 void addr_round_end(struct round *round);
+
+/* addrtable.c */
+int addr_tables_update(struct round *round, struct network_entry *network);
+void addr_tables_drop(struct round *round, struct network_entry *network);
 
 /* ruletree.c */
 int tree_build(struct round *round, const struct rule_match *matches, size_t n, bool shared, struct hd_class_rules *alone,

@@ -8,8 +8,17 @@
 
 #define NO_LEAF HD_LEAF(HD_RULE_NONE, HD_DROP, false)
 
-static int walk_addr4(const struct lookup_tables *tables, uint32_t value, uint32_t key, uint32_t *ret)
+static int walk_addr4(const struct lookup_tables *tables, uint32_t value, uint32_t base, uint32_t key, uint32_t *ret)
 {
+	uint64_t offset = hd_table_offset(value, base, key);
+
+	for (unsigned depth = 0; (value & HD_TAG_MASK) == HD_TAG_TABLE; depth++) {
+		uint32_t id = value & HD_TABLE_ID_MASK;
+
+		if (id >= tables->n_addr4_tables || depth == HD_TABLE_DEPTH)
+			return -EINVAL;
+		value = tables->addr4_tables[id].value[hd_table_slot(value, offset)];
+	}
 	for (unsigned depth = 0; (value & HD_TAG_MASK) == HD_TAG_NODE; depth++) {
 		const struct hd_addr4_node *node;
 
@@ -43,7 +52,7 @@ int lookup_class(
 	int r;
 
 	if (addr_is_ipv4(addr))
-		r = walk_addr4(tables, roots->addr4, be32toh(addr->w[3]), &value);
+		r = walk_addr4(tables, roots->addr4, roots->base4, be32toh(addr->w[3]), &value);
 	else
 		r = walk_addr6(tables, roots->addr6, be64toh(addr->q[0]), &value);
 	if (r == 0 && (value & HD_TAG_MASK) == HD_TAG_NEXT && !addr_is_ipv4(addr))

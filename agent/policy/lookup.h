@@ -16,10 +16,11 @@
 /* Contents of the maps. */
 struct lookup_tables {
 	const struct hd_addr4_node *addr4_nodes;
+	const struct hd_addr4_table *addr4_tables;
 	const struct hd_addr6_node *addr6_nodes;
 	const struct hd_class *classes;
 	const struct hd_rule_node *rule_nodes;
-	uint32_t n_addr4_nodes, n_addr6_nodes, n_classes, n_rule_nodes;
+	uint32_t n_addr4_nodes, n_addr4_tables, n_addr6_nodes, n_classes, n_rule_nodes;
 };
 
 struct lookup_packet {

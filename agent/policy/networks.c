@@ -44,8 +44,11 @@ int network_of(const struct tables *t, const char *name)
 
 static struct network_entry network_new(struct object *object)
 {
-	return (struct network_entry){
-		.object = object ? object_ref(object) : NULL, .root = {NO_CLASS, NO_CLASS}, .changed = true};
+	return (struct network_entry){.object = object ? object_ref(object) : NULL,
+		.root = {NO_CLASS, NO_CLASS},
+		.top = NO_CLASS,
+		.top_root = NO_CLASS,
+		.changed = true};
 }
 
 /* Puts the networks of the input into the tables. The trees of those that went are retired. */
@@ -70,11 +73,11 @@ int networks_update(struct round *round)
 		int c = i == n ? 1 : !old ? -1 : strcmp(round->new_networks.data[i]->name, old->object->name);
 
 		if (c > 0 && old) {
-			for (int family = 0; family < 2; family++) {
-				uint32_t root = old->root[family];
+			struct network_entry gone = *old;
 
-				addr_tree_drop(round, &root, family);
-			}
+			for (int family = 0; family < 2; family++)
+				addr_tree_drop(round, &gone.root[family], family);
+			addr_tables_drop(round, &gone);
 		} else if (c <= 0) {
 			struct network_entry *entry = &t->networks.data[t->networks.n++];
 
@@ -82,6 +85,10 @@ int networks_update(struct round *round)
 			if (c == 0 && old) {
 				entry->index = old->index;
 				memcpy(entry->root, old->root, sizeof(entry->root));
+				entry->top = old->top;
+				entry->base = old->base;
+				entry->top_root = old->top_root;
+				entry->tables = old->tables;
 				entry->roots = old->roots;
 				entry->ports = old->ports;
 				entry->changed = false;
@@ -283,10 +290,12 @@ int networks_finish(struct round *round)
 	for (size_t i = 1; i < t->networks.n; i++) {
 		struct network_entry *entry = &t->networks.data[i];
 
-		if (entry->changed || round->compiler->tainted_ports || entry->roots.addr4 != entry->root[0] ||
+		if (entry->changed || round->compiler->tainted_ports || entry->roots.addr4 != entry->top ||
 			entry->roots.addr6 != entry->root[1]) {
-			entry->roots = (struct hd_roots){
-				.generation = round->generation, .addr4 = entry->root[0], .addr6 = entry->root[1]};
+			entry->roots = (struct hd_roots){.generation = round->generation,
+				.addr4 = entry->top,
+				.addr6 = entry->root[1],
+				.base4 = entry->base};
 			entry->changed = true;
 		}
 		if (VEC_PUSH(&round->networks, (struct network_roots){.network = entry->object,

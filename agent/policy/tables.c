@@ -147,6 +147,7 @@ void tables_settle(struct tables *t)
 	node_ids_settle(&t->rule_nodes);
 	node_ids_settle(&t->addr_nodes[0]);
 	node_ids_settle(&t->addr_nodes[1]);
+	node_ids_settle(&t->addr_tables);
 	while (t->class_retired) {
 		uint32_t id = t->class_retired;
 
@@ -226,6 +227,8 @@ int tables_copy(struct tables *to, const struct tables *from)
 	COPY(addr_nodes[0].retired);
 	COPY(addr_nodes[1].free);
 	COPY(addr_nodes[1].retired);
+	COPY(addr_tables.free);
+	COPY(addr_tables.retired);
 	COPY(rule_order);
 	COPY(pairs);
 	COPY(uplinks);
@@ -258,6 +261,8 @@ void tables_free(struct tables *t)
 	VEC_FREE(&t->addr_nodes[0].retired);
 	VEC_FREE(&t->addr_nodes[1].free);
 	VEC_FREE(&t->addr_nodes[1].retired);
+	VEC_FREE(&t->addr_tables.free);
+	VEC_FREE(&t->addr_tables.retired);
 	VEC_FREE(&t->rule_order);
 	VEC_FREE(&t->pairs);
 	VEC_FREE(&t->uplinks);

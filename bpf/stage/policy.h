@@ -33,13 +33,24 @@ struct question {
 	__u8 reserved[3];
 };
 
-/* Value of the leaf for an IPv4 address. */
-__noinline __u32 addr4_walk(__u32 value, __u32 key)
+/* Value of the leaf for an IPv4 address. base: of the first table. */
+__noinline __u32 addr4_walk(__u32 value, __u32 base, __u32 key)
 {
+	const struct hd_addr4_table *table;
 	const struct hd_addr4_node *node;
+	__u64 offset = 0;
 	__u32 id;
 	int i;
 
+	if ((value & HD_TAG_MASK) == HD_TAG_TABLE)
+		offset = hd_table_offset(value, base, key);
+	for (i = 0; i < HD_TABLE_DEPTH && (value & HD_TAG_MASK) == HD_TAG_TABLE; i++) {
+		id = value & HD_TABLE_ID_MASK;
+		table = bpf_map_lookup_elem(&addr4_tables, &id);
+		if (!table)
+			return BROKEN;
+		value = table->value[hd_table_slot(value, offset)];
+	}
 	for (i = 0; i < HD_ADDR_DEPTH && (value & HD_TAG_MASK) == HD_TAG_NODE; i++) {
 		id = value & HD_VALUE_MASK;
 		node = bpf_map_lookup_elem(&addr4_nodes, &id);
@@ -123,7 +134,7 @@ static __always_inline __u32 peer_class(const struct question *q)
 	if (!roots || (!q->network && roots->generation != q->generation))
 		return BROKEN;
 	if (q->family == 4)
-		return addr4_walk(roots->addr4, bpf_ntohl(q->peer.w[3]));
+		return addr4_walk(roots->addr4, roots->base4, bpf_ntohl(q->peer.w[3]));
 	return addr6_walk(roots->addr6, bpf_be64_to_cpu(q->peer.q[0]), bpf_be64_to_cpu(q->peer.q[1]));
 }
 

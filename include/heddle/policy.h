@@ -7,9 +7,9 @@
  *   (kind, port) in the policy set's own rule tree (rules for any peer, and the default) --> leaf B
  *   the leaf with the lower order decides.
  *
- * The cost is the depth of the trees, logarithms to the base 16 and 8: flat in the number of rules. With many rules it is the cache
- * lines that lie in memory which cost, so what a lookup reads of them is packed: two lines side by side for the last node of the address
- * tree, one for the class.
+ * The cost is the depth of the trees, logarithms to the base 16 and 8; the upper levels of a deep IPv4 tree are jumped over by tables that
+ * are indexed by the address. So it is flat in the number of rules. With many rules it is the cache lines that lie in memory which cost,
+ * so what a lookup reads of them is packed: two lines side by side for the last node of the address tree, one for the class.
  *
  * Nodes are immutable once a published root reaches them. An update writes new nodes under unused ids, then publishes new
  * roots by one store of hd_control.generation; nodes of the old generation are reused only after a grace period. Records of
@@ -37,6 +37,7 @@
 #define HD_TAG_NODE 0x00000000u /* number: a node one level down, same key */
 #define HD_TAG_LEAF 0x40000000u /* number: a class (addr tree), a rule id (rule tree) or a root (tree over sets); the walk ends */
 #define HD_TAG_NEXT 0x80000000u /* number: root node of a tree over the next key: lower 64 bits, or the source port */
+#define HD_TAG_TABLE 0xc0000000u /* number: a table over a part of the IPv4 tree, and its shift; only roots and tables have it */
 #define HD_VALUE_MASK 0x3fffffffu
 
 /* Keys are in host byte order, ascending. */
@@ -51,6 +52,23 @@ struct hd_addr6_node {
 	__u32 value[HD_ADDR_FANOUT];
 };
 static_assert(sizeof(struct hd_addr6_node) == 192, "hd_addr6_node");
+
+/*
+ * A table takes the place of a search from the root of an IPv4 tree with many nodes. Its slots stand for equal ranges of addresses, 2^shift
+ * each; those of the first table begin at hd_roots.base4, its first slot is for all below as well, its last one for all above. A slot's
+ * value is the deepest node that covers its range, or where too many nodes have a part in that, another table for this range alone. Shift
+ * and base are not in the table, since that would be one more line to wait for. Made anew for each root.
+ */
+#define HD_TABLE_SLOTS 256
+#define HD_TABLE_BITS 8
+#define HD_TABLE_DEPTH 4 /* tables at most before the first node: shifts are 24 at most, and 8 less each time */
+#define HD_TABLE_SHIFT 25
+#define HD_TABLE_ID_MASK 0x01ffffffu
+#define HD_TABLE(id, shift) (HD_TAG_TABLE | (__u32)(shift) << HD_TABLE_SHIFT | (id))
+struct hd_addr4_table {
+	__u32 value[HD_TABLE_SLOTS];
+};
+static_assert(sizeof(struct hd_addr4_table) == 1024, "hd_addr4_table");
 
 #define HD_CLASS_NONE 0 /* addresses that no rule names */
 
@@ -167,9 +185,9 @@ struct hd_counter {
 
 struct hd_roots {
 	__u32 generation; /* 0: unused */
-	__u32 addr4;	  /* root values with tag: HD_TAG_NODE | id, or a leaf when all addresses have one class */
+	__u32 addr4;	  /* root values with tag: HD_TAG_NODE | id, HD_TABLE(), or a leaf when all addresses have one class */
 	__u32 addr6;
-	__u32 reserved;
+	__u32 base4; /* of the first table */
 };
 static_assert(sizeof(struct hd_roots) == 16, "hd_roots");
 

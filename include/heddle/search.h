@@ -71,6 +71,25 @@ HD_SEARCH_INLINE __u32 hd_addr4_node_find(const struct hd_addr4_node *n, __u32 k
 	return (__u32)hd_bounded(i, 15);
 }
 
+static inline __u32 hd_table_shift(__u32 value)
+{
+	return value >> HD_TABLE_SHIFT & 31;
+}
+
+/* Where an address lies within all that the first table of a tree covers: what the slots of this table and those behind it go by. */
+HD_SEARCH_INLINE __u64 hd_table_offset(__u32 value, __u32 base, __u32 key)
+{
+	__u64 last = ((__u64)HD_TABLE_SLOTS << hd_table_shift(value)) - 1, offset = key < base ? 0 : key - base;
+
+	return offset < last ? offset : last;
+}
+
+/* The slot of a table: 0..HD_TABLE_SLOTS-1. */
+HD_SEARCH_INLINE __u32 hd_table_slot(__u32 value, __u64 offset)
+{
+	return (__u32)hd_bounded(offset >> hd_table_shift(value), HD_TABLE_SLOTS - 1);
+}
+
 /* The same in a rule tree: 0..HD_RULE_FANOUT-1. */
 HD_SEARCH_INLINE __u32 hd_rule_node_find(const struct hd_rule_node *n, __u32 key)
 {

@@ -93,7 +93,7 @@ static struct policy_delta *compile(struct compiler **compiler, const struct pol
 
 static void bench(unsigned rules)
 {
-	static const struct compiler_limits limits = {1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20};
+	static const struct compiler_limits limits = {1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 12};
 	static const char host_text[] =
 		"apiVersion: heddle.dev/v1alpha1\nkind: Host\nmetadata: {name: h}\nspec: {uplinks: [{device: eth0}], "
 		"failsafe: [{protocol: TCP, port: 22}]}\n";
@@ -251,7 +251,7 @@ static void print_change(const char *what, const struct change *change, double n
 
 static void bench_ports(const struct shape *shape)
 {
-	static const struct compiler_limits limits = {1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20};
+	static const struct compiler_limits limits = {1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 12};
 	struct object_list list = {0};
 	struct policy_input input = {.objects = &list};
 	struct networks *networks = NULL;

@@ -12,9 +12,11 @@
 
 #define NODES 4096u
 #define CLASSES 1024u
+#define TABLES 64u
 
 struct maps {
 	struct hd_addr4_node addr4_nodes[NODES];
+	struct hd_addr4_table addr4_tables[TABLES];
 	struct hd_addr6_node addr6_nodes[NODES];
 	struct hd_class classes[CLASSES];
 	struct hd_rule_node rule_nodes[NODES];
@@ -30,16 +32,20 @@ static void check(bool good)
 static void look_up(struct maps *maps, const struct policy_delta *delta)
 {
 	struct lookup_tables tables = {.addr4_nodes = maps->addr4_nodes,
+		.addr4_tables = maps->addr4_tables,
 		.addr6_nodes = maps->addr6_nodes,
 		.classes = maps->classes,
 		.rule_nodes = maps->rule_nodes,
 		.n_addr4_nodes = NODES,
+		.n_addr4_tables = TABLES,
 		.n_addr6_nodes = NODES,
 		.n_classes = CLASSES,
 		.n_rule_nodes = NODES};
 
 	for (size_t i = 0; i < delta->n_addr4_nodes; i++)
 		maps->addr4_nodes[delta->addr4_nodes[i].id] = delta->addr4_nodes[i].node;
+	for (size_t i = 0; i < delta->n_addr4_tables; i++)
+		maps->addr4_tables[delta->addr4_tables[i].id] = delta->addr4_tables[i].node;
 	for (size_t i = 0; i < delta->n_addr6_nodes; i++)
 		maps->addr6_nodes[delta->addr6_nodes[i].id] = delta->addr6_nodes[i].node;
 	for (size_t i = 0; i < delta->n_classes; i++) {
@@ -103,7 +109,7 @@ static void compile(struct compiler *compiler, struct networks *networks, struct
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct compiler_limits limits = {NODES, NODES, CLASSES, NODES, 1024};
+	static const struct compiler_limits limits = {NODES, NODES, CLASSES, NODES, 1024, TABLES};
 	static struct maps maps;
 	const uint8_t *split = memchr(data, 0, size);
 	size_t first = split ? (size_t)(split - data) : size;

@@ -147,7 +147,7 @@ def test_every_pinned_map_has_btf_and_named_fields(guarded):
         expect_udp(up.server, up.client4, 7859, "refused")
         paths = up.daemon.pinned_maps()
         names = {p.rsplit("/", 1)[1] for p in paths}
-        assert {"flows4", "flows6", "flows4_new", "control", "ports", "rules", "drops", "addr4_nodes", "addr6_nodes", "classes", "rule_nodes"} <= names
+        assert {"flows4", "flows6", "flows4_new", "control", "ports", "rules", "drops", "addr4_nodes", "addr4_tables", "addr6_nodes", "classes", "rule_nodes"} <= names
         for path in paths:
             info = up.daemon.bpftool("map", "show", "pinned", path)
             # the kernel takes none for these two, which have no key

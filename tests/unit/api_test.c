@@ -105,7 +105,7 @@ static int fake_preview(void *userdata, const struct object_list *objects, struc
 		return world.answer;
 	}
 	for (unsigned i = 0; i < 2; i++) {
-		struct compiler_limits limits = {256, 256, 256, 256, 256}, needed;
+		struct compiler_limits limits = {256, 256, 256, 256, 256, 1 << 8}, needed;
 		struct policy_delta *delta;
 		struct compiler *compiler;
 

@@ -23,7 +23,7 @@
 #include <util/buffer.h>
 #include <util/cleanup.h>
 
-static const struct compiler_limits limits = {1 << 14, 1 << 14, 1 << 15, 1 << 16, 1 << 12};
+static const struct compiler_limits limits = {1 << 14, 1 << 14, 1 << 15, 1 << 16, 1 << 12, 1 << 8};
 
 static const char *text_of(const json_t *object, const char *key)
 {

@@ -107,7 +107,7 @@ static void ask_again(const struct policy_env *env, uint32_t generation, const s
 
 static void test_shapes(void **unused)
 {
-	static const struct compiler_limits limits = {256, 256, 256, 1024, 256};
+	static const struct compiler_limits limits = {256, 256, 256, 1024, 256, 1 << 8};
 	static const struct {
 		const char *more_ports[3], *elsewhere, *shape;
 	} steps[] = {

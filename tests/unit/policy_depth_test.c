@@ -23,8 +23,13 @@ static unsigned levels(const struct policy_env *env, uint32_t value)
 {
 	unsigned deepest = 0;
 
+	for (unsigned i = 0; i < HD_TABLE_SLOTS && (value & HD_TAG_MASK) == HD_TAG_TABLE; i++) {
+		unsigned below = levels(env, env->addr4_tables[value & HD_TABLE_ID_MASK].value[i]);
+
+		deepest = below > deepest ? below : deepest;
+	}
 	if ((value & HD_TAG_MASK) != HD_TAG_NODE)
-		return 0;
+		return deepest;
 	for (unsigned i = 0; i < HD_ADDR_FANOUT; i++) {
 		unsigned below = levels(env, env->addr4_nodes[value].value[i]);
 
@@ -41,7 +46,7 @@ static bool member(unsigned round, unsigned i)
 
 static void test_depth(void **unused)
 {
-	static const struct compiler_limits limits = {1 << 14, 1 << 10, 1 << 10, 1 << 10, 1 << 10};
+	static const struct compiler_limits limits = {1 << 14, 1 << 10, 1 << 10, 1 << 10, 1 << 10, 1 << 8};
 	static char text[MEMBERS * 32 + 1000];
 	struct policy_env env;
 	struct object_list list = {0};

@@ -43,11 +43,12 @@ void policy_env_open(struct policy_env *env, const struct compiler_limits *limit
 	assert_int_equal(compiler_new(limits, first_generation, &env->compiler), 0);
 	assert_int_equal(networks_new(&env->numbers), 0);
 	env->addr4_nodes = calloc(limits->addr4_nodes, sizeof(*env->addr4_nodes));
+	env->addr4_tables = calloc(limits->addr4_tables + 1, sizeof(*env->addr4_tables));
 	env->addr6_nodes = calloc(limits->addr6_nodes, sizeof(*env->addr6_nodes));
 	env->classes = calloc(limits->classes, sizeof(*env->classes));
 	env->rule_nodes = calloc(limits->rule_nodes, sizeof(*env->rule_nodes));
 	env->rules = calloc(limits->rules, sizeof(*env->rules));
-	assert_true(env->addr4_nodes && env->addr6_nodes && env->classes && env->rule_nodes && env->rules);
+	assert_true(env->addr4_nodes && env->addr4_tables && env->addr6_nodes && env->classes && env->rule_nodes && env->rules);
 }
 
 static void free_uplinks(struct policy_env *env)
@@ -64,6 +65,7 @@ void policy_env_close(struct policy_env *env)
 	compiler_free(env->compiler);
 	networks_free(env->numbers);
 	free(env->addr4_nodes);
+	free(env->addr4_tables);
 	free(env->addr6_nodes);
 	free(env->classes);
 	free(env->rule_nodes);
@@ -201,6 +203,10 @@ void policy_env_write(struct policy_env *env)
 		assert_in_range(delta->addr4_nodes[i].id, 1, env->limits.addr4_nodes - 1);
 		env->addr4_nodes[delta->addr4_nodes[i].id] = delta->addr4_nodes[i].node;
 	}
+	for (size_t i = 0; i < delta->n_addr4_tables; i++) {
+		assert_in_range(delta->addr4_tables[i].id, 1, env->limits.addr4_tables - 1);
+		env->addr4_tables[delta->addr4_tables[i].id] = delta->addr4_tables[i].node;
+	}
 	for (size_t i = 0; i < delta->n_addr6_nodes; i++) {
 		assert_in_range(delta->addr6_nodes[i].id, 1, env->limits.addr6_nodes - 1);
 		env->addr6_nodes[delta->addr6_nodes[i].id] = delta->addr6_nodes[i].node;
@@ -278,10 +284,12 @@ static struct lookup_tables tables_of(const struct policy_env *env)
 {
 	return (struct lookup_tables){
 		.addr4_nodes = env->addr4_nodes,
+		.addr4_tables = env->addr4_tables,
 		.addr6_nodes = env->addr6_nodes,
 		.classes = env->classes,
 		.rule_nodes = env->rule_nodes,
 		.n_addr4_nodes = env->limits.addr4_nodes,
+		.n_addr4_tables = env->limits.addr4_tables,
 		.n_addr6_nodes = env->limits.addr6_nodes,
 		.n_classes = env->limits.classes,
 		.n_rule_nodes = env->limits.rule_nodes,

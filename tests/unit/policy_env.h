@@ -28,6 +28,7 @@ struct policy_env {
 	struct compiler_limits limits;
 	/* the maps */
 	struct hd_addr4_node *addr4_nodes;
+	struct hd_addr4_table *addr4_tables;
 	struct hd_addr6_node *addr6_nodes;
 	struct hd_class *classes;
 	struct hd_rule_node *rule_nodes;

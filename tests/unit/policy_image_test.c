@@ -24,7 +24,7 @@
 
 static struct policy_image *image_of(const char *text, struct object_list *list)
 {
-	static const struct compiler_limits limits = {1 << 10, 1 << 10, 1 << 10, 1 << 12, 1 << 10};
+	static const struct compiler_limits limits = {1 << 10, 1 << 10, 1 << 10, 1 << 12, 1 << 10, 1 << 8};
 	struct policy_image *image;
 	struct compiler_limits needed;
 	struct policy_delta *delta;

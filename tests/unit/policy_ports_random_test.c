@@ -448,7 +448,7 @@ static void check_versions(
 
 /* --- the test --- */
 
-static const struct compiler_limits limits = {1 << 13, 1 << 13, 1 << 14, 1 << 15, 1 << 12};
+static const struct compiler_limits limits = {1 << 13, 1 << 13, 1 << 14, 1 << 15, 1 << 12, 1 << 8};
 
 static void list_slots(struct object_list *list, struct object *const *slots)
 {

@@ -15,7 +15,7 @@
 #include <tests/unit/policy_env.h>
 #include <util/addr.h>
 
-static const struct compiler_limits limits = {1 << 13, 1 << 13, 1 << 13, 1 << 14, 1 << 12};
+static const struct compiler_limits limits = {1 << 13, 1 << 13, 1 << 13, 1 << 14, 1 << 12, 1 << 8};
 
 struct fixture {
 	struct policy_env env;

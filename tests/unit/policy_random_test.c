@@ -475,7 +475,7 @@ static void count_turns(const struct policy_env *env)
 
 static void run_sequence(unsigned rounds, bool lockdowns)
 {
-	static const struct compiler_limits limits = {1 << 14, 1 << 14, 1 << 14, 1 << 14, 1 << 12};
+	static const struct compiler_limits limits = {1 << 14, 1 << 14, 1 << 14, 1 << 14, 1 << 12, 1 << 8};
 	struct object *slots[SLOTS] = {0}, *kept[SLOTS];
 	struct object_list list = {0};
 	struct probe probes[PROBES];

@@ -21,7 +21,7 @@
 #define POLICY(name) HEAD "HostPolicy\nmetadata: {name: " name "}\nspec:\n"
 #define GROUP(name, cidrs) HEAD "AddressGroup\nmetadata: {name: " name "}\nspec: {cidrs: [" cidrs "]}\n"
 
-static const struct compiler_limits limits = {1 << 14, 1 << 14, 1 << 15, 1 << 16, 1 << 15};
+static const struct compiler_limits limits = {1 << 14, 1 << 14, 1 << 15, 1 << 16, 1 << 15, 1 << 10};
 
 struct fixture {
 	struct policy_env env;
@@ -582,7 +582,7 @@ static struct object_list many(unsigned policies, unsigned rules, const char *ex
 
 static void test_needed(void **unused)
 {
-	struct compiler_limits small = {64, 64, 64, 64, 256}, needed = {0};
+	struct compiler_limits small = {64, 64, 64, 64, 256, 2}, needed = {0};
 	struct object_list list = many(1, 2000, NULL);
 	struct policy_input input = {.host = policy_env_host(&list), .objects = &list};
 	struct compiler *compiler;

@@ -61,7 +61,7 @@ uint32_t verdict_now(struct verdict_world *world);
 int verdict_flow(struct verdict_world *world, struct hd_flow *ret);
 
 static const struct compiler_limits limits = {
-	.addr4_nodes = 16384, .addr6_nodes = 16384, .classes = 4096, .rule_nodes = 16384, .rules = 4096};
+	.addr4_nodes = 16384, .addr6_nodes = 16384, .classes = 4096, .rule_nodes = 16384, .rules = 4096, .addr4_tables = 256};
 
 struct verdict_world *verdict_open(const char *bpffs, uint32_t flows, uint32_t flows_new, uint32_t flows_other)
 {
