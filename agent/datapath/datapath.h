@@ -81,8 +81,9 @@ struct datapath_uplink {
 	enum xdp_mode xdp; /* what the document wants */
 	const char *driver;
 	bool forward_judge;
-	bool ethernet;	 /* has an Ethernet header */
-	bool hides_tags; /* networks have VLANs there, whose tags XDP would not see: no XDP */
+	bool ethernet; /* has an Ethernet header */
+	/* What ethtool -K should be told, so that XDP sees the tags of networks; XDP is off until then. NULL: it sees them. */
+	const char *hides_tags;
 };
 
 /* What became of it. mode: "native", "generic", "off"; tc: "tcx", "clsact". */

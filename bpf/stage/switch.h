@@ -199,7 +199,7 @@ static __always_inline int judge_group(struct pkt *p)
  */
 static __always_inline bool leads_to_wire(struct pkt *p, const __u8 *destination)
 {
-	if (p->fragment || p->segment || on_wire(p) || mac_group(destination) || !wire_vlan(p->source_network))
+	if (p->fragment || on_wire(p) || mac_group(destination) || !wire_vlan(p->source_network))
 		return false;
 	p->judged = 1;
 	p->to = HD_DEVICE_WIRE;
