@@ -106,29 +106,41 @@ static __always_inline int judge_in(struct __sk_buff *skb, struct pkt *p, const 
 	return reason ? reason : source_tunnel(p);
 }
 
-SEC("tc")
-int tc_port_in(struct __sk_buff *skb)
+/* Of a port: *ret_reason 0, or why the packet goes no further. NULL: not ours. */
+static __always_inline struct pkt *begin(struct __sk_buff *skb, __u8 direction, struct hd_control **ret_control, int *ret_reason)
 {
-	struct hd_scratch *room;
+	struct hd_scratch *room = scratch_room();
 	struct hd_control *c;
 	struct hd_port *port;
 	__u32 zero = 0;
 	struct pkt *p;
-	int reason;
 
-	room = scratch_room();
 	if (!room)
-		return NEXT; /* a map of one entry has it */
+		return NULL; /* a map of one entry has it */
 	p = &room->port;
-	enter(skb, p, HD_EGRESS);
+	enter(skb, p, direction);
 	port = port_find(p->ifindex);
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (!port || !c)
+		return NULL;
+	*ret_control = c;
+	*ret_reason = enter_port(p, c, port);
+	return p;
+}
+
+SEC("tc")
+int tc_port_in(struct __sk_buff *skb)
+{
+	struct hd_control *c;
+	struct pkt *p;
+	int reason;
+
+	p = begin(skb, HD_EGRESS, &c, &reason);
+	if (!p)
 		return NEXT;
 	/* What a workload says here is no mark of ours. */
 	if (!dry_run && skb->mark)
 		skb->mark = 0;
-	reason = enter_port(p, c, port);
 	if (!reason)
 		reason = judge_in(skb, p, c);
 	if (!reason && !dry_run)
@@ -139,10 +151,7 @@ int tc_port_in(struct __sk_buff *skb)
 SEC("tc")
 int tc_port_out(struct __sk_buff *skb)
 {
-	struct hd_scratch *room;
 	struct hd_control *c;
-	struct hd_port *port;
-	__u32 zero = 0;
 	struct pkt *p;
 	int reason;
 
@@ -151,16 +160,9 @@ int tc_port_out(struct __sk_buff *skb)
 		skb->mark = 0;
 		return NEXT;
 	}
-	room = scratch_room();
-	if (!room)
-		return NEXT; /* a map of one entry has it */
-	p = &room->port;
-	enter(skb, p, HD_INGRESS);
-	port = port_find(p->ifindex);
-	c = bpf_map_lookup_elem(&control, &zero);
-	if (!port || !c)
+	p = begin(skb, HD_INGRESS, &c, &reason);
+	if (!p)
 		return NEXT;
-	reason = enter_port(p, c, port);
 	if (!reason)
 		reason = parse_linear(skb, p, false);
 	if (!reason && !ordinary_to(p, c))
