@@ -64,11 +64,27 @@ void devices_attach_later(struct controller *c, uint64_t us)
 		(void)sd_event_source_set_enabled(c->reattach, SD_EVENT_ONESHOT);
 }
 
+/* Segments of a network are on the wire behind tags of another kind; NULL: XDP sees all there can be. */
+static const char *hides_tags(const struct controller *c, const struct netdev *device)
+{
+	const struct topology *t = c->topology;
+	bool segments = false, plain, service;
+
+	if (!t || !t->n_wires)
+		return NULL;
+	for (size_t i = 0; i < t->n_ports && !segments; i++)
+		segments = t->ports[i].ifindex && t->ports[i].record.flags & (HD_PORT_ACCESS | HD_PORT_TRUNK);
+	plain = netdev_takes_tags(device);
+	service = segments && netdev_takes_service_tags(device);
+	if (plain && service)
+		return "rxvlan off rx-vlan-stag-hw-parse off";
+	return plain ? "rxvlan off" : service ? "rx-vlan-stag-hw-parse off" : NULL;
+}
+
 int devices_attach(struct controller *c)
 {
 	const struct host *host = c->view.host ? c->view.host : &policy_no_host;
 	_cleanup_free_ struct datapath_uplink *uplinks = calloc(host->n_uplinks ? host->n_uplinks : 1, sizeof(*uplinks));
-	bool wires = c->topology && c->topology->n_wires;
 	size_t n = 0;
 	int r, ports;
 
@@ -86,7 +102,7 @@ int devices_attach(struct controller *c)
 			.device = device->name,
 			.ifindex = device->ifindex,
 			.xdp = host->uplinks[i].xdp,
-			.hides_tags = wires && netdev_takes_tags(device),
+			.hides_tags = hides_tags(c, device),
 			.driver = device->driver,
 			.forward_judge = host->forward_judge,
 			.ethernet = device->type == ARPHRD_ETHER,

@@ -260,7 +260,7 @@ bool ports_fit(const struct controller *c, const struct topology *topology)
 
 	datapath_sizes(c->datapath, &have);
 	return topology->n_endpoints <= have.endpoints && topology->n_members <= have.members &&
-	       topology->n_routes <= have.routes && topology->n_vlans <= have.port_vlans;
+	       topology->n_routes <= have.routes && topology->n_vlans <= have.port_vlans && topology->n_ports <= have.ports_hash;
 }
 
 static uint32_t room_for(size_t n)
@@ -278,6 +278,8 @@ void ports_sizes(const struct topology *topology, struct datapath_sizes *sizes)
 	sizes->members = room_for(topology->n_members);
 	sizes->routes = room_for(topology->n_routes);
 	sizes->port_vlans = room_for(topology->n_vlans);
+	sizes->ports_hash =
+		room_for(topology->n_ports); /* all of them, though only those are there whose place in `ports` is taken */
 }
 
 /* --- putting in force --- */

@@ -106,29 +106,41 @@ static __always_inline int judge_in(struct __sk_buff *skb, struct pkt *p, const 
 	return reason ? reason : source_tunnel(p);
 }
 
-SEC("tc")
-int tc_port_in(struct __sk_buff *skb)
+/* Of a port: *ret_reason 0, or why the packet goes no further. NULL: not ours. */
+static __always_inline struct pkt *begin(struct __sk_buff *skb, __u8 direction, struct hd_control **ret_control, int *ret_reason)
 {
-	struct hd_scratch *room;
+	struct hd_scratch *room = scratch_room();
 	struct hd_control *c;
 	struct hd_port *port;
 	__u32 zero = 0;
 	struct pkt *p;
-	int reason;
 
-	room = scratch_room();
 	if (!room)
-		return NEXT; /* a map of one entry has it */
+		return NULL; /* a map of one entry has it */
 	p = &room->port;
-	enter(skb, p, HD_EGRESS);
+	enter(skb, p, direction);
 	port = port_find(p->ifindex);
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (!port || !c)
+		return NULL;
+	*ret_control = c;
+	*ret_reason = enter_port(p, c, port);
+	return p;
+}
+
+SEC("tc")
+int tc_port_in(struct __sk_buff *skb)
+{
+	struct hd_control *c;
+	struct pkt *p;
+	int reason;
+
+	p = begin(skb, HD_EGRESS, &c, &reason);
+	if (!p)
 		return NEXT;
 	/* What a workload says here is no mark of ours. */
 	if (!dry_run && skb->mark)
 		skb->mark = 0;
-	reason = enter_port(p, c, port);
 	if (!reason)
 		reason = judge_in(skb, p, c);
 	if (!reason && !dry_run)
@@ -139,10 +151,7 @@ int tc_port_in(struct __sk_buff *skb)
 SEC("tc")
 int tc_port_out(struct __sk_buff *skb)
 {
-	struct hd_scratch *room;
 	struct hd_control *c;
-	struct hd_port *port;
-	__u32 zero = 0;
 	struct pkt *p;
 	int reason;
 
@@ -151,16 +160,9 @@ int tc_port_out(struct __sk_buff *skb)
 		skb->mark = 0;
 		return NEXT;
 	}
-	room = scratch_room();
-	if (!room)
-		return NEXT; /* a map of one entry has it */
-	p = &room->port;
-	enter(skb, p, HD_INGRESS);
-	port = port_find(p->ifindex);
-	c = bpf_map_lookup_elem(&control, &zero);
-	if (!port || !c)
+	p = begin(skb, HD_INGRESS, &c, &reason);
+	if (!p)
 		return NEXT;
-	reason = enter_port(p, c, port);
 	if (!reason)
 		reason = parse_linear(skb, p, false);
 	if (!reason && !ordinary_to(p, c))
@@ -168,14 +170,27 @@ int tc_port_out(struct __sk_buff *skb)
 	return finish(skb, p, reason);
 }
 
-/* Whose the tag says. The tag itself was looked up by the caller; it may have been taken from the network since. */
-static __always_inline int enter_wire(struct pkt *p)
+/* The outer tag. `explain` has it beside the frame, and one of the frame's own behind it can only be a segment's. */
+static __always_inline bool service_tag(struct __sk_buff *skb, const struct pkt *p)
+{
+	const struct ethhdr *eth = hook_data(skb);
+
+	if (dry_run)
+		return p->vlan[1];
+	if (skb->vlan_present)
+		return skb->vlan_proto == bpf_htons(ETH_P_8021AD);
+	return (void *)(eth + 1) <= hook_data_end(skb) && eth->h_proto == bpf_htons(ETH_P_8021AD);
+}
+
+/* Whose the tags say. The outer one was looked up by the caller; it may have been taken from the network since. */
+static __always_inline int enter_wire(struct __sk_buff *skb, struct pkt *p)
 {
 	const struct hd_wire *wire = wire_find(p->vlan[0]);
 	const struct hd_network *record;
 	__u32 network;
 
-	if (!wire || p->vlan[1])
+	p->segment = p->vlan[1] & 0xfff;
+	if (!wire || service_tag(skb, p) != !!p->segment || !p->segment != !p->vlan[1])
 		return HD_R_SOURCE_VLAN;
 	network = wire->network;
 	record = bpf_map_lookup_elem(&networks, &network);
@@ -183,7 +198,23 @@ static __always_inline int enter_wire(struct pkt *p)
 		return HD_R_SOURCE_VLAN;
 	p->network = p->source_network = p->destination_network = network;
 	p->port_flags = HD_PORT_UPLINK | (record->flags & HD_NETWORK_L3 ? 0 : HD_PORT_L2);
+	if (p->segment && !(p->port_flags & HD_PORT_L2)) /* nothing is in segments there */
+		return HD_R_SOURCE_VLAN;
 	return p->generation ? 0 : HD_R_NOT_READY;
+}
+
+/* Behind the network's tag is a frame like one of a trunk. The kernel takes the tag that comes up then out of the frame as well. */
+static __always_inline int leave_wire(struct __sk_buff *skb, struct pkt *p)
+{
+	if (!p->segment)
+		return 0;
+	if (bpf_skb_vlan_pop(skb))
+		return HD_R_NONLINEAR;
+	p->vlan[0] = p->vlan[1];
+	p->vlan[1] = 0;
+	p->l4 -= p->l3 - sizeof(struct ethhdr);
+	p->l3 = sizeof(struct ethhdr);
+	return 0;
 }
 
 SEC("tc")
@@ -206,13 +237,15 @@ int tc_wire_in(struct __sk_buff *skb)
 	p->generation = READ_ONCE(c->generation);
 	reason = !dry_run && headless(skb) ? HD_R_ETH_TRUNCATED : parse_linear(skb, p, false);
 	if (!reason)
-		reason = enter_wire(p);
+		reason = enter_wire(skb, p);
 	if (!reason)
 		reason = source_learn(skb, p);
 	if (!reason)
 		reason = judge_from(skb, p);
 	if (!reason && p->action == HD_ACT_NEXT) /* nothing leads there */
 		reason = HD_R_NO_DESTINATION;
+	if (!reason && !dry_run)
+		reason = leave_wire(skb, p);
 	if (!reason && !dry_run)
 		reason = deliver(skb, p);
 	return finish(skb, p, reason);

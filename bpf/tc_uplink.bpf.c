@@ -19,7 +19,7 @@ static __always_inline bool judged_by_xdp(struct __sk_buff *skb, const struct hd
 /* The tag that the stack took out of the frame is a network's. */
 static __always_inline bool wire_beside(struct __sk_buff *skb)
 {
-	return skb->vlan_proto == bpf_htons(ETH_P_8021Q) && wire_find(skb->vlan_tci);
+	return wire_types(skb->vlan_proto, skb->protocol) && wire_find(skb->vlan_tci);
 }
 
 /*

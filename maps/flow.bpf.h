@@ -33,7 +33,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, HD_FLOW_HINTS);
 	__type(key, __u32);   /* hash of a flow's key */
-	__type(value, __u32); /* the slot it was last found in; only the slot's key says whether it is right */
+	__type(value, __u32); /* the slot it was last found in, or HD_FLOW_HINT_NEW; may be wrong */
 } flow_hints SEC(".maps");
 
 struct {

@@ -128,8 +128,8 @@ int xdp_attach(struct datapath *dp, struct load *load, struct attached *at, cons
 	if (uplink->xdp == XDP_MODE_OFF) {
 		snprintf(reason, sizeof(reason), "off by the Host document");
 	} else if (uplink->hides_tags) {
-		snprintf(reason, sizeof(reason),
-			"networks have VLANs, whose tags the device hides from XDP: ethtool -K %s rxvlan off", at->device);
+		snprintf(reason, sizeof(reason), "networks have VLANs, whose tags the device hides from XDP: ethtool -K %s %s",
+			at->device, uplink->hides_tags);
 	} else if (!uplink->ethernet) {
 		snprintf(reason, sizeof(reason), "the device has no Ethernet header");
 	} else {

@@ -40,7 +40,7 @@ struct datapath_settings {
 struct datapath_sizes {
 	struct compiler_limits policy;
 	uint32_t flows, flows_new, flows_other; /* state maps: used when they are created, otherwise kept as they are */
-	uint32_t endpoints, members, routes, port_vlans;
+	uint32_t endpoints, members, routes, port_vlans, ports_hash;
 };
 
 /* Opens or creates <bpffs>/heddle; takes a lock so that only one agent runs on it (-EBUSY). found: an earlier agent's state is there. */
@@ -81,8 +81,9 @@ struct datapath_uplink {
 	enum xdp_mode xdp; /* what the document wants */
 	const char *driver;
 	bool forward_judge;
-	bool ethernet;	 /* has an Ethernet header */
-	bool hides_tags; /* networks have VLANs there, whose tags XDP would not see: no XDP */
+	bool ethernet; /* has an Ethernet header */
+	/* What ethtool -K should be told, so that XDP sees the tags of networks; XDP is off until then. NULL: it sees them. */
+	const char *hides_tags;
 };
 
 /* What became of it. mode: "native", "generic", "off"; tc: "tcx", "clsact". */
@@ -127,6 +128,8 @@ int datapath_networks(struct datapath *dp, datapath_network_cb network, datapath
 /* Pins the loaded maps and programs over the old ones and lets those go. After the first successful attach of a load. */
 int datapath_go_live(struct datapath *dp);
 size_t datapath_attachments(const struct datapath *dp, const struct datapath_attachment **ret);
+/* Why a port was left without programs by the last datapath_ports(), in static storage; NULL: nothing is known against it. */
+const char *datapath_port_refused(struct datapath *dp, uint32_t ifindex);
 
 /* Removes every program, link, map and pin of this instance, also those of another version; idempotent. */
 int datapath_detach(const struct datapath_config *config);

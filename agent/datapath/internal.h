@@ -113,7 +113,7 @@ struct attached {
 	const struct load *written; /* of a port: in whose tables its record is; NULL: not known */
 	struct hd_port record;	    /* of a port: as it was last written there, with its policy in [0] */
 	bool doubtful;		    /* of a port: its links may have ended, or not be known */
-	bool unknown;		    /* of a port that is not attached: its record found no room */
+	int refused;		    /* of a port that is not attached: why its record could not be written; 0: it was */
 	bool listed;		    /* among the ports that are wanted */
 	int link[LINK_KINDS];	    /* -1 */
 	uint32_t xdp_flags;	    /* XDP_FLAGS_DRV_MODE or XDP_FLAGS_SKB_MODE while link[LINK_XDP] is there */

@@ -164,6 +164,9 @@ static uint32_t wanted_entries(unsigned index, const struct datapath_sizes *size
 	case MAP_PORT_VLANS:
 		wanted = sizes->port_vlans;
 		break;
+	case MAP_PORTS_HASH:
+		wanted = sizes->ports_hash;
+		break;
 	case MAP_FLOWS4:
 	case MAP_FLOWS6:
 	case MAP_FLOW_SLOTS:
@@ -704,6 +707,7 @@ void datapath_sizes(const struct datapath *dp, struct datapath_sizes *ret)
 	ret->members = load->maps[MAP_MEMBERS].max_entries;
 	ret->routes = load->maps[MAP_ROUTES].max_entries;
 	ret->port_vlans = load->maps[MAP_PORT_VLANS].max_entries;
+	ret->ports_hash = load->maps[MAP_PORTS_HASH].max_entries;
 }
 
 size_t datapath_programs(const struct datapath *dp, const struct datapath_program **ret)

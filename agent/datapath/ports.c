@@ -49,7 +49,7 @@ static int write_record(
 		return 0;
 	at->written = NULL;
 	r = port_write(load, &port->record, policy->generation ? policy : NULL);
-	at->unknown = r < 0 && !at->in;
+	at->refused = at->in ? 0 : r;
 	if (r < 0)
 		return r;
 	at->record = port->record;
@@ -84,7 +84,7 @@ static int attach_port(struct datapath *dp, struct load *load, const struct topo
 	if (!at)
 		return -ENOMEM;
 	/* Without a record its packets would pass unjudged: it is left alone. */
-	if (at->unknown)
+	if (at->refused)
 		return 0;
 	if (at->doubtful || at->in != load || strcmp(at->device, port->device) != 0)
 		attached_refresh(dp, at, port->device, renamed);
@@ -121,6 +121,16 @@ static int attach_ports(struct datapath *dp, struct load *load, const struct top
 	if (renamed)
 		attached_remove_old_names(dp);
 	return first_error;
+}
+
+const char *datapath_port_refused(struct datapath *dp, uint32_t ifindex)
+{
+	const struct attached *at = attached_by_ifindex(dp, ifindex);
+
+	if (!at || !at->refused)
+		return NULL;
+	return at->refused == -E2BIG ? "there is no room for its record: the table ports_hash is full"
+				     : "its record could not be written";
 }
 
 /* Rows that nothing finds any more are gone: rows_remove(). */

@@ -38,5 +38,6 @@ int netdev_list(netdev_event event, void *userdata);
 int netdev_peer_mac(const struct netdev *device, uint8_t ret[6]);
 /* The device takes VLAN tags out of the frames that it receives (ethtool: rx-vlan-offload), and XDP does not see them. */
 bool netdev_takes_tags(const struct netdev *device);
+bool netdev_takes_service_tags(const struct netdev *device); /* those of 802.1ad: rx-vlan-stag-hw-parse */
 
 #endif

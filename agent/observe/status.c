@@ -124,6 +124,8 @@ static json_t *port_json(const struct view *view, const struct topology_port *po
 	char mac[18];
 	const uint8_t *b = port->ifindex ? port->record.mac : document->mac;
 
+	if (!reason && !attached && port->ifindex && view->datapath)
+		reason = datapath_port_refused(view->datapath, port->ifindex);
 	if (!reason && !attached)
 		reason = "no program is attached to the device";
 	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5]);

@@ -20,6 +20,37 @@ static void lint_clear(struct lint *lint)
 	lint_relation_free(&lint->scopes);
 }
 
+/* --- numbers by hash --- */
+
+int lint_index_room(struct lint_index *index)
+{
+	struct lint_index grown = {.size = index->size ? index->size * 2 : 256};
+
+	if (2 * index->n < index->size)
+		return 0;
+	grown.slots = calloc(grown.size, sizeof(*grown.slots));
+	if (!grown.slots)
+		return -ENOMEM;
+	for (size_t i = 0; i < index->size; i++) {
+		struct lint_slot *slot = lint_index_at(&grown, index->slots[i].hash);
+
+		if (!index->slots[i].used)
+			continue;
+		while (slot->used)
+			slot = lint_index_next(&grown, slot);
+		lint_index_put(&grown, slot, index->slots[i].hash, index->slots[i].number);
+	}
+	free(index->slots);
+	*index = grown;
+	return 0;
+}
+
+void lint_index_free(struct lint_index *index)
+{
+	free(index->slots);
+	*index = (struct lint_index){0};
+}
+
 /* --- notes --- */
 
 int lint_note_rule(struct lint *lint, const struct lint_rule *rule, enum lint_kind kind, enum lint_detail detail, bool warning,

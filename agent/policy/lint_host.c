@@ -18,7 +18,6 @@ static const struct range everything[2] = {{0, UINT32_MAX}, {0, ~(u128)0}};
 struct host_selector {
 	const struct peer *peers;
 	uint32_t n_peers;
-	uint64_t hash;
 	struct ranges ranges;
 	bool opaque; /* its ranges are not known */
 };
@@ -26,8 +25,8 @@ struct host_selector {
 struct host_lint {
 	struct lint *lint;
 	VEC(struct host_selector) selectors;
-	uint32_t *index; /* number + 1, open addressing */
-	size_t index_size, n_ranges;
+	struct lint_index index;
+	size_t n_ranges;
 	VEC(uint64_t) sources; /* hashes of lists of source ports; numbers begin at 1 */
 	/* scopes: for each so many flags, one a declared uplink */
 	VEC(uint8_t) scopes;
@@ -41,45 +40,25 @@ static void host_clear(struct host_lint *host)
 	VEC_FREE(&host->selectors);
 	VEC_FREE(&host->sources);
 	VEC_FREE(&host->scopes);
-	free(host->index);
+	lint_index_free(&host->index);
 }
 
 /* --- peers --- */
 
-static int selector_index_grow(struct host_lint *host)
-{
-	size_t size = host->index_size ? host->index_size * 2 : 1024;
-	uint32_t *index = calloc(size, sizeof(*index));
-
-	if (!index)
-		return -ENOMEM;
-	for (size_t i = 0; i < host->selectors.n; i++) {
-		size_t slot = host->selectors.data[i].hash & (size - 1);
-
-		while (index[slot])
-			slot = (slot + 1) & (size - 1);
-		index[slot] = (uint32_t)i + 1;
-	}
-	free(host->index);
-	host->index = index;
-	host->index_size = size;
-	return 0;
-}
-
 static int host_selector_get(struct host_lint *host, const struct peer *peers, uint32_t n, uint32_t *ret)
 {
-	struct host_selector selector = {.peers = peers, .n_peers = n, .hash = n ? peers_hash(peers, n) : 0};
-	size_t slot;
+	struct host_selector selector = {.peers = peers, .n_peers = n};
+	uint64_t hash = n ? peers_hash(peers, n) : 0;
+	struct lint_slot *slot;
 	int r = 0;
 
-	if (2 * host->selectors.n >= host->index_size && selector_index_grow(host) < 0)
+	if (lint_index_room(&host->index) < 0)
 		return -ENOMEM;
-	slot = selector.hash & (host->index_size - 1);
-	for (; host->index[slot]; slot = (slot + 1) & (host->index_size - 1)) {
-		const struct host_selector *known = &host->selectors.data[host->index[slot] - 1];
+	for (slot = lint_index_at(&host->index, hash); slot->used; slot = lint_index_next(&host->index, slot)) {
+		const struct host_selector *known = &host->selectors.data[slot->number];
 
-		if (known->hash == selector.hash && peers_equal(known->peers, known->n_peers, peers, n)) {
-			*ret = host->index[slot] - 1;
+		if (slot->hash == hash && peers_equal(known->peers, known->n_peers, peers, n)) {
+			*ret = slot->number;
 			return 0;
 		}
 	}
@@ -95,8 +74,8 @@ static int host_selector_get(struct host_lint *host, const struct peer *peers, u
 		ranges_clear(&selector.ranges);
 		return r;
 	}
-	*ret = host->index[slot] = (uint32_t)host->selectors.n;
-	--*ret;
+	*ret = (uint32_t)host->selectors.n - 1;
+	lint_index_put(&host->index, slot, hash, *ret);
 	return 0;
 }
 

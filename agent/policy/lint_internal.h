@@ -12,6 +12,35 @@ struct lint_relation {
 };
 void lint_relation_free(struct lint_relation *relation);
 
+/*
+ * Numbers by the hash of what they stand for: open addressing, grows. A search goes lint_index_room(), then from lint_index_at() by
+ * lint_index_next() to a slot that is the thing's, or free: there lint_index_put() puts it.
+ */
+struct lint_slot {
+	uint64_t hash;
+	uint32_t number;
+	bool used;
+};
+struct lint_index {
+	struct lint_slot *slots;
+	size_t size, n;
+};
+int lint_index_room(struct lint_index *index); /* for one more; 0 or -ENOMEM */
+void lint_index_free(struct lint_index *index);
+static inline struct lint_slot *lint_index_at(const struct lint_index *index, uint64_t hash)
+{
+	return &index->slots[hash & (index->size - 1)];
+}
+static inline struct lint_slot *lint_index_next(const struct lint_index *index, const struct lint_slot *slot)
+{
+	return &index->slots[(size_t)(slot + 1 - index->slots) & (index->size - 1)];
+}
+static inline void lint_index_put(struct lint_index *index, struct lint_slot *slot, uint64_t hash, uint32_t number)
+{
+	*slot = (struct lint_slot){.hash = hash, .number = number, .used = true};
+	index->n++;
+}
+
 /* A range of keys, see lint_keys(). */
 struct lint_piece {
 	uint32_t first, last;

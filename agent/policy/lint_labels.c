@@ -21,13 +21,11 @@ struct who {
 	const struct policy_peer *peers;
 	size_t n;
 	const char *own; /* the namespace that is meant where none is named; NULL: none */
-	uint64_t hash;
-	bool nobody; /* selects no port there is, and no block */
+	bool nobody;	 /* selects no port there is, and no block */
 };
 struct who_list {
 	VEC(struct who) all;
-	uint32_t *index; /* number + 1 by hash, open addressing */
-	size_t index_size;
+	struct lint_index index;
 };
 
 /* A port and the labels of its namespace. */
@@ -59,8 +57,8 @@ static void label_clear(struct label_lint *label)
 	VEC_FREE(&label->spaces);
 	VEC_FREE(&label->peers.all);
 	VEC_FREE(&label->subjects.all);
-	free(label->peers.index);
-	free(label->subjects.index);
+	lint_index_free(&label->peers.index);
+	lint_index_free(&label->subjects.index);
 	VEC_FREE(&label->subject_peers);
 	VEC_FREE(&label->residents);
 	free(label);
@@ -353,46 +351,27 @@ static uint64_t who_hash(const struct who *who)
 	return hash;
 }
 
-static int who_index_grow(struct who_list *list)
-{
-	size_t size = list->index_size ? list->index_size * 2 : 256;
-	uint32_t *index = calloc(size, sizeof(*index));
-
-	if (!index)
-		return -ENOMEM;
-	for (size_t i = 0; i < list->all.n; i++) {
-		size_t slot = list->all.data[i].hash & (size - 1);
-
-		while (index[slot])
-			slot = (slot + 1) & (size - 1);
-		index[slot] = (uint32_t)i + 1;
-	}
-	free(list->index);
-	list->index = index;
-	list->index_size = size;
-	return 0;
-}
-
 static int who_get(struct label_lint *label, struct who_list *list, struct who who, uint32_t *ret)
 {
-	size_t slot;
+	uint64_t hash = who_hash(&who);
+	struct lint_slot *slot;
 
-	if (2 * list->all.n >= list->index_size && who_index_grow(list) < 0)
+	if (lint_index_room(&list->index) < 0)
 		return -ENOMEM;
-	who.hash = who_hash(&who);
-	slot = who.hash & (list->index_size - 1);
-	for (; list->index[slot]; slot = (slot + 1) & (list->index_size - 1)) {
-		const struct who *known = &list->all.data[list->index[slot] - 1];
+	for (slot = lint_index_at(&list->index, hash); slot->used; slot = lint_index_next(&list->index, slot)) {
+		const struct who *known = &list->all.data[slot->number];
 
-		if (known->hash == who.hash && who_contains(known, &who) && who_contains(&who, known)) {
-			*ret = list->index[slot] - 1;
+		if (slot->hash == hash && who_contains(known, &who) && who_contains(&who, known)) {
+			*ret = slot->number;
 			return 0;
 		}
 	}
 	who.nobody = is_nobody(label, &who);
 	*ret = (uint32_t)list->all.n;
-	list->index[slot] = *ret + 1;
-	return VEC_PUSH(&list->all, who);
+	if (VEC_PUSH(&list->all, who) < 0)
+		return -ENOMEM;
+	lint_index_put(&list->index, slot, hash, *ret);
+	return 0;
 }
 
 static int who_relate(const struct who_list *list, bool has_everybody, struct lint_relation *relation)

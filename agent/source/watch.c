@@ -20,7 +20,7 @@
 #include <util/clock.h>
 #include <util/log.h>
 
-#define QUIET_US 50000	   /* after the last change: an editor, rsync or kubelet makes several */
+#define QUIET_US 20000	   /* after the last change: an editor, rsync or kubelet makes several, some milliseconds apart at most */
 #define PATIENCE_US 500000 /* since the first, should they never end */
 #define LINKS_MOST 40	   /* as the kernel: ELOOP */
 

@@ -48,6 +48,28 @@ static __always_inline int retag(HOOK_CTX *ctx, const struct pkt *p, __u32 vlan)
 	return vlan && bpf_skb_vlan_push(ctx, bpf_htons(ETH_P_8021Q), tci) ? HD_R_NONLINEAR : 0;
 }
 
+/* The network's tag, around that of the segment, if it is in one. tagged: that one is there by now, as retag() makes it for a port. */
+static __always_inline int retag_wire(HOOK_CTX *ctx, const struct pkt *p, __u32 vlan, bool tagged)
+{
+	bool own = p->port_flags & HD_PORT_QINQ;
+	int r = 0;
+
+	if (!p->segment)
+		return retag(ctx, p, vlan);
+	/* With a tag of the sender's own there would be three. */
+	if (p->vlan[1] || (own && p->vlan[0]))
+		return HD_R_VLAN_DEPTH;
+	if (own && tagged && bpf_skb_vlan_pop(ctx))
+		return HD_R_NONLINEAR;
+	if (own || (!tagged && tag_present(p)))
+		r = bpf_skb_vlan_push(ctx, bpf_htons(ETH_P_8021Q), p->segment) ? HD_R_NONLINEAR : 0;
+	else if (!tagged)
+		r = retag(ctx, p, p->segment);
+	if (!r && bpf_skb_vlan_push(ctx, bpf_htons(ETH_P_8021AD), vlan))
+		r = HD_R_NONLINEAR;
+	return r;
+}
+
 /* --- routing --- */
 
 /* TTL and MACs. Only what routes pays for a frame that has to be made writable. */
@@ -124,7 +146,7 @@ __noinline int deliver_wire(HOOK_CTX *ctx)
 	vlan = wire_vlan(p->source_network);
 	if (!vlan)
 		return HD_R_NO_DESTINATION;
-	r = retag(ctx, p, vlan);
+	r = retag_wire(ctx, p, vlan, tag_present(p));
 	if (r)
 		return r;
 	ctx->mark = HD_MARK;

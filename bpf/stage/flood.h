@@ -13,7 +13,7 @@
 struct flood {
 	HOOK_CTX *ctx;
 	struct pkt *p;
-	__u32 tag;  /* this pass is for members that want the frame so: with a tag, or without */
+	__u32 tag;  /* the frame as it is now, for members that want it so: with a tag, or without */
 	__u32 rest; /* set: there are others */
 };
 
@@ -82,7 +82,7 @@ static __always_inline int flood_wire(struct flood *f, __u32 vlan)
 	__u32 zero = 0, n;
 	int r;
 
-	if (!vlan || f->p->segment || on_wire(f->p))
+	if (!vlan || on_wire(f->p))
 		return 0;
 	host = bpf_map_lookup_elem(&networks, &zero);
 	n = host ? host->members : 0;
@@ -90,7 +90,7 @@ static __always_inline int flood_wire(struct flood *f, __u32 vlan)
 		return 0;
 	if (n > HD_MEMBERS_MAX)
 		n = HD_MEMBERS_MAX;
-	r = retag(f->ctx, f->p, vlan);
+	r = retag_wire(f->ctx, f->p, vlan, f->tag);
 	if (r)
 		return r;
 	bpf_loop(n, flood_uplink, f, 0);

@@ -100,6 +100,13 @@ static __always_inline struct hd_flow *flow_lookup(const struct pkt *p, int tabl
 	return WITH_TABLE(p, table, key, bpf_map_lookup_elem);
 }
 
+/* Of a flow that is not TCP: where it was found. */
+static __always_inline void flow_give_hint(const struct pkt *p, int table, const union hd_flow_key *key)
+{
+	if (!dry_run)
+		slot_give_hint(p->family, key, table == TABLE_NEW ? HD_FLOW_HINT_NEW : 0);
+}
+
 /* flow: the entry itself. */
 static __always_inline void flow_remove(const struct pkt *p, int table, const union hd_flow_key *key, struct hd_flow *flow)
 {

@@ -70,9 +70,14 @@ static __always_inline bool moved_since(__u32 moved, const struct hd_flow *flow)
 	return moved && (__s32)(moved - flow->last_seen) >= 0;
 }
 
+/*
+ * One lookup, mostly, of flows that are not TCP, too: the hint says in which table this one was last, and where it is wrong the other one is
+ * asked. The hints are those of TCP: one flow that takes the other's costs it a lookup.
+ */
 static __always_inline struct hd_flow *known_flow(struct pkt *p)
 {
 	struct hd_scratch *room = scratch_room();
+	__u32 *hint, at, table = TABLE_PROVEN;
 	union hd_flow_key *key;
 	struct hd_flow *flow;
 
@@ -82,11 +87,21 @@ static __always_inline struct hd_flow *known_flow(struct pkt *p)
 	__builtin_memset(key, 0, sizeof(*key));
 	flow_key(p, key);
 	p->found = HD_FOUND_PROVEN;
-	flow = flow_lookup(p, TABLE_PROVEN, key);
-	if (!flow && p->protocol != PROTO_TCP) {
-		p->found = HD_FOUND_NEW;
-		flow = flow_lookup(p, TABLE_NEW, key);
+	if (p->protocol == PROTO_TCP)
+		return flow_lookup(p, TABLE_PROVEN, key);
+	at = slot_hint(p->family, key);
+	hint = bpf_map_lookup_elem(&flow_hints, &at);
+	if (hint && *hint == HD_FLOW_HINT_NEW)
+		table = TABLE_NEW;
+	flow = flow_lookup(p, table, key);
+	if (!flow) {
+		table = table == TABLE_NEW ? TABLE_PROVEN : TABLE_NEW;
+		flow = flow_lookup(p, table, key);
+		if (flow)
+			flow_give_hint(p, table, key);
 	}
+	if (table == TABLE_NEW)
+		p->found = HD_FOUND_NEW;
 	return flow;
 }
 
@@ -151,6 +166,8 @@ static __always_inline int judge_flow(HOOK_CTX *ctx, struct pkt *p, const struct
 	if (p->fragment != FRAGMENT_LATER && !(icmp_is(p) && !icmp_echo(p))) {
 		flow_key(p, key);
 		flow = flow_lookup(p, TABLE_PROVEN, key);
+		if (flow && p->protocol != PROTO_TCP) /* also where an older one is left among the unproven */
+			flow_give_hint(p, TABLE_PROVEN, key);
 		/* Of a time when the route was another one. */
 		if (flow && p->replies && flow_side(p, flow) == HD_ORIG)
 			return HD_R_NO_DESTINATION;
@@ -182,7 +199,7 @@ static __always_inline int judge_group(struct pkt *p)
  */
 static __always_inline bool leads_to_wire(struct pkt *p, const __u8 *destination)
 {
-	if (p->fragment || p->segment || on_wire(p) || mac_group(destination) || !wire_vlan(p->source_network))
+	if (p->fragment || on_wire(p) || mac_group(destination) || !wire_vlan(p->source_network))
 		return false;
 	p->judged = 1;
 	p->to = HD_DEVICE_WIRE;

@@ -118,6 +118,8 @@ static_assert(sizeof(struct hd_flow_slot) == 192, "hd_flow_slot");
 static_assert(offsetof(struct hd_flow_slot, flow) + offsetof(struct hd_flow, created) == 128, "hd_flow_slot, hot part");
 
 #define HD_FLOW_HINTS 131072 /* entries of flow_hints; a power of two */
+/* There in place of a slot: the flow, not TCP, was last found among the unproven. No array has an entry of that number. */
+#define HD_FLOW_HINT_NEW 0xffffffffu
 
 /* Fragments: the first one's verdict, for the later ones (RFC 791 and RFC 8200 section 4.5 identify a datagram by these). */
 struct hd_frag_key {

@@ -112,7 +112,7 @@ struct hd_member {
 /* --- networks on the wire: VLANs of the uplinks, which are the members of network 0 --- */
 
 struct hd_wire_key {
-	__u32 vlan; /* id of an 802.1Q tag */
+	__u32 vlan; /* id of the outer tag: 802.1Q, or 802.1ad around the 802.1Q tag of a segment */
 };
 struct hd_wire {
 	__u32 network;

@@ -9,7 +9,8 @@ import subprocess
 
 from rigs import SERVICE_PORT, TRAFFIC, Heddled, Pair, base_documents, prefixes, rule_documents, rule_port
 
-MODES = ("rr", "crr", "udp", "bulk")
+MODES = ("rr", "rr64", "crr", "udp", "bulk")
+ONE_CPU = ("rr", "rr64", "crr")  # where ends are placed
 
 
 def nft_rules(count):
@@ -99,7 +100,7 @@ def traffic_rounds(rigs, rounds, seconds, placed=False):
                     place = []
                     if placed:
                         place = ["taskset", "-c", "0"]
-                        os.sched_setaffinity(servers[name].pid, {0 if mode in ("rr", "crr") else os.cpu_count() - 1})
+                        os.sched_setaffinity(servers[name].pid, {0 if mode in ONE_CPU else os.cpu_count() - 1})
                     out = rig.client.run(*place, TRAFFIC, mode, rig.server4, SERVICE_PORT, seconds, timeout=seconds + 20)
                     samples[name][mode].append(json.loads(out.stdout)["per_second"])
     return {name: {mode: statistics.median(values) for mode, values in modes.items()} for name, modes in samples.items()}

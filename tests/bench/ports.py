@@ -168,7 +168,7 @@ def paths(rounds, seconds):
 class Scale:
     """Many ports in one namespace, every one with labels of its own: veth pairs whose other ends are in a second one, but for `near`."""
 
-    def __init__(self, count, policy_count, networks=1, mode="l3", near=()):
+    def __init__(self, count, policy_count, networks=1, mode="l3", near=(), files=False):
         self.stack = contextlib.ExitStack()
         self.count, self.networks, self.mode = count, networks, mode
         try:
@@ -189,10 +189,15 @@ class Scale:
             # The daemon first, then all devices at once, then the directories: thousands of links one by one take their time.
             self.stack.callback(self.ns.delete)
             self.stack.callback(self.daemon.kill)
-            self.daemon.start(timeout=60)
-            self.base = memory_of(self.daemon)
             everything = [*map(self.port, range(count)), *map(self.policy, range(policy_count))]
             self.daemon.api.timeout = 600  # attaching to thousands of devices takes its time
+            if files:  # one each, as who keeps them in a repository has them
+                for document in everything:
+                    self.daemon.write(f"{document['metadata']['name']}.yaml", document)
+                self.load_ms = timed(lambda: self.daemon.start(timeout=60))
+                return
+            self.daemon.start(timeout=60)
+            self.base = memory_of(self.daemon)
             self.load_ms = timed(lambda: self.daemon.api.post("/v1/apply", doc.text(*everything)))
         except BaseException:
             self.stack.close()
@@ -259,6 +264,23 @@ def label_changes(scale, rounds):
     return times
 
 
+def label_edits(scale, rounds):
+    """The same by a file: renamed over the old one, to when the API has the object so. It is asked all the time, which costs the daemon little."""
+    times, name = [], f"port-{500 % scale.count}"
+    time.sleep(3)  # younger files are read again each time
+    for i in range(rounds):
+        document = scale.port(500 % scale.count, group=(i + 1) % 100)
+        time.sleep(0.2)
+
+        def edit(document=document):
+            scale.daemon.write(f"{name}.yaml", document)
+            while scale.daemon.api.get(f"/v1/objects/port/{name}")["metadata"]["labels"] != document["metadata"]["labels"]:
+                time.sleep(0.0005)
+
+        times.append(timed(edit))
+    return times
+
+
 def thousand(rounds, count=1000):
     with Scale(count, count) as scale:
         changes = label_changes(scale, rounds)
@@ -269,7 +291,7 @@ def thousand(rounds, count=1000):
             time.sleep(0.2)
             added.append(timed(lambda: scale.daemon.api.post("/v1/apply", doc.text(scale.port(count - 1)))))
         time.sleep(1)
-        return {
+        result = {
             "ports": count,
             "made_ms": scale.made_ms,
             "load_ms": scale.load_ms,
@@ -279,6 +301,9 @@ def thousand(rounds, count=1000):
             "memory": memory_of(scale.daemon),
             "memory_empty": scale.base,
         }
+    with Scale(count, count, files=True) as scale:
+        edits = label_edits(scale, rounds)
+        return {**result, "edit_ms": statistics.median(edits), "edit_worst_ms": max(edits)}
 
 
 # --- what a new flow costs ---

@@ -4,11 +4,14 @@
  *
  *   traffic server ADDRESS PORT              until standard input closes:
  *                                            PORT echoes TCP, PORT+1 swallows TCP, PORT+2 counts UDP, PORT+3 tells that count
- *   traffic rr|crr|bulk|udp ADDRESS PORT SECONDS
+ *   traffic rr|rr64|crr|bulk|udp ADDRESS PORT SECONDS
  *
- * rr: one byte to and fro on one connection. crr: a connection for each byte, 64 of them under way at a time, ended by RST so that no
- * port stays in TIME_WAIT: with one at a time, waking the other end up is most of what is measured.
- * bulk: as much as goes. udp: 64-byte frames from 16 source ports. Prints one JSON object: per_second, and for bulk bytes a second.
+ * rr: one byte to and fro on one connection. rr64: the same on each of 64 connections, all under way at a time. crr: a connection for
+ * each byte, 64 of them under way at a time, ended by RST so that no port stays in TIME_WAIT: with one at a time, waking the other end
+ * up is most of what is measured.
+ * bulk: as much as goes. udp: 64-byte frames from 16 source ports; the receiver stays awake while they come: the whole path runs on the
+ * sender's CPU, and how often that has to wake the receiver as well depends on which of the two happens to be a little faster.
+ * Prints one JSON object: per_second, and for bulk bytes a second.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -28,8 +31,9 @@
 
 #define UDP_SOCKETS 16
 #define BATCH 32
-#define CONNECTIONS 64 /* of crr, under way at a time */
-#define UDP_PAYLOAD 18 /* 64-byte frames with IPv4 and the FCS */
+#define CONNECTIONS 64	/* of rr64 and crr, under way at a time */
+#define UDP_AWAKE 0.005 /* s; the receiver does not sleep before nothing has come for so long */
+#define UDP_PAYLOAD 18	/* 64-byte frames with IPv4 and the FCS */
 
 static uint64_t udp_received;
 
@@ -100,8 +104,12 @@ static void drain_udp(int fd)
 		messages[i].msg_hdr.msg_iov = &iov[i];
 		messages[i].msg_hdr.msg_iovlen = 1;
 	}
-	while ((n = recvmmsg(fd, messages, BATCH, MSG_DONTWAIT, NULL)) > 0)
-		udp_received += (unsigned)n;
+	for (double until = now() + UDP_AWAKE; now() < until;) {
+		while ((n = recvmmsg(fd, messages, BATCH, MSG_DONTWAIT, NULL)) > 0) {
+			udp_received += (unsigned)n;
+			until = now() + UDP_AWAKE;
+		}
+	}
 }
 
 static int server(const char *host, int port)
@@ -216,6 +224,32 @@ static uint64_t connections(const char *host, int port, double until)
 	return count;
 }
 
+/* One byte to and fro on each of many connections, until the time is over. */
+static uint64_t transactions(const char *host, int port, double until)
+{
+	struct epoll_event events[CONNECTIONS], event = {.events = EPOLLIN};
+	int epoll = epoll_create1(0);
+	uint64_t count = 0;
+	char byte = 'x';
+
+	for (int i = 0; i < CONNECTIONS; i++) {
+		event.data.fd = open_socket(SOCK_STREAM, host, port, false);
+		epoll_ctl(epoll, EPOLL_CTL_ADD, event.data.fd, &event);
+		if (write(event.data.fd, &byte, 1) != 1)
+			error(1, errno, "rr64");
+	}
+	while (now() < until) {
+		int n = epoll_wait(epoll, events, CONNECTIONS, 1000);
+
+		if (n <= 0)
+			error(1, errno, "rr64: nothing moves after %llu", (unsigned long long)count);
+		for (int i = 0; i < n; i++, count++)
+			if (read(events[i].data.fd, &byte, 1) != 1 || write(events[i].data.fd, &byte, 1) != 1)
+				error(1, errno, "rr64 after %llu", (unsigned long long)count);
+	}
+	return count;
+}
+
 int main(int argc, char **argv)
 {
 	static char block[1 << 17];
@@ -228,7 +262,7 @@ int main(int argc, char **argv)
 	if (argc == 4 && !strcmp(argv[1], "server"))
 		return server(argv[2], atoi(argv[3]));
 	if (argc != 5)
-		error(2, 0, "usage: traffic server ADDRESS PORT | traffic rr|crr|bulk|udp ADDRESS PORT SECONDS");
+		error(2, 0, "usage: traffic server ADDRESS PORT | traffic rr|rr64|crr|bulk|udp ADDRESS PORT SECONDS");
 	mode = argv[1];
 	host = argv[2];
 	port = atoi(argv[3]);
@@ -240,6 +274,8 @@ int main(int argc, char **argv)
 		for (; now() - begin < seconds; count++)
 			if (write(fd, &byte, 1) != 1 || read(fd, &byte, 1) != 1)
 				error(1, errno, "rr after %llu", (unsigned long long)count);
+	} else if (!strcmp(mode, "rr64")) {
+		count = transactions(host, port, begin + seconds);
 	} else if (!strcmp(mode, "crr")) {
 		count = connections(host, port, begin + seconds);
 	} else if (!strcmp(mode, "bulk")) {
@@ -275,7 +311,7 @@ int main(int argc, char **argv)
 		usleep(100000);
 		count = told_count(host, port) - before;
 	} else {
-		error(2, 0, "%s: want rr, crr, bulk or udp", mode);
+		error(2, 0, "%s: want rr, rr64, crr, bulk or udp", mode);
 	}
 	printf("{\"per_second\":%.1f}\n", (double)count / seconds);
 	return 0;

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Completion scripts and man pages say what the program does. (docs/reference.md: tools/check-docs.)"""
 import os
+import pty
 import re
+import select
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -50,10 +53,9 @@ def test_bash_completes(lonely):
     assert complete("heddle", "wait", "--timeout", "") == []
 
 
-def test_bash_completes_names(tmp_path):
-    """Those of the namespace given, or of default; in whichever column they are."""
-    said = tmp_path / "said"
-    heddle = tmp_path / "heddle"
+def fake_heddle(folder):
+    """Knows some objects, and writes down what it was asked."""
+    said, heddle = folder / "said", folder / "heddle"
     heddle.write_text(f'''#!/bin/sh
 echo "$*" >>{said}
 case $4 in
@@ -62,10 +64,93 @@ port) printf 'KIND  NAMESPACE  NAME  ORIGIN\\nPort  shop  web-1  applied\\nPort 
 esac
 ''')
     heddle.chmod(0o755)
+    return said
+
+
+def test_bash_completes_names(tmp_path):
+    """Those of the namespace given, or of default; in whichever column they are."""
+    said = fake_heddle(tmp_path)
     path = f"{tmp_path}:{os.environ['PATH']}"
     assert complete("heddle", "get", "port", "web", path=path) == ["web-1", "web-2"]
     assert complete("heddle", "delete", "-n", "shop", "port", "web-1", path=path) == ["web-1"]
     assert complete("heddle", "get", "host", "", path=path) == ["web-h"]
+    assert said.read_text() == "get -n default port\nget -n shop port\nget -n default host\n"
+
+
+# What zsh offers stands in HITS, but for what its own functions ask it about; ^G ends it.
+ZSHRC = r"""
+unsetopt beep
+fpath=(%s $fpath)
+autoload -U compinit; compinit -u -d $ZDOTDIR/dump
+compadd() {
+	if [[ -z ${(M)@:#-[OAD]*} ]]; then
+		local -a __hits
+		builtin compadd -O __hits "$@"
+		print -rl -- $__hits >>$HITS
+	fi
+	builtin compadd "$@"
+}
+bindkey '\t' complete-word
+finish() { kill -KILL $$ }
+zle -N finish; bindkey '^G' finish
+PS1='ready>'
+"""
+
+
+@pytest.fixture
+def zsh(tmp_path):
+    """complete(line): what zsh offers for the last word of the line, sorted."""
+    if not shutil.which("zsh"):
+        pytest.skip("zsh is not installed")
+    (tmp_path / ".zshrc").write_text(ZSHRC % os.path.join(TOP, "tools/completion"))
+
+    def complete_line(line):
+        hits = tmp_path / "hits"
+        hits.write_text("")
+        env = {**os.environ, "ZDOTDIR": str(tmp_path), "HITS": str(hits), "TERM": "dumb", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        ours, theirs = pty.openpty()
+        shell = subprocess.Popen(["zsh", "-d", "-i"], stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True, cwd=TOP)
+        os.close(theirs)
+        said, keys = b"", f"{line}\t\x07".encode()
+        deadline = time.monotonic() + 20
+        try:
+            while time.monotonic() < deadline and select.select([ours], [], [], deadline - time.monotonic())[0]:
+                said += os.read(ours, 4096)
+                if keys and b"ready>" in said:
+                    os.write(ours, keys)
+                    keys = b""
+        except OSError:  # it has gone
+            pass
+        finally:
+            os.close(ours)
+            shell.kill()
+            shell.wait()
+        assert not keys, said
+        return sorted(set(hits.read_text().split()))
+
+    return complete_line
+
+
+def test_zsh_completes(zsh, lonely):
+    assert set(zsh("heddle ")) >= set(verbs(lonely))
+    assert zsh("heddle st") == ["status"]
+    assert zsh("heddle -o j") == ["json"]
+    assert zsh("heddle -o json flows --w") == ["--watch"]
+    assert zsh("heddle policy ") == ["lint"]
+    assert zsh("heddle policy lint --s") == ["--socket", "--strict"]
+    assert zsh("heddle get hostp") == ["hostpolicy"]
+    assert zsh("heddle delete networkp") == ["networkpolicy"]
+    assert zsh("heddle explain --protocol sc") == ["sctp"]
+    assert zsh("heddle apply -f READ") == ["README.md"]
+    assert "lo" in zsh("heddle explain --uplink ")
+    assert zsh("heddle wait --timeout ") == []
+
+
+def test_zsh_completes_names(zsh, tmp_path):
+    said = fake_heddle(tmp_path)
+    assert zsh("heddle get port web") == ["web-1", "web-2"]
+    assert zsh("heddle delete -n shop port web-1") == ["web-1"]
+    assert zsh("heddle get host ") == ["web-h"]
     assert said.read_text() == "get -n default port\nget -n shop port\nget -n default host\n"
 
 

@@ -245,11 +245,12 @@ FLOW = {"network": "host", "protocol": "TCP", "source": "192.0.2.1", "sourcePort
 
 
 def test_flows(fake, cli):
-    ping = {**FLOW, "protocol": "ICMP", "destination": "192.0.2.9", "sourcePort": 0, "destinationPort": 0, "icmpId": 7, "rule": None}
+    ping = {**FLOW, "protocol": "ICMP", "destination": "192.0.2.9", "sourcePort": 0, "destinationPort": 0, "icmpId": 7, "rule": None, "network": "blue"}
     fake.answers["GET /v1/flows"] = {"items": [FLOW, ping]}
     rows = words(cli("flows")[0])
-    assert rows[1] == ["TCP", "192.0.2.1:40000", "[2001:db8::1]:22", "established", "yes", "10", "1000", "1s", "eth1", "base/ssh"]
-    assert rows[2][:3] == ["ICMP", "192.0.2.1", "192.0.2.9"]
+    assert rows[0] == ["PROTOCOL", "SOURCE", "DESTINATION", "STATE", "PROVEN", "PACKETS", "BYTES", "IDLE", "NETWORK", "DEVICE", "RULE"]
+    assert rows[1] == ["TCP", "192.0.2.1:40000", "[2001:db8::1]:22", "established", "yes", "10", "1000", "1s", "-", "eth1", "base/ssh"]
+    assert rows[2][:3] == ["ICMP", "192.0.2.1", "192.0.2.9"] and rows[2][8:10] == ["blue", "eth1"]
     assert cli.json("flows") == {"items": [FLOW, ping]}
 
 
@@ -306,11 +307,12 @@ def test_policy_lint(fake, cli):
 
 
 def test_flows_watch(fake, cli):
-    fake.answers["GET /v1/flows?watch=1"] = stream({"type": "new", **FLOW}, {"type": "end", **FLOW})
+    fake.answers["GET /v1/flows?watch=1"] = stream({"type": "new", **FLOW}, {"type": "end", **FLOW, "network": "blue"})
     out, err = cli("flows", "--watch", expect=1)
     assert err == "heddle: the daemon ended the stream\n"
     assert [line.split()[0] for line in out.splitlines()] == ["new", "end"]
     assert "TCP 192.0.2.1:40000 > [2001:db8::1]:22" in out
+    assert ["  blue  base/ssh" in line for line in out.splitlines()] == [False, True]
     out, _ = cli("-o", "json", "flows", "-w", expect=1)
     assert [json.loads(line)["type"] for line in out.splitlines()] == ["new", "end"]
     out, _ = cli("-o", "yaml", "flows", "-w", expect=1)

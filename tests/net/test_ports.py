@@ -237,6 +237,15 @@ def test_tables_grow(host):
     assert [len(p) for p in ports_of(host.ns, a.device)] == [1, 1]
 
 
+def test_there_is_room_for_the_records_of_all_ports(host):
+    """Also where no two of their devices find their place in `ports` empty."""
+    a = host.add()
+    host.daemon.apply(BLUE, doc.port("a", a.device, "blue"), *(doc.port(f"p{i}", f"none{i}", "blue") for i in range(1100)))
+    host.wait_port("a")
+    (path,) = (path for path in host.daemon.pinned_maps() if os.path.basename(path) == "ports_hash")
+    assert host.daemon.bpftool("map", "show", "pinned", path)["max_entries"] >= 1101
+
+
 # --- the host's own stack ---
 
 

@@ -16,6 +16,7 @@ from lib.traffic import NO_LOSS, Load, Servers, expect_tcp, expect_udp, ping
 VLAN = 100
 STATION = "02:00:00:00:77:01"
 STATION_IP = "10.77.0.200"
+VLAN_OFFLOADS = ("txvlan", "rxvlan", "tx-vlan-stag-hw-insert", "rx-vlan-stag-hw-parse")
 CLOSED = doc.policy(default=doc.DENY_ALL)
 
 
@@ -67,7 +68,7 @@ class Hosts:
         self.link = Link(self.one.ns, "up0", self.two.ns, "up0", 1)
         if xdp != "off" and shown:  # XDP is to see the tags
             for host in (self.one, self.two):
-                host.ns.run("ethtool", "-K", "up0", "txvlan", "off", "rxvlan", "off")
+                host.ns.run("ethtool", "-K", "up0", *(word for name in VLAN_OFFLOADS for word in (name, "off")))
         self.a, self.b, self.c = workload(self.one, 1, 1), workload(self.two, 2, 2), workload(self.one, 3, 3)
         install(self.one, self.a, self.c)
         install(self.two, self.b)
@@ -120,6 +121,9 @@ def test_xdp_where_the_device_hides_tags():
         (uplink,) = h.one.daemon.status()["uplinks"]
         assert uplink["xdp"] == "off" and "rxvlan" in uplink["xdpReason"]
         expect_all(h.a, h.b)
+        h.a.document["spec"]["vlan"] = {"mode": "access", "id": 7}
+        h.one.daemon.apply(h.a.document)
+        wait_for(lambda: "stag" in h.one.daemon.status()["uplinks"][0]["xdpReason"], what="service tags are hidden as well")
         h.one.daemon.apply(network(vlan=None))
         wait_for(lambda: h.one.daemon.programs("up0").get("xdp_uplink") == "native", what="XDP")
 
@@ -152,6 +156,29 @@ def test_policy_at_both_ends(hosts):
     with Servers(hosts.b.ns, tcp=[7000]), Servers(hosts.c.ns, tcp=[7000]):
         assert traffic.tcp_probe(hosts.a.ns, hosts.b.ip4, 7000, timeout=1) != "open"
         expect_tcp(hosts.a.ns, hosts.c.ip4, 7000, "open")
+
+
+@pytest.mark.parametrize("xdp", ["off", "native"])
+def test_segments_between_hosts(xdp):
+    """In a segment of its own each port finds its like on the other host, and nobody else: the network's tag is around that of the segment."""
+    with Hosts(xdp) as h:
+        for w, vlan in ((h.a, {"mode": "access", "id": 7}), (h.b, {"mode": "trunk", "allowed": [7, 9], "native": 7}), (h.c, {"mode": "access", "id": 8})):
+            w.document["spec"]["vlan"] = vlan
+        h.one.daemon.apply(h.a.document, h.c.document)
+        h.two.daemon.apply(h.b.document)
+        witness = Capture(h.two.ns, "up0", "not", "icmp6")
+        expect_all(h.a, h.b)
+        expect_all(h.b, h.a)
+        ping(h.c.ns, h.b.ip4, answered=False)
+        lines = [line for line in witness.lines() if h.link.a_mac not in line and h.link.b_mac not in line]
+        assert lines and [line for line in lines if "802.1Q-QinQ (0x88a8)" not in line or f"vlan {VLAN}," not in line] == []
+        assert all(("vlan 8," if h.c.mac in line else "vlan 7,") in line for line in lines)
+        # back in no segment, they meet with the network's tag alone
+        for w in (h.a, h.b):
+            del w.document["spec"]["vlan"]
+        h.one.daemon.apply(h.a.document)
+        h.two.daemon.apply(h.b.document)
+        expect_all(h.a, h.b)
 
 
 def test_restarts_lose_nothing(hosts):

@@ -284,6 +284,46 @@ static void test_a_port_without_policy_is_closed(void **state)
 	tear_down(&w);
 }
 
+/* Whoever cannot be known to the programs gets none; the others do. */
+static void test_a_port_without_room_stops_nobody(void **state)
+{
+	struct hd_port_policy policies[PORTS];
+	struct hd_port taken = {0};
+	struct world w;
+	uint32_t slot;
+	int ports, hash;
+
+	(void)state;
+	set_up(&w);
+	for (unsigned i = 0; i < PORTS; i++)
+		policies[i] = open_policy;
+	ports = map_fd(&w, MAP_PORTS);
+	hash = map_fd(&w, MAP_PORTS_HASH);
+	slot = w.devices[1].ifindex & (HD_PORT_SLOTS - 1);
+	taken.ifindex = slot + 100 * HD_PORT_SLOTS;
+	assert_int_equal(bpf_map_update_elem(ports, &slot, &taken, BPF_ANY), 0);
+	for (uint32_t i = 1000000; bpf_map_update_elem(hash, &i, &taken, BPF_NOEXIST) == 0; i++)
+		;
+	plan(&w, BLUE P(0) P(1) P(2));
+	assert_int_equal(datapath_remove(w.dp, w.topology), 0);
+	assert_int_equal(datapath_ports(w.dp, w.topology, policies), -E2BIG);
+	assert_int_equal(attached(&w), 2);
+	assert_int_equal(port_read(load_writable(w.dp), w.devices[1].ifindex, &taken), -ENOENT);
+	assert_int_equal(record(&w, 2).ifindex, w.devices[2].ifindex);
+	assert_int_equal(owner(&w, "blue", "10.0.0.12"), w.devices[2].ifindex);
+	assert_int_equal(env_count("tc filter show dev dpp1 ingress | grep -c heddle || true"), 0);
+	assert_null(datapath_port_refused(w.dp, w.devices[0].ifindex));
+	assert_string_equal(datapath_port_refused(w.dp, w.devices[1].ifindex),
+		"there is no room for its record: the table ports_hash is full");
+	/* Once there is room, it is a port like the others. */
+	assert_int_equal(bpf_map_delete_elem(hash, &(uint32_t){1000000}), 0);
+	install(&w);
+	assert_int_equal(attached(&w), 3);
+	assert_int_equal(record(&w, 1).ifindex, w.devices[1].ifindex);
+	assert_null(datapath_port_refused(w.dp, w.devices[1].ifindex));
+	tear_down(&w);
+}
+
 struct adopted {
 	unsigned networks, routes;
 	struct networks *into;
@@ -347,6 +387,7 @@ int main(void)
 		cmocka_unit_test(test_a_difference),
 		cmocka_unit_test(test_half_way),
 		cmocka_unit_test(test_a_port_without_policy_is_closed),
+		cmocka_unit_test(test_a_port_without_room_stops_nobody),
 		cmocka_unit_test(test_the_next_agent),
 	};
 	int failed;

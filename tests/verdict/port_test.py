@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Between ports: who may send as whom, who is reached, who has a say, and what is sent on."""
+import struct
+
 import pytest
 from packets import ARP, ICMP, IP, SCTP, TCP, UDP, Dot1Q, Ether, ICMPv6EchoRequest, ICMPv6ND_NS, ICMPv6ND_RA, IPv6, IPv6ExtHdrFragment, Raw, pong, unreachable
 from ports import ACT_PORT, ALLOW, AUDIT, GATEWAY_MAC, IS_GATEWAY, IS_TAKEN, L2, LEAF, LEARNING, LOG, MARK, NEXT, NONE_HERE, PASS, REDIRECT, RULE_DENY, RULE_IN
@@ -11,7 +13,7 @@ from ports import TCP as L4_TCP
 from ports import UDP as L4_UDP
 from reasons_test import PORT_REASONS
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_Redirect, ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr, ICMPv6PacketTooBig
-from world import DENY, EGRESS, INGRESS, PORT_IN, PORT_OUT, REASONS, REJECT
+from world import DENY, EGRESS, INGRESS, PORT_IN, PORT_OUT, REASONS, REJECT, U32, number
 
 A = {4: "10.1.0.1", 6: "2001:db8:a::1"}
 B = {4: "10.1.0.2", 6: "2001:db8:a::2"}
@@ -183,6 +185,54 @@ def test_unicast(pair, family):
         assert pair.run(pair.a, udp(pair, family)).action == REDIRECT
         assert pair.run(pair.b, udp(pair, family, True)).action == REDIRECT
     assert list(pair.world.flow()[1].packets) == [4, 4]
+
+
+def hint_of(key):
+    """Index in flow_hints: hd_flow_hash() of include/heddle/hot.h."""
+    factors = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0xFF51AFD7ED558CCD, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F)
+    x = 0
+    for word, factor in zip(struct.unpack(f"<{len(key) // 8}Q", key), factors):
+        x ^= (word ^ word >> 32) * factor & 2**64 - 1
+    x = (x ^ x >> 32) * 0xE7037ED1A0B428DB & 2**64 - 1
+    return struct.pack("<I", (x >> 40) & number("flow.h", "HD_FLOW_HINTS") - 1)
+
+
+HINT_NEW = number("flow.h", "HD_FLOW_HINT_NEW")
+
+
+def test_hints_of_flows_that_are_not_tcp(pair, family):
+    """They save a lookup, and nothing else: whatever a hint says, the flow is found where it is."""
+    world, there, back = pair.world, udp(pair, family), udp(pair, family, True)
+    pair.run(pair.a, there)
+    hint = hint_of(world.flows()[0][1])
+    count = 1
+    for wrong in (0, 5, HINT_NEW - 1, HINT_NEW):
+        world.store("flow_hints", hint, struct.pack("<I", wrong))
+        assert pair.run(pair.a, there).action == REDIRECT
+        count += 1
+        assert (world.flow()[0], list(world.flow()[1].packets)) == ("flows_new", [count, 0])
+        assert world.lookup("flow_hints", hint, U32).value == HINT_NEW
+    assert pair.run(pair.b, back).action == REDIRECT
+    for extra, wrong in enumerate((HINT_NEW, 0, 7)):  # proven: a slot that some TCP flow left there leads to the right table
+        world.store("flow_hints", hint, struct.pack("<I", wrong))
+        assert pair.run(pair.a, there).action == REDIRECT
+        assert (world.flow()[0], list(world.flow()[1].packets)) == ("flows_other", [count + 1 + extra, 1])
+        assert world.lookup("flow_hints", hint, U32).value == (0 if wrong == HINT_NEW else wrong)
+
+
+def test_an_unproven_twin_of_a_proven_flow_does_not_stay_in_its_way(pair, family):
+    """Two CPUs may leave both behind, when one opens what the other one proves."""
+    world, there, back = pair.world, udp(pair, family), udp(pair, family, True)
+    pair.run(pair.a, there)
+    ((_, key, unproven),) = world.flows()
+    pair.run(pair.b, back)
+    world.store(f"flows{family}_new", key, bytes(unproven))
+    world.store("flow_hints", hint_of(key), struct.pack("<I", HINT_NEW))
+    for _ in range(3):
+        assert pair.run(pair.b, back).action == REDIRECT
+        assert pair.run(pair.a, there).action == REDIRECT
+    found = {table: list(flow.packets) for table, _, flow in world.flows()}
+    assert found == {"flows_other": [4, 4], "flows_new": [1, 0]}
 
 
 def test_tcp(pair, family):

@@ -18,18 +18,22 @@ ANY_MAC = "00:00:00:00:00:00"
 WIRE = 0xFFFFFFFF
 
 
-@pytest.fixture
-def lan(plane):
+def on_the_uplinks(plane, **first):
     """a and b in network 1, which is a VLAN on two uplinks. What the host's own policy is asked about is denied."""
     plane.world.rules(default="{ingress: deny, egress: deny}")
     plane.network(1)
-    plane.a = plane.port(0, 1, [A[4], A[6]], flags=L2 | PEER)
+    plane.a = plane.port(0, 1, [A[4], A[6]], **first)
     plane.b = plane.port(1, 1, [B[4], B[6]])
     plane.up, plane.second = plane.ports[4], plane.ports[5]
     plane.wire(1, VLAN, plane.up, plane.second)
     plane.endpoint(1, GATEWAY[4], flags=IS_GATEWAY, mac=GATEWAY_MAC)
     plane.endpoint(1, GATEWAY[6], flags=IS_GATEWAY, mac=GATEWAY_MAC)
     return plane
+
+
+@pytest.fixture
+def lan(plane):
+    return on_the_uplinks(plane, flags=L2 | PEER)
 
 
 def tag(frame, vlan=VLAN, prio=0, kind=Dot1Q):
@@ -104,7 +108,8 @@ def test_xdp_leaves_it_to_tc(lan, family):
 def test_other_tags_are_the_hosts(lan, family, hook):
     """The host's policy denies, so what is dropped was its to judge."""
     frame = inbound(lan, family)
-    for other in (tag(frame, OTHER_VLAN), tag(frame, VLAN, kind=Dot1AD), tag(tag(frame, VLAN), OTHER_VLAN), tag(tag(frame, VLAN), VLAN, kind=Dot1AD), frame):
+    for other in (tag(frame, OTHER_VLAN), tag(frame, VLAN, kind=Dot1AD), tag(tag(frame, VLAN), OTHER_VLAN), frame,
+                  tag(tag(frame, VLAN), OTHER_VLAN, kind=Dot1AD), tag(tag(frame, VLAN, kind=Dot1AD), VLAN, kind=Dot1AD)):
         assert lan.run(lan.up, other, hook=hook).reason == "policy-deny"
 
 
@@ -258,15 +263,98 @@ def test_a_mark_alone_opens_no_uplink(lan, family):
         assert lan.run(lan.up, frame, hook=TC_OUT, mark=MARK).reason == "policy-deny"
 
 
-def test_segments_of_ports_are_not_on_the_wire(lan, family):
-    lan.a.record.flags |= 1 << 8  # access
-    lan.a.record.vlan = 7
-    lan.write(lan.a)
-    learn(lan)
-    with Witness(lan.up) as witness:
-        assert lan.run(lan.a, outbound(lan, family)).reason == "none"
-        assert witness.frames(lan.up) == []
-    assert arrive(lan, inbound(lan, family)).reason == "no-destination"
+# --- segments: an 802.1ad tag around that of the segment ---
+
+SEGMENT, OTHER_SEGMENT = 7, 8
+MODES = {"access": {"flags": L2 | 1 << 8, "vlan": SEGMENT}, "native": {"flags": L2 | 1 << 9, "vlan": SEGMENT},
+         "trunk": {"flags": L2 | 1 << 9, "vlans": (SEGMENT, OTHER_SEGMENT)}, "qinq": {"flags": L2 | 1 << 8 | 1 << 10, "vlan": SEGMENT}}
+
+
+def in_segment(frame, segment=SEGMENT, vlan=VLAN):
+    return tag(tag(frame, segment), vlan, kind=Dot1AD)
+
+
+def sent_by(plane, frame):
+    """As a workload in the segment sends it."""
+    return tag(frame, SEGMENT) if plane.mode == "trunk" else frame
+
+
+@pytest.fixture(params=MODES)
+def segments(plane, request):
+    """a is in the segment, b in none; a third port is in another one."""
+    on_the_uplinks(plane, **MODES[request.param])
+    plane.mode = request.param
+    plane.c = plane.port(2, 1, ["10.1.0.3"], flags=L2 | 1 << 8, vlan=OTHER_SEGMENT)
+    return plane
+
+
+def test_a_segment_comes_in(segments, family):
+    frame = inbound(segments, family)
+    result = segments.run(segments.up, in_segment(frame), hook=TC_IN)
+    assert (result.action, result.reason, result.out) == (REDIRECT, "none", bytes(frame))  # a trunk's tag is beside it
+    assert list(segments.world.flow()[1].device) == [WIRE, segments.a.ifindex]
+    assert segments.run(segments.up, in_segment(inbound(segments, family, l4=UDP(sport=1, dport=1)), 9), hook=TC_IN).reason == "no-destination"
+    assert arrive(segments, inbound(segments, family)).reason == "no-destination", "the tag of segment 0"
+    for xdp in (tag(frame), in_segment(frame)):
+        assert segments.world.raw(XDP, xdp, ifindex=segments.up.ifindex).verdict == 2
+    segments.policy(segments.a, INGRESS, leaf(RULE_DENY, DENY))
+    assert segments.run(segments.up, in_segment(inbound(segments, family, l4=UDP(sport=1, dport=1))), hook=TC_IN).reason == "policy-deny"
+    assert segments.world.events()[-1].vlan[:] == [0x1000 | VLAN, 0x1000 | SEGMENT]
+
+
+def test_a_flood_of_a_segment_comes_in(segments):
+    frame = Ether(src=STATION, dst=BROADCAST, type=0x88B5) / Raw(bytes(46))
+    with Witness(segments.a, segments.b, segments.c, segments.second) as witness:
+        assert segments.run(segments.up, in_segment(frame), hook=TC_IN).reason == "none"
+        got = [witness.frames(port) for port in (segments.a, segments.b, segments.c, segments.second)]
+    assert got == [[bytes(tag(frame, SEGMENT) if segments.mode == "trunk" else frame)], [], [], []]
+
+
+def test_what_is_no_segment(segments, family):
+    frame = inbound(segments, family)
+    assert segments.run(segments.up, in_segment(frame, 0), hook=TC_IN).reason == "source-vlan"
+    assert segments.run(segments.up, tag(tag(frame, SEGMENT), VLAN), hook=TC_IN).reason == "source-vlan"
+    for other in (tag(frame, VLAN, kind=Dot1AD), tag(tag(frame, SEGMENT, kind=Dot1AD), VLAN, kind=Dot1AD)):
+        assert segments.run(segments.up, other, hook=TC_IN).reason == "policy-deny", "the host's"
+    assert segments.run(segments.up, tag(in_segment(frame, SEGMENT, SEGMENT), VLAN, kind=Dot1AD), hook=TC_IN).reason == "vlan-depth"
+
+
+def test_a_segment_goes_out(segments, family):
+    """Flooded, since those are really sent; with what other members want in between."""
+    segments.port(3, 1, ["10.1.0.4"], **MODES["access" if segments.mode == "trunk" else "trunk"])
+    frame = outbound(segments, family, to_mac=OTHER_MAC)
+    with Witness(segments.b, segments.c, segments.ports[3], segments.up, segments.second) as witness:
+        assert segments.run(segments.a, sent_by(segments, frame)).reason == "none"
+        for uplink in (segments.up, segments.second):
+            assert witness.frames(uplink) == [bytes(in_segment(frame))]
+        assert [len(witness.frames(port)) for port in (segments.b, segments.c, segments.ports[3])] == [0, 0, 1]
+
+
+def test_a_learnt_mac_is_of_its_segment(segments, family):
+    probe = Ether(src=STATION, dst=segments.a.mac, type=0x88B5) / Raw(bytes(46))
+    assert segments.run(segments.up, in_segment(probe), hook=TC_IN).action == REDIRECT
+    frame = sent_by(segments, outbound(segments, family))
+    page = segments.explain(segments.a, frame)
+    assert (page.action, page.to) == (ACT_WIRE, segments.up.ifindex)
+    result = segments.run(segments.a, frame)
+    # the outer tag is beside it
+    assert (result.action, result.reason, result.out) == (REDIRECT, "none", bytes(tag(outbound(segments, family), SEGMENT)))
+    assert segments.explain(segments.b, Ether(src=segments.b.mac, dst=STATION, type=0x88B5) / Raw(bytes(46))).action != ACT_WIRE
+
+
+def test_three_tags_do_not_go_out(segments, family):
+    frame = outbound(segments, family, to_mac=OTHER_MAC)
+    if segments.mode in ("trunk", "qinq"):
+        inner = tag(frame, 5)
+        with Witness(segments.up) as witness:
+            assert segments.run(segments.a, sent_by(segments, inner)).reason == "vlan-depth"
+            assert witness.frames(segments.up) == []
+
+
+def test_explain_a_segment(segments, family):
+    for vlan, why in ((SEGMENT, "none"), (9, "no-destination")):
+        page = segments.world.explain(WIRE_IN, tag(inbound(segments, family), vlan), ifindex=segments.up.ifindex, vlan=VLAN)
+        assert page.why == why
 
 
 # --- connections ---
