@@ -93,7 +93,8 @@ struct load {
 	X(TC_UPLINK_OUT, "tc_uplink_out") \
 	X(TC_PORT_IN, "tc_port_in") \
 	X(TC_PORT_OUT, "tc_port_out") \
-	X(TC_WIRE_IN, "tc_wire_in")
+	X(TC_WIRE_IN, "tc_wire_in") \
+	X(TC_TUNNEL_IN, "tc_tunnel_in")
 /* Those before it are loaded at once, the ports' once there is a port, the wire's once a network has a VLAN. */
 #define UPLINK_HOOKS HD_HOOK_TC_PORT_IN
 extern const char *const hook_program_name[HD_HOOKS];
@@ -182,6 +183,7 @@ static inline enum object_id program_object(unsigned program)
 	case HD_HOOK_TC_PORT_IN:
 	case HD_HOOK_TC_PORT_OUT:
 	case HD_HOOK_TC_WIRE_IN:
+	case HD_HOOK_TC_TUNNEL_IN:
 		return OBJECT_TC_PORT;
 	}
 	return OBJECT_TC;

@@ -469,7 +469,7 @@ int load_ports(struct load *load, bool wire)
 	int r;
 
 	for (unsigned hook = UPLINK_HOOKS; hook < HD_HOOKS; hook++)
-		if (load->program[hook] < 0 && (wire || hook != HD_HOOK_TC_WIRE_IN))
+		if (load->program[hook] < 0 && (wire || hook != HD_HOOK_TC_WIRE_IN) && hook != HD_HOOK_TC_TUNNEL_IN)
 			programs[n++] = hook;
 	r = n ? load_programs(load, programs, n) : 0;
 	objects_forget();

@@ -183,12 +183,41 @@ struct port {
 	size_t n_ports;
 };
 
-/* --- Kubernetes' policies --- */
+/* --- other hosts --- */
 
 /* A label or an annotation. */
 struct label {
 	const char *key, *value;
 };
+
+/* A workload of another host: what its Port document says there, as far as it matters here. */
+struct peer_port {
+	const char *name, *namespace_, *network;
+	uint8_t mac[6];
+	bool has_mac; /* else its frames are found by learning, and routed ones go to the gateway's MAC */
+	struct hd_addr *addresses;
+	const struct label *labels; /* in the order of their keys */
+	const struct named_port *ports;
+	size_t n_addresses, n_labels, n_ports;
+};
+
+/* Addresses that are behind another host, without a workload's labels. */
+struct peer_prefix {
+	const char *network;
+	struct prefix cidr;
+	uint8_t mac[6];
+	bool has_mac; /* of the router there; else the gateway's, which every host of ours answers to */
+};
+
+/* A Peer: another host's tunnel endpoint, and what it owns. */
+struct tunnel_peer {
+	struct hd_addr address;
+	struct peer_port *ports;
+	struct peer_prefix *prefixes;
+	size_t n_ports, n_prefixes;
+};
+
+/* --- Kubernetes' policies --- */
 
 enum selector_operator { SELECTOR_IN, SELECTOR_NOT_IN, SELECTOR_EXISTS, SELECTOR_DOES_NOT_EXIST };
 
