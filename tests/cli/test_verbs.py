@@ -150,6 +150,7 @@ def test_get_of_a_namespace(fake, cli):
     ("Network", {"vni": 100, "vlan": 10, "mode": "l2", "subnets": ["10.77.0.0/24"]}, "vni 100, vlan 10, l2, 10.77.0.0/24"),
     ("Port", {"vf": {"pf": "eth1", "index": 3}, "network": "blue", "addresses": []}, "vf 3 of eth1, network blue"),
     ("Port", {"pci": "0000:01:00.0", "network": "blue"}, "0000:01:00.0, network blue"),
+    ("Peer", {"address": "192.0.2.2", "ports": [{}, {}], "prefixes": [{}]}, "192.0.2.2, 2 ports, 1 prefixes"),
     ("NetworkPolicy", {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}]}, "Ingress, 1 ingress, 0 egress"),
     ("ClusterNetworkPolicy", {"tier": "Admin", "priority": 5}, "Admin, priority 5, 0 ingress, 0 egress"),
     ("HostPolicy", {"priority": 5, "audit": True}, "priority 5, 0 ingress, 0 egress, audit"),
