@@ -343,10 +343,20 @@ class Fabric:
             ns.ip(f"addr add {own[0]}/24 dev {device}", f"addr add {own[1]}/64 dev {device} nodad", f"link set {device} up")
         if self.routed:
             ns.ip(f"addr add {self.address(number, 4)}/32 dev lo", f"addr add {self.address(number, 6)}/128 dev lo nodad")
-            for family, bits in ((4, 32), (6, 128)):
-                self._route(ns, family, "default", [(self.link_address(number, family, way, 254), d) for way, d in enumerate(devices)])
-                there = [(self.link_address(number, family, way, 1), self.tap_of(number, way)) for way in range(len(devices))]
-                self._route(self.ns, family, f"{self.address(number, family)}/{bits}", there)
+            self.routes_of(ns, number, *devices)
+            self.routes_to(number, len(devices))
+
+    def routes_of(self, ns, number, *devices):
+        """A routed host's way out, by all of its uplinks."""
+        for family in (4, 6):
+            hops = [(self.link_address(number, family, way, 254), d) for way, d in enumerate(devices)]
+            self._route(ns, family, "default", hops)
+
+    def routes_to(self, number, ways):
+        """The router's way to a host."""
+        for family, bits in ((4, 32), (6, 128)):
+            hops = [(self.link_address(number, family, way, 1), self.tap_of(number, way)) for way in range(ways)]
+            self._route(self.ns, family, f"{self.address(number, family)}/{bits}", hops)
 
     @staticmethod
     def _route(ns, family, to, hops):
