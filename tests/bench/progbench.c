@@ -2,13 +2,14 @@
 /*
  * Nanoseconds a packet of BPF programs under BPF_PROG_TEST_RUN, many subjects interleaved in one run: medians, one JSON object.
  *
- *   progbench measure --shell OBJ --ifindex N [--ingress N] [--rounds R] [--repeat K] [--lap] NAME=HOOK,PROGRAM,PACKET,SOURCES,COUNT...
+ *   progbench measure --shell OBJ --ifindex N [--ingress N] [--rounds R] [--repeat K] [--lap | --fresh] NAME=HOOK,PROGRAM,PACKET,SOURCES,COUNT...
  *   progbench fill    --shell OBJ --ifindex N --in PROG --out PROG --syn F --synack F --ack F --sources F --count N
  *   progbench live    --ifindex N [--rounds R] --packets K NAME=PROGRAM,PACKET...
  *
  * HOOK: xdp or tc. PROGRAM: a pinned program, or a program of the shell by name (empty_xdp …). PACKET: a file with one frame.
  * SOURCES: a file of struct source (shell.bpf.c), of which COUNT are drawn in turn; "-": the program is run as it is, without
- * the shell. `fill` plays the three packets of a TCP handshake for each source, so that the flow tables hold real entries.
+ * the shell. --fresh: each run has the packet as it was, for programs that change it: a call for every run, so that the caches are colder and
+ * the clock's own time is in it, as it is in that of the empty program; SOURCES are then COUNT destinations. `fill` plays the three packets of a TCP handshake for each source, so that the flow tables hold real entries.
  */
 #include <errno.h>
 #include <error.h>
@@ -55,7 +56,7 @@ struct subject {
 	bool tc, drawn;
 	int prog;
 	struct blob packet, sources;
-	uint32_t count;
+	uint32_t count, next;
 	double ns[MAX_ROUNDS];
 	uint32_t retval;
 };
@@ -170,8 +171,37 @@ static void report(struct subject *subjects, int n, int rounds)
 	printf("}\n");
 }
 
+static void patch(struct blob *packet, const struct source *source, bool destination)
+{
+	uint8_t *p = packet->data;
+
+	if (p[12] == 0x08) {
+		memcpy(p + (destination ? 30 : 26), source->addr, 4);
+		memcpy(p + (destination ? 36 : 34), &source->port, 2);
+	} else {
+		memcpy(p + (destination ? 38 : 22), source->addr, 16);
+		memcpy(p + (destination ? 56 : 54), &source->port, 2);
+	}
+}
+
+/* Average ns of single runs, each over the packet as it was, towards one destination of the list after the other. */
+static double run_fresh(struct subject *s, uint32_t repeat)
+{
+	const struct source *list = s->sources.data;
+	double sum = 0;
+
+	for (uint32_t i = 0; i < repeat; i++) {
+		if (s->drawn) {
+			patch(&s->packet, &list[s->next], true);
+			s->next = (s->next + 1) % s->count;
+		}
+		sum += run(s->prog, s->tc, &s->packet, 1, &s->retval);
+	}
+	return sum / repeat;
+}
+
 /* lap: each subject first sees its whole draw once, untimed: what it costs then is the cost of traffic that is under way. */
-static int measure(struct subject *subjects, int n, int rounds, uint32_t repeat, bool lap)
+static int measure(struct subject *subjects, int n, int rounds, uint32_t repeat, bool lap, bool fresh)
 {
 	for (int round = -1; round < rounds; round++) /* round -1 warms up */
 		for (int i = 0; i < n; i++) {
@@ -179,6 +209,12 @@ static int measure(struct subject *subjects, int n, int rounds, uint32_t repeat,
 			int prog = s->prog;
 			double ns;
 
+			if (fresh) {
+				ns = run_fresh(s, repeat);
+				if (round >= 0)
+					s->ns[round] = ns;
+				continue;
+			}
 			if (s->drawn) {
 				aim(s);
 				prog = program(s->tc ? "draw_tc" : "draw_xdp");
@@ -222,19 +258,6 @@ static int live(struct subject *subjects, int n, int rounds, uint32_t packets)
 	return 0;
 }
 
-static void patch(struct blob *packet, const struct source *source, bool destination)
-{
-	uint8_t *p = packet->data;
-
-	if (p[12] == 0x08) {
-		memcpy(p + (destination ? 30 : 26), source->addr, 4);
-		memcpy(p + (destination ? 36 : 34), &source->port, 2);
-	} else {
-		memcpy(p + (destination ? 38 : 22), source->addr, 16);
-		memcpy(p + (destination ? 56 : 54), &source->port, 2);
-	}
-}
-
 static int fill(
 	int in, int out, struct blob *syn, struct blob *synack, struct blob *ack, const struct blob *sources, uint32_t count)
 {
@@ -267,13 +290,13 @@ int main(int argc, char **argv)
 		{"rounds", 1, NULL, 'r'}, {"repeat", 1, NULL, 'k'}, {"packets", 1, NULL, 'p'}, {"in", 1, NULL, 'I'},
 		{"out", 1, NULL, 'O'}, {"syn", 1, NULL, 'S'}, {"synack", 1, NULL, 'A'}, {"ack", 1, NULL, 'C'},
 		{"sources", 1, NULL, 'F'}, {"count", 1, NULL, 'n'}, {"lpm", 1, NULL, 'L'}, {"lap", 0, NULL, 'W'},
-		{NULL, 0, NULL, 0}};
+		{"fresh", 0, NULL, 'f'}, {NULL, 0, NULL, 0}};
 	static struct subject subjects[MAX_SUBJECTS];
 	struct blob syn = {NULL, 0}, synack = {NULL, 0}, ack = {NULL, 0}, sources = {NULL, 0}, lpm = {NULL, 0};
 	const char *command = argc > 1 ? argv[1] : "", *object = NULL, *in = NULL, *out = NULL;
 	uint32_t repeat = 100000, packets = 1000000, count = 0;
 	int rounds = 15, n = 0, c;
-	bool lap = false;
+	bool lap = false, fresh = false;
 
 	libbpf_set_print(silent);
 	optind = 2;
@@ -320,6 +343,9 @@ int main(int argc, char **argv)
 			break;
 		case 'W':
 			lap = true;
+			break;
+		case 'f':
+			fresh = true;
 			break;
 		case 'n':
 			count = (uint32_t)atoi(optarg);
@@ -377,7 +403,7 @@ int main(int argc, char **argv)
 		s->count = (uint32_t)atoi(field[4]);
 	}
 	if (!strcmp(command, "measure"))
-		return measure(subjects, n, rounds, repeat, lap);
+		return measure(subjects, n, rounds, repeat, lap, fresh);
 	if (!strcmp(command, "live"))
 		return live(subjects, n, rounds, packets);
 	error(2, 0, "want measure, fill or live");

@@ -39,8 +39,9 @@ class Network:
 
     def __init__(self, name, vni, net=77, **spec):
         self.name, self.vni, self.net = name, vni, net
-        self.gateway = {4: f"10.{net}.0.254", 6: f"fd{net}::fe"}
-        self.spec = {"vni": vni, "subnets": [f"10.{net}.0.0/16", f"fd{net}::/64"], "gateway": list(self.gateway.values()), **spec}
+        self.net6 = f"fd{net % 100:02}"
+        self.gateway = {4: f"10.{net}.0.254", 6: f"{self.net6}::fe"}
+        self.spec = {"vni": vni, "subnets": [f"10.{net}.0.0/16", f"{self.net6}::/64"], "gateway": list(self.gateway.values()), **spec}
 
     @property
     def switched(self):
@@ -57,7 +58,7 @@ class Work(ports.Workload):
         self.mtu = mtu
         super().__init__(host, number)
         self.network, self.last, self.labels = network, last, labels or {}
-        self.ip4, self.ip6 = f"10.{network.net}.{last >> 8}.{last & 255}", f"fd{network.net}::{last:x}"
+        self.ip4, self.ip6 = f"10.{network.net}.{last >> 8}.{last & 255}", f"{network.net6}::{last:x}"
         self.name = f"{network.name}-{last}"
         self.setup()
 
