@@ -181,21 +181,30 @@ class HeddleEnd(End):
 
 
 class KernelEnd(End):
-    """A VXLAN device on a bridge for each network. It learns; what it does not know it sends to every other end."""
+    """
+    A VXLAN device on a bridge for each network. It learns; what it does not know it sends to every other end. mtu: of the inner packets, whatever the
+    uplink takes.
+    """
 
-    def __init__(self, fabric, number):
+    def __init__(self, fabric, number, checksums=False, mtu=None):
         super().__init__(fabric, number)
+        self.checksums, self.mtu = checksums, mtu
         self.ns = Namespace("kernel")
         fabric.join(self, UPLINK)
 
     def up(self):
         ends = [e for e in self.fabric.ends if e is not self]
         for n in self.fabric.networks:
-            zero = "noudpcsum" if self.fabric.family == 4 else "udp6zerocsumtx udp6zerocsumrx"
+            if self.fabric.family == 4:
+                flags = "udpcsum" if self.checksums else "noudpcsum"
+            else:
+                flags = "udp6zerocsumrx" + ("" if self.checksums else " udp6zerocsumtx")
+            flags += f" dev {UPLINK}" if self.mtu is None else ""
             vx, br = f"vx{n.vni}", f"br{n.vni}"
             self.ns.ip(
-                f"link add {vx} type vxlan id {n.vni} local {self.address} dev {UPLINK} dstport {PORT['vxlan']} ttl 64 {zero}",
+                f"link add {vx} type vxlan id {n.vni} local {self.address} dstport {PORT['vxlan']} ttl 64 {flags}",
                 f"link add {br} type bridge",
+                *([f"link set {d} mtu {self.mtu}" for d in (vx, br)] if self.mtu else []),
                 f"link set {vx} master {br} up",
                 f"link set {br} up",
                 *(f"link set {w.device} master {br}" for w in self.works if w.network is n),
@@ -255,6 +264,8 @@ class OvsEnd(End):
             "add-br", "br-phy", "--", "set", "bridge", "br-phy", "datapath_type=netdev", f"other_config:hwaddr={fabric.mac(self.number)}",
             "--", "add-port", "br-phy", UPLINK, "--", "set", "interface", "br-phy", f"mtu_request={fabric.mtu}",
         )  # fmt: skip
+        # The kernel sees the same frames, and would answer that nobody listens on the tunnel's port
+        self.ns.run("nft", "add table netdev quiet; add chain netdev quiet in { type filter hook ingress device %s priority 0; policy drop; }" % UPLINK)
         self.ns.ip(f"addr flush dev {UPLINK}", "link set br-phy up")
         self.ns.ip(f"addr add {self.address}/{bits} dev br-phy" + (" nodad" if fabric.family == 6 else ""))
         self.vsctl("add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=netdev", "fail_mode=secure")
@@ -395,8 +406,8 @@ class Fabric:
     def heddle(self, **kwargs):
         return self._add(HeddleEnd, **kwargs)
 
-    def kernel(self):
-        return self._add(KernelEnd)
+    def kernel(self, **kwargs):
+        return self._add(KernelEnd, **kwargs)
 
     def ovs(self):
         return self._add(OvsEnd)

@@ -256,9 +256,9 @@ def udp_send(ns, address, size=10, ttl=None, fragment=False):
             elif ttl:
                 s.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
             if ":" in address:
-                s.setsockopt(socket.IPPROTO_IPV6, 23, 0 if fragment else 2)  # IPV6_MTU_DISCOVER, always
+                s.setsockopt(socket.IPPROTO_IPV6, 23, 0 if fragment else 3)  # IPV6_MTU_DISCOVER: DF, whatever is known of the way
             else:
-                s.setsockopt(socket.IPPROTO_IP, 10, 0 if fragment else 2)  # IP_MTU_DISCOVER, always
+                s.setsockopt(socket.IPPROTO_IP, 10, 0 if fragment else 3)  # IP_MTU_DISCOVER: DF, whatever is known of the way
             s.connect((address, 7010))
             with contextlib.suppress(ConnectionRefusedError):
                 s.send(b"x" * size)

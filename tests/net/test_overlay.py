@@ -9,7 +9,7 @@ from lib import overlay, traffic
 from lib.heddled import wait_for
 from lib.overlay import Fabric, expect_all, expect_bytes, expect_echoes, expect_nothing, tunnelled
 from lib.ports import GATEWAY_MAC
-from lib.raw import IP, UDP, Ether, IPv6, Raw, Wire
+from lib.raw import ARP, ICMP, IP, UDP, Dot1Q, Ether, IPv6, Raw, Wire
 from lib.traffic import Servers, expect_tcp, expect_udp, ping
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
@@ -139,7 +139,10 @@ def test_a_network_that_only_one_of_them_has():
         a, b = one.work(blue, 1), two.work(blue, 2)
         f.up()
         expect_echoes(a, b, (84,))
-        two.put(*[d for d in two.documents() if d["kind"] == "Peer" and not d["spec"].pop("ports", None) or d["kind"] == "Host"])
+        peers = [d for d in two.documents() if d["kind"] == "Peer"]
+        for peer in peers:
+            del peer["spec"]["ports"]
+        two.put(*peers)
         expect_nothing(a, b)
         assert two.drops("tunnel-vni") >= 2
         metrics = two.daemon.api.get("/metrics")
@@ -349,3 +352,54 @@ def test_what_a_document_says_is_not_learnt_otherwise():
             assert wire.wait_frame(lambda p: b"forged" in bytes(p), 0.3) is None
         expect_echoes(a, c, (84,))
         assert c.mac.replace(":", "") not in str(one.host.dump("fdb")).replace(":", "")
+
+
+# --- a network that is a VLAN here and a VNI there ---
+
+
+class Station:
+    """Somebody on the underlay's wire who speaks tagged Ethernet, and answers ARP and echo requests."""
+
+    MAC, IP4, VLAN = "02:00:00:00:77:01", "10.77.0.200", 40
+
+    def __init__(self, wire):
+        self.wire = wire
+
+    def send(self, packet, to):
+        self.wire.send(Ether(src=self.MAC, dst=to) / Dot1Q(vlan=self.VLAN) / packet)
+
+    def ask(self, w):
+        """Resolves a workload's address and sends it an echo request; what came back."""
+        self.send(ARP(op=1, hwsrc=self.MAC, psrc=self.IP4, pdst=w.ip4), BROADCAST)
+        answer = self.wire.wait_frame(lambda f: ARP in f and f[ARP].op == 2 and f[ARP].psrc == w.ip4)
+        assert answer and answer[ARP].hwsrc == w.mac, f"ARP for {w.ip4}: {answer and answer.summary()}"
+        self.send(IP(src=self.IP4, dst=w.ip4) / ICMP(type=8, id=77) / Raw(b"from the wire"), w.mac)
+        reply = self.wire.wait_frame(lambda f: ARP in f and f[ARP].op == 1 and f[ARP].pdst == self.IP4 or ICMP in f and f[ICMP].type == 0, 3)
+        if reply and ARP in reply:
+            self.send(ARP(op=2, hwsrc=self.MAC, psrc=self.IP4, hwdst=reply.src, pdst=reply[ARP].psrc), reply.src)
+            reply = self.wire.wait_frame(lambda f: ICMP in f and f[ICMP].type == 0, 3)
+        return reply
+
+
+def test_a_vlan_here_and_a_vni_there():
+    """A station on the wire of one host reaches workloads of both, and they it; between the hosts the network is tunnelled, untagged."""
+    with Fabric() as f:
+        one, two = two_hosts(f)
+        blue = f.network("blue", 100)
+        a, b = one.work(blue, 1), two.work(blue, 2)
+        one.prefixes = [("blue", f"{Station.IP4}/32")]
+        f.up()
+        documents = one.documents()
+        for d in documents:
+            if d["kind"] == "Network":
+                d["spec"]["vlan"] = Station.VLAN
+        one.put(*documents)
+        station = Station(f.rogue())
+        for w in (a, b):
+            with one.witness() as witness:
+                reply = station.ask(w)
+                sent = witness.frames()
+            assert reply and reply[IP].src == w.ip4 and bytes(reply[ICMP].payload).startswith(b"from the wire")
+            to_two = [t for t in tunnelled(sent) if ICMP in Ether(t.inner)]
+            assert (len(to_two) > 0) == (w is b) and not [t for t in to_two if Dot1Q in Ether(t.inner)]
+        expect_all(a, b)

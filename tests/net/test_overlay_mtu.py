@@ -141,11 +141,10 @@ def test_large_datagrams_without_df(underlay):
 def test_fragments_of_somebody_else():
     """What a peer that is not ours fragments: the kernel's device does, with DF off."""
     with Fabric(4, mtu=1500) as f:
-        ours, theirs = f.heddle(), f.kernel()
+        ours, theirs = f.heddle(), f.kernel(mtu=1500)
         blue = f.network("blue", 100)
         a, b = ours.work(blue, 1), theirs.work(blue, 2)
         f.up()
-        theirs.ns.ip(f"link set vx{blue.vni} type vxlan df unset", f"link set vx{blue.vni} mtu 1500", f"link set br{blue.vni} mtu 1500")
         data = overlay.payload(1472)
         with b.ns.socket(socket.AF_INET, socket.SOCK_DGRAM) as c, a.ns.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
             c.setsockopt(socket.IPPROTO_IP, 10, 0)
