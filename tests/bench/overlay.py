@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-From a workload on one host to one on another, under a policy: beside the kernel's VXLAN device on a bridge, with and without nftables, and Open
-vSwitch's userspace datapath. What encapsulation and decapsulation cost by themselves, and a thousand peers with 100,000 addresses.
+From a workload on one host to one on another, under a policy: beside the kernel's VXLAN device on a bridge, with and without nftables, and
+Open vSwitch's userspace datapath. What encapsulation and decapsulation cost by themselves, and a thousand peers with 100,000 addresses.
 """
 
 import contextlib
 import os
+import socket
 import statistics
 import subprocess
 import tempfile
@@ -111,7 +112,7 @@ def paths(rounds, seconds):
 
 def udp_flow(a, b, sport, dport):
     """An established flow: a datagram, and its answer."""
-    with a.ns.socket(traffic.socket.AF_INET, traffic.socket.SOCK_DGRAM) as c, b.ns.socket(traffic.socket.AF_INET, traffic.socket.SOCK_DGRAM) as s:
+    with a.ns.socket(kind=socket.SOCK_DGRAM) as c, b.ns.socket(kind=socket.SOCK_DGRAM) as s:
         for sock, address in ((c, (a.ip4, sport)), (s, (b.ip4, dport))):
             sock.bind(address)
             sock.settimeout(5)
@@ -143,7 +144,8 @@ class Wrapped:
             udp_flow(a, near, 5001, 6001)
             out = save(folder, f"out-{protocol}", bytes(udp_frame(a, b, 5000, 6000)))
             local = save(folder, f"local-{protocol}", bytes(udp_frame(a, near, 5001, 6001)))
-            back = overlay.wrap(udp_frame(b, a, 6000, 5000), VNI, two.address, self.one.address, f.mac(1), protocol, from_mac=f.mac(2), flags="DF", ttl=64)
+            ends = {"source": two.address, "destination": self.one.address, "to_mac": f.mac(1), "from_mac": f.mac(2)}
+            back = overlay.wrap(udp_frame(b, a, 6000, 5000), VNI, protocol=protocol, flags="DF", ttl=64, **ends)
             back = save(folder, f"in-{protocol}", bytes(back))
             port_in = pinned(self.one.daemon, "tc_port_in")
             progs = os.path.join(self.one.daemon.bpffs, "heddle", "progs")
@@ -256,7 +258,7 @@ class Many:
             n = i * self.addresses + j
             mac = f"02:88:{n >> 24 & 255:02x}:{n >> 16 & 255:02x}:{n >> 8 & 255:02x}:{n & 255:02x}"
             ports.append({"name": f"w{n}", "network": "blue", "mac": mac, "addresses": [self.address(n)], "labels": {"app": label}})
-        return doc.document("Peer", f"peer-{i}", {"address": f"172.{16 + (i >> 16)}.{i >> 8 & 255}.{i & 255}" if i & 255 else f"173.0.{i >> 8}.1", "ports": ports})
+        return doc.document("Peer", f"peer-{i}", {"address": f"172.16.{i // 200}.{i % 200 + 1}", "ports": ports})
 
     def change(self, i):
         """One peer's document, all of its workloads relabelled."""

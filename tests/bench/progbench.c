@@ -2,14 +2,16 @@
 /*
  * Nanoseconds a packet of BPF programs under BPF_PROG_TEST_RUN, many subjects interleaved in one run: medians, one JSON object.
  *
- *   progbench measure --shell OBJ --ifindex N [--ingress N] [--rounds R] [--repeat K] [--lap | --fresh] NAME=HOOK,PROGRAM,PACKET,SOURCES,COUNT...
+ *   progbench measure --shell OBJ --ifindex N [--ingress N] [--rounds R] [--repeat K] [--lap | --fresh]
+ *                     NAME=HOOK,PROGRAM,PACKET,SOURCES,COUNT...
  *   progbench fill    --shell OBJ --ifindex N --in PROG --out PROG --syn F --synack F --ack F --sources F --count N
  *   progbench live    --ifindex N [--rounds R] --packets K NAME=PROGRAM,PACKET...
  *
  * HOOK: xdp or tc. PROGRAM: a pinned program, or a program of the shell by name (empty_xdp …). PACKET: a file with one frame.
  * SOURCES: a file of struct source (shell.bpf.c), of which COUNT are drawn in turn; "-": the program is run as it is, without
  * the shell. --fresh: each run has the packet as it was, for programs that change it: a call for every run, so that the caches are colder and
- * the clock's own time is in it, as it is in that of the empty program; SOURCES are then COUNT destinations. `fill` plays the three packets of a TCP handshake for each source, so that the flow tables hold real entries.
+ * the clock's own time is in it, as it is in that of the empty program; SOURCES are then COUNT destinations. `fill` plays the three packets
+ * of a TCP handshake for each source, so that the flow tables hold real entries.
  */
 #include <errno.h>
 #include <error.h>

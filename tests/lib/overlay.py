@@ -86,7 +86,7 @@ class Work(ports.Workload):
 
     def remote(self):
         """As an entry of Peer.spec.ports."""
-        entry = {"name": self.name, "namespace": "default", "network": self.network.name, "mac": self.mac, "addresses": [self.ip4, self.ip6]}
+        entry = {"name": self.name, "network": self.network.name, "mac": self.mac, "addresses": [self.ip4, self.ip6]}
         return {**entry, "labels": self.labels} if self.labels else entry
 
 
@@ -173,6 +173,10 @@ class HeddleEnd(End):
         for w in self.works:
             self.host.wait_port(w.name)
 
+    def peers(self, field):
+        """A field of each peer's row."""
+        return [r["value"][field] for r in self.host.dump("peers") if r["value"]["flags"]]
+
     def drops(self, reason):
         return sum(n for (r, _), n in self.daemon.drops().items() if r == reason)
 
@@ -182,8 +186,8 @@ class HeddleEnd(End):
 
 class KernelEnd(End):
     """
-    A VXLAN device on a bridge for each network. It learns; what it does not know it sends to every other end. mtu: of the inner packets, whatever the
-    uplink takes.
+    A VXLAN device on a bridge for each network. It learns; what it does not know it sends to every other end. mtu: of the inner packets,
+    whatever the uplink takes.
     """
 
     def __init__(self, fabric, number, checksums=False, mtu=None):
@@ -265,7 +269,8 @@ class OvsEnd(End):
             "--", "add-port", "br-phy", UPLINK, "--", "set", "interface", "br-phy", f"mtu_request={fabric.mtu}",
         )  # fmt: skip
         # The kernel sees the same frames, and would answer that nobody listens on the tunnel's port
-        self.ns.run("nft", "add table netdev quiet; add chain netdev quiet in { type filter hook ingress device %s priority 0; policy drop; }" % UPLINK)
+        hook = f"type filter hook ingress device {UPLINK} priority 0; policy drop;"
+        self.ns.run("nft", f"add table netdev quiet; add chain netdev quiet in {{ {hook} }}")
         self.ns.ip(f"addr flush dev {UPLINK}", "link set br-phy up")
         self.ns.ip(f"addr add {self.address}/{bits} dev br-phy" + (" nodad" if fabric.family == 6 else ""))
         self.vsctl("add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=netdev", "fail_mode=secure")
@@ -289,7 +294,8 @@ class OvsEnd(End):
             works = [w.device for w in self.works if w.network is n]
             for device in works:
                 others = [d for d in works if d != device]
-                actions = ",".join([*([out] if out else []), f"set_field:{n.vni}->tun_id", *(f"output:{t}" for t in tunnels), *(f"output:{d}" for d in others)])
+                ports_ = [*tunnels, *others]
+                actions = ",".join([*([out] if out else []), f"set_field:{n.vni}->tun_id", *(f"output:{p}" for p in ports_)])
                 lines.append(f"table=0,priority=10,in_port={device},actions={actions}")
             for t in tunnels:
                 actions = ",".join([*([inside] if inside else []), *(f"output:{d}" for d in works)])
@@ -309,8 +315,8 @@ class OvsEnd(End):
 
 class Fabric:
     """
-    The underlay: a bridge that all hosts hang on, or (routed) a router with a link to each uplink of each host. Host n has 192.168.77.n and
-    fd66::n, on its uplink or, where it is routed, on its loopback device. `mtu` is that of the uplinks, `work_mtu` what workloads start with.
+    The underlay: a bridge that all hosts hang on, or (routed) a router with a link to each uplink of each host. Host n has 192.168.77.n
+    and fd66::n, on its uplink or, where it is routed, on its loopback device. `mtu` is that of the uplinks, `work_mtu` of the workloads.
     """
 
     def __init__(self, family=4, protocol="vxlan", mtu=1600, work_mtu=1500, routed=False):
@@ -340,11 +346,9 @@ class Fabric:
     def wire(self, ns, number, *devices):
         for way, device in enumerate(devices):
             far = self.tap_of(number, way)
-            subprocess.run(
-                ["ip", "link", "add", "name", device, "netns", ns.name, "address", self.mac(number, way), "mtu", str(self.mtu), "type", "veth"]
-                + ["peer", "name", far, "netns", self.ns.name, "address", self.mac(number, way, far=True), "mtu", str(self.mtu)],
-                check=True,
-            )
+            near = ["name", device, "netns", ns.name, "address", self.mac(number, way), "mtu", str(self.mtu)]
+            there = ["name", far, "netns", self.ns.name, "address", self.mac(number, way, far=True), "mtu", str(self.mtu)]
+            subprocess.run(["ip", "link", "add", *near, "type", "veth", "peer", *there], check=True)
             if not self.routed:
                 own = [self.address(number, family) for family in (4, 6)]
                 self.ns.ip(f"link set {far} master br0 up")
@@ -372,7 +376,9 @@ class Fabric:
 
     @staticmethod
     def _route(ns, family, to, hops):
-        words = [w for hop, d in hops for w in ("nexthop", "via", hop, "dev", d)] if len(hops) > 1 else ["via", hops[0][0], "dev", hops[0][1]]
+        words = [w for hop, d in hops for w in ("nexthop", "via", hop, "dev", d)]
+        if len(hops) == 1:
+            words = words[1:]
         ns.run("ip", f"-{family}", "route", "replace", to, *words)
 
     @staticmethod
@@ -551,7 +557,8 @@ def expect_nothing(a, b, timeout=0.3):
 
 def dissect(frames, *fields, options=()):
     """
-    What tshark says of frames: rows of fields; none may be malformed, or worth a warning. A UDP checksum of zero is what RFC 6935 allows over IPv6.
+    What tshark says of frames: rows of fields; none may be malformed, or worth a warning. A UDP checksum of zero over IPv6 is what RFC 6935
+    allows.
     """
     from scapy.utils import PcapWriter
 
@@ -561,11 +568,11 @@ def dissect(frames, *fields, options=()):
                 writer.write(Ether(frame) if isinstance(frame, bytes) else frame)
         argv = ["tshark", "-n", "-r", f.name, *(w for p in ("ip", "tcp", "udp") for w in ("-o", f"{p}.check_checksum:TRUE"))]
         argv += ["-o", "udp.ignore_ipv6_zero_checksum:TRUE", *options]
-        bad = subprocess.run([*argv, "-Y", "_ws.malformed || _ws.expert.severity >= 0x600000", "-V"], capture_output=True, text=True, check=True)
+        warned = ["-V", "-Y", "_ws.malformed || _ws.expert.severity >= 0x600000"]
+        bad = subprocess.run([*argv, *warned], capture_output=True, text=True, check=True)
         assert not bad.stdout, f"tshark warns: {bad.stdout[:4000]}"
         if not fields:
             return []
-        shown = subprocess.run(
-            [*argv, "-T", "fields", "-E", "separator=|", *(w for field in fields for w in ("-e", field))], capture_output=True, text=True, check=True
-        )
+        wanted = ["-T", "fields", "-E", "separator=|", *(w for field in fields for w in ("-e", field))]
+        shown = subprocess.run([*argv, *wanted], capture_output=True, text=True, check=True)
         return [line.split("|") for line in shown.stdout.splitlines()]

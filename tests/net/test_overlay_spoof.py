@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What somebody in the underlay sends who is no peer, or a peer that sends what is not its own, or broken: dropped, each with its reason."""
+"""Tunnel packets of somebody who is no peer, or of a peer that sends what is not its own, or broken: dropped, each with its reason."""
 
 import itertools
 import time
@@ -17,8 +17,8 @@ VNI = 100
 
 class Scene:
     """
-    Two hosts with heddled, a third that only documents know (its tunnel packets come from here), and somebody who is no peer. `a` is a workload
-    at the first host, `b` at the second, `c` at the third.
+    Two hosts with heddled, a third that only documents know (its tunnel packets come from here), and somebody who is no peer. `a` is a
+    workload at the first host, `b` at the second, `c` at the third.
     """
 
     def __init__(self, protocol, family):
@@ -126,7 +126,8 @@ def test_who_sends(scene):
 def test_what_a_peer_does_not_own(scene):
     """Addresses of this host's ports, of another peer, of nobody; of another network; as the gateway."""
     for v6, field in ((False, "ip4"), (True, "ip6")):
-        for source in (getattr(scene.near, field), getattr(scene.b, field), "fd77::77" if v6 else "10.77.0.77", "fd01::1" if v6 else "8.8.8.8"):
+        nobody = ("fd77::77", "fd01::1") if v6 else ("10.77.0.77", "192.0.2.1")
+        for source in (getattr(scene.near, field), getattr(scene.b, field), *nobody):
             scene.dropped("tunnel-source", v6=v6, source=source)
         scene.dropped("tunnel-source", v6=v6, source=scene.blue.gateway[6 if v6 else 4])
     for mac in (scene.near.mac, scene.b.mac):
@@ -150,7 +151,8 @@ def test_arp_and_neighbours(scene):
     from scapy.layers.l2 import ARP
 
     def arp(mark):
-        return Ether(src=scene.c_mac, dst=scene.a.mac) / ARP(op=2, hwsrc=scene.c_mac, psrc=scene.near.ip4, hwdst=scene.a.mac, pdst=scene.a.ip4) / Raw(mark)
+        claim = ARP(op=2, hwsrc=scene.c_mac, psrc=scene.near.ip4, hwdst=scene.a.mac, pdst=scene.a.ip4)
+        return Ether(src=scene.c_mac, dst=scene.a.mac) / claim / Raw(mark)
 
     scene.dropped(("tunnel-source", "arp-sender"), make=arp)
 
@@ -208,7 +210,8 @@ def option(kind, data=b"\1\2\3\4", option_class=0x0102, length=None):
 
 
 def test_options_of_geneve_are_skipped(geneve):
-    for options in ([option(1)], [option(1, b"")], [option(1), option(2, bytes(124)), option(3, b"")], [option(0x7F, b"")] * 63, [option(9, bytes(120))] * 2):
+    several = [option(1), option(2, bytes(124)), option(3, b"")]
+    for options in ([option(1)], [option(1, b"")], several, [option(0x7F, b"")] * 63, [option(9, bytes(120))] * 2):
         geneve.passes(outer={"header": geneve_header(*options)})
 
 
