@@ -268,12 +268,12 @@ static int compare_members(const void *a, const void *b)
 
 	if (x->network != y->network)
 		return x->network < y->network ? -1 : 1;
-	return x->ifindex < y->ifindex ? -1 : x->ifindex > y->ifindex;
+	return x->id < y->id ? -1 : x->id > y->id;
 }
 
 static bool is_wanted(const struct topology *t, uint16_t network, uint32_t ifindex)
 {
-	struct topology_member key = {.network = network, .ifindex = ifindex};
+	struct topology_member key = {.network = network, .id = ifindex};
 
 	return t->n_members && bsearch(&key, t->members, t->n_members, sizeof(key), compare_members);
 }
@@ -316,8 +316,8 @@ static int write_members(struct load *load, const struct topology *t, uint16_t n
 		while (n > i && !is_wanted(t, network, list[n - 1]));
 	}
 	for (size_t i = 0; add && i < t->n_members; i++)
-		if (t->members[i].network == network && n < HD_MEMBERS_MAX && !is_listed(list, n, t->members[i].ifindex))
-			list[n++] = t->members[i].ifindex;
+		if (t->members[i].network == network && n < HD_MEMBERS_MAX && !is_listed(list, n, t->members[i].id))
+			list[n++] = t->members[i].id;
 	for (uint32_t i = 0; i < n && r == 0; i++) {
 		struct hd_member_key key = {.network = network, .index = (uint16_t)i};
 
