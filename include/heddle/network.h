@@ -37,8 +37,8 @@ struct hd_network {
 	__u16 mtu;   /* bytes of L3; 0: no limit of its own */
 	__u16 flags; /* enum hd_network_flags */
 	__u16 last_index,
-		last_zone; /* of entry 0: the last ones handed out. They are handed out in turn, so that none comes back soon */
-	__u16 reserved;
+		last_zone, /* of entry 0: the last ones handed out. They are handed out in turn, so that none comes back soon */
+		last_peer;
 	__u32 members; /* (network, 0..members-1) are in the map `members` */
 	__u32 peers;   /* (network, 0..peers-1) are in the map `peer_members` */
 	struct hd_roots roots
@@ -118,6 +118,9 @@ struct hd_wire_key {
 struct hd_wire {
 	__u32 network;
 };
+
+/* Indexes of the map `wire_programs`. */
+enum hd_wire_program { HD_WIRE_VLAN = 0 /* tc_wire_in */, HD_WIRE_TUNNEL = 1 /* tc_tunnel_in */, HD_WIRE_PROGRAMS = 2 };
 
 /* --- where a network routes to --- */
 
