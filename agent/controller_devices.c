@@ -87,6 +87,8 @@ int devices_attach(struct controller *c)
 			.ifindex = device->ifindex,
 			.xdp = host->uplinks[i].xdp,
 			.hides_tags = wires && netdev_takes_tags(device),
+			.tunnel = host->has_tunnel,
+			.tunnel_in_xdp = host->has_tunnel && host->tunnel_decapsulate == TUNNEL_DECAPSULATE_XDP,
 			.driver = device->driver,
 			.forward_judge = host->forward_judge,
 			.ethernet = device->type == ARPHRD_ETHER,

@@ -265,7 +265,8 @@ static int load_and_attach(struct controller *c, const struct policy_input *inpu
 
 static bool same_uplinks(const struct host *a, const struct host *b)
 {
-	if (a->n_uplinks != b->n_uplinks || a->forward_judge != b->forward_judge)
+	if (a->n_uplinks != b->n_uplinks || a->forward_judge != b->forward_judge || a->has_tunnel != b->has_tunnel ||
+		a->tunnel_decapsulate != b->tunnel_decapsulate)
 		return false;
 	for (size_t i = 0; i < a->n_uplinks; i++)
 		if (strcmp(a->uplinks[i].device, b->uplinks[i].device) || a->uplinks[i].xdp != b->uplinks[i].xdp)
@@ -467,7 +468,7 @@ static void answer(struct controller *c, const struct hd_event *event)
 	topology_answer(c->topology, event->ifindex, &event->destination, &said);
 	router.has_source = said.has_source;
 	router.source = said.source;
-	router.mtu = said.mtu;
+	router.mtu = said.peer ? datapath_peer_mtu(c->datapath, said.peer) : said.mtu;
 	(void)datapath_reject(c->datapath, event, &router);
 }
 

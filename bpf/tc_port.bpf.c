@@ -7,6 +7,8 @@
 #include "stage/tc_parse.h"
 #include "stage/wire.h"
 
+#include "maps/overlay.bpf.h"
+
 /* What the workload's packet is told to be in `explain` is not in the skb of a test run. */
 static __always_inline void enter(struct __sk_buff *skb, struct pkt *p, __u8 direction)
 {

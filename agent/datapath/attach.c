@@ -220,9 +220,10 @@ int attach_tc(struct datapath *dp, struct load *load, struct attached *at)
 static int attach_one(struct datapath *dp, struct load *load, struct attached *at, const struct datapath_uplink *uplink,
 	const struct hd_port_policy *policy)
 {
-	struct hd_port record = {
-		.ifindex = at->ifindex, .flags = HD_PORT_UPLINK | (uplink->forward_judge ? HD_PORT_FORWARD_JUDGE : 0)};
-	bool keep = !uplink->hides_tags && xdp_keeps(at, uplink->xdp);
+	struct hd_port record = {.ifindex = at->ifindex,
+		.flags = HD_PORT_UPLINK | (uplink->forward_judge ? HD_PORT_FORWARD_JUDGE : 0) |
+			 (uplink->tunnel ? HD_PORT_TUNNEL : 0)};
+	bool keep = !uplink->hides_tags && !xdp_spoils_tunnel(uplink) && xdp_keeps(at, uplink->xdp);
 	int r;
 
 	record.flags |= keep ? HD_PORT_XDP : 0;
@@ -299,8 +300,10 @@ int attached_report(struct datapath *dp)
 			continue;
 		for (unsigned side = 0; side < HD_DIRECTIONS; side++)
 			to->program_id[attached_hook(at, side)] = load->info[attached_hook(at, side)].id;
-		if (!to->port)
+		if (!to->port) {
 			to->program_id[HD_HOOK_TC_WIRE_IN] = load->info[HD_HOOK_TC_WIRE_IN].id;
+			to->program_id[HD_HOOK_TC_TUNNEL_IN] = load->info[HD_HOOK_TC_TUNNEL_IN].id;
+		}
 		if (at->link[LINK_XDP] >= 0)
 			to->program_id[HD_HOOK_XDP_UPLINK] = load->info[xdp_program(load->control ? at->xdp_flags : 0)].id;
 	}

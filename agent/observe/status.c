@@ -62,8 +62,9 @@ static json_t *programs_json(const struct view *view)
 
 			if (at->port != is_port_hook(programs[p].hook))
 				continue;
-			if (programs[p].hook == HD_HOOK_TC_WIRE_IN && !at->program_id[programs[p].hook])
-				continue; /* no network has a VLAN */
+			if ((programs[p].hook == HD_HOOK_TC_WIRE_IN || programs[p].hook == HD_HOOK_TC_TUNNEL_IN) &&
+				!at->program_id[programs[p].hook])
+				continue; /* no network has a VLAN; there is no tunnel */
 			item = json_pack("{s:s, s:s, s:s, s:I, s:o, s:I, s:I}", "hook", hook_name(programs[p].hook), "device",
 				at->device, "mode", mode ? mode : "off", "id", (json_int_t)at->program_id[programs[p].hook],
 				"name", json_text(programs[p].name), "verifiedInstructions",

@@ -246,7 +246,7 @@ int verdict_port(struct verdict_world *world, uint32_t ifindex, uint32_t flags, 
 /* The programs of ports, which a start does not load. Their records and maps are written by the tests. */
 int verdict_load_ports(struct verdict_world *world)
 {
-	return load_ports(load_writable(world->dp), true);
+	return load_ports(load_writable(world->dp), true, true);
 }
 
 int verdict_explain(struct verdict_world *world, const struct datapath_probe *probe, struct hd_explain *ret)
