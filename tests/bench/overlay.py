@@ -216,7 +216,8 @@ class Many:
             f.ns.ip("addr add 192.168.77.254/24 dev br0")
             self.end.ns.run("ip", "route", "add", "default", "via", "192.168.77.254")
             self.network = f.network("blue", VNI, NET, mode="l3")
-            self.network.spec.update(subnets=["10.0.0.0/8"], gateway=["10.255.255.254"])
+            self.network.spec.update(subnets=["10.0.0.0/8", "fd44::/64"], gateway=["10.255.255.254", "fd44::fe"])
+            self.network.gateway[4] = "10.255.255.254"
             a = self.end.work(self.network, 1)
             f.up()
             daemon = self.end.daemon
