@@ -119,6 +119,9 @@ struct hd_wire {
 	__u32 network;
 };
 
+/* Indexes of the map `wire_programs`. */
+enum hd_wire_program { HD_WIRE_VLAN = 0 /* tc_wire_in */, HD_WIRE_TUNNEL = 1 /* tc_tunnel_in */, HD_WIRE_PROGRAMS = 2 };
+
 /* --- where a network routes to --- */
 
 /* Longest prefix of (network the packet is in, destination). */
