@@ -196,8 +196,8 @@ static __always_inline bool answerable(HOOK_CTX *ctx, const struct pkt *p)
 {
 	__u8 mac = 0;
 
-	/* Nor is anybody on the wire: the agent's answers would go out without a tag. */
-	if (!p->family || p->fragment == FRAGMENT_LATER || p->hook == HD_HOOK_TC_WIRE_IN)
+	/* Nor is anybody on the wire or behind a peer: the agent's answers would go out without a tag, or without a tunnel. */
+	if (!p->family || p->fragment == FRAGMENT_LATER || p->hook == HD_HOOK_TC_WIRE_IN || p->hook == HD_HOOK_TC_TUNNEL_IN)
 		return false;
 	if (hook_load(ctx, 0, &mac, 1) || mac & 1) /* sent to a group on the link: a subnet's broadcast address shows here only */
 		return false;
