@@ -64,6 +64,7 @@ class Work(ports.Workload):
 
     def create(self):
         super().create()
+        self.host.sysctl(f"net.ipv6.conf.{self.device}.disable_ipv6", 1)
         self.host.ip(f"link set {self.device} mtu {self.mtu}")
         self.ns.ip(f"link set eth0 mtu {self.mtu}")
 
@@ -176,6 +177,10 @@ class HeddleEnd(End):
     def peers(self, field):
         """A field of each peer's row."""
         return [r["value"][field] for r in self.host.dump("peers") if r["value"]["flags"]]
+
+    def faults(self):
+        """What was dropped, but for what a stack sends by itself when a device comes up."""
+        return {r: n for r, n in self.daemon.drops().items() if r[0] not in ("no-destination", "not-routed")}
 
     def drops(self, reason):
         return sum(n for (r, _), n in self.daemon.drops().items() if r == reason)

@@ -34,7 +34,7 @@ def test_between_hosts(protocol, underlay, mode):
             sent = tunnelled(witness.frames())
         expect_echoes(a, c)
         assert {t.udp.dport for t in sent} == {overlay.PORT[protocol]} and {t.vni for t in sent} == {100}
-        assert (one.daemon.drops(), two.daemon.drops()) == ({}, {})
+        assert (one.faults(), two.faults()) == ({}, {})
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ family = pytest.mark.parametrize("family", [4, 6], ids=["over4", "over6"])
 def test_traffic(family, xdp):
     with Mixed(family, xdp=xdp) as m:
         expect_all(m.a, m.b)
-        assert m.ours.daemon.drops() == {}
+        assert m.ours.faults() == {}
 
 
 @family

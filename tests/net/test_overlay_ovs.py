@@ -42,7 +42,7 @@ def test_traffic(protocol, family):
         expect_all(m.a, m.b)
         expect_echoes(m.c, m.d)
         expect_echoes(m.d, m.c)
-        assert m.ours.daemon.drops() == {}
+        assert m.ours.faults() == {}
 
 
 @family
