@@ -50,7 +50,7 @@ int ports_start(struct controller *c)
 	if (r < 0)
 		log_err(r, "identities get new numbers: cannot read those in %s", c->options->state_dir);
 	c->view.identities = c->identities;
-	c->topology_due = c->hostnet_due = true;
+	c->topology_due = c->hostnet_due = c->peers_due = true;
 	return 0;
 }
 
@@ -253,6 +253,7 @@ void ports_take_over(struct controller *c, struct topology *topology)
 {
 	c->topology_due |= !topology_equal(c->topology, topology);
 	c->hostnet_due |= c->topology_due;
+	c->peers_due |= c->topology_due;
 	networks_commit(c->networks);
 	topology_free(c->topology);
 	c->topology = topology;

@@ -167,6 +167,12 @@ static const struct hd_port_policy *policy_of(const char *device, const struct u
 	return NULL;
 }
 
+/* Of a set that no rule names: its own tree says no. Of the first generation, so that no later one is needed. */
+static const struct hd_port_policy policy_of_slow = {.generation = 1,
+	.set = {HD_SET_SEVERAL - 1, HD_SET_SEVERAL - 1},
+	.version = {1, 1},
+	.root = {HD_LEAF(0, HD_DENY, false), HD_LEAF(0, HD_DENY, false)}};
+
 static unsigned tcx_programs(uint32_t ifindex)
 {
 	return tcx_foreign_ahead(ifindex, COMPAT_BPF_TCX_INGRESS, 0) + tcx_foreign_ahead(ifindex, COMPAT_BPF_TCX_EGRESS, 0);
@@ -358,7 +364,8 @@ int datapath_attach(struct datapath *dp, const struct datapath_uplink *uplinks, 
 		if (dp->attached[i].role == ROLE_UPLINK && !named(&dp->attached[i], uplinks, n))
 			attached_release(dp, i);
 	for (size_t i = 0; i < n; i++) {
-		const struct hd_port_policy *policy = policy_of(uplinks[i].device, policies, n_policies);
+		const struct hd_port_policy *policy =
+			uplinks[i].slow ? &policy_of_slow : policy_of(uplinks[i].device, policies, n_policies);
 		struct attached *at = attached_add(dp, uplinks[i].device, uplinks[i].ifindex);
 
 		if (!at)

@@ -86,6 +86,7 @@ struct datapath_uplink {
 	bool hides_tags;    /* networks have VLANs there, whose tags XDP would not see: no XDP */
 	bool tunnel;	    /* packets of the tunnel come in there */
 	bool tunnel_in_xdp; /* and the document has XDP take their headers off */
+	bool slow;	    /* the agent's own device: nothing else comes in there, whatever the policies say */
 };
 
 /* What became of it. mode: "native", "generic", "off"; tc: "tcx", "clsact". */

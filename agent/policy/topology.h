@@ -135,6 +135,7 @@ bool topology_equal(const struct topology *a, const struct topology *b);
 /* What a router says of a packet from the port on ifindex. source: the gateway's, of the destination's family. */
 struct topology_answer {
 	bool has_source;
+	bool link_local; /* the source is the one that every gateway has, since this one has no other */
 	struct hd_addr source;
 	uint16_t mtu;  /* of the port that has the destination; 0: none has */
 	uint32_t peer; /* that has it; 0: none has */

@@ -86,7 +86,7 @@ void topology_answer(
 	}
 	/* Every gateway has this one. */
 	if (!ret->has_source && !addr_is_ipv4(destination)) {
-		ret->has_source = true;
+		ret->has_source = ret->link_local = true;
 		ret->source = topology_link_local(gateway_mac);
 	}
 	find_destination(topology, from->record.network, destination, ret);
