@@ -11,6 +11,7 @@ kernel's VXLAN device on a bridge, and Open vSwitch's userspace datapath.
 """
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import os
@@ -125,6 +126,9 @@ class End:
     def up(self):
         pass
 
+    def settled(self):
+        """Every end is up."""
+
     def close(self):
         pass
 
@@ -136,7 +140,7 @@ class HeddleEnd(End):
         super().__init__(fabric, number)
         self.uplinks = uplinks or [UPLINK]
         self.extra, self.own = [], list(docs)  # documents beside those of networks, ports and peers
-        self._markers = itertools.count(1)
+        self._markers, self._before = itertools.count(1), {}
         tunnel = {"protocol": fabric.protocol, "address": self.address, "port": PORT[fabric.protocol], **(tunnel or {})}
         spec = {"uplinks": [{"device": d, "xdp": xdp} for d in self.uplinks], "tunnel": tunnel, **spec}
         self.host = ports.PortHost(start=False, host_spec=spec, env=env, options=options)
@@ -174,13 +178,17 @@ class HeddleEnd(End):
         for w in self.works:
             self.host.wait_port(w.name)
 
+    def settled(self):
+        self._before = self.daemon.drops()
+
     def peers(self, field):
         """A field of each peer's row."""
         return [r["value"][field] for r in self.host.dump("peers") if r["value"]["flags"]]
 
     def faults(self):
-        """What was dropped, but for what a stack sends by itself when a device comes up."""
-        return {r: n for r, n in self.daemon.drops().items() if r[0] not in ("no-destination", "not-routed")}
+        """What was dropped since all hosts were up, but for what a stack sends by itself when a device comes up."""
+        now = {r: n - self._before.get(r, 0) for r, n in self.daemon.drops().items() if r[0] not in ("no-destination", "not-routed")}
+        return {r: n for r, n in now.items() if n}
 
     def drops(self, reason):
         return sum(n for (r, _), n in self.daemon.drops().items() if r == reason)
@@ -354,6 +362,8 @@ class Fabric:
             near = ["name", device, "netns", ns.name, "address", self.mac(number, way), "mtu", str(self.mtu)]
             there = ["name", far, "netns", self.ns.name, "address", self.mac(number, way, far=True), "mtu", str(self.mtu)]
             subprocess.run(["ip", "link", "add", *near, "type", "veth", "peer", *there], check=True)
+            for end, name in ((ns, device), (self.ns, far)):
+                end.sysctl(f"net.ipv6.conf.{name}.keep_addr_on_down", 1)
             if not self.routed:
                 own = [self.address(number, family) for family in (4, 6)]
                 self.ns.ip(f"link set {far} master br0 up")
@@ -435,6 +445,8 @@ class Fabric:
     def up(self):
         for e in self.ends:
             e.up()
+        for e in self.ends:
+            e.settled()
 
     def close(self):
         self.stack.close()
@@ -496,7 +508,10 @@ def payload(size, seed=b"overlay"):
 
 
 def echo(ns, address, size, timeout=3.0):
-    """True when an echo request of `size` bytes, its IP header counted, came back with the same bytes."""
+    """
+    True when an echo request of `size` bytes, its IP header counted, came back with the same bytes. One that is too big for the way is
+    sent once more: the sender was told, and cuts it up.
+    """
     v6 = ":" in address
     data = payload(size - 8 - (40 if v6 else 20), os.urandom(4))
     identifier = int.from_bytes(os.urandom(2), "big")
@@ -513,6 +528,11 @@ def echo(ns, address, size, timeout=3.0):
                 got = s.recv(65536)
             except TimeoutError:
                 return False
+            except OSError as error:
+                if error.errno != errno.EMSGSIZE:
+                    raise
+                s.send(head + data)
+                continue
             body = got if v6 else got[(got[0] & 15) * 4 :]
             if body[0] == (129 if v6 else 0) and body[4:6] == identifier.to_bytes(2, "big"):
                 return body[8:] == data

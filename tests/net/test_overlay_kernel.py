@@ -137,9 +137,9 @@ def test_inner_tags(family):
         ours.put(*[d for d in ours.documents() if d["kind"] != "Port"], port)
         ours.host.wait_port(a.name)
         for vlan, prio in ((30, 0), (31, 5)):
-            for packet in (ARP(op=1, hwsrc=a.mac, psrc=a.ip4, pdst="10.77.0.9"), IP(src=a.ip4, dst=b.ip4) / UDP(sport=5) / Raw(b"tagged" * 10)):
             asks = ARP(op=1, hwsrc=a.mac, psrc=a.ip4, pdst="10.77.0.9")
             for packet in (asks, IP(src=a.ip4, dst=b.ip4) / UDP(sport=5) / Raw(b"tagged" * 10)):
+                to = "ff:ff:ff:ff:ff:ff" if ARP in packet else b.mac
                 frame = Ether(src=a.mac, dst=to) / Dot1Q(vlan=vlan, prio=prio) / packet
                 capture = Capture(b.ns, "eth0", "-Q", "in", "-XX")
                 with Wire(a.ns, "eth0") as wire, ours.witness() as witness:
