@@ -221,6 +221,8 @@ class KernelEnd(End):
             self.ns.ip(
                 f"link add {vx} type vxlan id {n.vni} local {self.address} dstport {PORT['vxlan']} ttl 64 {flags}",
                 f"link add {br} type bridge",
+                f"link set {vx} addrgenmode none",  # nobody lives on these two
+                f"link set {br} addrgenmode none",
                 *([f"link set {d} mtu {self.mtu}" for d in (vx, br)] if self.mtu else []),
                 f"link set {vx} master {br} up",
                 f"link set {br} up",
@@ -592,10 +594,13 @@ def dissect(frames, *fields, options=()):
             for frame in frames:
                 writer.write(Ether(frame) if isinstance(frame, bytes) else frame)
         argv = ["tshark", "-n", "-r", f.name, *(w for p in ("ip", "tcp", "udp") for w in ("-o", f"{p}.check_checksum:TRUE"))]
-        argv += ["-o", "udp.ignore_ipv6_zero_checksum:TRUE", *options]
-        warned = ["-V", "-Y", "_ws.malformed || _ws.expert.severity >= 0x600000"]
+        # Frames of both directions come one after the other, and a busy machine sends twice: nothing is said of sequence numbers
+        argv += ["-o", "udp.ignore_ipv6_zero_checksum:TRUE", "-o", "tcp.analyze_sequence_numbers:FALSE", *options]
+        sequence = "_ws.expert.group == 0x02000000"
+        warned = ["-V", "-Y", f"_ws.malformed || _ws.expert.severity >= 0x600000 && !({sequence})"]
         bad = subprocess.run([*argv, *warned], capture_output=True, text=True, check=True)
-        assert not bad.stdout, f"tshark warns: {bad.stdout[:4000]}"
+        said = [line.strip() for line in bad.stdout.splitlines() if "Expert Info" in line or line.startswith("Frame ")]
+        assert not bad.stdout, f"tshark warns: {said[:10]}\n{bad.stdout[:2000]}"
         if not fields:
             return []
         wanted = ["-T", "fields", "-E", "separator=|", *(w for field in fields for w in ("-e", field))]
