@@ -288,7 +288,7 @@ int validate_workloads(const struct object_list *sorted, struct diag *diag)
 	n = n_claims = list_workloads(sorted, workloads);
 	for (size_t i = 0; i < n; i++)
 		n_claims += addresses_of(&workloads[i]).n;
-	claims = malloc(n_claims * sizeof(*claims));
+	claims = malloc((n_claims + 1) * sizeof(*claims));
 	if (!claims)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++)
