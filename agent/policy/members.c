@@ -560,6 +560,9 @@ int port_policy_members(struct round *round, size_t index, struct membership *re
 	size_t starts[HD_DIRECTIONS], at;
 
 	*ret = (struct membership){0};
+	/* Some memory, so that there is something to count from. */
+	if (VEC_RESERVE(&round->member, 1) < 0)
+		return -ENOMEM;
 	round->member.n = round->member_limited.n = 0;
 	for (int d = 0; d < HD_DIRECTIONS; d++) {
 		starts[d] = round->member.n;

@@ -235,7 +235,7 @@ static const struct endpoint *first_endpoint(const struct endpoint *endpoints, s
 		else
 			high = middle;
 	}
-	return endpoints + low;
+	return n ? endpoints + low : NULL;
 }
 
 static struct walk walk_begin(const struct tables *t, uint16_t network)
