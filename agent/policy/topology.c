@@ -329,6 +329,10 @@ static int check_device(struct building *b, struct topology_port *to, const stru
 	for (size_t i = 0; home->host && i < port->n_addresses; i++)
 		if (is_hosts(b, &port->addresses[i]))
 			return wait_because(to, "%s is an address of the host itself", addr_format(&port->addresses[i], address));
+	/* The host's stack would be led to the port with what is for the other host. */
+	for (size_t i = 0; home->host && i < port->n_addresses; i++)
+		if (topology_is_peer(b, &port->addresses[i]))
+			return wait_because(to, "%s is the address of a Peer", addr_format(&port->addresses[i], address));
 	*ret = device;
 	return 0;
 }
@@ -577,6 +581,9 @@ static void building_free(struct building *b)
 	VEC_FREE(&b->wires);
 	VEC_FREE(&b->host);
 	VEC_FREE(&b->vnis);
+	for (size_t i = 0; i < b->peer_objects.n; i++)
+		object_unref(b->peer_objects.data[i]);
+	VEC_FREE(&b->peer_objects);
 	VEC_FREE(&b->peers);
 	VEC_FREE(&b->peer_addresses);
 	VEC_FREE(&b->prefixes);
@@ -669,6 +676,8 @@ int topology_build(const struct topology_input *input, struct topology **ret, st
 		.host = b.host.data,
 		.vnis = b.vnis.data,
 		.peers = b.peers.data,
+		.peer_objects = b.peer_objects.data,
+		.incomplete = b.incomplete,
 		.peer_addresses = b.peer_addresses.data,
 		.prefixes = b.prefixes.data,
 		.peer_members = b.peer_members.data,
@@ -708,6 +717,9 @@ void topology_free(struct topology *topology)
 	free(topology->wires);
 	free(topology->host);
 	free(topology->vnis);
+	for (size_t i = 0; i < topology->n_peers; i++)
+		object_unref(topology->peer_objects[i]);
+	free(topology->peer_objects);
 	free(topology->peers);
 	free(topology->peer_addresses);
 	free(topology->prefixes);
