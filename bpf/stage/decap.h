@@ -31,6 +31,17 @@ struct outer {
 	__u8 inner_tos;
 };
 
+/* Most headers are read where they are. */
+static __always_inline long decap_read(HOOK_CTX *ctx, __u32 at, void *to, __u32 size)
+{
+	const void *data = hook_data(ctx) + (at & 0x1ff);
+
+	if (unlikely(at > 0x1ff || data + size > hook_data_end(ctx)))
+		return hook_load(ctx, at, to, size);
+	__builtin_memcpy(to, data, size);
+	return 0;
+}
+
 /* Options that are not known are skipped, unless they say that they must not be (RFC 8926 section 3.5). None is known. */
 __noinline int decap_options(HOOK_CTX *ctx, __u32 at, __u32 length)
 {
@@ -90,7 +101,7 @@ static __always_inline int decap_header(HOOK_CTX *ctx, __u32 protocol, struct ou
 	__u32 at = o->l4 + sizeof(struct udphdr), options;
 	int r;
 
-	if (hook_load(ctx, at, &header, sizeof(header)))
+	if (decap_read(ctx, at, &header, sizeof(header)))
 		return HD_R_TUNNEL_MALFORMED;
 	*vni = bpf_ntohl(header.vxlan.vni) >> 8;
 	o->inner = at + sizeof(header);
@@ -184,7 +195,7 @@ static __always_inline int decap_inner(HOOK_CTX *ctx, struct hd_scratch *room, s
 	} tag;
 	int i;
 
-	if (hook_load(ctx, o->inner, &frame, sizeof(frame)))
+	if (decap_read(ctx, o->inner, &frame, sizeof(frame)))
 		return HD_R_TUNNEL_MALFORMED;
 	__builtin_memcpy(room->head, &frame.eth, 12);
 	o->inner_type = frame.eth.h_proto;
@@ -230,9 +241,11 @@ static __always_inline int decap_shrink(HOOK_CTX *ctx, struct pkt *p, const stru
 			ctx, -less, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO | (is6 ? ROOM_DECAP_L3_IPV6 : ROOM_DECAP_L3_IPV4));
 		if (r) {
 			p->mistaken = 1;
-			/* It leaves no less than a header of the outer protocol: a short frame gets padding, which Ethernet may have. */
-			if (left < SHRUNK_MIN && bpf_skb_change_tail(ctx, less + SHRUNK_MIN, 0))
-				return HD_R_NONLINEAR;
+			r = bpf_skb_adjust_room(ctx, -less, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
+		}
+		/* It leaves no less than a header of the outer protocol: a short frame gets padding, which Ethernet may have. */
+		if (r && left < SHRUNK_MIN && !bpf_skb_change_tail(ctx, less + SHRUNK_MIN, 0)) {
+			p->mistaken = 1;
 			r = bpf_skb_adjust_room(ctx, -less, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
 		}
 	}

@@ -366,8 +366,11 @@ def test_from_the_wire_to_peers_and_back(net, family):
     result = arrive(net, back)
     assert (result.action, result.reason, result.out, result.mark) == (REDIRECT, "none", bytes(back), MARK)  # the tag is beside it
     assert net.world.flows() == []
-    frame[1].src = R[family]
-    assert net.run(net.up, tagged(frame, (Q, 100, 0)), hook=TC_IN).reason == f"source-ip{family}"
+    prefix, address = PREFIX[family]
+    net.prefix(1, prefix, 2)
+    for source in (R[family], address):
+        frame[1].src = source
+        assert net.run(net.up, tagged(frame, (Q, 100, 0)), hook=TC_IN).reason == f"source-ip{family}"
 
 
 def test_floods_between_the_wire_and_peers(net):
