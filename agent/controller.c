@@ -108,6 +108,7 @@ static void controller_free(struct controller *c)
 	sd_event_source_disable_unref(c->events);
 	sd_event_source_disable_unref(c->rebuild);
 	devices_free(c);
+	underlay_free(c);
 	ports_free(c);
 	files_free(c->files);
 	applied_close(c->applied);
@@ -299,6 +300,9 @@ int controller_detach(const struct controller_options *options)
 	r = hostnet_clear();
 	if (r < 0)
 		return log_err(r, "cannot remove the routes to ports");
+	r = underlay_clear();
+	if (r < 0)
+		return r;
 	r = settings_sync(options->run_dir, NULL, 0);
 	if (r < 0)
 		return r;

@@ -84,7 +84,7 @@ static const char *hides_tags(const struct controller *c, const struct netdev *d
 int devices_attach(struct controller *c)
 {
 	const struct host *host = c->view.host ? c->view.host : &policy_no_host;
-	_cleanup_free_ struct datapath_uplink *uplinks = calloc(host->n_uplinks ? host->n_uplinks : 1, sizeof(*uplinks));
+	_cleanup_free_ struct datapath_uplink *uplinks = calloc(host->n_uplinks + 1, sizeof(*uplinks));
 	size_t n = 0;
 	int r, ports;
 
@@ -103,13 +103,17 @@ int devices_attach(struct controller *c)
 			.ifindex = device->ifindex,
 			.xdp = host->uplinks[i].xdp,
 			.hides_tags = hides_tags(c, device),
+			.tunnel = host->has_tunnel,
+			.tunnel_in_xdp = host->has_tunnel && host->tunnel_decapsulate == TUNNEL_DECAPSULATE_XDP,
 			.driver = device->driver,
 			.forward_judge = host->forward_judge,
 			.ethernet = device->type == ARPHRD_ETHER,
 		};
 	}
+	n += underlay_uplinks(c, &uplinks[n]);
 	r = datapath_attach(c->datapath, uplinks, n, c->policies, c->n_policies);
 	ports = ports_install(c);
+	underlay_follow(c);
 	if (r >= 0)
 		r = ports;
 	c->attach_error = r < 0 ? r : 0;
@@ -164,7 +168,8 @@ static bool port_concerned(struct controller *c, const char *before, const char 
 static void on_device(const struct netdev *device, bool gone, void *userdata)
 {
 	struct controller *c = userdata;
-	bool concerns = is_declared(c, device->name), port;
+	/* The agent's own device, that went: nothing is attached there any more. */
+	bool concerns = is_declared(c, device->name) || (gone && strcmp(device->name, TUNNEL_SLOW_DEVICE) == 0), port;
 	struct netdev *grown;
 
 	datapath_doubt(c->datapath, device->ifindex);
@@ -175,6 +180,8 @@ static void on_device(const struct netdev *device, bool gone, void *userdata)
 			continue;
 		concerns |= is_declared(c, known->name);
 		port = port_concerned(c, known->name, device->name);
+		if (gone && c->slow && known->ifindex == tunnel_slow_ifindex(c->slow))
+			underlay_slow_again(c);
 		if (gone)
 			forget_device(c, i);
 		else if (differs(known, device))

@@ -8,6 +8,8 @@
 #include <api/api.h>
 #include <controller.h>
 #include <netdev/hostnet.h>
+#include <netdev/tunnel_slow.h>
+#include <netdev/underlay.h>
 #include <observe/view.h>
 #include <source/applied.h>
 #include <source/files.h>
@@ -59,6 +61,16 @@ struct controller {
 	bool hostnet_due;	   /* routes and neighbours may not be what the topology wants */
 	struct hd_addr *addresses; /* the host's own; known with hostnet */
 	size_t n_addresses;
+
+	/* the other ends of the tunnel */
+	struct hd_tunnel followed; /* this end, as the two below were opened for it; protocol HD_TUNNEL_NONE: they were not */
+	struct underlay *underlay;
+	struct tunnel_slow *slow;
+	bool peers_due;		/* the underlay may not have those of the topology */
+	bool ways_due;		/* some record did not take its ways */
+	bool underlay_cleared;	/* nothing of an earlier agent is left */
+	uint64_t slow_retry_us; /* until the next attempt; 0: none failed */
+	sd_event_source *underlay_io, *underlay_look, *slow_due, *slow_device, *slow_socket;
 
 	/* event sources */
 	sd_event_source *later, *reattach, *confirm, *events, *netdev, *rebuild, *host_changes;
@@ -113,6 +125,14 @@ int ports_install(struct controller *c);
 /* Without devices, for --check. */
 int ports_check(const struct object_list *all, const struct host *host, const struct networks *networks, struct diag *diag);
 void ports_look_again(struct controller *c); /* devices or addresses changed */
+
+/* --- controller_underlay.c: the other ends of the tunnel --- */
+
+/* After the topology is installed: its peers are followed from now on. Errors are logged, and no reason to wait. */
+void underlay_follow(struct controller *c);
+void underlay_free(struct controller *c);
+void underlay_slow_again(struct controller *c);					  /* its device is gone */
+size_t underlay_uplinks(const struct controller *c, struct datapath_uplink *ret); /* that no document declares; at most 1 */
 
 /* --- controller_change.c: what the API and the files ask for --- */
 

@@ -268,7 +268,8 @@ static int load_and_attach(struct controller *c, const struct policy_input *inpu
 
 static bool same_uplinks(const struct host *a, const struct host *b)
 {
-	if (a->n_uplinks != b->n_uplinks || a->forward_judge != b->forward_judge)
+	if (a->n_uplinks != b->n_uplinks || a->forward_judge != b->forward_judge || a->has_tunnel != b->has_tunnel ||
+		a->tunnel_decapsulate != b->tunnel_decapsulate)
 		return false;
 	for (size_t i = 0; i < a->n_uplinks; i++)
 		if (strcmp(a->uplinks[i].device, b->uplinks[i].device) || a->uplinks[i].xdp != b->uplinks[i].xdp)
@@ -462,15 +463,25 @@ static void want_rebuild(struct controller *c)
 	(void)sd_event_source_set_enabled(c->rebuild, SD_EVENT_ONESHOT);
 }
 
+/* A frame that was not for the gateway. */
+static bool was_switched(const struct hd_event *event)
+{
+	static const uint8_t gateway[6] = HD_GATEWAY_MAC;
+
+	return event->l3_offset && event->packet_length >= sizeof(gateway) &&
+	       memcmp(event->packet, gateway, sizeof(gateway)) != 0;
+}
+
 static void answer(struct controller *c, const struct hd_event *event)
 {
 	struct datapath_router router = {0};
 	struct topology_answer said;
 
 	topology_answer(c->topology, event->ifindex, &event->destination, &said);
-	router.has_source = said.has_source;
+	/* Without a gateway that has an address, the one it was for is the only one whom the sender knows. */
+	router.has_source = said.has_source && !(said.link_local && was_switched(event));
 	router.source = said.source;
-	router.mtu = said.mtu;
+	router.mtu = event->mtu ? event->mtu : said.peer ? datapath_peer_mtu(c->datapath, said.peer) : said.mtu;
 	(void)datapath_reject(c->datapath, event, &router);
 }
 

@@ -21,6 +21,11 @@ static int adopt_network(uint16_t index, const struct hd_network *record, void *
 	return networks_adopt(userdata, index, record);
 }
 
+static int adopt_peer(uint32_t index, const struct hd_peer *record, void *userdata)
+{
+	return networks_adopt_peer(userdata, index, record);
+}
+
 static int adopt_route(const struct hd_route_key *key, const struct hd_route *route, void *userdata)
 {
 	return networks_adopt_route(userdata, key, route);
@@ -33,6 +38,8 @@ int ports_start(struct controller *c)
 	if (r < 0)
 		return r;
 	r = datapath_networks(c->datapath, adopt_network, adopt_route, c->networks);
+	if (r == 0)
+		r = datapath_peers(c->datapath, adopt_peer, c->networks);
 	if (r < 0)
 		log_warn(r, "networks get new numbers, and their flows are lost: cannot read those of the earlier agent");
 	c->view.networks = c->networks;
@@ -43,7 +50,7 @@ int ports_start(struct controller *c)
 	if (r < 0)
 		log_err(r, "identities get new numbers: cannot read those in %s", c->options->state_dir);
 	c->view.identities = c->identities;
-	c->topology_due = c->hostnet_due = true;
+	c->topology_due = c->hostnet_due = c->peers_due = true;
 	return 0;
 }
 
@@ -214,6 +221,7 @@ static int build(
 	input.n_devices = (size_t)n;
 	input.host_addresses = c->addresses;
 	input.n_host_addresses = c->n_addresses;
+	input.before = c->topology;
 	return topology_build(&input, ret, diag);
 }
 
@@ -246,6 +254,7 @@ void ports_take_over(struct controller *c, struct topology *topology)
 {
 	c->topology_due |= !topology_equal(c->topology, topology);
 	c->hostnet_due |= c->topology_due;
+	c->peers_due |= c->topology_due;
 	networks_commit(c->networks);
 	topology_free(c->topology);
 	c->topology = topology;
@@ -254,13 +263,21 @@ void ports_take_over(struct controller *c, struct topology *topology)
 
 /* --- sizes --- */
 
+static size_t peers_end(const struct topology *topology)
+{
+	return topology->n_peers ? topology->peers[topology->n_peers - 1].index + 1 : 0;
+}
+
 bool ports_fit(const struct controller *c, const struct topology *topology)
 {
 	struct datapath_sizes have;
 
 	datapath_sizes(c->datapath, &have);
 	return topology->n_endpoints <= have.endpoints && topology->n_members <= have.members &&
-	       topology->n_routes <= have.routes && topology->n_vlans <= have.port_vlans && topology->n_ports <= have.ports_hash;
+	       topology->n_routes <= have.routes && topology->n_vlans <= have.port_vlans &&
+	       topology->n_ports <= have.ports_hash && peers_end(topology) <= have.peers &&
+	       2 * topology->n_peer_addresses <= have.peer_addresses && topology->n_vnis <= have.vnis &&
+	       topology->n_prefixes <= have.peer_prefixes && topology->n_peer_members <= have.peer_members;
 }
 
 static uint32_t room_for(size_t n)
@@ -280,6 +297,16 @@ void ports_sizes(const struct topology *topology, struct datapath_sizes *sizes)
 	sizes->port_vlans = room_for(topology->n_vlans);
 	sizes->ports_hash =
 		room_for(topology->n_ports); /* all of them, though only those are there whose place in `ports` is taken */
+	if (topology->tunnel.protocol == HD_TUNNEL_NONE)
+		return; /* the least */
+	sizes->peers = room_for(peers_end(topology));
+	if (sizes->peers > HD_PEERS_MAX)
+		sizes->peers = HD_PEERS_MAX;
+	/* Each may change, and its old address goes once the new one is there. */
+	sizes->peer_addresses = room_for(2 * topology->n_peer_addresses);
+	sizes->vnis = room_for(topology->n_vnis);
+	sizes->peer_prefixes = room_for(topology->n_prefixes);
+	sizes->peer_members = room_for(topology->n_peer_members);
 }
 
 /* --- putting in force --- */
@@ -383,12 +410,13 @@ static int install_host(struct controller *c)
 void ports_prepare(struct controller *c)
 {
 	_cleanup_free_ struct hd_port_policy *policies = NULL;
-	int r = c->topology && c->topology->n_wires ? policies_of(c, c->topology, &policies) : 0;
+	bool called = c->topology && (c->topology->n_wires || c->topology->tunnel.protocol != HD_TUNNEL_NONE);
+	int r = called ? policies_of(c, c->topology, &policies) : 0;
 
 	if (r == 0 && policies)
 		r = datapath_prepare(c->datapath, c->topology, policies);
 	if (r < 0) /* ports_install() tries once more, and tells */
-		log_debug("VLANs of networks begin only once the ports are attached: %s", strerror(-r));
+		log_debug("VLANs and the tunnel of networks begin only once the ports are attached: %s", strerror(-r));
 }
 
 int ports_install(struct controller *c)

@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Ports: tc_port_in sees what the workload sends, tc_port_out what the host's stack sends to it, tc_wire_in what an uplink has for a network. */
+/*
+ * Ports: tc_port_in sees what the workload sends, tc_port_out what the host's stack sends to it. The latter two are called by the uplinks': tc_wire_in for
+ * what has the tag of a network, tc_tunnel_in for what comes from a peer.
+ */
 #define HOOK_PORTS
 #include "stage/tc.h"
 
+#include "stage/decap.h"
 #include "stage/switch.h"
 #include "stage/tc_parse.h"
 #include "stage/wire.h"
+
+#include "maps/overlay.bpf.h"
 
 /* What the workload's packet is told to be in `explain` is not in the skb of a test run. */
 static __always_inline void enter(struct __sk_buff *skb, struct pkt *p, __u8 direction)
@@ -52,9 +58,20 @@ static __always_inline int deliver(struct __sk_buff *skb, const struct pkt *p)
 		return deliver_port(skb, p);
 	if (p->action == HD_ACT_NEXT)
 		return deliver_host(skb, p);
+	if (p->action == HD_ACT_PEER)
+		return deliver_peer(skb);
 	if (p->action == HD_ACT_WIRE)
 		return deliver_wire(skb);
 	return p->action == HD_ACT_FLOOD ? flood(skb) : deliver_answer(skb);
+}
+
+static __always_inline void explain_vni(const struct pkt *p)
+{
+	__u32 network = p->destination_network;
+	const struct hd_network *record = bpf_map_lookup_elem(&networks, &network);
+
+	if (record)
+		EXPLAIN(vni = record->vni);
 }
 
 /* Counts, and says what becomes of the skb. After a flood every member has its own. */
@@ -68,6 +85,8 @@ static __always_inline int finish(struct __sk_buff *skb, struct pkt *p, int reas
 		EXPLAIN(network = p->network);
 		EXPLAIN(second_rule = p->second_rule);
 		EXPLAIN(routed = p->routed);
+		if (dry_run && p->action == HD_ACT_PEER)
+			explain_vni(p);
 		pass(p);
 		if (p->second_rule)
 			counter_add(&rule_counters, p->second_rule, p->segments, p->l3_length);
@@ -246,6 +265,84 @@ int tc_wire_in(struct __sk_buff *skb)
 		reason = HD_R_NO_DESTINATION;
 	if (!reason && !dry_run)
 		reason = leave_wire(skb, p);
+	if (!reason && !dry_run)
+		reason = deliver(skb, p);
+	return finish(skb, p, reason);
+}
+
+/* The frame's own length and pieces. What the tunnel's super-packet was cut into is not known any more. */
+static __always_inline void enter_inner(struct __sk_buff *skb, struct pkt *p)
+{
+	__u32 size = dry_run ? 0 : skb->gso_size;
+
+	if (unlikely(size) && p->segments == 1 && p->payload)
+		p->segments = (p->payload + size - 1) / size;
+}
+
+/* Whatever the peer claimed to be and is not. */
+static __always_inline int claimed(int reason)
+{
+	return reason >= HD_R_SOURCE_MAC && reason <= HD_R_ND_TARGET && reason != HD_R_SOURCE_VLAN ? HD_R_TUNNEL_SOURCE : reason;
+}
+
+static __always_inline int judge_tunnel(struct __sk_buff *skb, struct pkt *p, const struct hd_control *c)
+{
+	struct ethhdr *eth;
+	int reason;
+
+	reason = p->generation ? parse_linear(skb, p, false) : HD_R_NOT_READY;
+	if (reason)
+		return reason;
+	enter_inner(skb, p);
+	p->segment = p->vlan[0] & 0xfff;
+	eth = hook_data(skb);
+	if ((void *)(eth + 1) > hook_data_end(skb))
+		return HD_R_ETH_TRUNCATED;
+	if (likely(ordinary_behind(skb, p, eth, c)))
+		return 0;
+	reason = source_behind(skb, p);
+	if (!reason)
+		reason = judge_from(skb, p);
+	if (!reason && p->action == HD_ACT_NEXT) /* neither the host nor another network */
+		reason = HD_R_NO_DESTINATION;
+	return claimed(reason);
+}
+
+SEC("tc")
+int tc_tunnel_in(struct __sk_buff *skb)
+{
+	struct hd_explain *page;
+	struct hd_scratch *room;
+	struct hd_control *c;
+	__u32 zero = 0;
+	struct pkt *p;
+	int reason;
+
+	room = scratch_room();
+	c = bpf_map_lookup_elem(&control, &zero);
+	if (!room || !c)
+		return TC_ACT_SHOT; /* lint: drop-reason, never: maps of one entry have it */
+	p = &room->port;
+	enter(skb, p, HD_INGRESS);
+	p->hook = HD_HOOK_TC_TUNNEL_IN;
+	p->now = bpf_jiffies64();
+	p->generation = READ_ONCE(c->generation);
+	page = dry_run ? explain_page() : NULL;
+	if (page) { /* of an inner frame */
+		p->peer = peer_find(page->from_peer) ? page->from_peer : 0;
+		reason = p->peer ? decap_network(p, page->from_network, 0) : HD_R_TUNNEL_PEER;
+	} else {
+		reason = dry_run ? HD_R_TUNNEL_PEER : decap(skb);
+	}
+	if (unlikely(reason == DECAP_CONTROL)) {
+		p->rule = HD_RULE_TUNNEL;
+		pass(p);
+		return NEXT;
+	}
+	if (!reason)
+		reason = judge_tunnel(skb, p, c);
+	if (unlikely(!reason && p->protocol == PROTO_TCP && p->tcp_flags & TCP_SYN && !dry_run))
+		mss_lower(skb, p, p->peer);
 	if (!reason && !dry_run)
 		reason = deliver(skb, p);
 	return finish(skb, p, reason);

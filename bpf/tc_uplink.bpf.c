@@ -4,6 +4,7 @@
 
 #include "stage/judge.h"
 #include "stage/tc_parse.h"
+#include "stage/tunnel.h"
 #include "stage/wire.h"
 
 /* XDP judged this packet: nobody but our program on this very device writes that, see hand_over() there. */
@@ -36,14 +37,20 @@ static __always_inline int uplink(struct __sk_buff *skb, __u8 direction, __u8 ho
 
 	p.ifindex = skb->ifindex;
 	p.segments = skb->gso_segs;
-	if (direction == HD_EGRESS)
+	if (direction == HD_EGRESS) {
 		p.arrived_on = skb->ingress_ifindex;
+		/* From a port or a peer, and judged there. What a process of the host sends came in nowhere, whatever mark it gives itself. */
+		if (!dry_run && unlikely(skb->mark & HD_MARK) && p.arrived_on) {
+			skb->mark = 0;
+			return NEXT;
+		}
+	}
 	if (skb->vlan_present) {
 		p.vlan[0] = (skb->vlan_tci & 0xfff) | 0x1000;
 		if (!dry_run && wire_beside(skb)) {
 			if (direction == HD_INGRESS) {
-				bpf_tail_call(skb, &wire_programs, 0);
-			} else if (skb->mark & HD_MARK) { /* from a port, and judged there */
+				bpf_tail_call(skb, &wire_programs, HD_WIRE_VLAN);
+			} else if (skb->mark & HD_MARK) {
 				skb->mark = 0;
 				return NEXT;
 			}
@@ -80,13 +87,23 @@ static __always_inline int uplink(struct __sk_buff *skb, __u8 direction, __u8 ho
 		reason = parse_linear(skb, &p, bare);
 	if (direction == HD_INGRESS && unlikely(p.vlan[0]) && !dry_run && !reason && !bare && !skb->vlan_present &&
 		wire_inline(skb, &p))
-		bpf_tail_call(skb, &wire_programs, 0);
+		bpf_tail_call(skb, &wire_programs, HD_WIRE_VLAN);
+	if (unlikely(p.port_flags & HD_PORT_TUNNEL) && !reason) {
+		reason = tunnel_outer(skb, &p);
+		if (reason == TUNNEL_ENTER && !bare)
+			bpf_tail_call(skb, &wire_programs, HD_WIRE_TUNNEL);
+		if (reason == TUNNEL_OURS)
+			goto passed;
+		if (reason == TUNNEL_ENTER)
+			reason = 0;
+	}
 	if (!reason)
 		reason = judge_parsed(skb, &p);
 	if (unlikely(reason)) {
 		drop(skb, &p, reason);
 		return TC_ACT_SHOT;
 	}
+passed:
 	pass(&p);
 	return NEXT;
 }

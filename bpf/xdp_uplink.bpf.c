@@ -25,6 +25,7 @@ static __always_inline long hook_load(HOOK_CTX *ctx, __u32 at, void *to, __u32 l
 }
 
 #include "stage/judge.h"
+#include "stage/tunnel.h"
 #include "stage/wire.h"
 
 /*
@@ -92,12 +93,22 @@ int xdp_uplink(struct xdp_md *ctx)
 		hand_over(ctx, &p, 0);
 		return XDP_PASS;
 	}
+	if (unlikely(p.port_flags & HD_PORT_TUNNEL) && !reason) {
+		reason = tunnel_outer(ctx, &p);
+		if (reason == TUNNEL_OURS)
+			goto passed;
+		if (reason == TUNNEL_ENTER) {
+			hand_over(ctx, &p, 0);
+			return XDP_PASS;
+		}
+	}
 	if (!reason)
 		reason = judge_parsed(ctx, &p);
 	if (unlikely(reason)) {
 		drop(ctx, &p, reason);
 		return XDP_DROP;
 	}
+passed:
 	pass(&p);
 	hand_over(ctx, &p, HD_META_MAGIC);
 	return XDP_PASS;

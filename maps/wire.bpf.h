@@ -15,10 +15,10 @@ struct {
 	__type(value, struct hd_wire);
 } wire_vlans SEC(".maps");
 
-/* Entry 0: tc_wire_in. Empty until a network has a VLAN. */
+/* Who takes packets over from tc_uplink_in, by enum hd_wire_program. Entries are empty until a network has a VLAN, a host a tunnel. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, HD_WIRE_PROGRAMS);
 	__type(key, __u32);
 	__type(value, __u32);
 } wire_programs SEC(".maps");

@@ -167,6 +167,12 @@ static const struct hd_port_policy *policy_of(const char *device, const struct u
 	return NULL;
 }
 
+/* Of a set that no rule names: its own tree says no. Of the first generation, so that no later one is needed. */
+static const struct hd_port_policy policy_of_slow = {.generation = 1,
+	.set = {HD_SET_SEVERAL - 1, HD_SET_SEVERAL - 1},
+	.version = {1, 1},
+	.root = {HD_LEAF(0, HD_DENY, false), HD_LEAF(0, HD_DENY, false)}};
+
 static unsigned tcx_programs(uint32_t ifindex)
 {
 	return tcx_foreign_ahead(ifindex, COMPAT_BPF_TCX_INGRESS, 0) + tcx_foreign_ahead(ifindex, COMPAT_BPF_TCX_EGRESS, 0);
@@ -220,9 +226,10 @@ int attach_tc(struct datapath *dp, struct load *load, struct attached *at)
 static int attach_one(struct datapath *dp, struct load *load, struct attached *at, const struct datapath_uplink *uplink,
 	const struct hd_port_policy *policy)
 {
-	struct hd_port record = {
-		.ifindex = at->ifindex, .flags = HD_PORT_UPLINK | (uplink->forward_judge ? HD_PORT_FORWARD_JUDGE : 0)};
-	bool keep = !uplink->hides_tags && xdp_keeps(at, uplink->xdp);
+	struct hd_port record = {.ifindex = at->ifindex,
+		.flags = HD_PORT_UPLINK | (uplink->forward_judge ? HD_PORT_FORWARD_JUDGE : 0) |
+			 (uplink->tunnel ? HD_PORT_TUNNEL : 0)};
+	bool keep = !uplink->hides_tags && !xdp_spoils_tunnel(uplink) && xdp_keeps(at, uplink->xdp);
 	int r;
 
 	record.flags |= keep ? HD_PORT_XDP : 0;
@@ -299,8 +306,10 @@ int attached_report(struct datapath *dp)
 			continue;
 		for (unsigned side = 0; side < HD_DIRECTIONS; side++)
 			to->program_id[attached_hook(at, side)] = load->info[attached_hook(at, side)].id;
-		if (!to->port)
+		if (!to->port) {
 			to->program_id[HD_HOOK_TC_WIRE_IN] = load->info[HD_HOOK_TC_WIRE_IN].id;
+			to->program_id[HD_HOOK_TC_TUNNEL_IN] = load->info[HD_HOOK_TC_TUNNEL_IN].id;
+		}
 		if (at->link[LINK_XDP] >= 0)
 			to->program_id[HD_HOOK_XDP_UPLINK] = load->info[xdp_program(load->control ? at->xdp_flags : 0)].id;
 	}
@@ -355,7 +364,8 @@ int datapath_attach(struct datapath *dp, const struct datapath_uplink *uplinks, 
 		if (dp->attached[i].role == ROLE_UPLINK && !named(&dp->attached[i], uplinks, n))
 			attached_release(dp, i);
 	for (size_t i = 0; i < n; i++) {
-		const struct hd_port_policy *policy = policy_of(uplinks[i].device, policies, n_policies);
+		const struct hd_port_policy *policy =
+			uplinks[i].slow ? &policy_of_slow : policy_of(uplinks[i].device, policies, n_policies);
 		struct attached *at = attached_add(dp, uplinks[i].device, uplinks[i].ifindex);
 
 		if (!at)

@@ -76,6 +76,12 @@ bool xdp_keeps(const struct attached *at, enum xdp_mode want)
 	return false;
 }
 
+/* A veth with native XDP has no GSO: whoever is at its other end would send each segment by itself. */
+bool xdp_spoils_tunnel(const struct datapath_uplink *uplink)
+{
+	return uplink->tunnel && !uplink->tunnel_in_xdp && uplink->xdp == XDP_MODE_AUTO && strcmp(uplink->driver, "veth") == 0;
+}
+
 static void name_of_program(uint32_t id, char name[BPF_OBJ_NAME_LEN])
 {
 	_cleanup_close_ int fd = bpf_prog_get_fd_by_id(id);
@@ -130,6 +136,9 @@ int xdp_attach(struct datapath *dp, struct load *load, struct attached *at, cons
 	} else if (uplink->hides_tags) {
 		snprintf(reason, sizeof(reason), "networks have VLANs, whose tags the device hides from XDP: ethtool -K %s %s",
 			at->device, uplink->hides_tags);
+	} else if (xdp_spoils_tunnel(uplink)) {
+		snprintf(reason, sizeof(reason),
+			"the tunnel is decapsulated in TC: native XDP on a veth would take GSO away from its other end");
 	} else if (!uplink->ethernet) {
 		snprintf(reason, sizeof(reason), "the device has no Ethernet header");
 	} else {

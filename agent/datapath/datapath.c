@@ -9,6 +9,8 @@
 
 #include <datapath/internal.h>
 
+#define XDP_GENERIC_PIN "xdp_generic"
+
 /* An agent that was killed a moment ago may not be quite gone. */
 #define LOCK_PATIENCE_MS 1000
 
@@ -107,7 +109,7 @@ static int pin_all(struct datapath *dp, const struct load *load)
 	}
 	for (unsigned hook = 0; hook < HD_HOOKS; hook++) {
 		if (load->program[hook] < 0)
-			continue; /* there is no port */
+			continue; /* there is no port, or no VLAN, or no tunnel */
 		r = pin_over(dp->bpffs, "progs", hook_program_name[hook], load->program[hook]);
 		if (r < 0)
 			return log_err(r, "cannot pin the program %s", hook_program_name[hook]);
@@ -117,7 +119,7 @@ static int pin_all(struct datapath *dp, const struct load *load)
 	if (r < 0)
 		return log_err(r, "cannot pin the program that tells the time");
 	if (load->program[PROGRAM_XDP_GENERIC] >= 0) {
-		r = pin_over(dp->bpffs, "progs", "xdp_generic", load->program[PROGRAM_XDP_GENERIC]);
+		r = pin_over(dp->bpffs, "progs", XDP_GENERIC_PIN, load->program[PROGRAM_XDP_GENERIC]);
 		if (r < 0)
 			return log_err(r, "cannot pin the program of generic XDP");
 	}
@@ -134,6 +136,19 @@ static int remove_unknown(const char *path, const char *name, void *userdata)
 			return 0;
 	log_debug("removing %s, which this version has no use for", path);
 	(void)unlink(path);
+	return 0;
+}
+
+/* Of a load before, for which this one has no use: it would keep all of its maps. */
+static int remove_unused(const char *path, const char *name, void *userdata)
+{
+	const struct load *load = userdata;
+
+	for (unsigned hook = 0; hook < HD_HOOKS; hook++)
+		if (strcmp(hook_program_name[hook], name) == 0 && load->program[hook] < 0)
+			(void)unlink(path);
+	if (strcmp(name, XDP_GENERIC_PIN) == 0 && load->program[PROGRAM_XDP_GENERIC] < 0)
+		(void)unlink(path);
 	return 0;
 }
 
@@ -161,6 +176,7 @@ int datapath_go_live(struct datapath *dp)
 	if (r < 0)
 		return r;
 	(void)pin_each(dp->bpffs, "maps", remove_unknown, dp->next);
+	(void)pin_each(dp->bpffs, "progs", remove_unused, dp->next);
 	load_drop(dp, dp->live);
 	dp->live = dp->next;
 	dp->next = NULL;

@@ -41,6 +41,7 @@ struct datapath_sizes {
 	struct compiler_limits policy;
 	uint32_t flows, flows_new, flows_other; /* state maps: used when they are created, otherwise kept as they are */
 	uint32_t endpoints, members, routes, port_vlans, ports_hash;
+	uint32_t peers, peer_addresses, vnis, peer_prefixes, peer_members; /* peers: one more than the highest index */
 };
 
 /* Opens or creates <bpffs>/heddle; takes a lock so that only one agent runs on it (-EBUSY). found: an earlier agent's state is there. */
@@ -84,6 +85,9 @@ struct datapath_uplink {
 	bool ethernet; /* has an Ethernet header */
 	/* What ethtool -K should be told, so that XDP sees the tags of networks; XDP is off until then. NULL: it sees them. */
 	const char *hides_tags;
+	bool tunnel;	    /* packets of the tunnel come in there */
+	bool tunnel_in_xdp; /* and the document has XDP take their headers off */
+	bool slow;	    /* the agent's own device: nothing else comes in there, whatever the policies say */
 };
 
 /* What became of it. mode: "native", "generic", "off"; tc: "tcx", "clsact". */
@@ -118,12 +122,28 @@ int datapath_remove(struct datapath *dp, const struct topology *topology);
 /* Something about the device changed: what is attached to it, when it is a port, is looked at by the next datapath_ports(). */
 void datapath_doubt(struct datapath *dp, uint32_t ifindex);
 int datapath_ports(struct datapath *dp, const struct topology *topology, const struct hd_port_policy *policies);
-/* Of freshly loaded tables, ahead of datapath_attach(): what uplinks must find there when they switch over to them, where networks have VLANs. */
+/*
+ * Of freshly loaded tables, ahead of datapath_attach(): what uplinks must find there when they switch over to them, where networks have VLANs or
+ * travel in a tunnel.
+ */
 int datapath_prepare(struct datapath *dp, const struct topology *topology, const struct hd_port_policy *policies);
 /* What an earlier agent handed out: entries of networks that are used, and entry 0; routes. For networks_adopt and networks_adopt_route. */
 typedef int (*datapath_network_cb)(uint16_t index, const struct hd_network *record, void *userdata);
 typedef int (*datapath_route_cb)(const struct hd_route_key *key, const struct hd_route *route, void *userdata);
 int datapath_networks(struct datapath *dp, datapath_network_cb network, datapath_route_cb route, void *userdata);
+/* And to peers: records that are used. For networks_adopt_peer. */
+typedef int (*datapath_peer_cb)(uint32_t index, const struct hd_peer *record, void *userdata);
+int datapath_peers(struct datapath *dp, datapath_peer_cb cb, void *userdata);
+
+/*
+ * The next hops to a peer, and how many bytes of outer L3 go there (0: no limit known). A packet sees the old ones or the new ones. n 0: none is
+ * known. -ENOENT: no such peer in force; -EINVAL: more than HD_PEER_WAYS. Freshly loaded tables begin with what the ones before had for the
+ * same peer. Twice within a packet's way through, the second change may meet one that still reads the first: not more often than that.
+ */
+int datapath_peer_ways(struct datapath *dp, uint32_t peer, const struct hd_way *ways, size_t n, uint16_t mtu);
+uint16_t datapath_peer_mtu(struct datapath *dp, uint32_t peer); /* of inner L3, as far as is known now; 0: not known */
+/* The device that takes what only the kernel's sockets can send, 0: none. Kept for tables that are loaded later. */
+int datapath_tunnel_slow(struct datapath *dp, uint32_t ifindex);
 
 /* Pins the loaded maps and programs over the old ones and lets those go. After the first successful attach of a load. */
 int datapath_go_live(struct datapath *dp);

@@ -28,6 +28,9 @@ struct doomed {
 
 static void doom(struct doomed *doomed, uint32_t id, bool program)
 {
+	for (size_t i = 0; i < doomed->n; i++)
+		if (doomed->object[i].id == id && doomed->object[i].program == program)
+			return;
 	if (doomed->n < ARRAY_SIZE(doomed->object)) {
 		doomed->object[doomed->n].id = id;
 		doomed->object[doomed->n++].program = program;
@@ -61,6 +64,31 @@ static int detach_link(const char *path, const char *name, void *userdata)
 		(void)bpf_link_detach(fd);
 	}
 	return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+/* Programs that no link leads to, and the maps of those: called by others, or pinned. */
+static int doom_pinned_program(const char *path, const char *name, void *userdata)
+{
+	_cleanup_close_ int fd = bpf_obj_get(path);
+	struct bpf_prog_info info = {0};
+	__u32 size = sizeof(info);
+
+	(void)name;
+	if (fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &size) == 0)
+		doom_program(userdata, info.id);
+	return 0;
+}
+
+static int doom_pinned_map(const char *path, const char *name, void *userdata)
+{
+	_cleanup_close_ int fd = bpf_obj_get(path);
+	struct bpf_map_info info = {0};
+	__u32 size = sizeof(info);
+
+	(void)name;
+	if (fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &size) == 0)
+		doom(userdata, info.id, false);
+	return 0;
 }
 
 struct filters_to_detach {
@@ -192,6 +220,10 @@ int datapath_detach(const struct datapath_config *config)
 	}
 	if (lock >= 0)
 		r = pin_each(config->bpffs, "links", detach_link, doomed);
+	if (lock >= 0) {
+		(void)pin_each(config->bpffs, "maps", doom_pinned_map, doomed);
+		(void)pin_each(config->bpffs, "progs", doom_pinned_program, doomed);
+	}
 	filters = detach_filters(config->bpffs, doomed);
 	if (filters < 0)
 		(void)log_err(filters, "cannot remove our filters from the clsact qdiscs");

@@ -56,10 +56,16 @@ enum map_group { MAP_FLOW, MAP_KEPT, MAP_GROWN, MAP_FRESH };
 	X(PORT_VLANS, "port_vlans", FRESH) \
 	X(FDB, "fdb", KEPT) \
 	X(WIRE_VLANS, "wire_vlans", FRESH) \
-	X(WIRE_PROGRAMS, "wire_programs", FRESH)
+	X(WIRE_PROGRAMS, "wire_programs", FRESH) \
+	X(TUNNEL, "tunnel", FRESH) \
+	X(PEERS, "peers", FRESH) \
+	X(PEER_ADDRESSES, "peer_addresses", FRESH) \
+	X(VNIS, "vnis", FRESH) \
+	X(PEER_PREFIXES, "peer_prefixes", FRESH) \
+	X(PEER_MEMBERS, "peer_members", FRESH)
 
 #define DATAPATH_MAP_ENUM(sym, name, group) MAP_##sym,
-enum { DATAPATH_MAPS(DATAPATH_MAP_ENUM) MAP_KNOWN, MAP_MAX = 48 };
+enum { DATAPATH_MAPS(DATAPATH_MAP_ENUM) MAP_KNOWN, MAP_MAX = 64 };
 #undef DATAPATH_MAP_ENUM
 
 struct map {
@@ -67,6 +73,33 @@ struct map {
 	int fd;	       /* -1: not there */
 	uint32_t type, key_size, value_size, max_entries;
 	bool fresh; /* made by this load */
+};
+
+/* Tables whose rows have keys of their own, in the order in which they are written; they are removed in the opposite one. */
+enum {
+	TABLE_PORT_VLANS,
+	TABLE_ROUTES,
+	TABLE_ENDPOINTS,
+	TABLE_PEER_PREFIXES,
+	TABLE_PEER_ADDRESSES,
+	TABLE_VNIS,
+	TABLE_WIRES,
+	TABLES
+};
+
+/* What one of them holds, in the form and order of the topology's. Nobody but the agent writes it, so it need not be read. */
+struct table_rows {
+	uint8_t *rows;
+	size_t n;
+	bool unknown; /* a write failed half-way: the map must be read */
+};
+
+/* Whom the networks flood to: ports, and peers. The list of each network as packets walk it. */
+enum { LISTS_PORTS, LISTS_PEERS, LISTS };
+struct member_list {
+	uint32_t *ids;
+	uint32_t n;
+	bool unknown;
 };
 
 /* Programs of a load: one for each hook, and XDP's other form. */
@@ -84,7 +117,11 @@ struct load {
 	struct hd_control *control;  /* mapped; NULL: adopted maps only, of programs that some other agent loaded */
 	struct hd_network *networks; /* mapped; with control */
 	uint32_t networks_end;	     /* entries from here on were never written */
-	bool attached;		     /* packets may be reading its tables */
+	struct hd_peer *peers;	     /* mapped; with control */
+	struct hd_tunnel *tunnel;    /* mapped; with control */
+	struct table_rows tables[TABLES];
+	struct member_list *lists[LISTS]; /* HD_NETWORKS each; with control */
+	bool attached;			  /* packets may be reading its tables */
 	uint8_t *reset; /* bit for each rule id whose counters begin at 0 in this load; NULL: nothing to carry over */
 };
 
@@ -94,8 +131,9 @@ struct load {
 	X(TC_UPLINK_OUT, "tc_uplink_out") \
 	X(TC_PORT_IN, "tc_port_in") \
 	X(TC_PORT_OUT, "tc_port_out") \
-	X(TC_WIRE_IN, "tc_wire_in")
-/* Those before it are loaded at once, the ports' once there is a port, the wire's once a network has a VLAN. */
+	X(TC_WIRE_IN, "tc_wire_in") \
+	X(TC_TUNNEL_IN, "tc_tunnel_in")
+/* Those before it are loaded at once, the ports' once there is a port, the wire's once a network has a VLAN, the tunnel's with the tunnel. */
 #define UPLINK_HOOKS HD_HOOK_TC_PORT_IN
 extern const char *const hook_program_name[HD_HOOKS];
 
@@ -143,6 +181,7 @@ struct datapath {
 	datapath_event_cb event_cb;
 	void *event_data;
 	unsigned event_budget;
+	uint32_t tunnel_slow; /* ifindex; 0: none */
 	int packet_socket, raw_socket[2];
 };
 
@@ -160,9 +199,9 @@ int program_describe(int fd, enum hd_hook hook, struct datapath_program *ret);
 struct load *load_new(void);
 void load_free(struct load *load);
 DEFINE_CLEANUP(struct load *, load_free);
-void load_drop(struct datapath *dp, struct load *load); /* frees it, and what is known of devices in it */
-int load_generic(struct load *load);			/* the program of generic XDP, unless it is there */
-int load_ports(struct load *load, bool wire);		/* the programs of ports, and that of the wire; unless they are there */
+void load_drop(struct datapath *dp, struct load *load);	   /* frees it, and what is known of devices in it */
+int load_generic(struct load *load);			   /* the program of generic XDP, unless it is there */
+int load_ports(struct load *load, bool wire, bool tunnel); /* the programs of ports, and those two; unless they are there */
 int load_reuse_maps(const struct load *load, struct bpf_object *object); /* another object over the same maps */
 int map_index(const char *name);					 /* -ENOENT: a scratch map */
 int map_fill_info(struct map *map);					 /* from map->fd */
@@ -183,6 +222,7 @@ static inline enum object_id program_object(unsigned program)
 	case HD_HOOK_TC_PORT_IN:
 	case HD_HOOK_TC_PORT_OUT:
 	case HD_HOOK_TC_WIRE_IN:
+	case HD_HOOK_TC_TUNNEL_IN:
 		return OBJECT_TC_PORT;
 	}
 	return OBJECT_TC;
@@ -242,6 +282,7 @@ int link_inspect(int fd, enum link_kind *ret_kind, uint32_t *ret_ifindex, uint32
 int attached_report(struct datapath *dp); /* what datapath_attachments() tells */
 int xdp_attach(struct datapath *dp, struct load *load, struct attached *at, const struct datapath_uplink *uplink);
 bool xdp_keeps(const struct attached *at, enum xdp_mode want);
+bool xdp_spoils_tunnel(const struct datapath_uplink *uplink); /* XDP is better left off there, unless the document asks for it */
 int xdp_mode_of(uint32_t ifindex, uint32_t program_id, uint32_t *ret_flags);
 unsigned xdp_program(uint32_t flags); /* which one of a load goes with this mode */
 int xdp_update(struct load *load, const struct attached *at);
@@ -274,18 +315,36 @@ int port_read(const struct load *load, uint32_t ifindex, struct hd_port *ret); /
 int port_clear(struct load *load, uint32_t ifindex);
 void settings_apply(struct hd_control *control, const struct datapath_settings *settings);
 
-/* rows.c: networks, endpoints, members, routes, VLANs */
+/* Who must look again: of whom an address, a MAC or a prefix came, went or moved. */
+struct moved {
+	uint32_t *ifindex; /* of ports; some more than once */
+	size_t n, capacity;
+	uint64_t peer[HD_PEERS_MAX / 64]; /* a bit for each index */
+};
+
+/* rows.c: networks, and tables by key */
 int networks_map(int fd, struct hd_network **ret);
 void networks_unmap(struct hd_network *networks);
-/* Ports of which an address or a MAC came, went or moved. */
-struct moved {
-	uint32_t *ifindex;
-	size_t n;
-};
+void rows_free(struct load *load);
 int rows_remove(
 	struct load *load, const struct topology *t, struct moved *moved); /* what is not wanted, or shall mean something else */
 void rows_networks(struct load *load, const struct topology *t);
-int rows_write(struct load *load, const struct topology *t, struct moved *moved); /* all but the networks themselves */
+int rows_write(struct load *load, const struct topology *t, uint32_t slow,
+	struct moved *moved); /* all but the networks themselves; slow: hd_tunnel.slow */
+
+/* flood.c: whom networks flood to */
+int flood_init(struct load *load);
+void flood_free(struct load *load);
+int flood_write(struct load *load, const struct topology *t, bool add); /* else what is not wanted goes, and nothing comes */
+
+/* overlay.c: this end of the tunnel, and the peers */
+int overlay_map(struct load *load, const struct load *old); /* what old knows of the ways to peers is taken over */
+void overlay_unmap(struct load *load);
+void overlay_add(struct load *load, const struct topology *t); /* peers that are new, before anything leads to them */
+void overlay_change(struct load *load, const struct topology *t, uint32_t slow); /* addresses that changed; this end */
+void overlay_remove(
+	struct load *load, const struct topology *t); /* peers that nothing leads to any more; this end where there is none */
+const struct topology_peer *overlay_find(const struct topology *t, uint32_t index);
 
 /* grace.c */
 int grace_wait(struct datapath *dp);

@@ -98,6 +98,9 @@ void load_free(struct load *load)
 	if (load->control)
 		munmap(load->control, (size_t)sysconf(_SC_PAGESIZE));
 	networks_unmap(load->networks);
+	overlay_unmap(load);
+	flood_free(load);
+	rows_free(load);
 	free(load->reset);
 	free(load);
 }
@@ -166,6 +169,21 @@ static uint32_t wanted_entries(unsigned index, const struct datapath_sizes *size
 		break;
 	case MAP_PORTS_HASH:
 		wanted = sizes->ports_hash;
+		break;
+	case MAP_PEERS:
+		wanted = sizes->peers;
+		break;
+	case MAP_PEER_ADDRESSES:
+		wanted = sizes->peer_addresses;
+		break;
+	case MAP_VNIS:
+		wanted = sizes->vnis;
+		break;
+	case MAP_PEER_PREFIXES:
+		wanted = sizes->peer_prefixes;
+		break;
+	case MAP_PEER_MEMBERS:
+		wanted = sizes->peer_members;
 		break;
 	case MAP_FLOWS4:
 	case MAP_FLOWS6:
@@ -468,23 +486,35 @@ static int load_uplinks(struct load *load, bool generic)
 	return load_programs(load, programs, n);
 }
 
-int load_ports(struct load *load, bool wire)
+/* The uplinks' program finds it there. */
+static int call_by(struct load *load, enum hd_wire_program entry, unsigned hook, const char *what)
+{
+	uint32_t key = entry;
+
+	if (bpf_map_update_elem(load->maps[MAP_WIRE_PROGRAMS].fd, &key, &load->program[hook], BPF_ANY) < 0)
+		return log_err(-errno, "cannot let the uplinks find the program for %s", what);
+	return 0;
+}
+
+int load_ports(struct load *load, bool wire, bool tunnel)
 {
 	unsigned programs[PROGRAM_COUNT], n = 0;
-	uint32_t zero = 0;
-	int r;
+	int r = 0;
 
+	wire = wire && load->program[HD_HOOK_TC_WIRE_IN] < 0;
+	tunnel = tunnel && load->program[HD_HOOK_TC_TUNNEL_IN] < 0;
 	for (unsigned hook = UPLINK_HOOKS; hook < HD_HOOKS; hook++)
-		if (load->program[hook] < 0 && (wire || hook != HD_HOOK_TC_WIRE_IN))
+		if (load->program[hook] < 0 && (wire || hook != HD_HOOK_TC_WIRE_IN) && (tunnel || hook != HD_HOOK_TC_TUNNEL_IN))
 			programs[n++] = hook;
-	r = n ? load_programs(load, programs, n) : 0;
-	objects_forget();
-	if (r < 0 || !n || !wire)
-		return r;
-	/* The uplinks' program finds it there. */
-	if (bpf_map_update_elem(load->maps[MAP_WIRE_PROGRAMS].fd, &zero, &load->program[HD_HOOK_TC_WIRE_IN], BPF_ANY) < 0)
-		return log_err(-errno, "cannot let the uplinks find the program for VLANs of networks");
-	return 0;
+	if (n) {
+		r = load_programs(load, programs, n);
+		objects_forget();
+	}
+	if (r == 0 && wire)
+		r = call_by(load, HD_WIRE_VLAN, HD_HOOK_TC_WIRE_IN, "VLANs of networks");
+	if (r == 0 && tunnel)
+		r = call_by(load, HD_WIRE_TUNNEL, HD_HOOK_TC_TUNNEL_IN, "the tunnel");
+	return r;
 }
 
 static int load_ageing(struct load *load, struct adoption *adoption)
@@ -559,6 +589,12 @@ static int init_control(
 	r = networks_map(load->maps[MAP_NETWORKS].fd, &load->networks);
 	if (r < 0)
 		return log_err(r, "cannot map the networks");
+	r = overlay_map(load, old);
+	if (r < 0)
+		return log_err(r, "cannot map the peers");
+	r = flood_init(load);
+	if (r < 0)
+		return r;
 	load->control->schema = HD_SCHEMA_VERSION;
 	settings_apply(load->control, settings);
 	if (load->maps[MAP_FLOWS4].fresh) {
@@ -708,6 +744,11 @@ void datapath_sizes(const struct datapath *dp, struct datapath_sizes *ret)
 	ret->routes = load->maps[MAP_ROUTES].max_entries;
 	ret->port_vlans = load->maps[MAP_PORT_VLANS].max_entries;
 	ret->ports_hash = load->maps[MAP_PORTS_HASH].max_entries;
+	ret->peers = load->maps[MAP_PEERS].max_entries;
+	ret->peer_addresses = load->maps[MAP_PEER_ADDRESSES].max_entries;
+	ret->vnis = load->maps[MAP_VNIS].max_entries;
+	ret->peer_prefixes = load->maps[MAP_PEER_PREFIXES].max_entries;
+	ret->peer_members = load->maps[MAP_PEER_MEMBERS].max_entries;
 }
 
 size_t datapath_programs(const struct datapath *dp, const struct datapath_program **ret)
@@ -718,5 +759,8 @@ size_t datapath_programs(const struct datapath *dp, const struct datapath_progra
 	if (!load || !load->info[HD_HOOK_TC_UPLINK_IN].name)
 		return 0;
 	*ret = load->info;
-	return load->info[HD_HOOK_TC_PORT_IN].id ? HD_HOOKS : UPLINK_HOOKS;
+	for (unsigned hook = HD_HOOKS; hook > UPLINK_HOOKS; hook--)
+		if (load->info[hook - 1].id)
+			return hook;
+	return UPLINK_HOOKS;
 }

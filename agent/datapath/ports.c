@@ -103,6 +103,11 @@ static int attach_port(struct datapath *dp, struct load *load, const struct topo
 	return 0;
 }
 
+static bool has_tunnel(const struct topology *t)
+{
+	return t->tunnel.protocol != HD_TUNNEL_NONE;
+}
+
 static int attach_ports(struct datapath *dp, struct load *load, const struct topology *t)
 {
 	int first_error = 0, r;
@@ -111,7 +116,7 @@ static int attach_ports(struct datapath *dp, struct load *load, const struct top
 	for (size_t i = 0; i < t->n_ports; i++) {
 		if (!t->ports[i].ifindex)
 			continue;
-		r = load_ports(load, t->n_wires > 0);
+		r = load_ports(load, t->n_wires > 0, has_tunnel(t));
 		if (r < 0)
 			return r;
 		r = attach_port(dp, load, &t->ports[i], &renamed);
@@ -152,18 +157,35 @@ static void release_ports(struct datapath *dp, const struct topology *t)
 /* A packet that looked its ends up before a row changed is through by then. */
 #define MOVE_MS 100
 
-/* Their flows look up again where their ends are. */
-static int tell_moved(struct load *load, const struct moved *moved)
+static int compare_ids(const void *a, const void *b)
 {
-	uint32_t tick = moved->n ? tick_now(load) + (uint32_t)ticks_of_ms(MOVE_MS) : 0;
+	const uint32_t *x = a, *y = b;
 
-	for (size_t i = 0; i < moved->n; i++) {
-		int r = port_set_moved(load, moved->ifindex[i], tick);
+	return *x < *y ? -1 : *x > *y;
+}
 
-		if (r < 0)
-			return log_err(r, "cannot tell the flows of a port that an address moved");
-	}
-	return 0;
+/* Their flows look up again where their ends are. */
+static int tell_moved(struct load *load, struct moved *moved)
+{
+	bool peers = false;
+	uint32_t tick = 0;
+	int r = 0;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(moved->peer); i++)
+		peers |= moved->peer[i] != 0;
+	if (peers || moved->n)
+		tick = tick_now(load) + (uint32_t)ticks_of_ms(MOVE_MS);
+	tick = tick ? tick : 1;
+	for (uint32_t i = 1; peers && i < HD_PEERS_MAX && i < load->maps[MAP_PEERS].max_entries; i++)
+		if (moved->peer[i / 64] & UINT64_C(1) << i % 64)
+			__atomic_store_n(&load->peers[i].moved, tick, __ATOMIC_RELEASE);
+	if (moved->n)
+		qsort(moved->ifindex, moved->n, sizeof(*moved->ifindex), compare_ids);
+	for (size_t i = 0; i < moved->n && r == 0; i++)
+		if (i == 0 || moved->ifindex[i - 1] != moved->ifindex[i])
+			r = port_set_moved(load, moved->ifindex[i], tick);
+	free(moved->ifindex);
+	return r < 0 ? log_err(r, "cannot tell the flows of a port that an address moved") : 0;
 }
 
 int datapath_remove(struct datapath *dp, const struct topology *topology)
@@ -176,22 +198,21 @@ int datapath_remove(struct datapath *dp, const struct topology *topology)
 		return -ENOTCONN;
 	r = rows_remove(load, topology, &moved);
 	told = tell_moved(load, &moved); /* of what did go, too, when not all could */
-	free(moved.ifindex);
 	return r < 0 ? r : told;
 }
 
-static int write_rows(struct load *load, const struct topology *topology)
+static int write_rows(struct datapath *dp, struct load *load, const struct topology *topology)
 {
 	struct moved moved = {0};
-	int r = rows_write(load, topology, &moved), told = tell_moved(load, &moved);
+	int r = rows_write(load, topology, dp->tunnel_slow, &moved), told = tell_moved(load, &moved);
 
-	free(moved.ifindex);
 	return r < 0 ? r : told;
 }
 
-static int load_wire(struct load *load, const struct topology *topology)
+/* What the uplinks call. */
+static int load_called(struct load *load, const struct topology *topology)
 {
-	return topology->n_wires ? load_ports(load, true) : 0;
+	return topology->n_wires || has_tunnel(topology) ? load_ports(load, topology->n_wires > 0, has_tunnel(topology)) : 0;
 }
 
 int datapath_prepare(struct datapath *dp, const struct topology *topology, const struct hd_port_policy *policies)
@@ -199,14 +220,14 @@ int datapath_prepare(struct datapath *dp, const struct topology *topology, const
 	struct load *load = dp->next;
 	int r;
 
-	if (!load || load->attached || !topology->n_wires)
+	if (!load || load->attached || (!topology->n_wires && !has_tunnel(topology)))
 		return 0;
-	r = load_wire(load, topology);
+	r = load_called(load, topology);
 	if (r < 0)
 		return r;
 	rows_networks(load, topology);
 	r = write_records(dp, load, topology, policies);
-	return r < 0 ? r : write_rows(load, topology);
+	return r < 0 ? r : write_rows(dp, load, topology);
 }
 
 int datapath_ports(struct datapath *dp, const struct topology *topology, const struct hd_port_policy *policies)
@@ -217,14 +238,14 @@ int datapath_ports(struct datapath *dp, const struct topology *topology, const s
 
 	if (!load)
 		return -ENOTCONN;
-	r = load_wire(load, topology);
+	r = load_called(load, topology);
 	if (r < 0)
 		return r;
 	rows_networks(load, topology);
 	records = write_records(dp, load, topology, policies);
 	if (!fresh)
 		attached = attach_ports(dp, load, topology);
-	r = write_rows(load, topology);
+	r = write_rows(dp, load, topology);
 	if (r == 0 && fresh) {
 		(void)carry_over(dp);
 		attached = attach_ports(dp, load, topology);

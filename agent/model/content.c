@@ -75,6 +75,8 @@ static uint64_t hash_host(uint64_t hash, const struct host *host)
 		host->tunnel_address.q[0],
 		host->tunnel_address.q[1],
 		host->tunnel_port,
+		host->tunnel_ttl,
+		host->tunnel_decapsulate,
 		host->limit_flows,
 		host->limit_flows_new,
 		host->limit_flows_other,
@@ -120,12 +122,20 @@ static uint64_t hash_addresses(uint64_t hash, const struct hd_addr *addresses, s
 
 static uint64_t hash_network(uint64_t hash, const struct network *network)
 {
-	hash = hash_u64(hash,
-		(uint64_t)network->vni << 32 | (uint64_t)network->vlan << 16 | (uint64_t)network->l3 << 1 | network->learning);
+	hash = hash_u64(hash, (uint64_t)network->vni << 32 | (uint64_t)network->vlan << 16 | (uint64_t)network->l3 << 2 |
+				      (uint64_t)network->peer_learning << 1 | network->learning);
 	hash = hash_u64(hash_prefixes(hash, network->subnets, network->n_subnets), network->mtu);
 	hash = hash_u64(hash_addresses(hash, network->gateways, network->n_gateways), network->n_routes_to);
 	for (size_t i = 0; i < network->n_routes_to; i++)
 		hash = hash_string(hash, network->routes_to[i]);
+	return hash;
+}
+
+static uint64_t hash_named_ports(uint64_t hash, const struct named_port *ports, size_t n)
+{
+	hash = hash_u64(hash, n);
+	for (size_t i = 0; i < n; i++)
+		hash = hash_u64(hash_string(hash, ports[i].name), (uint64_t)ports[i].protocol << 16 | ports[i].port);
 	return hash;
 }
 
@@ -139,10 +149,28 @@ static uint64_t hash_port(uint64_t hash, const struct port *port)
 	hash = hash_u64(hash, port->n_vlan_allowed);
 	for (size_t i = 0; i < port->n_vlan_allowed; i++)
 		hash = hash_u64(hash, (uint64_t)port->vlan_allowed[i].first << 16 | port->vlan_allowed[i].last);
-	hash = hash_u64(hash, port->n_ports);
-	for (size_t i = 0; i < port->n_ports; i++)
-		hash = hash_u64(
-			hash_string(hash, port->ports[i].name), (uint64_t)port->ports[i].protocol << 16 | port->ports[i].port);
+	return hash_named_ports(hash, port->ports, port->n_ports);
+}
+
+static uint64_t hash_peer(uint64_t hash, const struct tunnel_peer *peer)
+{
+	hash = hash_u64(hash_addresses(hash, &peer->address, 1), peer->n_ports);
+	for (size_t i = 0; i < peer->n_ports; i++) {
+		const struct peer_port *port = &peer->ports[i];
+
+		hash = hash_string(hash_string(hash_string(hash, port->namespace_), port->name), port->network);
+		hash = hash_bytes(hash_u64(hash, port->has_mac), port->mac, sizeof(port->mac));
+		hash = hash_addresses(hash, port->addresses, port->n_addresses);
+		hash = hash_labels(hash, port->labels, port->n_labels);
+		hash = hash_named_ports(hash, port->ports, port->n_ports);
+	}
+	hash = hash_u64(hash, peer->n_prefixes);
+	for (size_t i = 0; i < peer->n_prefixes; i++) {
+		const struct peer_prefix *prefix = &peer->prefixes[i];
+
+		hash = hash_prefixes(hash_string(hash, prefix->network), &prefix->cidr, 1);
+		hash = hash_bytes(hash_u64(hash, prefix->has_mac), prefix->mac, sizeof(prefix->mac));
+	}
 	return hash;
 }
 
@@ -204,6 +232,8 @@ uint64_t content_hash(const struct object *object)
 		return hash_network(hash, &object->network);
 	case OBJECT_PORT:
 		return hash_port(hash, &object->port);
+	case OBJECT_PEER:
+		return hash_peer(hash, &object->tunnel_peer);
 	case OBJECT_NETWORK_POLICY:
 	case OBJECT_ADMIN_NETWORK_POLICY:
 	case OBJECT_BASELINE_ADMIN_NETWORK_POLICY:

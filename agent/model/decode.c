@@ -35,6 +35,7 @@ static const struct kind {
 	[OBJECT_HOST] = {&host_spec_schema, false, false},
 	[OBJECT_NETWORK] = {&network_spec_schema, false, false},
 	[OBJECT_PORT] = {&port_spec_schema, false, false},
+	[OBJECT_PEER] = {&peer_spec_schema, false, false},
 	[OBJECT_NAMESPACE] = {&namespace_spec_schema, true, true},
 	[OBJECT_ADDRESS_GROUP] = {&group_spec_schema, false, false},
 	[OBJECT_HOST_POLICY] = {&policy_spec_schema, false, false},

@@ -150,6 +150,8 @@ static void host_spec(struct buffer *out, const struct host *host)
 {
 	static const char *const xdp_names[] = {
 		[XDP_MODE_AUTO] = "auto", [XDP_MODE_NATIVE] = "native", [XDP_MODE_GENERIC] = "generic", [XDP_MODE_OFF] = "off"};
+	static const char *const decapsulate_names[] = {
+		[TUNNEL_DECAPSULATE_AUTO] = "auto", [TUNNEL_DECAPSULATE_XDP] = "xdp", [TUNNEL_DECAPSULATE_TC] = "tc"};
 	const struct {
 		const char *name;
 		uint32_t value;
@@ -175,6 +177,8 @@ static void host_spec(struct buffer *out, const struct host *host)
 		write_text(out, "protocol", host->tunnel_geneve ? "geneve" : "vxlan");
 		write_text(out, "address", addr_format(&host->tunnel_address, text));
 		write_number(out, "port", host->tunnel_port);
+		write_number(out, "ttl", host->tunnel_ttl);
+		write_text(out, "decapsulate", decapsulate_names[host->tunnel_decapsulate]);
 		buffer_add_char(out, '}');
 	}
 	ports(out, "failsafe", host->failsafe, host->n_failsafe);
@@ -206,16 +210,6 @@ static void host_spec(struct buffer *out, const struct host *host)
 	buffer_add_char(out, '}');
 }
 
-static void labels(struct buffer *out, const char *name, const struct label *list, size_t n)
-{
-	if (!n)
-		return;
-	write_open(out, name, '{');
-	for (size_t i = 0; i < n; i++)
-		write_text(out, list[i].key, list[i].value);
-	buffer_add_char(out, '}');
-}
-
 void encode_text(const struct object *object, struct buffer *out)
 {
 	buffer_add_char(out, '{');
@@ -225,8 +219,8 @@ void encode_text(const struct object *object, struct buffer *out)
 	write_text(out, "name", object->name);
 	if (object->namespace_)
 		write_text(out, "namespace", object->namespace_);
-	labels(out, "labels", object->labels, object->n_labels);
-	labels(out, "annotations", object->annotations, object->n_annotations);
+	write_labels(out, "labels", object->labels, object->n_labels);
+	write_labels(out, "annotations", object->annotations, object->n_annotations);
 	buffer_add_char(out, '}');
 	write_open(out, "spec", '{');
 	switch (object->kind) {
@@ -238,6 +232,9 @@ void encode_text(const struct object *object, struct buffer *out)
 		break;
 	case OBJECT_PORT:
 		write_port(out, &object->port);
+		break;
+	case OBJECT_PEER:
+		write_peer(out, &object->tunnel_peer);
 		break;
 	case OBJECT_NAMESPACE:
 		break;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* spec of Network and Port. */
+/* spec of Network, Port and Peer. */
 #include <stdio.h>
 
 #include <model/kinds.h>
@@ -31,6 +31,7 @@ void write_network(struct buffer *out, const struct network *network)
 	buffer_add_char(out, ']');
 	addresses(out, "gateway", network->gateways, network->n_gateways);
 	write_bool(out, "learning", network->learning);
+	write_bool(out, "peerLearning", network->peer_learning);
 	write_open(out, "routesTo", '[');
 	for (size_t i = 0; i < network->n_routes_to; i++) {
 		write_comma(out);
@@ -68,14 +69,22 @@ static void vlan(struct buffer *out, const struct port *port)
 	buffer_add_char(out, '}');
 }
 
-static void named_ports(struct buffer *out, const struct port *port)
+static void mac_address(struct buffer *out, const uint8_t mac[6])
+{
+	char text[18];
+
+	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+	write_text(out, "mac", text);
+}
+
+static void named_ports(struct buffer *out, const struct named_port *list, size_t n)
 {
 	write_open(out, "ports", '[');
-	for (size_t i = 0; i < port->n_ports; i++) {
+	for (size_t i = 0; i < n; i++) {
 		write_item(out, '{');
-		write_text(out, "name", port->ports[i].name);
-		write_text(out, "protocol", document_protocol_name(port->ports[i].protocol));
-		write_number(out, "port", port->ports[i].port);
+		write_text(out, "name", list[i].name);
+		write_text(out, "protocol", document_protocol_name(list[i].protocol));
+		write_number(out, "port", list[i].port);
 		buffer_add_char(out, '}');
 	}
 	buffer_add_char(out, ']');
@@ -83,9 +92,6 @@ static void named_ports(struct buffer *out, const struct port *port)
 
 void write_port(struct buffer *out, const struct port *port)
 {
-	const uint8_t *mac = port->mac;
-	char text[18];
-
 	if (port->device) {
 		write_text(out, "device", port->device);
 	} else if (port->pci) {
@@ -97,13 +103,52 @@ void write_port(struct buffer *out, const struct port *port)
 		buffer_add_char(out, '}');
 	}
 	write_text(out, "network", port->network);
-	if (port->has_mac) {
-		snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
-		write_text(out, "mac", text);
-	}
+	if (port->has_mac)
+		mac_address(out, port->mac);
 	addresses(out, "addresses", port->addresses, port->n_addresses);
 	if (port->vlan_mode != PORT_VLAN_NONE)
 		vlan(out, port);
 	if (port->n_ports)
-		named_ports(out, port);
+		named_ports(out, port->ports, port->n_ports);
+}
+
+static void peer_ports(struct buffer *out, const struct tunnel_peer *peer)
+{
+	write_open(out, "ports", '[');
+	for (size_t i = 0; i < peer->n_ports; i++) {
+		const struct peer_port *port = &peer->ports[i];
+
+		write_item(out, '{');
+		write_text(out, "name", port->name);
+		write_text(out, "namespace", port->namespace_);
+		write_text(out, "network", port->network);
+		if (port->has_mac)
+			mac_address(out, port->mac);
+		addresses(out, "addresses", port->addresses, port->n_addresses);
+		write_labels(out, "labels", port->labels, port->n_labels);
+		if (port->n_ports)
+			named_ports(out, port->ports, port->n_ports);
+		buffer_add_char(out, '}');
+	}
+	buffer_add_char(out, ']');
+}
+
+void write_peer(struct buffer *out, const struct tunnel_peer *peer)
+{
+	char text[ADDR_TEXT_MAX];
+
+	write_text(out, "address", addr_format(&peer->address, text));
+	peer_ports(out, peer);
+	write_open(out, "prefixes", '[');
+	for (size_t i = 0; i < peer->n_prefixes; i++) {
+		const struct peer_prefix *prefix = &peer->prefixes[i];
+
+		write_item(out, '{');
+		write_text(out, "network", prefix->network);
+		write_text(out, "cidr", addr_format_cidr(&prefix->cidr.addr, prefix->cidr.length, text));
+		if (prefix->has_mac)
+			mac_address(out, prefix->mac);
+		buffer_add_char(out, '}');
+	}
+	buffer_add_char(out, ']');
 }

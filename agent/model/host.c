@@ -67,11 +67,15 @@ struct tunnel_draft {
 	int protocol;
 	struct hd_addr address;
 	uint16_t port;
+	uint8_t ttl;
+	int decapsulate;
 };
 enum { TUNNEL_VXLAN, TUNNEL_GENEVE };
 
 struct tunnel {
 	bool present, geneve;
+	uint8_t ttl;
+	enum tunnel_decapsulation decapsulate;
 	uint16_t port;
 	struct hd_addr address;
 };
@@ -87,6 +91,8 @@ static bool finish_tunnel(struct decoder *d, const struct path *path, node_id no
 	*(struct tunnel *)out = (struct tunnel){
 		.present = true,
 		.geneve = geneve,
+		.ttl = from->ttl,
+		.decapsulate = (enum tunnel_decapsulation)from->decapsulate,
 		/* The ports that IANA gave them (RFC 7348, RFC 8926). */
 		.port = from->port ? from->port
 			: geneve   ? 6081
@@ -99,15 +105,23 @@ static bool finish_tunnel(struct decoder *d, const struct path *path, node_id no
 static const char *const tunnel_names[] = {[TUNNEL_VXLAN] = "vxlan", [TUNNEL_GENEVE] = "geneve", NULL};
 static const struct choice tunnel_choice = {tunnel_names};
 static const struct range tunnel_port = {.min = 1, .max = 65535, .size = 2, .unit = ""};
+static const struct range tunnel_ttl = {.min = 1, .max = 255, .size = 1, .unit = ""};
+static const char *const decapsulate_names[] = {
+	[TUNNEL_DECAPSULATE_AUTO] = "auto", [TUNNEL_DECAPSULATE_XDP] = "xdp", [TUNNEL_DECAPSULATE_TC] = "tc", NULL};
+static const struct choice decapsulate_choice = {decapsulate_names};
+static const struct tunnel_draft tunnel_defaults = {.ttl = 64};
 static const struct field tunnel_fields[] = {
 	{"protocol", value_choice, &tunnel_choice, offsetof(struct tunnel_draft, protocol), true},
 	{"address", value_address, NULL, offsetof(struct tunnel_draft, address), true},
 	{"port", value_uint, &tunnel_port, offsetof(struct tunnel_draft, port), false},
+	{"ttl", value_uint, &tunnel_ttl, offsetof(struct tunnel_draft, ttl), false},
+	{"decapsulate", value_choice, &decapsulate_choice, offsetof(struct tunnel_draft, decapsulate), false},
 };
 static const struct schema tunnel_schema = {
 	.what = "a mapping with protocol and address",
 	SCHEMA_FIELDS(tunnel_fields),
 	.draft_size = sizeof(struct tunnel_draft),
+	.defaults = &tunnel_defaults,
 	.finish = finish_tunnel,
 };
 
@@ -216,6 +230,8 @@ static bool finish_host(struct decoder *d, const struct path *path, node_id node
 		.tunnel_geneve = from->tunnel.geneve,
 		.tunnel_address = from->tunnel.address,
 		.tunnel_port = from->tunnel.port,
+		.tunnel_ttl = from->tunnel.ttl,
+		.tunnel_decapsulate = from->tunnel.decapsulate,
 		.limit_flows = from->limits.flows,
 		.limit_flows_new = from->limits.flows_new,
 		.limit_flows_other = from->limits.flows_other,

@@ -6,7 +6,8 @@
 #include <model/schema.h>
 
 /* spec of each kind; *out is the object's union member. */
-extern const struct schema host_spec_schema, group_spec_schema, policy_spec_schema, network_spec_schema, port_spec_schema;
+extern const struct schema host_spec_schema, group_spec_schema, policy_spec_schema, network_spec_schema, port_spec_schema,
+	peer_spec_schema;
 extern const struct schema network_policy_spec_schema, admin_policy_spec_schema, baseline_policy_spec_schema,
 	cluster_policy_spec_schema;
 
@@ -56,5 +57,17 @@ const struct prefix *document_subnet(const struct prefix *subnets, size_t n, con
 bool document_address_of_host(const struct hd_addr *addr, const struct prefix *subnet);
 
 extern const struct range vlan_range;
+
+/* --- what a workload has, here or behind a peer (port.c) --- */
+
+struct mac {
+	uint8_t octets[6];
+	bool given;
+};
+bool value_mac(struct decoder *d, const struct path *path, node_id node, const void *type, void *out); /* struct mac */
+/* Unicast addresses, each once. *out: struct list of struct hd_addr. */
+bool value_workload_addresses(struct decoder *d, const struct path *path, node_id node, const void *type, void *out);
+/* *out: struct list of struct named_port. */
+bool value_named_ports(struct decoder *d, const struct path *path, node_id node, const void *type, void *out);
 
 #endif

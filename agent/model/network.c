@@ -13,7 +13,7 @@ enum { MODE_L2, MODE_L3 };
 struct network_draft {
 	uint32_t vni, mtu;
 	uint16_t vlan;
-	bool learning;
+	bool learning, peer_learning;
 	int mode;
 	struct list subnets, gateways, routes_to;
 };
@@ -92,6 +92,7 @@ static bool finish_network(struct decoder *d, const struct path *path, node_id n
 		.vlan = from->vlan,
 		.l3 = from->mode == MODE_L3,
 		.learning = from->learning,
+		.peer_learning = node_field(d, node, "peerLearning") ? from->peer_learning : from->learning,
 		.subnets = from->subnets.items,
 		.n_subnets = from->subnets.n,
 		.gateways = from->gateways.items,
@@ -154,6 +155,7 @@ static const struct field network_fields[] = {
 	{"subnets", value_list, &subnet_list, offsetof(struct network_draft, subnets), false},
 	{"gateway", value_list, &gateway_list, offsetof(struct network_draft, gateways), false},
 	{"learning", value_bool, NULL, offsetof(struct network_draft, learning), false},
+	{"peerLearning", value_bool, NULL, offsetof(struct network_draft, peer_learning), false},
 	{"routesTo", value_list, &route_list, offsetof(struct network_draft, routes_to), false},
 	{"mtu", value_mtu, NULL, offsetof(struct network_draft, mtu), false},
 };

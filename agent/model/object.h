@@ -17,6 +17,7 @@
 	X(HOST, "Host", "heddle.dev/v1alpha1", false) \
 	X(NETWORK, "Network", "heddle.dev/v1alpha1", false) \
 	X(PORT, "Port", "heddle.dev/v1alpha1", true) \
+	X(PEER, "Peer", "heddle.dev/v1alpha1", false) \
 	X(NAMESPACE, "Namespace", "v1", false) \
 	X(ADDRESS_GROUP, "AddressGroup", "heddle.dev/v1alpha1", false) \
 	X(HOST_POLICY, "HostPolicy", "heddle.dev/v1alpha1", false) \
@@ -97,6 +98,9 @@ struct host_timeouts {
 	uint32_t tcp_established, tcp_syn, tcp_fin, udp, udp_stream, icmp, other;
 };
 
+/* Which program takes the headers of the tunnel off. */
+enum tunnel_decapsulation { TUNNEL_DECAPSULATE_AUTO, TUNNEL_DECAPSULATE_XDP, TUNNEL_DECAPSULATE_TC };
+
 struct host {
 	struct uplink *uplinks;
 	size_t n_uplinks;
@@ -105,10 +109,12 @@ struct host {
 	bool forward_judge;
 	struct host_timeouts timeouts;
 	uint32_t pickup_seconds;
-	/* tunnel: decoded and checked; used by the overlay */
+	/* tunnel: this end of the overlay */
 	bool has_tunnel, tunnel_geneve;
 	struct hd_addr tunnel_address;
 	uint16_t tunnel_port;
+	uint8_t tunnel_ttl; /* outer TTL or hop limit */
+	enum tunnel_decapsulation tunnel_decapsulate;
 	/* limits of the tables (Host.spec.limits); 0: the default */
 	uint32_t limit_flows, limit_flows_new, limit_flows_other, limit_rules;
 	/* Host.spec.log: {every, eventsPerSecond, rejectsPerSecond} */
@@ -142,6 +148,7 @@ struct network {
 	uint16_t vlan; /* on the uplinks; 0: none */
 	bool l3;       /* routed by address only; else switched by MAC too */
 	bool learning;
+	bool peer_learning; /* MACs behind peers */
 	struct prefix *subnets;
 	size_t n_subnets;
 	struct hd_addr *gateways;
@@ -183,12 +190,43 @@ struct port {
 	size_t n_ports;
 };
 
-/* --- Kubernetes' policies --- */
+/* --- other hosts --- */
 
 /* A label or an annotation. */
 struct label {
 	const char *key, *value;
 };
+
+/* A workload of another host: what its Port document says there, as far as it matters here. */
+struct peer_port {
+	const char *name, *namespace_, *network;
+	uint8_t mac[6];
+	bool has_mac; /* else its frames are found by learning, and routed ones go to the gateway's MAC */
+	struct hd_addr *addresses;
+	const struct label *labels; /* in the order of their keys */
+	const struct named_port *ports;
+	size_t n_addresses, n_labels, n_ports;
+	uint32_t line; /* where it stands in the origin's file */
+};
+
+/* Addresses that are behind another host, without a workload's labels. */
+struct peer_prefix {
+	const char *network;
+	struct prefix cidr;
+	uint8_t mac[6];
+	bool has_mac; /* of the router there; else the gateway's, which every host of ours answers to */
+	uint32_t line;
+};
+
+/* A Peer: another host's tunnel endpoint, and what it owns. */
+struct tunnel_peer {
+	struct hd_addr address;
+	struct peer_port *ports;
+	struct peer_prefix *prefixes;
+	size_t n_ports, n_prefixes;
+};
+
+/* --- Kubernetes' policies --- */
 
 enum selector_operator { SELECTOR_IN, SELECTOR_NOT_IN, SELECTOR_EXISTS, SELECTOR_DOES_NOT_EXIST };
 
@@ -271,6 +309,7 @@ struct object {
 		struct host_policy policy;
 		struct network network;
 		struct port port;
+		struct tunnel_peer tunnel_peer;
 		struct workload_policy workload;
 	};
 };

@@ -41,11 +41,6 @@ static const struct schema vf_schema = {
 
 /* --- addresses --- */
 
-struct mac {
-	uint8_t octets[6];
-	bool given;
-};
-
 static bool parse_mac(const char *text, uint8_t octets[6])
 {
 	for (int i = 0; i < 6; i++, text += 3) {
@@ -58,7 +53,7 @@ static bool parse_mac(const char *text, uint8_t octets[6])
 	return true;
 }
 
-static bool value_mac(struct decoder *d, const struct path *path, node_id node, const void *type, void *out)
+bool value_mac(struct decoder *d, const struct path *path, node_id node, const void *type, void *out)
 {
 	static const uint8_t zero[6];
 	struct mac *mac = out;
@@ -79,6 +74,27 @@ static const struct list_type address_list = {
 	.may_be_empty = true,
 	.most = 256,
 };
+
+bool value_workload_addresses(struct decoder *d, const struct path *path, node_id node, const void *type, void *out)
+{
+	struct list *list = out;
+	struct path item = {.up = path};
+	node_id child = tree_first(d->tree, node);
+
+	(void)type;
+	if (!value_list(d, path, node, &address_list, list))
+		return false;
+	const struct hd_addr *addresses = list->items;
+	for (size_t i = 0; i < list->n; i++, child = tree_next(d->tree, child)) {
+		item.index = (uint32_t)i;
+		if (!document_address_is_unicast(&addresses[i]))
+			return want(d, &item, child, "a unicast address");
+		for (size_t j = 0; j < i; j++)
+			if (memcmp(&addresses[i], &addresses[j], sizeof(*addresses)) == 0)
+				return want(d, &item, child, "each address once");
+	}
+	return true;
+}
 
 /* --- vlan --- */
 
@@ -228,6 +244,25 @@ static const struct list_type named_port_list = {
 	.most = 256,
 };
 
+bool value_named_ports(struct decoder *d, const struct path *path, node_id node, const void *type, void *out)
+{
+	struct list *list = out;
+	struct path item = {.up = path}, name = {.up = &item, .key = "name"};
+	node_id child = tree_first(d->tree, node);
+
+	(void)type;
+	if (!value_list(d, path, node, &named_port_list, list))
+		return false;
+	const struct named_port *ports = list->items;
+	for (size_t i = 0; i < list->n; i++, child = tree_next(d->tree, child)) {
+		item.index = (uint32_t)i;
+		for (size_t j = 0; j < i; j++)
+			if (ports[i].protocol == ports[j].protocol && strcmp(ports[i].name, ports[j].name) == 0)
+				return want(d, &name, node_field(d, child, "name"), "each name of one protocol once");
+	}
+	return true;
+}
+
 /* --- the port --- */
 
 struct port_draft {
@@ -238,38 +273,6 @@ struct port_draft {
 	struct vlan vlan;
 };
 
-static bool check_addresses(struct decoder *d, const struct path *path, node_id node, const struct port_draft *from)
-{
-	const struct hd_addr *addresses = from->addresses.items;
-	struct path list = {.up = path, .key = "addresses"}, item = {.up = &list};
-	node_id child = tree_first(d->tree, node_field(d, node, "addresses"));
-
-	for (size_t i = 0; i < from->addresses.n; i++, child = tree_next(d->tree, child)) {
-		item.index = (uint32_t)i;
-		if (!document_address_is_unicast(&addresses[i]))
-			return want(d, &item, child, "a unicast address");
-		for (size_t j = 0; j < i; j++)
-			if (memcmp(&addresses[i], &addresses[j], sizeof(*addresses)) == 0)
-				return want(d, &item, child, "each address once");
-	}
-	return true;
-}
-
-static bool check_named_ports(struct decoder *d, const struct path *path, node_id node, const struct port_draft *from)
-{
-	const struct named_port *ports = from->ports.items;
-	struct path list = {.up = path, .key = "ports"}, item = {.up = &list}, name = {.up = &item, .key = "name"};
-	node_id child = tree_first(d->tree, node_field(d, node, "ports"));
-
-	for (size_t i = 0; i < from->ports.n; i++, child = tree_next(d->tree, child)) {
-		item.index = (uint32_t)i;
-		for (size_t j = 0; j < i; j++)
-			if (ports[i].protocol == ports[j].protocol && strcmp(ports[i].name, ports[j].name) == 0)
-				return want(d, &name, node_field(d, child, "name"), "each name of one protocol once");
-	}
-	return true;
-}
-
 static bool finish_port(struct decoder *d, const struct path *path, node_id node, const void *draft, void *out)
 {
 	const struct port_draft *from = draft;
@@ -278,8 +281,6 @@ static bool finish_port(struct decoder *d, const struct path *path, node_id node
 	if (given != 1)
 		return mistake(d, path, tree_node(d->tree, node)->line, "want one of device, vf or pci, got %s",
 			given ? "several of them" : "none of them");
-	if (!check_addresses(d, path, node, from) || !check_named_ports(d, path, node, from))
-		return false;
 	struct port *port = out;
 	*port = (struct port){
 		.device = from->device,
@@ -308,9 +309,9 @@ static const struct field port_fields[] = {
 	{"pci", value_text, &pci_text, offsetof(struct port_draft, pci), false},
 	{"network", value_text, &subdomain_text, offsetof(struct port_draft, network), true},
 	{"mac", value_mac, NULL, offsetof(struct port_draft, mac), false},
-	{"addresses", value_list, &address_list, offsetof(struct port_draft, addresses), false},
+	{"addresses", value_workload_addresses, NULL, offsetof(struct port_draft, addresses), false},
 	{"vlan", value_mapping, &vlan_schema, offsetof(struct port_draft, vlan), false},
-	{"ports", value_list, &named_port_list, offsetof(struct port_draft, ports), false},
+	{"ports", value_named_ports, NULL, offsetof(struct port_draft, ports), false},
 };
 const struct schema port_spec_schema = {
 	.what = "the spec of a Port",

@@ -140,7 +140,8 @@ int model_validate(const struct object_list *all, struct diag *diag)
 		if (host)
 			check_uplinks(host, object, diag);
 	}
-	if (validate_networks(&sorted, diag) < 0 || validate_ports(&sorted, host, diag) < 0)
+	if (validate_networks(&sorted, diag) < 0 || validate_ports(&sorted, host, diag) < 0 ||
+		validate_peers(&sorted, host, diag) < 0 || validate_workloads(&sorted, diag) < 0)
 		return -ENOMEM;
 	return diag->errors == errors ? 0 : -EINVAL;
 }

@@ -9,9 +9,11 @@
 void validate_complain(
 	struct diag *diag, const struct object *object, uint32_t line, const char *path, const char *want, const char *got);
 
-/* Networks among themselves, and Ports with them. sorted: all objects; host may be NULL. -ENOMEM. */
+/* Networks among themselves; Ports, Peers, and the workloads of both with them. sorted: all objects; host may be NULL. -ENOMEM. */
 int validate_networks(const struct object_list *sorted, struct diag *diag);
 int validate_ports(const struct object_list *sorted, const struct object *host, struct diag *diag);
+int validate_peers(const struct object_list *sorted, const struct object *host, struct diag *diag);
+int validate_workloads(const struct object_list *sorted, struct diag *diag);
 
 /* The objects of a kind, which stand together in a sorted list. */
 struct object **validate_kind(const struct object_list *sorted, enum object_kind kind, size_t *ret_n);

@@ -80,3 +80,13 @@ void write_bool(struct buffer *out, const char *name, bool value)
 	write_key(out, name);
 	buffer_add_string(out, value ? "true" : "false");
 }
+
+void write_labels(struct buffer *out, const char *name, const struct label *list, size_t n)
+{
+	if (!n)
+		return;
+	write_open(out, name, '{');
+	for (size_t i = 0; i < n; i++)
+		write_text(out, list[i].key, list[i].value);
+	buffer_add_char(out, '}');
+}

@@ -17,10 +17,13 @@ void write_open(struct buffer *out, const char *name, char bracket); /* whoever 
 /* Items of a list. */
 void write_item(struct buffer *out, char bracket);
 void write_prefix(struct buffer *out, const struct prefix *prefix);
+/* Nothing where there are none. */
+void write_labels(struct buffer *out, const char *name, const struct label *list, size_t n);
 
 /* What is in spec: encode_network.c, encode_workload.c. */
 void write_network(struct buffer *out, const struct network *network);
 void write_port(struct buffer *out, const struct port *port);
+void write_peer(struct buffer *out, const struct tunnel_peer *peer);
 void write_workload(struct buffer *out, const struct object *object);
 
 #endif

@@ -234,7 +234,8 @@ static bool parse_neighbour(const struct nlmsghdr *message, struct hostnet_entry
 			break;
 		}
 	}
-	return found && ours;
+	/* Those of next hops, which underlay.c has, are not permanent. */
+	return found && ours && header->ndm_state & NUD_PERMANENT;
 }
 
 static int on_route(const struct nlmsghdr *message, void *userdata)

@@ -232,6 +232,29 @@ static void network_ports(struct scrape *s, const char *name)
 	}
 }
 
+static void peers(struct scrape *s, const char *name)
+{
+	const struct topology *topology = s->view->topology;
+	size_t counts[UNDERLAY_REACH_COUNT] = {0};
+
+	for (size_t i = 0; topology && i < topology->n_peers; i++)
+		counts[status_peer_reach(s->view, topology->peers[i].index)]++;
+	for (unsigned i = 0; i < UNDERLAY_REACH_COUNT; i++)
+		buffer_printf(s->text, "%s{state=\"%s\"} %zu\n", name, underlay_reach_name[i], counts[i]);
+}
+
+static void slow_packets(struct scrape *s, const char *name)
+{
+	struct tunnel_slow_counts counts = {0};
+
+	if (s->view->slow)
+		tunnel_slow_counts(s->view->slow, &counts);
+	buffer_printf(s->text,
+		"%s_total{what=\"sent\"} %" PRIu64 "\n%s_total{what=\"received\"} %" PRIu64 "\n%s_total{what=\"failed\"} %" PRIu64
+		"\n%s_total{what=\"ignored\"} %" PRIu64 "\n",
+		name, counts.sent, name, counts.received, name, counts.send_failed, name, counts.ignored);
+}
+
 static void last_error(struct scrape *s, const char *name)
 {
 	buffer_printf(s->text, "%s %d\n", name, s->view->last_error != NULL);
@@ -261,6 +284,9 @@ static const struct metric {
 	{"heddle_uplinks", "gauge", NULL, "Declared uplinks, by state.", uplinks},
 	{"heddle_ports", "gauge", NULL, "Declared ports, by state.", ports},
 	{"heddle_network_ports", "gauge", NULL, "Ports of each network that are switched here.", network_ports},
+	{"heddle_peers", "gauge", NULL, "Other hosts of the overlay, by whether a way there is known.", peers},
+	{"heddle_tunnel_slow_packets", "counter", NULL, "Tunnel packets that the agent sent and received by a socket.",
+		slow_packets},
 	{"heddle_config_error", "gauge", NULL, "1 while the last change of the configuration stands refused.", last_error},
 	{"heddle_packets", "counter", NULL, "Packets judged at the uplinks and ports.", packets},
 	{"heddle_bytes", "counter", NULL, "Bytes of the packets judged at the uplinks and ports.", bytes},

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <arpa/inet.h>
 #include <net/if_arp.h>
 
 #include <observe/json.h>
@@ -60,10 +61,11 @@ static json_t *programs_json(const struct view *view)
 			bool xdp = programs[p].hook == HD_HOOK_XDP_UPLINK;
 			json_t *item;
 
-			if (at->port != is_port_hook(programs[p].hook))
-				continue;
-			if (programs[p].hook == HD_HOOK_TC_WIRE_IN && !at->program_id[programs[p].hook])
-				continue; /* no network has a VLAN */
+			if (!programs[p].name || at->port != is_port_hook(programs[p].hook))
+				continue; /* not loaded, or not there */
+			if ((programs[p].hook == HD_HOOK_TC_WIRE_IN || programs[p].hook == HD_HOOK_TC_TUNNEL_IN) &&
+				!at->program_id[programs[p].hook])
+				continue; /* no network has a VLAN; there is no tunnel */
 			item = json_pack("{s:s, s:s, s:s, s:I, s:o, s:I, s:I}", "hook", hook_name(programs[p].hook), "device",
 				at->device, "mode", mode ? mode : "off", "id", (json_int_t)at->program_id[programs[p].hook],
 				"name", json_text(programs[p].name), "verifiedInstructions",
@@ -101,8 +103,9 @@ static json_t *uplinks_json(const struct view *view)
 	/* no document declares those of an earlier agent, and still they are guarded */
 	n = datapath_attachments(view->datapath, &attachments);
 	for (size_t i = 0; i < n; i++)
-		json_array_append_new(
-			items, uplink_json(attachments[i].device, view_device(view, attachments[i].ifindex), &attachments[i]));
+		if (strcmp(attachments[i].device, TUNNEL_SLOW_DEVICE) != 0)
+			json_array_append_new(items,
+				uplink_json(attachments[i].device, view_device(view, attachments[i].ifindex), &attachments[i]));
 	return items;
 }
 
@@ -143,6 +146,102 @@ static json_t *ports_json(const struct view *view)
 	for (size_t i = 0; view->topology && i < view->topology->n_ports; i++)
 		json_array_append_new(items, port_json(view, &view->topology->ports[i]));
 	return items;
+}
+
+static json_t *mac_json(const uint8_t mac[6])
+{
+	char text[18];
+
+	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+	return json_string(text);
+}
+
+static json_t *ways_json(const struct view *view, const struct underlay_state *state)
+{
+	json_t *items = json_array();
+
+	for (size_t i = 0; state && i < state->n; i++)
+		json_array_append_new(
+			items, json_pack("{s:o, s:o, s:o}", "device", json_device(view, state->way[i].ifindex), "nextHop",
+				       json_address(&state->next_hop[i]), "mac", mac_json(state->way[i].destination)));
+	return items;
+}
+
+static json_t *peer_mtu_json(const struct view *view, uint32_t peer)
+{
+	uint16_t mtu = view->datapath ? datapath_peer_mtu(view->datapath, peer) : 0;
+
+	return mtu ? json_integer(mtu) : json_null();
+}
+
+enum underlay_reach status_peer_reach(const struct view *view, uint32_t peer)
+{
+	const struct underlay_state *state = view->underlay ? underlay_find(view->underlay, peer) : NULL;
+
+	return state ? state->reach : UNDERLAY_PENDING;
+}
+
+static json_t *peers_json(const struct view *view)
+{
+	json_t *items = json_array();
+
+	for (size_t i = 0; view->topology && i < view->topology->n_peers; i++) {
+		const struct topology_peer *peer = &view->topology->peers[i];
+		const struct underlay_state *state = view->underlay ? underlay_find(view->underlay, peer->index) : NULL;
+		const char *name = view->networks ? networks_peer_name(view->networks, peer->index) : NULL;
+
+		json_array_append_new(items, json_pack("{s:s, s:o, s:I, s:s, s:o, s:o, s:o}", "name", name ? name : peer->name,
+						     "address", json_address(&peer->address), "index", (json_int_t)peer->index,
+						     "state", underlay_reach_name[status_peer_reach(view, peer->index)], "reason",
+						     json_text(state ? state->reason : NULL), "mtu",
+						     peer_mtu_json(view, peer->index), "ways", ways_json(view, state)));
+	}
+	return items;
+}
+
+/* The MTU that fits to all peers, as far as their ways are known. */
+static json_t *tunnel_mtu_json(const struct view *view)
+{
+	uint16_t lowest = 0;
+
+	for (size_t i = 0; view->datapath && i < view->topology->n_peers; i++) {
+		uint16_t mtu = datapath_peer_mtu(view->datapath, view->topology->peers[i].index);
+
+		if (mtu && (!lowest || mtu < lowest))
+			lowest = mtu;
+	}
+	return lowest ? json_integer(lowest) : json_null();
+}
+
+/* By the program that takes the headers off on each uplink; another one may do it elsewhere. */
+static const char *decapsulation(const struct view *view)
+{
+	size_t xdp = 0, tc = 0;
+
+	for (size_t i = 0; view->host && i < view->host->n_uplinks; i++) {
+		const struct netdev *device = view_device_by_name(view, view->host->uplinks[i].device);
+		const struct datapath_attachment *at = device ? view_attachment(view, device->ifindex) : NULL;
+
+		if (!at)
+			continue;
+		if (strcmp(at->xdp_mode, "native") == 0 && view->host->tunnel_decapsulate != TUNNEL_DECAPSULATE_TC)
+			xdp++;
+		else
+			tc++;
+	}
+	return xdp && tc ? "mixed" : xdp ? "xdp" : tc ? "tc" : NULL;
+}
+
+static json_t *tunnel_json(const struct view *view)
+{
+	const struct hd_tunnel *tunnel = view->topology ? &view->topology->tunnel : NULL;
+
+	if (!tunnel || tunnel->protocol == HD_TUNNEL_NONE)
+		return json_null();
+	return json_pack("{s:s, s:o, s:i, s:o, s:o, s:{s:o, s:o}}", "protocol",
+		tunnel->protocol == HD_TUNNEL_GENEVE ? "geneve" : "vxlan", "address", json_address(&tunnel->address), "port",
+		(int)ntohs(tunnel->port), "decapsulation", json_text(decapsulation(view)), "mtu", tunnel_mtu_json(view),
+		"slowPath", "device", json_text(view->slow ? TUNNEL_SLOW_DEVICE : NULL), "reason", json_text(view->slow_reason));
 }
 
 static json_t *unguarded_json(const struct view *view)
@@ -217,11 +316,12 @@ static json_t *last_error_json(const struct view *view)
 
 json_t *status_json(const struct view *view)
 {
-	return json_pack("{s:b, s:I, s:b, s:b, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:I, s:s, s:o}", "ready", view->ready,
-		"generation", (json_int_t)view->generation, "adopted", view->adopted, "lockdown", view->lockdown, "programs",
-		programs_json(view), "uplinks", uplinks_json(view), "unguarded", unguarded_json(view), "ports", ports_json(view),
-		"networks", (int)status_count_objects(view, OBJECT_NETWORK), "flows", flows_json(view), "objects",
-		objects_json(view), "memory", memory_json(view), "lastError", last_error_json(view), "uptime",
+	return json_pack("{s:b, s:I, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:I, s:s, s:o}", "ready",
+		view->ready, "generation", (json_int_t)view->generation, "adopted", view->adopted, "lockdown", view->lockdown,
+		"programs", programs_json(view), "uplinks", uplinks_json(view), "unguarded", unguarded_json(view), "ports",
+		ports_json(view), "tunnel", tunnel_json(view), "peers", peers_json(view), "networks",
+		(int)status_count_objects(view, OBJECT_NETWORK), "flows", flows_json(view), "objects", objects_json(view),
+		"memory", memory_json(view), "lastError", last_error_json(view), "uptime",
 		(json_int_t)((int64_t)clock_ms() - view->started) / 1000, "version", view->version, "pendingConfirm",
 		view->confirm_before ? json_pack("{s:o}", "confirmBefore", json_time(view->confirm_before)) : json_null());
 }

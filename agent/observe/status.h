@@ -13,6 +13,7 @@ struct status_memory {
 	uint64_t rss; /* bytes, resident */
 };
 void status_memory(struct status_memory *ret);
+enum underlay_reach status_peer_reach(const struct view *view, uint32_t peer); /* pending without an underlay */
 size_t status_count_objects(const struct view *view, enum object_kind kind);
 
 #endif

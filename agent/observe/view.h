@@ -13,6 +13,8 @@
 #include <datapath/datapath.h>
 #include <model/object.h>
 #include <netdev/netdev.h>
+#include <netdev/tunnel_slow.h>
+#include <netdev/underlay.h>
 #include <policy/compile.h>
 #include <policy/identities.h>
 #include <policy/topology.h>
@@ -25,6 +27,9 @@ struct view {
 	const struct topology *topology;     /* networks and ports as they shall be; NULL: nothing loaded */
 	const struct networks *networks;     /* their numbers */
 	const struct identities *identities; /* of sets of labels: their numbers */
+	const struct underlay *underlay;     /* the ways to peers; NULL: there is no tunnel */
+	const struct tunnel_slow *slow;	     /* the device for what our programs cannot send; NULL: none */
+	const char *slow_reason;	     /* why there is none; NULL: there is, or it is on its way */
 	const struct netdev *devices;	     /* every interface of the machine */
 	size_t n_devices;
 	uint32_t generation;

@@ -1,21 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <endian.h>
-#include <inttypes.h>
 #include <stdio.h>
 
-#include <policy/internal.h>
-#include <policy/numbers.h>
+#include <heddle/overlay.h>
+#include <policy/numbered.h>
 #include <util/cleanup.h>
-#include <util/hash.h>
 
 #define ZONE_FIRST HD_NETWORKS
 #define ZONES (65536u - ZONE_FIRST)
-
-struct numbered {
-	char key[NETWORK_KEY_MAX];
-	char *name; /* whole; owned */
-	uint16_t index;
-};
+#define PEERS_LEAST 1024 /* so many numbers of peers are handed out in turn */
 
 struct zone {
 	uint16_t a, b; /* a < b */
@@ -23,9 +16,9 @@ struct zone {
 };
 
 struct numbers {
-	VEC(struct numbered) networks; /* by key */
-	VEC(struct zone) zones;	       /* by (a, b) */
-	uint16_t last_index, last_zone;
+	struct numbered_list networks, peers;
+	VEC(struct zone) zones; /* by (a, b) */
+	uint16_t last_zone;
 };
 
 struct networks {
@@ -33,20 +26,10 @@ struct networks {
 	bool open; /* next counts */
 };
 
-void network_key(const char *name, char ret[NETWORK_KEY_MAX])
-{
-	memset(ret, 0, NETWORK_KEY_MAX);
-	if (strlen(name) < NETWORK_KEY_MAX)
-		memcpy(ret, name, strlen(name));
-	else /* names of objects have no '~' */
-		snprintf(ret, NETWORK_KEY_MAX, "%.*s~%08" PRIx32, NETWORK_KEY_MAX - 10, name, (uint32_t)hash_string(0, name));
-}
-
 static void numbers_clear(struct numbers *numbers)
 {
-	for (size_t i = 0; i < numbers->networks.n; i++)
-		free(numbers->networks.data[i].name);
-	VEC_FREE(&numbers->networks);
+	numbered_clear(&numbers->networks);
+	numbered_clear(&numbers->peers);
 	VEC_FREE(&numbers->zones);
 }
 
@@ -70,30 +53,7 @@ static const struct numbers *current(const struct networks *networks)
 	return networks->open ? &networks->next : &networks->now;
 }
 
-/* --- lookup --- */
-
-/* Where the key is, or belongs. */
-static size_t network_place(const struct numbers *numbers, const char *key)
-{
-	size_t low = 0, high = numbers->networks.n;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (strcmp(numbers->networks.data[middle].key, key) < 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
-static const struct numbered *network_find(const struct numbers *numbers, const char *key)
-{
-	size_t at = network_place(numbers, key);
-
-	return at < numbers->networks.n && strcmp(numbers->networks.data[at].key, key) == 0 ? &numbers->networks.data[at] : NULL;
-}
+/* --- zones --- */
 
 static size_t zone_place(const struct numbers *numbers, uint16_t a, uint16_t b)
 {
@@ -126,24 +86,6 @@ static uint16_t zone_of(const struct numbers *numbers, uint16_t a, uint16_t b)
 	return zone ? zone->zone : 0;
 }
 
-/* --- adding --- */
-
-static int network_add(struct numbers *numbers, const char *name, const char *key, uint16_t index)
-{
-	size_t at = network_place(numbers, key);
-	struct numbered added = {.name = strdup(name), .index = index};
-
-	if (!added.name || VEC_PUSH(&numbers->networks, added) < 0) {
-		free(added.name);
-		return -ENOMEM;
-	}
-	memcpy(added.key, key, sizeof(added.key));
-	memmove(&numbers->networks.data[at + 1], &numbers->networks.data[at],
-		(numbers->networks.n - 1 - at) * sizeof(struct numbered));
-	numbers->networks.data[at] = added;
-	return 0;
-}
-
 static int zone_add(struct numbers *numbers, uint16_t a, uint16_t b, uint16_t number)
 {
 	size_t at = zone_place(numbers, a, b);
@@ -157,30 +99,24 @@ static int zone_add(struct numbers *numbers, uint16_t a, uint16_t b, uint16_t nu
 
 /* --- adoption --- */
 
-static bool index_taken(const struct numbers *numbers, uint16_t index)
-{
-	for (size_t i = 0; i < numbers->networks.n; i++)
-		if (numbers->networks.data[i].index == index)
-			return true;
-	return false;
-}
-
 int networks_adopt(struct networks *networks, uint16_t index, const struct hd_network *record)
 {
 	struct numbers *now = &networks->now;
-	char key[NETWORK_KEY_MAX];
 
 	if (index == 0) {
-		now->last_index = record->last_index % HD_NETWORKS;
+		now->networks.last = record->last_index % HD_NETWORKS;
+		now->peers.last = record->last_peer % HD_PEERS_MAX;
 		now->last_zone = record->last_zone;
 		return 0;
 	}
-	memcpy(key, record->name, sizeof(key));
-	key[sizeof(key) - 1] = '\0';
-	if (!(record->flags & HD_NETWORK_USED) || !key[0] || index >= HD_NETWORKS || index_taken(now, index) ||
-		network_find(now, key))
-		return 0;
-	return network_add(now, key, key, index);
+	return record->flags & HD_NETWORK_USED ? numbered_adopt(&now->networks, index, record->name, HD_NETWORKS) : 0;
+}
+
+int networks_adopt_peer(struct networks *networks, uint32_t index, const struct hd_peer *record)
+{
+	static_assert(sizeof(record->name) == NETWORK_KEY_MAX, "hd_peer.name");
+
+	return record->flags & HD_PEER_USED ? numbered_adopt(&networks->now.peers, index, record->name, HD_PEERS_MAX) : 0;
 }
 
 int networks_adopt_route(struct networks *networks, const struct hd_route_key *key, const struct hd_route *route)
@@ -198,60 +134,27 @@ int networks_adopt_route(struct networks *networks, const struct hd_route_key *k
 
 /* --- assignment --- */
 
-/* The next number of first..first+n-1 after `last` that is not taken; 0: all are. */
-static uint16_t next_free(const uint8_t *taken, uint16_t last, uint32_t first, uint32_t n)
+static size_t count(const struct object_list *all, enum object_kind kind)
 {
-	uint32_t start = last >= first ? last - first + 1 : 0;
+	size_t n = 0;
 
-	for (uint32_t i = 0; i < n; i++) {
-		uint32_t number = first + (start + i) % n;
-
-		if (!(taken[number / 8] & 1 << number % 8))
-			return (uint16_t)number;
-	}
-	return 0;
+	for (size_t i = 0; i < all->n; i++)
+		n += all->items[i]->kind == kind;
+	return n;
 }
 
-static void take(uint8_t *taken, uint16_t number)
-{
-	taken[number / 8] |= (uint8_t)(1 << number % 8);
-}
-
-/* Those that have a number keep it; so nobody takes it from them, they come first. */
-static int assign_indexes(struct networks *networks, const struct object_list *all, uint8_t *taken, struct diag *diag)
+static int assign_names(struct networks *networks, const struct object_list *all, struct diag *diag)
 {
 	const struct numbers *now = &networks->now;
-	struct numbers *next = &networks->next;
-	char key[NETWORK_KEY_MAX];
-	int r = 0;
+	struct numbered_kind networks_kind = {.kind = OBJECT_NETWORK, .what = "network", .end = HD_NETWORKS};
+	struct numbered_kind peers_kind = {.kind = OBJECT_PEER, .what = "peer", .end = PEERS_LEAST};
+	size_t peers = now->peers.names.n + count(all, OBJECT_PEER);
+	int r = numbered_assign(&now->networks, &networks->next.networks, all, &networks_kind, diag);
 
-	for (size_t i = 0; i < now->networks.n; i++)
-		take(taken, now->networks.data[i].index);
-	for (size_t i = 0; i < all->n && r == 0; i++) {
-		const struct object *object = all->items[i];
-		const struct numbered *old;
-		uint16_t index;
-
-		if (object->kind != OBJECT_NETWORK)
-			continue;
-		network_key(object->name, key);
-		if (network_find(next, key)) {
-			diag_add(diag, object->file, object->line, "metadata.name",
-				"the name cannot be told from another network's");
-			return -E2BIG;
-		}
-		old = network_find(now, key);
-		index = old ? old->index : next_free(taken, next->last_index, 1, HD_NETWORKS - 1);
-		if (!index) {
-			diag_add(diag, object->file, object->line, NULL, "more than %d networks on one host", HD_NETWORKS - 1);
-			return -E2BIG;
-		}
-		take(taken, index);
-		if (!old)
-			next->last_index = index;
-		r = network_add(next, object->name, key, index);
-	}
-	return r;
+	/* The map of peers is as large as their highest number: they go round in a part of all, of which a quarter at most is taken. */
+	while (peers_kind.end < 4 * peers && peers_kind.end < HD_PEERS_MAX)
+		peers_kind.end *= 2;
+	return r < 0 ? r : numbered_assign(&now->peers, &networks->next.peers, all, &peers_kind, diag);
 }
 
 static int assign_zone(struct networks *networks, uint16_t x, uint16_t y, uint8_t *taken, struct diag *diag)
@@ -263,12 +166,12 @@ static int assign_zone(struct networks *networks, uint16_t x, uint16_t y, uint8_
 		return 0;
 	zone = zone_of(&networks->now, a, b);
 	if (!zone) {
-		zone = next_free(taken, next->last_zone, ZONE_FIRST, ZONES);
+		zone = number_next(taken, next->last_zone, ZONE_FIRST, ZONES);
 		if (!zone) {
 			diag_add(diag, NULL, 0, NULL, "more than %u pairs of networks route to each other", ZONES);
 			return -E2BIG;
 		}
-		take(taken, zone);
+		number_take(taken, zone);
 		next->last_zone = zone;
 	}
 	return zone_add(next, a, b, zone);
@@ -279,7 +182,7 @@ static int assign_zones(struct networks *networks, const struct object_list *all
 	int r = 0;
 
 	for (size_t i = 0; i < networks->now.zones.n; i++)
-		take(taken, networks->now.zones.data[i].zone);
+		number_take(taken, networks->now.zones.data[i].zone);
 	for (size_t i = 0; i < all->n && r == 0; i++) {
 		const struct network *network = &all->items[i]->network;
 		uint16_t index;
@@ -301,10 +204,9 @@ int networks_assign(struct networks *networks, const struct object_list *all, st
 	networks_abort(networks);
 	if (!taken)
 		return -ENOMEM;
-	networks->next.last_index = networks->now.last_index;
 	networks->next.last_zone = networks->now.last_zone;
 	networks->open = true;
-	r = assign_indexes(networks, all, taken, diag);
+	r = assign_names(networks, all, diag);
 	if (r == 0)
 		r = assign_zones(networks, all, taken, diag);
 	if (r < 0)
@@ -331,26 +233,34 @@ void networks_abort(struct networks *networks)
 
 /* --- questions --- */
 
-uint16_t networks_index(const struct networks *networks, const char *name)
+static uint16_t number_of(const struct numbered_list *list, const char *name)
 {
-	const struct numbered *network;
+	const struct numbered *found;
 	char key[NETWORK_KEY_MAX];
 
 	network_key(name, key);
-	network = network_find(current(networks), key);
-	return network ? network->index : 0;
+	found = numbered_find(list, key);
+	return found ? found->index : 0;
+}
+
+uint16_t networks_index(const struct networks *networks, const char *name)
+{
+	return number_of(&current(networks)->networks, name);
 }
 
 const char *networks_name(const struct networks *networks, uint16_t index)
 {
-	const struct numbers *numbers = current(networks);
+	return index == 0 ? NETWORK_HOST : numbered_name(&current(networks)->networks, index);
+}
 
-	if (index == 0)
-		return NETWORK_HOST;
-	for (size_t i = 0; i < numbers->networks.n; i++)
-		if (numbers->networks.data[i].index == index)
-			return numbers->networks.data[i].name;
-	return NULL;
+uint32_t networks_peer(const struct networks *networks, const char *name)
+{
+	return number_of(&current(networks)->peers, name);
+}
+
+const char *networks_peer_name(const struct networks *networks, uint32_t index)
+{
+	return index && index < HD_PEERS_MAX ? numbered_name(&current(networks)->peers, (uint16_t)index) : NULL;
 }
 
 uint16_t networks_zone(const struct networks *networks, uint16_t a, uint16_t b)
@@ -371,8 +281,11 @@ int networks_of_zone(const struct networks *networks, uint16_t zone, uint16_t *r
 	return -ENOENT;
 }
 
-void networks_last(const struct networks *networks, uint16_t *ret_index, uint16_t *ret_zone)
+void networks_last(const struct networks *networks, struct hd_network *ret)
 {
-	*ret_index = current(networks)->last_index;
-	*ret_zone = current(networks)->last_zone;
+	const struct numbers *numbers = current(networks);
+
+	ret->last_index = numbers->networks.last;
+	ret->last_zone = numbers->last_zone;
+	ret->last_peer = numbers->peers.last;
 }

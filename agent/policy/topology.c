@@ -3,45 +3,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include <policy/internal.h>
-#include <policy/topology.h>
+#include <policy/topology_internal.h>
 #include <util/addr.h>
 #include <util/cleanup.h>
 #include <util/hash.h>
 
 static const uint8_t gateway_mac[6] = HD_GATEWAY_MAC;
-
-/* One network while its rows are made. */
-struct home {
-	const struct object *object;
-	uint16_t index;
-	bool host; /* routes to the host */
-	uint32_t members;
-};
-
-/* Of a route, while it is not yet sure that nobody contradicts it. */
-struct draft {
-	struct topology_route route;
-	const struct object *from, *to; /* networks */
-};
-
-struct building {
-	const struct topology_input *input;
-	struct diag *diag;
-	const struct topology_device **devices; /* of the input, by name */
-	uint32_t *macs;				/* hash table: positions in ports, and 1; 0: empty */
-	size_t macs_size;			/* a power of two, more than twice the ports */
-	VEC(struct home) homes;			/* by index */
-	VEC(struct draft) drafts;
-	VEC(struct topology_port) ports;
-	VEC(struct topology_network) networks;
-	VEC(struct topology_endpoint) endpoints;
-	VEC(struct topology_member) members;
-	VEC(struct topology_route) routes;
-	VEC(struct hd_vlan_key) vlans;
-	VEC(struct topology_wire) wires;
-	VEC(struct topology_host_address) host;
-};
 
 struct hd_addr topology_link_local(const uint8_t mac[6])
 {
@@ -52,7 +19,7 @@ struct hd_addr topology_link_local(const uint8_t mac[6])
 /* --- order --- */
 
 /* Rows begin with their keys, which have no holes. */
-static int compare_endpoints(const void *a, const void *b)
+int topology_compare_endpoints(const void *a, const void *b)
 {
 	return memcmp(a, b, sizeof(struct hd_endpoint_key));
 }
@@ -72,13 +39,13 @@ static int compare_routes(const void *a, const void *b)
 	return memcmp(a, b, sizeof(struct hd_route_key));
 }
 
-static int compare_members(const void *a, const void *b)
+int topology_compare_members(const void *a, const void *b)
 {
 	const struct topology_member *x = a, *y = b;
 
 	if (x->network != y->network)
 		return x->network < y->network ? -1 : 1;
-	return x->ifindex < y->ifindex ? -1 : x->ifindex > y->ifindex;
+	return x->id < y->id ? -1 : x->id > y->id;
 }
 
 static int compare_ports(const void *a, const void *b)
@@ -122,7 +89,7 @@ static int compare_drafts(const void *a, const void *b)
 
 /* --- networks --- */
 
-static struct home *find_home(const struct building *b, const char *network)
+struct home *topology_home(const struct building *b, const char *network)
 {
 	struct home wanted = {.index = networks_index(b->input->networks, network)};
 
@@ -166,6 +133,7 @@ static int add_network(struct building *b, const struct home *home)
 			.mtu = (uint16_t)(network->mtu < 65535 ? network->mtu : 65535),
 			.flags = HD_NETWORK_USED | (network->l3 ? HD_NETWORK_L3 : 0) |
 				 (!network->l3 && network->learning ? HD_NETWORK_LEARNING : 0) |
+				 (!network->l3 && network->peer_learning ? HD_NETWORK_PEER_LEARNING : 0) |
 				 (home->host ? HD_NETWORK_HOST : 0),
 			.members = home->members}};
 
@@ -181,7 +149,7 @@ static int add_numbers(struct building *b)
 {
 	struct topology_network row = {.record = {.flags = HD_NETWORK_USED, .name = NETWORK_HOST}};
 
-	networks_last(b->input->networks, &row.record.last_index, &row.record.last_zone);
+	networks_last(b->input->networks, &row.record);
 	return VEC_PUSH(&b->networks, row);
 }
 
@@ -336,6 +304,7 @@ static int check_device(struct building *b, struct topology_port *to, const stru
 	const struct topology_device *device;
 	const struct topology_port *other;
 	char text[OBJECT_TITLE_MAX], address[ADDR_TEXT_MAX];
+	const uint8_t *mac;
 
 	*ret = NULL;
 	if (!port->device)
@@ -351,12 +320,19 @@ static int check_device(struct building *b, struct topology_port *to, const stru
 		return wait_because(to, "the device belongs to a bridge, bond or VRF: take it out of there first");
 	if (!port->has_mac && !device->has_peer_mac)
 		return wait_because(to, "the device has no peer whose MAC could be taken: spec.mac is needed");
-	other = home->object->network.l3 ? NULL : port_of_mac(b, home->index, port->has_mac ? port->mac : device->peer_mac);
+	mac = port->has_mac ? port->mac : device->peer_mac;
+	if (!home->object->network.l3 && topology_is_remote_mac(b, home->index, mac))
+		return wait_because(to, "its MAC is that of a port behind a Peer");
+	other = home->object->network.l3 ? NULL : port_of_mac(b, home->index, mac);
 	if (other)
 		return wait_because(to, "its MAC is that of %s", title(other, text));
 	for (size_t i = 0; home->host && i < port->n_addresses; i++)
 		if (is_hosts(b, &port->addresses[i]))
 			return wait_because(to, "%s is an address of the host itself", addr_format(&port->addresses[i], address));
+	/* The host's stack would be led to the port with what is for the other host. */
+	for (size_t i = 0; home->host && i < port->n_addresses; i++)
+		if (topology_is_peer(b, &port->addresses[i]))
+			return wait_because(to, "%s is the address of a Peer", addr_format(&port->addresses[i], address));
 	*ret = device;
 	return 0;
 }
@@ -409,14 +385,14 @@ static int add_addresses(struct building *b, const struct topology_port *port, c
 		return r;
 	memcpy(by_mac.b, mac, 6);
 	r = add_endpoint(b, home->index, &by_mac, HD_ENDPOINT_MAC, port->ifindex, mac, 0);
-	return r < 0 ? r : VEC_PUSH(&b->members, (struct topology_member){.network = home->index, .ifindex = port->ifindex});
+	return r < 0 ? r : VEC_PUSH(&b->members, (struct topology_member){.network = home->index, .id = port->ifindex});
 }
 
 static int add_port(struct building *b, struct object *object)
 {
 	struct topology_port to = {.object = object};
 	const struct port *port = &object->port;
-	struct home *home = find_home(b, port->network);
+	struct home *home = topology_home(b, port->network);
 	const struct topology_device *device = NULL;
 	int r = check_device(b, &to, home, &device);
 
@@ -511,7 +487,7 @@ static int add_drafts(struct building *b)
 
 		r = add_subnets(b, home, home, 0);
 		for (size_t j = 0; j < network->n_routes_to && r == 0; j++) {
-			const struct home *to = find_home(b, network->routes_to[j]);
+			const struct home *to = topology_home(b, network->routes_to[j]);
 
 			if (!to || to == home)
 				continue; /* the host, or nothing */
@@ -597,11 +573,20 @@ static void building_free(struct building *b)
 	VEC_FREE(&b->ports);
 	VEC_FREE(&b->networks);
 	VEC_FREE(&b->endpoints);
+	VEC_FREE(&b->remote);
 	VEC_FREE(&b->members);
+	VEC_FREE(&b->peer_members);
 	VEC_FREE(&b->routes);
 	VEC_FREE(&b->vlans);
 	VEC_FREE(&b->wires);
 	VEC_FREE(&b->host);
+	VEC_FREE(&b->vnis);
+	for (size_t i = 0; i < b->peer_objects.n; i++)
+		object_unref(b->peer_objects.data[i]);
+	VEC_FREE(&b->peer_objects);
+	VEC_FREE(&b->peers);
+	VEC_FREE(&b->peer_addresses);
+	VEC_FREE(&b->prefixes);
 }
 
 /* Those that are there. */
@@ -613,7 +598,7 @@ static int add_uplinks(struct building *b)
 		const struct topology_device *device = find_device(b, host->uplinks[i].device);
 
 		if (device && device->ethernet &&
-			VEC_PUSH(&b->members, (struct topology_member){.network = 0, .ifindex = device->ifindex}) < 0)
+			VEC_PUSH(&b->members, (struct topology_member){.network = 0, .id = device->ifindex}) < 0)
 			return -ENOMEM;
 	}
 	return 0;
@@ -631,6 +616,8 @@ static int build(struct building *b)
 		r = add_drafts(b);
 	if (r == 0)
 		r = check_drafts(b);
+	if (r == 0)
+		r = topology_add_overlay(b);
 	for (size_t i = 0; i < b->input->objects->n && r == 0; i++)
 		if (b->input->objects->items[i]->kind == OBJECT_PORT)
 			r = add_port(b, b->input->objects->items[i]);
@@ -641,21 +628,15 @@ static int build(struct building *b)
 	}
 	if (r == 0 && b->wires.n)
 		r = add_uplinks(b);
-	return r;
+	return r < 0 ? r : topology_join_endpoints(b);
 }
-
-#define SORT(v, compare) \
-	do { \
-		if ((v)->n) \
-			qsort((v)->data, (v)->n, sizeof(*(v)->data), compare); \
-	} while (0)
 
 /* Ranges of a trunk may overlap. */
 static void unique_vlans(struct building *b)
 {
 	size_t n = 0;
 
-	SORT(&b->vlans, compare_vlans);
+	TOPOLOGY_SORT(&b->vlans, compare_vlans);
 	for (size_t i = 0; i < b->vlans.n; i++)
 		if (n == 0 || compare_vlans(&b->vlans.data[n - 1], &b->vlans.data[i]))
 			b->vlans.data[n++] = b->vlans.data[i];
@@ -673,17 +654,17 @@ int topology_build(const struct topology_input *input, struct topology **ret, st
 		free(topology);
 		return r;
 	}
-	SORT(&b.ports, compare_ports);
-	SORT(&b.networks, compare_networks);
-	SORT(&b.endpoints, compare_endpoints);
-	SORT(&b.members, compare_members);
-	SORT(&b.wires, compare_wires);
-	SORT(&b.host, compare_host);
+	TOPOLOGY_SORT(&b.ports, compare_ports);
+	TOPOLOGY_SORT(&b.networks, compare_networks);
+	TOPOLOGY_SORT(&b.members, topology_compare_members);
+	TOPOLOGY_SORT(&b.wires, compare_wires);
+	TOPOLOGY_SORT(&b.host, compare_host);
 	unique_vlans(&b);
 	free(b.devices);
 	free(b.macs);
 	VEC_FREE(&b.homes);
 	VEC_FREE(&b.drafts);
+	VEC_FREE(&b.remote);
 	*topology = (struct topology){
 		.ports = b.ports.data,
 		.networks = b.networks.data,
@@ -693,6 +674,14 @@ int topology_build(const struct topology_input *input, struct topology **ret, st
 		.vlans = b.vlans.data,
 		.wires = b.wires.data,
 		.host = b.host.data,
+		.vnis = b.vnis.data,
+		.peers = b.peers.data,
+		.peer_objects = b.peer_objects.data,
+		.incomplete = b.incomplete,
+		.peer_addresses = b.peer_addresses.data,
+		.prefixes = b.prefixes.data,
+		.peer_members = b.peer_members.data,
+		.tunnel = b.tunnel,
 		.n_ports = b.ports.n,
 		.n_networks = b.networks.n,
 		.n_endpoints = b.endpoints.n,
@@ -701,6 +690,11 @@ int topology_build(const struct topology_input *input, struct topology **ret, st
 		.n_vlans = b.vlans.n,
 		.n_wires = b.wires.n,
 		.n_host = b.host.n,
+		.n_vnis = b.vnis.n,
+		.n_peers = b.peers.n,
+		.n_peer_addresses = b.peer_addresses.n,
+		.n_prefixes = b.prefixes.n,
+		.n_peer_members = b.peer_members.n,
 	};
 	*ret = topology;
 	return 0;
@@ -722,6 +716,14 @@ void topology_free(struct topology *topology)
 	free(topology->vlans);
 	free(topology->wires);
 	free(topology->host);
+	free(topology->vnis);
+	for (size_t i = 0; i < topology->n_peers; i++)
+		object_unref(topology->peer_objects[i]);
+	free(topology->peer_objects);
+	free(topology->peers);
+	free(topology->peer_addresses);
+	free(topology->prefixes);
+	free(topology->peer_members);
 	free(topology);
 }
 
@@ -761,5 +763,7 @@ bool topology_equal(const struct topology *a, const struct topology *b)
 	a = a ? a : &none;
 	b = b ? b : &none;
 	return same_ports(a, b) && SAME_ROWS(a, b, networks) && SAME_ROWS(a, b, endpoints) && SAME_ROWS(a, b, members) &&
-	       SAME_ROWS(a, b, routes) && SAME_ROWS(a, b, vlans) && SAME_ROWS(a, b, wires) && SAME_ROWS(a, b, host);
+	       SAME_ROWS(a, b, routes) && SAME_ROWS(a, b, vlans) && SAME_ROWS(a, b, wires) && SAME_ROWS(a, b, host) &&
+	       SAME_ROWS(a, b, vnis) && SAME_ROWS(a, b, peers) && SAME_ROWS(a, b, peer_addresses) && SAME_ROWS(a, b, prefixes) &&
+	       SAME_ROWS(a, b, peer_members) && memcmp(&a->tunnel, &b->tunnel, sizeof(a->tunnel)) == 0;
 }

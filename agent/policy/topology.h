@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who is where: documents, and what is known of the devices, to the rows of the maps in heddle/network.h, the static part of the ports'
+ * Who is where: documents, and what is known of the devices, to the rows of the maps in heddle/network.h and heddle/overlay.h, the static part of the ports'
  * records, and the routes that the host's own stack needs. Pure. Policy is no part of it, nor are the roots in a network's record.
  *
  * A network's own subnets have rows in `routes` too, to itself: what nobody has there does not go to the host.
@@ -9,6 +9,7 @@
 #define HEDDLE_POLICY_TOPOLOGY_H
 
 #include <heddle/network.h>
+#include <heddle/overlay.h>
 #include <heddle/port.h>
 #include <model/decode.h>
 #include <model/object.h>
@@ -34,6 +35,7 @@ struct topology_input {
 	size_t n_devices;
 	const struct hd_addr *host_addresses; /* the host's own */
 	size_t n_host_addresses;
+	const struct topology *before; /* an earlier one: the rows of Peers that are the same are taken from it. NULL: none */
 };
 
 struct topology_port {
@@ -55,8 +57,8 @@ struct topology_endpoint {
 };
 
 struct topology_member {
-	uint16_t network;
-	uint32_t ifindex;
+	uint32_t network;
+	uint32_t id; /* of a port: ifindex; of a peer: index */
 };
 
 struct topology_route {
@@ -67,6 +69,28 @@ struct topology_route {
 struct topology_wire {
 	struct hd_wire_key key;
 	struct hd_wire value;
+};
+
+struct topology_vni {
+	struct hd_vni_key key;
+	struct hd_vni value;
+};
+
+/* A record of `peers`, but for what its routes and neighbours make of it. */
+struct topology_peer {
+	uint32_t index, reserved;
+	struct hd_addr address;
+	char name[NETWORK_KEY_MAX];
+};
+
+struct topology_peer_address {
+	struct hd_addr key;
+	uint32_t value, reserved;
+};
+
+struct topology_peer_prefix {
+	struct hd_route_key key;
+	struct hd_peer_prefix value;
 };
 
 /* An address of a port in a network that routes to the host: the host's stack finds it behind the port's device. */
@@ -88,7 +112,16 @@ struct topology {
 	struct hd_vlan_key *vlans;
 	struct topology_wire *wires;
 	struct topology_host_address *host;
+	struct topology_vni *vnis;
+	struct topology_peer *peers;  /* by index */
+	struct object **peer_objects; /* the documents of those; references */
+	bool incomplete;	      /* something of a Peer is left out, since it is here */
+	struct topology_peer_address *peer_addresses;
+	struct topology_peer_prefix *prefixes;
+	struct topology_member *peer_members; /* of networks of kind l2 */
+	struct hd_tunnel tunnel;	      /* protocol HD_TUNNEL_NONE: there is none, nor anything else of the overlay */
 	size_t n_ports, n_networks, n_endpoints, n_members, n_routes, n_vlans, n_wires, n_host;
+	size_t n_vnis, n_peers, n_peer_addresses, n_prefixes, n_peer_members;
 };
 
 /*
@@ -105,8 +138,10 @@ bool topology_equal(const struct topology *a, const struct topology *b);
 /* What a router says of a packet from the port on ifindex. source: the gateway's, of the destination's family. */
 struct topology_answer {
 	bool has_source;
+	bool link_local; /* the source is the one that every gateway has, since this one has no other */
 	struct hd_addr source;
-	uint16_t mtu; /* of the port that has the destination; 0: none has */
+	uint16_t mtu;  /* of the port that has the destination; 0: none has */
+	uint32_t peer; /* that has it; 0: none has */
 };
 void topology_answer(
 	const struct topology *topology, uint32_t ifindex, const struct hd_addr *destination, struct topology_answer *ret);

@@ -3,7 +3,7 @@
 #include <endian.h>
 #include <string.h>
 
-#include <policy/topology.h>
+#include <policy/topology_internal.h>
 #include <util/addr.h>
 
 static const uint8_t gateway_mac[6] = HD_GATEWAY_MAC;
@@ -16,39 +16,61 @@ static const struct topology_port *switched_port(const struct topology *topology
 	return NULL;
 }
 
-static const struct topology_port *port_of_address(const struct topology *topology, uint16_t network, const struct hd_addr *addr)
+static const struct hd_endpoint *endpoint_of(const struct topology *topology, uint16_t network, const struct hd_addr *addr)
 {
-	for (size_t i = 0; i < topology->n_endpoints; i++) {
-		const struct topology_endpoint *row = &topology->endpoints[i];
+	struct topology_endpoint key = {.key = {.addr = *addr, .network = network, .kind = HD_ENDPOINT_ADDRESS}}, *found = NULL;
 
-		if (row->key.network == network && row->key.kind == HD_ENDPOINT_ADDRESS &&
-			memcmp(&row->key.addr, addr, sizeof(*addr)) == 0)
-			return switched_port(topology, row->value.ifindex);
-	}
-	return NULL;
+	if (topology->n_endpoints)
+		found = bsearch(&key, topology->endpoints, topology->n_endpoints, sizeof(key), topology_compare_endpoints);
+	return found ? &found->value : NULL;
 }
 
-/* The port that a packet of the network goes to: nobody's two prefixes overlap but for nested ones of one network, so any that covers will do. */
-static const struct topology_port *destination_port(const struct topology *topology, uint16_t network, const struct hd_addr *addr)
+/* The narrowest prefix of a peer that covers the address: prefixes are sorted by their lengths. */
+static uint32_t prefix_peer(const struct topology *topology, uint16_t network, const struct hd_addr *addr)
 {
-	const struct topology_port *port = port_of_address(topology, network, addr);
+	for (size_t i = topology->n_prefixes; i-- > 0;) {
+		const struct topology_peer_prefix *row = &topology->prefixes[i];
+		struct hd_addr prefix;
 
-	for (size_t i = 0; i < topology->n_routes && !port; i++) {
+		memcpy(prefix.b, row->key.addr, sizeof(prefix.b));
+		if (be16toh(row->key.network) == network && addr_in_prefix(addr, &prefix, (uint8_t)(row->key.length - 16)))
+			return row->value.peer;
+	}
+	return 0;
+}
+
+/* False: nobody has it in this network. */
+static bool find_owner(const struct topology *topology, uint16_t network, const struct hd_addr *addr, struct topology_answer *ret)
+{
+	const struct hd_endpoint *endpoint = endpoint_of(topology, network, addr);
+	const struct topology_port *port = endpoint ? switched_port(topology, endpoint->ifindex) : NULL;
+
+	ret->mtu = port ? port->record.mtu : 0;
+	ret->peer = endpoint ? endpoint->peer : prefix_peer(topology, network, addr);
+	return port || ret->peer;
+}
+
+/* Who a packet of the network goes to: nobody's two prefixes overlap but for nested ones of one network, so any that covers will do. */
+static void find_destination(
+	const struct topology *topology, uint16_t network, const struct hd_addr *addr, struct topology_answer *ret)
+{
+	bool found = find_owner(topology, network, addr, ret);
+
+	for (size_t i = 0; i < topology->n_routes && !found; i++) {
 		const struct topology_route *route = &topology->routes[i];
 		struct hd_addr prefix;
 
 		memcpy(prefix.b, route->key.addr, sizeof(prefix.b));
 		if (be16toh(route->key.network) == network && route->value.network != network &&
 			addr_in_prefix(addr, &prefix, (uint8_t)(route->key.length - 16)))
-			port = port_of_address(topology, route->value.network, addr);
+			found = find_owner(topology, route->value.network, addr, ret);
 	}
-	return port;
 }
 
 void topology_answer(
 	const struct topology *topology, uint32_t ifindex, const struct hd_addr *destination, struct topology_answer *ret)
 {
-	const struct topology_port *from = topology ? switched_port(topology, ifindex) : NULL, *to;
+	const struct topology_port *from = topology ? switched_port(topology, ifindex) : NULL;
 
 	*ret = (struct topology_answer){0};
 	if (!from)
@@ -64,9 +86,8 @@ void topology_answer(
 	}
 	/* Every gateway has this one. */
 	if (!ret->has_source && !addr_is_ipv4(destination)) {
-		ret->has_source = true;
+		ret->has_source = ret->link_local = true;
 		ret->source = topology_link_local(gateway_mac);
 	}
-	to = destination_port(topology, from->record.network, destination);
-	ret->mtu = to ? to->record.mtu : 0;
+	find_destination(topology, from->record.network, destination, ret);
 }

@@ -15,7 +15,12 @@
 
 static __always_inline bool is_port(__u32 device)
 {
-	return device && device != HD_DEVICE_WIRE;
+	return device && !(device & HD_DEVICE_PEER); /* HD_DEVICE_WIRE has that bit too */
+}
+
+static __always_inline bool is_peer(__u32 device)
+{
+	return device & HD_DEVICE_PEER && device != HD_DEVICE_WIRE;
 }
 
 static __always_inline const struct hd_roots *network_roots(__u32 network, __u32 generation)
@@ -35,12 +40,13 @@ static __always_inline void event_place(struct hd_event *e, const struct pkt *p)
 {
 	e->network = p->direction == HD_EGRESS ? p->source_network : p->destination_network;
 	e->mtu = p->mtu;
+	e->peer = p->peer ? p->peer : is_peer(p->to) ? p->to & ~HD_DEVICE_PEER : 0;
 }
 
 static __always_inline __u32 fragment_version(const struct pkt *p)
 {
-	/* What comes from the wire follows nothing that the host sent. */
-	return by_direction(p->version, p->direction) + p->other_version[HD_INGRESS] + (p->from == HD_DEVICE_WIRE);
+	/* What comes from the wire or a peer follows nothing that somebody else sent. */
+	return by_direction(p->version, p->direction) + p->other_version[HD_INGRESS] + (is_port(p->from) ? 0 : p->from);
 }
 
 /* What the host's stack forwards has been judged where it came from; here it is judged like any packet. */
@@ -187,12 +193,20 @@ static __always_inline void flow_judged(const struct pkt *p, struct hd_flow *flo
 	flow->second_rule = p->second_rule;
 }
 
+/* Where frames for the end behind a peer go, so that a packet of a known flow need not look for it. */
+static __always_inline void flow_peer(const struct pkt *p, struct hd_flow *flow)
+{
+	if (is_peer(p->from) || is_peer(p->to))
+		__builtin_memcpy(flow->peer_mac, p->peer_mac, sizeof(flow->peer_mac));
+}
+
 static __always_inline void flow_stamp(const struct pkt *p, struct hd_flow *flow)
 {
 	bool original = flow_side(p, flow) == HD_ORIG;
 
 	flow->device[HD_ORIG] = original ? p->from : p->to;
 	flow->device[HD_REPLY] = original ? p->to : p->from;
+	flow_peer(p, flow);
 	flow_judged(p, flow);
 }
 
@@ -247,6 +261,8 @@ __noinline int track_again(struct pkt *p, struct hd_flow *flow)
 static __always_inline int track_current(struct pkt *p, struct hd_flow *flow)
 {
 	p->second_rule = flow->second_rule;
+	if (!dry_run)
+		flow_peer(p, flow);
 	return flow_current(p, flow) ? 0 : track_again(p, flow);
 }
 

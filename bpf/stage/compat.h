@@ -25,6 +25,10 @@
 #define AF_INET 2
 #define AF_INET6 10
 
+/* Of linux/bpf.h since 6.6: on 6.1 they are refused. */
+#define ROOM_DECAP_L3_IPV4 (1ull << 7)
+#define ROOM_DECAP_L3_IPV6 (1ull << 8)
+
 #define FRAME_FOR_HOST 0 /* skb->pkt_type: PACKET_HOST of linux/if_packet.h */
 
 /* IP protocols (linux/in.h has them as enum only in part). */
@@ -58,15 +62,18 @@
 #define TCP_ACK 0x10
 #define TCP_OPTION_END 0
 #define TCP_OPTION_NOP 1
+#define TCP_OPTION_MSS 2
 #define TCP_OPTION_WSCALE 3
 #define TCP_WSCALE_MAX 14
 
 #define ICMP_ECHO_REPLY 0
 #define ICMP_UNREACHABLE 3
 #define ICMP_ECHO_REQUEST 8
+#define ICMP_FRAGMENTATION_NEEDED 4 /* code of ICMP_UNREACHABLE */
 #define ICMP_TIME_EXCEEDED 11
 #define ICMP_PARAMETER 12
 #define ICMPV6_UNREACHABLE 1
+#define ICMPV6_TOO_BIG 2
 #define ICMPV6_PARAMETER 4
 #define ICMPV6_ECHO_REQUEST 128
 #define ICMPV6_ECHO_REPLY 129

@@ -72,16 +72,33 @@ static __always_inline int retag_wire(HOOK_CTX *ctx, const struct pkt *p, __u32 
 
 /* --- routing --- */
 
-/* TTL and MACs. Only what routes pays for a frame that has to be made writable. */
-static __always_inline long route_rewrite(HOOK_CTX *ctx, const struct pkt *p, const struct hd_port *port)
+static __always_inline long route_ttl(HOOK_CTX *ctx, const struct pkt *p)
 {
-	struct ethhdr eth = {.h_source = HD_GATEWAY_MAC};
 	struct {
 		__u8 ttl, protocol;
 		__u16 checksum;
 	} ip4;
 	__u32 sum;
 	__u8 hop_limit = p->hop_limit - 1;
+
+	if (p->family == 6)
+		return bpf_skb_store_bytes(ctx, p->l3 + offsetof(struct ipv6hdr, hop_limit), &hop_limit, 1, BPF_F_RECOMPUTE_CSUM);
+	if (hook_load(ctx, p->l3 + offsetof(struct iphdr, ttl), &ip4, sizeof(ip4)))
+		return -1;
+	/* RFC 1624; the TTL is the upper half of its word. */
+	sum = ip4.checksum + bpf_htons(0x0100);
+	ip4.checksum = sum + (sum >= 0xffff);
+	ip4.ttl = hop_limit;
+	return bpf_skb_store_bytes(ctx, p->l3 + offsetof(struct iphdr, ttl), &ip4, sizeof(ip4), 0);
+}
+
+/*
+ * TTL and MACs. Only what routes pays for a frame that has to be made writable. What came out of a tunnel has had its TTL lowered by the host that
+ * put it in.
+ */
+static __always_inline long route_rewrite(HOOK_CTX *ctx, const struct pkt *p, const struct hd_port *port)
+{
+	struct ethhdr eth = {.h_source = HD_GATEWAY_MAC};
 
 	mac_copy(eth.h_dest, port->mac);
 	if (unlikely(port->flags & HD_PORT_LEARNING)) { /* several may live there, each with a MAC of its own */
@@ -92,15 +109,7 @@ static __always_inline long route_rewrite(HOOK_CTX *ctx, const struct pkt *p, co
 	}
 	if (bpf_skb_store_bytes(ctx, 0, &eth, 2 * sizeof(eth.h_dest), 0))
 		return -1;
-	if (p->family == 6)
-		return bpf_skb_store_bytes(ctx, p->l3 + offsetof(struct ipv6hdr, hop_limit), &hop_limit, 1, BPF_F_RECOMPUTE_CSUM);
-	if (hook_load(ctx, p->l3 + offsetof(struct iphdr, ttl), &ip4, sizeof(ip4)))
-		return -1;
-	/* RFC 1624; the TTL is the upper half of its word. */
-	sum = ip4.checksum + bpf_htons(0x0100);
-	ip4.checksum = sum + (sum >= 0xffff);
-	ip4.ttl = hop_limit;
-	return bpf_skb_store_bytes(ctx, p->l3 + offsetof(struct iphdr, ttl), &ip4, sizeof(ip4), 0);
+	return p->peer ? 0 : route_ttl(ctx, p);
 }
 
 /* --- ways out: 0 or the drop reason. A frame that cannot be changed has no better one than that it could not be reached into. --- */
@@ -122,7 +131,8 @@ static __always_inline int deliver_port(HOOK_CTX *ctx, const struct pkt *p)
 		if (r)
 			return r;
 	}
-	if (flags & HD_PORT_PEER) {
+	/* bpf_redirect_peer hands skb->protocol on as it is; over a device it is read from the frame again. */
+	if (flags & HD_PORT_PEER && likely(!p->mistaken)) {
 		/* It is for whom it reaches, though not for the device it came in by. */
 		if (ctx->pkt_type != FRAME_FOR_HOST)
 			bpf_skb_change_type(ctx, FRAME_FOR_HOST);
@@ -143,7 +153,7 @@ __noinline int deliver_wire(HOOK_CTX *ctx)
 		return HD_R_RULE_TREE;
 	p = &room->port;
 	uplink = p->uplink;
-	vlan = wire_vlan(p->source_network);
+	vlan = wire_vlan(p->destination_network);
 	if (!vlan)
 		return HD_R_NO_DESTINATION;
 	r = retag_wire(ctx, p, vlan, tag_present(p));

@@ -4,6 +4,7 @@
 #define HEDDLE_STAGE_ENDPOINT_H
 
 #include "packet.h"
+#include "peer.h"
 #include "port.h"
 
 #include <maps/network.bpf.h>
@@ -43,10 +44,10 @@ static __always_inline void mac_copy(void *to, const void *from)
 	__builtin_memcpy(to, from, 6);
 }
 
-/* The frame is for the gateway: by its MAC, or by that of the port's device on the host's side. */
-static __always_inline bool for_gateway(HOOK_CTX *ctx, const void *destination)
+/* The frame is for the gateway: by its MAC, or by that of the port's device on the host's side. Out of a tunnel, the latter was the outer one. */
+static __always_inline bool for_gateway(HOOK_CTX *ctx, const struct pkt *p, const void *destination)
 {
-	return ctx->pkt_type == FRAME_FOR_HOST || mac_gateway(destination);
+	return (ctx->pkt_type == FRAME_FOR_HOST && !p->peer) || mac_gateway(destination);
 }
 
 /* --- addresses --- */
@@ -115,6 +116,12 @@ static __always_inline bool on_wire(const struct pkt *p)
 	return p->port_flags & HD_PORT_UPLINK;
 }
 
+/* From no port: nobody here asks whether it may be sent, and no gateway is there for it. */
+static __always_inline bool from_outside(const struct pkt *p)
+{
+	return on_wire(p) || p->peer;
+}
+
 /* The network's tag on the uplinks; 0: it is not there. */
 static __always_inline __u32 wire_vlan(__u32 network)
 {
@@ -138,12 +145,38 @@ static __always_inline bool link_local_given(const struct hd_addr *address, __u3
 	return address_of_mac(address, b) && (mac_gateway(mac) || endpoint_of_mac(mac, network));
 }
 
-/* What somebody behind an uplink may have: any address that a host can have, unless it is given to somebody here. */
+static __always_inline const struct hd_route *route_find(__u32 network, const struct hd_addr *address)
+{
+	struct hd_route_key key = {.length = 8 * (sizeof(key.network) + sizeof(key.addr)), .network = bpf_htons(network)};
+
+	__builtin_memcpy(key.addr, address, sizeof(key.addr));
+	return bpf_map_lookup_elem(&routes, &key);
+}
+
+/* The longest prefix that a peer has, around the address. */
+static __always_inline const struct hd_peer_prefix *peer_prefix_find(__u32 network, const struct hd_addr *address)
+{
+	struct hd_route_key key = {.length = 8 * (sizeof(key.network) + sizeof(key.addr)), .network = bpf_htons(network)};
+
+	__builtin_memcpy(key.addr, address, sizeof(key.addr));
+	return bpf_map_lookup_elem(&peer_prefixes, &key);
+}
+
+static __always_inline bool network_travels(__u32 network)
+{
+	const struct hd_network *record = bpf_map_lookup_elem(&networks, &network);
+
+	return record && record->vni;
+}
+
+/* What somebody behind an uplink may have: any address that a host can have, unless it is given to somebody here or to a peer. */
 __noinline int address_foreign(struct pkt *p, struct hd_addr *address)
 {
 	__u32 first;
 
 	if (!p || !address || endpoint_find(address, p->source_network))
+		return 0;
+	if (network_travels(p->source_network) && peer_prefix_find(p->source_network, address))
 		return 0;
 	if (!address->q[0] && address->w[2] == bpf_htonl(0xffff)) {
 		first = bpf_ntohl(address->w[3]) >> 24;
@@ -152,6 +185,50 @@ __noinline int address_foreign(struct pkt *p, struct hd_addr *address)
 	if (address->b[0] == 0xff || (!address->q[0] && address->q[1] <= bpf_cpu_to_be64(1) && !address->w[2]))
 		return 0;
 	return !link_local_given(address, p->source_network);
+}
+
+/*
+ * The peer that a document gives the address in the network to, as an endpoint or in a prefix; 0: none. Where there is one, p->peer_mac is where frames
+ * for it go.
+ */
+__noinline int peer_of(struct pkt *p, struct hd_addr *address, __u32 network)
+{
+	static const __u8 gateway[6] = HD_GATEWAY_MAC;
+	const struct hd_peer_prefix *prefix;
+	const struct hd_endpoint *endpoint;
+	const __u8 *mac;
+	__u32 index;
+
+	if (!p || !address)
+		return 0;
+	endpoint = endpoint_find(address, network);
+	if (endpoint) {
+		index = endpoint->peer;
+		mac = endpoint->mac;
+	} else {
+		prefix = address_link_local(address) ? NULL : peer_prefix_find(network, address);
+		if (!prefix)
+			return 0;
+		index = prefix->peer;
+		mac = prefix->mac;
+	}
+	if (!index)
+		return 0;
+	if (mac_given(mac))
+		mac_copy(p->peer_mac, mac);
+	else
+		mac_copy(p->peer_mac, gateway);
+	return index;
+}
+
+/* What the peer that the frame came from has; as for ports, a link-local address belongs to its MAC. */
+static __always_inline bool address_of_peer(struct pkt *p, struct hd_addr *address, const __u8 *mac)
+{
+	__u32 owner = peer_of(p, address, p->source_network);
+
+	if (owner || !address_of_mac(address, mac))
+		return owner == p->peer;
+	return !endpoint_find(address, p->source_network);
 }
 
 /*
@@ -164,6 +241,8 @@ static __always_inline bool address_owned(struct pkt *p, struct hd_addr *address
 
 	if (on_wire(p))
 		return address_foreign(p, address);
+	if (p->peer)
+		return address_of_peer(p, address, mac);
 	endpoint = endpoint_find(address, p->source_network);
 	return endpoint ? endpoint->ifindex == p->ifindex : address_of_mac(address, mac);
 }
@@ -196,7 +275,7 @@ static __always_inline __u32 fdb_ticks(const struct hd_control *c)
 static __always_inline void fdb_key(struct hd_fdb_key *key, const struct pkt *p, const void *mac)
 {
 	mac_copy(key->mac, mac);
-	key->network = p->source_network;
+	key->network = p->destination_network;
 	key->vlan = p->segment;
 }
 

@@ -196,8 +196,8 @@ static __always_inline bool answerable(HOOK_CTX *ctx, const struct pkt *p)
 {
 	__u8 mac = 0;
 
-	/* Nor is anybody on the wire: the agent's answers would go out without a tag. */
-	if (!p->family || p->fragment == FRAGMENT_LATER || p->hook == HD_HOOK_TC_WIRE_IN)
+	/* Nor is anybody on the wire or behind a peer: the agent's answers would go out without a tag, or without a tunnel. */
+	if (!p->family || p->fragment == FRAGMENT_LATER || p->hook == HD_HOOK_TC_WIRE_IN || p->hook == HD_HOOK_TC_TUNNEL_IN)
 		return false;
 	if (hook_load(ctx, 0, &mac, 1) || mac & 1) /* sent to a group on the link: a subnet's broadcast address shows here only */
 		return false;
@@ -209,7 +209,7 @@ static __always_inline bool answerable(HOOK_CTX *ctx, const struct pkt *p)
 		/* multicast, reserved and limited broadcast begin at 224.0.0.0 */
 		if (source >= 0xe0000000 || destination >= 0xe0000000 || !source)
 			return false;
-		return p->protocol != PROTO_ICMP || p->icmp_type == ICMP_ECHO_REQUEST;
+		return p->protocol != PROTO_ICMP || p->icmp_type == ICMP_ECHO_REQUEST || p->icmp_type == ICMP_ECHO_REPLY;
 	}
 	if (p->source.b[0] == 0xff || p->destination.b[0] == 0xff || !(p->source.q[0] | p->source.q[1]))
 		return false;

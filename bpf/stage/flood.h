@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * One frame to all members of a network that are in its segment, and to the uplinks where that is on the wire. Each member's ingress policy is
+ * One frame to all members of a network that are in its segment, to the uplinks where that is on the wire, and to the peers that have something in
+ * it. Each member's ingress policy is
  * asked: to a port that may not have a packet a flood is no other way.
  */
 #ifndef HEDDLE_STAGE_FLOOD_H
@@ -8,6 +9,7 @@
 
 #include "between.h"
 #include "deliver.h"
+#include "encap.h"
 #include "scratch.h"
 
 struct flood {
@@ -41,7 +43,7 @@ static __always_inline int flood_judge(HOOK_CTX *ctx, const struct pkt *p, struc
 
 static long flood_member(__u32 index, struct flood *f)
 {
-	struct hd_member_key key = {.network = f->p->source_network, .index = index};
+	struct hd_member_key key = {.network = f->p->destination_network, .index = index};
 	struct hd_scratch *room = scratch_room();
 	const struct hd_member *member = bpf_map_lookup_elem(&members, &key);
 	const struct hd_port *port;
@@ -53,7 +55,7 @@ static long flood_member(__u32 index, struct flood *f)
 	if (ifindex == f->p->ifindex)
 		return 0;
 	port = port_find(ifindex);
-	if (!port || port->network != f->p->source_network || !in_segment(port, f->p->segment))
+	if (!port || port->network != f->p->destination_network || !in_segment(port, f->p->segment))
 		return 0;
 	if (tag_wanted(f->p, port, f->p->segment) != f->tag) {
 		f->rest = 1;
@@ -97,12 +99,43 @@ static __always_inline int flood_wire(struct flood *f, __u32 vlan)
 	return 0;
 }
 
+static long flood_peer(__u32 index, struct flood *f)
+{
+	struct hd_member_key key = {.network = f->p->destination_network, .index = index};
+	const __u32 *member = bpf_map_lookup_elem(&peer_members, &key);
+	__u32 ifindex;
+
+	if (!member)
+		return 0;
+	ifindex = encap_outer(f->ctx, *member);
+	if (ifindex)
+		bpf_clone_redirect(f->ctx, ifindex, 0);
+	return 0;
+}
+
+/* Wrapped once, and sent to each peer with other outer addresses. The frame is nobody else's any more: last of all. */
+static __always_inline int flood_peers(struct flood *f, __u32 vni, __u32 n)
+{
+	int r;
+
+	if (!vni || !n)
+		return 0;
+	if (n > HD_PEERS_MAX)
+		n = HD_PEERS_MAX;
+	r = encap_inner(f->ctx, vni);
+	if (r)
+		return r;
+	f->ctx->mark = HD_MARK;
+	bpf_loop(n, flood_peer, f, 0);
+	return 0;
+}
+
 __noinline int flood(HOOK_CTX *ctx)
 {
 	struct hd_scratch *room = scratch_room();
 	const struct hd_network *record;
 	struct flood f = {.ctx = ctx};
-	__u32 network, n, vlan;
+	__u32 network, n, vlan, vni, n_peers;
 	struct pkt *p;
 	int r;
 
@@ -110,12 +143,20 @@ __noinline int flood(HOOK_CTX *ctx)
 		return HD_R_RULE_TREE;
 	f.p = p = &room->port;
 	f.tag = tag_present(p) != 0;
-	network = p->source_network;
+	network = p->destination_network;
 	record = bpf_map_lookup_elem(&networks, &network);
 	if (!record)
 		return HD_R_NO_DESTINATION;
 	n = record->members;
 	vlan = record->vlan;
+	vni = p->peer ? 0 : record->vni;
+	n_peers = record->peers;
+	/* While it has the tags that it came with. */
+	if (vni && n_peers) {
+		r = encap_tags(ctx);
+		if (r)
+			return r;
+	}
 	if (n > HD_MEMBERS_MAX)
 		n = HD_MEMBERS_MAX;
 	ctx->mark = HD_MARK;
@@ -127,7 +168,8 @@ __noinline int flood(HOOK_CTX *ctx)
 			return r;
 		bpf_loop(n, flood_member, &f, 0);
 	}
-	return flood_wire(&f, vlan);
+	r = flood_wire(&f, vlan);
+	return r ? r : flood_peers(&f, vni, n_peers);
 }
 
 #endif

@@ -42,7 +42,7 @@ __noinline int forward_wire(struct pkt *p, __u32 ifindex)
 
 	if (!p || !port || !(port->flags & HD_PORT_UPLINK) || on_wire(p))
 		return HD_R_NO_DESTINATION;
-	if (!wire_vlan(p->source_network))
+	if (!wire_vlan(p->destination_network))
 		return 0;
 	p->action = HD_ACT_WIRE;
 	p->to = HD_DEVICE_WIRE;
@@ -51,33 +51,55 @@ __noinline int forward_wire(struct pkt *p, __u32 ifindex)
 	return 0;
 }
 
-/* Within the segment, by MAC. *ret: the port, NULL: flood, or the wire. */
+/* Behind another host, which is sent what is in a network with a VNI. Never from one host to another: each sends by itself to whom it wants. */
+__noinline int forward_peer(struct pkt *p, __u32 index, __u32 network)
+{
+	const struct hd_network *record = bpf_map_lookup_elem(&networks, &network);
+
+	if (!p || p->peer || !record || !record->vni || !peer_find(index))
+		return HD_R_NO_DESTINATION;
+	p->action = HD_ACT_PEER;
+	p->to = HD_DEVICE_PEER | index;
+	p->destination_network = network;
+	p->other_version[0] = p->other_version[1] = 0;
+	return 0;
+}
+
+/* Within the segment, by MAC. *ret: the port, NULL: flood, the wire, or a peer. */
 static __always_inline int forward_mac(struct pkt *p, const struct hd_control *c, const __u8 *mac, const struct hd_port **ret)
 {
 	const struct hd_endpoint *owner;
 	struct hd_fdb_key key = {};
 	const struct hd_fdb *known;
 	const struct hd_port *port;
-	__u32 ifindex = 0;
+	__u32 ifindex = 0, peer = 0;
+	int r;
 
 	*ret = NULL;
 	p->action = HD_ACT_FLOOD;
 	if (mac_group(mac))
 		return 0;
-	owner = endpoint_of_mac(mac, p->source_network);
+	owner = endpoint_of_mac(mac, p->destination_network);
+	p->learnt = !owner;
 	if (owner) {
 		ifindex = owner->ifindex;
+		peer = owner->peer;
 	} else {
 		fdb_key(&key, p, mac);
 		known = bpf_map_lookup_elem(&fdb, &key);
 		if (!known || (__s32)(p->now - known->seen) > (__s32)fdb_ticks(c))
 			return 0;
 		ifindex = known->ifindex;
+		peer = known->peer;
+	}
+	if (peer) {
+		r = forward_peer(p, peer, p->destination_network);
+		return r && p->learnt && !p->peer ? 0 : r; /* what is learnt of somebody who has gone says nothing */
 	}
 	/* Back where it came from: whoever is behind that port has it already. */
-	if (!ifindex || ifindex == p->ifindex)
+	if (!ifindex || (ifindex == p->ifindex && !p->peer))
 		return HD_R_NO_DESTINATION;
-	port = forward_to(p, ifindex, p->source_network);
+	port = forward_to(p, ifindex, p->destination_network);
 	if (!port)
 		return owner ? HD_R_NO_DESTINATION : forward_wire(p, ifindex);
 	if (!in_segment(port, p->segment))
@@ -97,21 +119,13 @@ __noinline int forward_frame(HOOK_CTX *ctx, struct pkt *p)
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (!p || !c || hook_load(ctx, 0, &eth, sizeof(eth)))
 		return HD_R_NO_DESTINATION;
-	if (for_gateway(ctx, eth.h_dest)) {
+	if (for_gateway(ctx, p, eth.h_dest)) {
 		p->action = HD_ACT_NEXT;
 		return p->port_flags & HD_PORT_HOST ? 0 : HD_R_NO_DESTINATION;
 	}
 	if (!(p->port_flags & HD_PORT_L2))
 		return HD_R_NOT_ROUTED;
 	return forward_mac(p, c, eth.h_dest, &port);
-}
-
-static __always_inline const struct hd_route *route_find(__u32 network, const struct hd_addr *address)
-{
-	struct hd_route_key key = {.length = 8 * (sizeof(key.network) + sizeof(key.addr)), .network = bpf_htons(network)};
-
-	__builtin_memcpy(key.addr, address, sizeof(key.addr));
-	return bpf_map_lookup_elem(&routes, &key);
 }
 
 static __always_inline bool asks_echo(const struct pkt *p)
@@ -127,25 +141,24 @@ static __always_inline int forward_address(struct pkt *p)
 {
 	const struct hd_endpoint *endpoint;
 	const struct hd_route *route = NULL;
-	__u32 network = p->source_network;
+	__u32 network = p->destination_network, peer;
 	const struct hd_port *port;
+	int r;
 
 	p->action = HD_ACT_NEXT;
 	p->routed = 1;
 	if (address_group(p) || address_local(p))
 		return HD_R_NOT_ROUTED;
 	endpoint = endpoint_find(&p->destination, network);
-	if (endpoint && endpoint->flags & HD_ENDPOINT_GATEWAY && asks_echo(p) && !on_wire(p)) {
+	if (endpoint && endpoint->flags & HD_ENDPOINT_GATEWAY && asks_echo(p) && !from_outside(p)) {
 		p->action = HD_ACT_ANSWER_ECHO;
 		return 0;
 	}
-	if (!endpoint && !on_wire(p)) {
+	if (!endpoint && !from_outside(p)) {
 		route = address_link_local(&p->destination) ? NULL : route_find(network, &p->destination);
 		if (route && route->network) {
 			network = route->network;
 			endpoint = endpoint_find(&p->destination, network);
-			if (!endpoint || !endpoint->ifindex)
-				return HD_R_NO_DESTINATION;
 			p->network = route->zone;
 			p->replies = !!(route->flags & HD_ROUTE_REPLY);
 		}
@@ -155,8 +168,16 @@ static __always_inline int forward_address(struct pkt *p)
 		/* A routed packet has no tag: it goes to where untagged frames belong. */
 		if (!port || (port->flags & HD_PORT_TRUNK && !port->vlan))
 			return HD_R_NO_DESTINATION;
-		return p->hop_limit > 1 ? 0 : HD_R_TTL_EXCEEDED;
+		/* Its source has counted what came out of a tunnel. */
+		return p->hop_limit > 1 || p->peer ? 0 : HD_R_TTL_EXCEEDED;
 	}
+	peer = peer_of(p, &p->destination, network);
+	if (peer) {
+		r = forward_peer(p, peer, network);
+		return r || p->hop_limit > 1 ? r : HD_R_TTL_EXCEEDED;
+	}
+	if (route && route->network)
+		return HD_R_NO_DESTINATION;
 	if (route || (p->port_flags & HD_PORT_HOST && !address_link_local(&p->destination)))
 		return 0;
 	return HD_R_NO_DESTINATION;
@@ -166,10 +187,18 @@ static __always_inline int forward_address(struct pkt *p)
  * A frame says twice where it goes. Policy judges by the address, so who has the MAC must have the address too: else a port could reach
  * one that it may not by naming another. A port that learns may have anything behind it.
  */
-static __always_inline bool forward_agrees(const struct pkt *p, const struct hd_port *port)
+static __always_inline bool forward_agrees(struct pkt *p, const struct hd_port *port, const __u8 *mac)
 {
-	const struct hd_endpoint *endpoint = endpoint_find(&p->destination, p->source_network);
+	const struct hd_endpoint *endpoint = endpoint_find(&p->destination, p->destination_network);
+	__u32 owner;
 
+	if (p->action == HD_ACT_PEER) {
+		owner = peer_of(p, &p->destination, p->destination_network);
+		mac_copy(p->peer_mac, mac);
+		if (owner)
+			return (HD_DEVICE_PEER | owner) == p->to;
+		return !endpoint && (p->learnt || address_of_mac(&p->destination, mac));
+	}
 	if (!port) /* the wire, or a flood: to a group, or to somebody nobody knows */
 		return !endpoint;
 	if (endpoint)
@@ -189,13 +218,13 @@ __noinline int forward_packet(HOOK_CTX *ctx, struct pkt *p)
 	if (!p || !c || hook_load(ctx, 0, &eth, sizeof(eth)))
 		return HD_R_NO_DESTINATION;
 	/* The gateway is there for ports; only where nothing is switched it is whom the wire can name. */
-	if (on_wire(p) && for_gateway(ctx, eth.h_dest) == !!(p->port_flags & HD_PORT_L2))
+	if (on_wire(p) && for_gateway(ctx, p, eth.h_dest) == !!(p->port_flags & HD_PORT_L2))
 		return HD_R_NO_DESTINATION;
-	if (p->port_flags & HD_PORT_L2 && !for_gateway(ctx, eth.h_dest)) {
+	if (p->port_flags & HD_PORT_L2 && !for_gateway(ctx, p, eth.h_dest)) {
 		r = forward_mac(p, c, eth.h_dest, &port);
 		if (r)
 			return r;
-		return forward_agrees(p, port) ? 0 : HD_R_NO_DESTINATION;
+		return forward_agrees(p, port, eth.h_dest) ? 0 : HD_R_NO_DESTINATION;
 	}
 	return mac_group(eth.h_dest) ? HD_R_NOT_ROUTED : forward_address(p);
 }
@@ -215,7 +244,7 @@ __noinline int forward_resolution(struct pkt *p, __u32 action)
 	if (!p || !room)
 		return HD_R_NO_DESTINATION;
 	p->action = HD_ACT_NEXT;
-	if (on_wire(p))
+	if (from_outside(p))
 		return 0;
 	endpoint = endpoint_find(&p->destination, p->source_network);
 	l2 = p->port_flags & HD_PORT_L2;
@@ -228,6 +257,10 @@ __noinline int forward_resolution(struct pkt *p, __u32 action)
 	if (l2) {
 		if (endpoint && endpoint->flags & HD_ENDPOINT_TAKEN && host)
 			return 0;
+		if (endpoint && endpoint->peer && mac_given(endpoint->mac)) {
+			mac_copy(room->answer, endpoint->mac);
+			return 0;
+		}
 		if (endpoint && endpoint->ifindex && !own)
 			port = port_find(endpoint->ifindex);
 		if (port && in_segment(port, p->segment) && mac_given(endpoint->mac)) {
@@ -237,7 +270,7 @@ __noinline int forward_resolution(struct pkt *p, __u32 action)
 		p->action = HD_ACT_NEXT;
 		return 0;
 	}
-	if (!own && ((endpoint && endpoint->ifindex) || host ||
+	if (!own && ((endpoint && endpoint->ifindex) || host || peer_of(p, &p->destination, p->source_network) ||
 			    (!address_link_local(&p->destination) && route_find(p->source_network, &p->destination))))
 		return 0;
 	return HD_R_NO_DESTINATION;

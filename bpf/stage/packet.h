@@ -72,20 +72,27 @@ struct pkt {
 	__be32 frag_id;
 	struct hd_addr source, destination;
 #ifdef HOOK_PORTS
-	__u32 from, to;		/* the ports (ifindex) at its ends; 0: the host, or whatever is behind it; HD_DEVICE_WIRE */
-	__u32 uplink;		/* by which `to` is reached, where that is the wire */
+	__u32 from,
+		to;   /* the ports (ifindex) at its ends; 0: the host, or whatever is behind it; HD_DEVICE_WIRE, HD_DEVICE_PEER */
+	__u32 peer;   /* index of the one that it came from; 0: not out of a tunnel */
+	__u32 uplink; /* by which `to` is reached, where that is the wire */
 	__u32 other_version[2]; /* of the port that it goes to: as version */
 	__u32 second_rule;	/* of a second policy that had a say */
 	__u32 moved;		/* these three from the port's record */
 	__u8 mac[6];
 	__u16 vlan_of_port;
-	__u16 source_network, destination_network;
-	__u16 segment; /* VLAN id within its network */
-	__u16 mtu;     /* that it is too big for */
-	__u8 routed;   /* by the gateway: TTL and MACs change */
-	__u8 action;   /* enum hd_action */
-	__u8 judged;   /* a policy was asked: flood() asks those of the members */
-	__u8 replies;  /* the route takes replies only: HD_ROUTE_REPLY */
+	__u16 source_network,
+		destination_network; /* a frame is in the latter: they differ where it is routed, here or at its source */
+	__u16 segment;		     /* VLAN id within its network */
+	__u16 mtu;		     /* that it is too big for */
+	__u8 routed;		     /* by the gateway: TTL and MACs change */
+	__u8 action;		     /* enum hd_action */
+	__u8 judged;		     /* a policy was asked: flood() asks those of the members */
+	__u8 replies;		     /* the route takes replies only: HD_ROUTE_REPLY */
+	__u8 peer_mac[6];	     /* where frames for the end behind a peer go */
+	__u8 learnt;		     /* that peer is known from frames, not by a document */
+	__u8 slow;		     /* too large for the way, and to be cut outside: by the agent's socket */
+	__u8 mistaken;		     /* skb->protocol is not what the frame is, once out of its tunnel */
 #endif
 };
 

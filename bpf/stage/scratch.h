@@ -9,15 +9,26 @@
 
 #include "packet.h"
 
+#define HEAD_ROOM 192
+
 struct hd_scratch {
+#ifdef HOOK_PORTS
+	struct pkt port; /* what goes over a port: more is called there than the stack has room for beside it */
+#endif
 	struct hd_flow flow;	      /* a new entry */
 	union hd_flow_key key;	      /* of the packet's flow */
 	struct pkt packet;	      /* the one an ICMP error quotes, or the packet as a flow's home would see it */
 	union hd_flow_key packet_key; /* of that one */
 #ifdef HOOK_PORTS
-	struct pkt port; /* what goes over a port: more is called there than the stack has room for beside it */
-	__u8 answer[6];	 /* the MAC that a resolution is answered with */
-	__u8 reserved[2];
+	__u8 answer[6]; /* the MAC that a resolution is answered with */
+	__u16 tags;	/* that an encapsulated frame has */
+	struct {
+		__be16 protocol, tci;
+	} tag[2];     /* the outer one first */
+	__u32 spread; /* hash of the encapsulated flow */
+	__u8 tos;     /* DSCP and ECN of its packet */
+	__u8 reserved[3];
+	__u8 head[HEAD_ROOM]; /* the headers around a frame: see encap.h */
 #endif
 };
 

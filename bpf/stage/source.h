@@ -45,6 +45,7 @@ __noinline int source_learn(HOOK_CTX *ctx, struct pkt *p)
 	const struct hd_endpoint *owner;
 	struct hd_fdb_key key = {};
 	struct hd_fdb value = {};
+	struct hd_peer *before;
 	struct hd_fdb *known;
 	struct ethhdr eth;
 
@@ -52,21 +53,49 @@ __noinline int source_learn(HOOK_CTX *ctx, struct pkt *p)
 		return HD_R_SOURCE_MAC;
 	if (mac_group(eth.h_source) || mac_gateway(eth.h_source))
 		return HD_R_SOURCE_MAC;
-	owner = endpoint_of_mac(eth.h_source, p->source_network);
+	value.ifindex = p->peer ? 0 : p->ifindex;
+	value.peer = p->peer;
+	value.seen = p->now;
+	owner = endpoint_of_mac(eth.h_source, p->destination_network);
 	if (owner)
-		return owner->ifindex == p->ifindex ? 0 : HD_R_SOURCE_MAC;
+		return owner->ifindex == value.ifindex && owner->peer == value.peer ? 0 : HD_R_SOURCE_MAC;
 	if (dry_run || !(p->port_flags & HD_PORT_L2))
 		return 0;
 	fdb_key(&key, p, eth.h_source);
 	known = bpf_map_lookup_elem(&fdb, &key);
-	if (known && known->ifindex == p->ifindex) {
+	if (known && known->ifindex == value.ifindex && known->peer == value.peer) {
 		known->seen = p->now;
 		return 0;
 	}
-	value.ifindex = p->ifindex;
-	value.seen = p->now;
+	/* Flows to where it was go by what they know of it: they look again. */
+	before = known && known->peer ? peer_find(known->peer) : NULL;
+	if (before)
+		before->moved = p->now ? p->now : 1;
 	bpf_map_update_elem(&fdb, &key, &value, BPF_ANY);
 	return 0;
+}
+
+/*
+ * The MAC of a frame that came out of a tunnel. The gateway's is on what was routed at its source; where nothing is switched MACs mean nothing. Without
+ * learning it has to be by a document the peer's, as that of an endpoint or as where a prefix is reached.
+ */
+__noinline int source_behind(HOOK_CTX *ctx, struct pkt *p)
+{
+	const struct hd_peer_prefix *prefix;
+	const struct hd_endpoint *owner;
+	struct ethhdr eth;
+
+	if (!p || hook_load(ctx, 0, &eth, sizeof(eth)))
+		return HD_R_SOURCE_MAC;
+	if (!(p->port_flags & HD_PORT_L2) || (mac_gateway(eth.h_source) && p->family))
+		return 0;
+	if (p->port_flags & HD_PORT_LEARNING)
+		return source_learn(ctx, p);
+	owner = endpoint_of_mac(eth.h_source, p->destination_network);
+	if (owner)
+		return owner->peer == p->peer ? 0 : HD_R_SOURCE_MAC;
+	prefix = p->family ? peer_prefix_find(p->destination_network, &p->source) : NULL;
+	return prefix && prefix->peer == p->peer && mac_equal(prefix->mac, eth.h_source) ? 0 : HD_R_SOURCE_MAC;
 }
 
 static __always_inline int source_mac(HOOK_CTX *ctx, struct pkt *p, const struct ethhdr *eth)
@@ -85,10 +114,45 @@ static __always_inline bool source_dhcp(const struct pkt *p)
 	       p->destination.w[3] == 0xffffffff && p->sport == bpf_htons(DHCP_CLIENT) && p->dport == bpf_htons(DHCP_SERVER);
 }
 
+/*
+ * A packet that was routed at its source, out of another network in which the peer has that address. It is judged as one that goes from there to
+ * here, and has to be in the network that the way leads to.
+ */
+__noinline int source_routed(struct pkt *p)
+{
+	const struct hd_route *route;
+	__u32 network;
+
+	if (!p)
+		return 0;
+	route = route_find(p->destination_network, &p->source);
+	network = route ? route->network : 0;
+	if (!network || peer_of(p, &p->source, network) != p->peer)
+		return 0;
+	route = route_find(network, &p->destination);
+	if (!route || route->network != p->destination_network)
+		return 0;
+	p->source_network = network;
+	p->network = route->zone;
+	p->replies = !!(route->flags & HD_ROUTE_REPLY);
+	return 1;
+}
+
+static __always_inline bool source_of_peer(struct pkt *p, const __u8 *mac)
+{
+	bool routed = !(p->port_flags & HD_PORT_L2) || mac_gateway(mac);
+
+	if (!address_owned(p, &p->source, mac))
+		return (routed && source_routed(p)) || source_dhcp(p);
+	if (!routed)
+		mac_copy(p->peer_mac, mac);
+	return true;
+}
+
 /* mac: the frame's source, checked already. */
 static __always_inline int source_address(struct pkt *p, const __u8 *mac)
 {
-	if (address_owned(p, &p->source, mac) || source_dhcp(p))
+	if (p->peer ? source_of_peer(p, mac) : address_owned(p, &p->source, mac) || source_dhcp(p))
 		return 0;
 	return p->family == 4 ? HD_R_SOURCE_IP4 : HD_R_SOURCE_IP6;
 }

@@ -8,6 +8,7 @@
 #include "arp.h"
 #include "classify.h"
 #include "deliver.h"
+#include "encap.h"
 #include "flood.h"
 #include "forward.h"
 #include "nd.h"
@@ -28,16 +29,63 @@ static __always_inline bool fits(HOOK_CTX *ctx, const struct pkt *p, const struc
 	return !port->mtu || p->l3_length <= port->mtu || l3_size(ctx, p) <= port->mtu;
 }
 
+/* Bytes of L3 that fit through the tunnel, or 0: all do. */
+static __always_inline __u32 too_big_for(
+	HOOK_CTX *ctx, const struct pkt *p, const struct hd_peer *peer, const struct hd_control *c)
+{
+	const struct hd_tunnel *own = tunnel_find();
+	__u32 room;
+
+	if (!own)
+		return 0;
+	room = peer_room(peer, own, p->now, c->fragment_timeout);
+	if (unlikely(p->vlan[0] || p->segment))
+		room -= 4 * encap_tag_count(p);
+	return likely(p->l3_length <= room) || l3_size(ctx, p) <= room ? 0 : room;
+}
+
+static __always_inline bool may_be_cut(HOOK_CTX *ctx, const struct pkt *p)
+{
+	__be16 fragment = 0;
+
+	return p->family == 4 && !hook_load(ctx, p->l3 + offsetof(struct iphdr, frag_off), &fragment, sizeof(fragment)) &&
+	       !(fragment & bpf_htons(IP4_DONT));
+}
+
+/*
+ * Too large for the tunnel: its sender is told, on an L2 network too. What may be cut is cut on the outside, as are frames that nobody can be told
+ * of. Not fragments: on the way by the agent smaller ones behind would overtake the first, and without that be nobody's. Their sender is told, and
+ * makes smaller ones from then on.
+ */
+__noinline int fits_tunnel(HOOK_CTX *ctx, struct pkt *p)
+{
+	const struct hd_tunnel *own = tunnel_find();
+	const struct hd_control *c;
+	const struct hd_peer *peer;
+	__u32 zero = 0, room;
+
+	c = bpf_map_lookup_elem(&control, &zero);
+	if (!p || !c || !own)
+		return HD_R_NO_WAY;
+	peer = peer_find(p->to);
+	if (!peer || (!HD_PEER_WAYS_COUNT(peer->ways) && !own->slow))
+		return HD_R_NO_WAY;
+	room = too_big_for(ctx, p, peer, c);
+	if (!room)
+		return 0;
+	p->mtu = room;
+	p->slow = own->slow && (!p->family || (!p->fragment && may_be_cut(ctx, p)));
+	return p->slow ? 0 : HD_R_TOO_BIG;
+}
+
 /* Routed, too large, and nobody may cut it. What may be cut goes on as it is: its receiver takes it. */
 static __always_inline int too_big(HOOK_CTX *ctx, struct pkt *p)
 {
 	const struct hd_port *port = p->routed && p->action == HD_ACT_PORT ? port_find(p->to) : NULL;
-	__be16 fragment = 0;
 
-	if (!port || fits(ctx, p, port))
-		return 0;
-	if (p->family == 4 && !hook_load(ctx, p->l3 + offsetof(struct iphdr, frag_off), &fragment, sizeof(fragment)) &&
-		!(fragment & bpf_htons(IP4_DONT)))
+	if (p->action == HD_ACT_PEER)
+		return fits_tunnel(ctx, p);
+	if (!port || fits(ctx, p, port) || may_be_cut(ctx, p))
 		return 0;
 	p->mtu = port->mtu;
 	return HD_R_TOO_BIG;
@@ -105,6 +153,24 @@ static __always_inline struct hd_flow *known_flow(struct pkt *p)
 	return flow;
 }
 
+/* Towards a peer: where its frames go was found out when the flow began, too. */
+static __always_inline bool ordinary_peer(HOOK_CTX *ctx, struct pkt *p, const struct ethhdr *eth, const struct hd_flow *flow,
+	const struct hd_control *c, bool routed, __u32 to)
+{
+	const struct hd_peer *peer = peer_find(to);
+
+	if (!peer || moved_since(peer->moved, flow) || !HD_PEER_WAYS_COUNT(peer->ways) || p->port_flags & HD_PORT_TRUNK)
+		return false;
+	if (routed ? p->hop_limit <= 1 : !mac_equal(eth->h_dest, flow->peer_mac))
+		return false;
+	p->routed = routed;
+	if (too_big_for(ctx, p, peer, c))
+		return false;
+	mac_copy(p->peer_mac, flow->peer_mac);
+	p->action = HD_ACT_PEER;
+	return true;
+}
+
 /*
  * Most packets are of flows that are known: one lookup tells who may send it and where it goes, since both were found out when the flow
  * began. True: it may pass, and is accounted for. Frames between segments take the long way.
@@ -124,11 +190,14 @@ static __always_inline bool ordinary_from(HOOK_CTX *ctx, struct pkt *p, const st
 	to = flow_side(p, flow) == HD_ORIG ? flow->device[HD_REPLY] : flow->device[HD_ORIG];
 	if ((flow_side(p, flow) == HD_ORIG ? flow->device[HD_ORIG] : flow->device[HD_REPLY]) != p->ifindex)
 		return false;
-	routed = !(p->port_flags & HD_PORT_L2) || for_gateway(ctx, eth->h_dest);
+	routed = !(p->port_flags & HD_PORT_L2) || for_gateway(ctx, p, eth->h_dest);
 	if (mac_group(eth->h_dest))
 		return false;
 	if (to == HD_DEVICE_WIRE) {
 		return false; /* by which uplink is known to the fdb only */
+	} else if (to & HD_DEVICE_PEER) {
+		if (!ordinary_peer(ctx, p, eth, flow, c, routed, to))
+			return false;
 	} else if (!to) {
 		if (!routed || !(p->port_flags & HD_PORT_HOST))
 			return false;
@@ -145,6 +214,46 @@ static __always_inline bool ordinary_from(HOOK_CTX *ctx, struct pkt *p, const st
 		p->action = HD_ACT_PORT;
 	}
 	p->from = p->ifindex;
+	p->to = to;
+	p->routed = routed;
+	return ordinary_flow(p, flow, c);
+}
+
+/* Frames of this age of a flow take the long way once, so that their MAC is learnt again. */
+#define LEARN_TICKS 256
+
+/* The same for what came out of a tunnel. */
+static __always_inline bool ordinary_behind(HOOK_CTX *ctx, struct pkt *p, const struct ethhdr *eth, const struct hd_control *c)
+{
+	const struct hd_peer *peer = peer_find(p->peer);
+	const struct hd_port *other;
+	struct hd_flow *flow;
+	bool routed;
+	__u32 to;
+
+	if (!peer || !p->family || p->fragment || (icmp_is(p) && !icmp_echo(p)) || mac_group(eth->h_dest))
+		return false;
+	flow = known_flow(p);
+	if (!flow || moved_since(peer->moved, flow))
+		return false;
+	to = flow_side(p, flow) == HD_ORIG ? flow->device[HD_REPLY] : flow->device[HD_ORIG];
+	if ((flow_side(p, flow) == HD_ORIG ? flow->device[HD_ORIG] : flow->device[HD_REPLY]) != (HD_DEVICE_PEER | p->peer))
+		return false;
+	if (p->port_flags & HD_PORT_L2 && !mac_equal(eth->h_source, flow->peer_mac) && !mac_gateway(eth->h_source))
+		return false;
+	if (p->port_flags & HD_PORT_LEARNING && (p->now ^ flow->last_seen) / LEARN_TICKS)
+		return false;
+	other = is_port(to) ? port_find(to) : NULL;
+	if (!other || other->network != p->network || moved_since(other->moved, flow) ||
+		!port_versions(other, p->generation, p->other_version))
+		return false;
+	routed = !(p->port_flags & HD_PORT_L2) || mac_gateway(eth->h_dest);
+	if (other->flags & HD_PORT_TRUNK || !in_segment(other, p->segment))
+		return false;
+	if (routed ? !fits(ctx, p, other) : !mac_equal(eth->h_dest, other->mac))
+		return false;
+	p->action = HD_ACT_PORT;
+	p->from = HD_DEVICE_PEER | p->peer;
 	p->to = to;
 	p->routed = routed;
 	return ordinary_flow(p, flow, c);
@@ -187,7 +296,7 @@ static __always_inline int judge_group(struct pkt *p)
 	p->judged = 1;
 	if (p->fragment == FRAGMENT_LATER)
 		return HD_R_FRAG_UNKNOWN;
-	if (on_wire(p)) {
+	if (from_outside(p)) {
 		p->rule = HD_RULE_SWITCHED;
 		return 0;
 	}
@@ -199,14 +308,14 @@ static __always_inline int judge_group(struct pkt *p)
  */
 static __always_inline bool leads_to_wire(struct pkt *p, const __u8 *destination)
 {
-	if (p->fragment || on_wire(p) || mac_group(destination) || !wire_vlan(p->source_network))
+	if (p->fragment || from_outside(p) || mac_group(destination) || !wire_vlan(p->source_network))
 		return false;
 	p->judged = 1;
 	p->to = HD_DEVICE_WIRE;
 	return true;
 }
 
-/* From a port, everything but what ordinary_from() knows; from the wire, everything. */
+/* From a port or a peer, everything but what ordinary_from() and ordinary_behind() know; from the wire, everything. */
 __noinline int judge_from(HOOK_CTX *ctx, struct pkt *p)
 {
 	struct ethhdr eth;
@@ -218,12 +327,13 @@ __noinline int judge_from(HOOK_CTX *ctx, struct pkt *p)
 	if (!p || !c || hook_load(ctx, 0, &eth, sizeof(eth)))
 		return HD_R_RULE_TREE;
 	p->rule = p->second_rule = p->to = p->routed = p->replies = 0;
-	p->from = on_wire(p) ? HD_DEVICE_WIRE : p->ifindex;
+	p->from = on_wire(p) ? HD_DEVICE_WIRE : p->peer ? HD_DEVICE_PEER | p->peer : p->ifindex;
 	if (!p->family) {
 		if (p->ethertype == FRAME_ARP)
 			return arp_judge(ctx, p);
 		p->rule = HD_RULE_SWITCHED;
-		return p->port_flags & HD_PORT_L2 ? forward_frame(ctx, p) : HD_R_NOT_ROUTED;
+		r = p->port_flags & HD_PORT_L2 ? forward_frame(ctx, p) : HD_R_NOT_ROUTED;
+		return r ? r : too_big(ctx, p);
 	}
 	if (nd_is(p))
 		return nd_judge(ctx, p);
@@ -242,6 +352,11 @@ __noinline int judge_from(HOOK_CTX *ctx, struct pkt *p)
 	if (p->action == HD_ACT_ANSWER_ECHO) {
 		p->rule = HD_RULE_GATEWAY;
 		return 0;
+	}
+	/* Between peers and the wire: whoever is there has a host that asks. */
+	if (from_outside(p) && (p->action == HD_ACT_PEER || p->action == HD_ACT_WIRE)) {
+		p->rule = HD_RULE_SWITCHED;
+		return too_big(ctx, p);
 	}
 	r = p->action == HD_ACT_FLOOD && !leads_to_wire(p, eth.h_dest) ? judge_group(p) : judge_flow(ctx, p, c);
 	return r ? r : too_big(ctx, p);
@@ -269,7 +384,7 @@ __noinline int judge_to(HOOK_CTX *ctx, struct pkt *p)
 	}
 	/* What ports send to each other never comes this way. */
 	endpoint = endpoint_find(&p->source, p->network);
-	if (endpoint && endpoint->ifindex)
+	if (endpoint && (endpoint->ifindex || endpoint->peer))
 		return p->family == 4 ? HD_R_SOURCE_IP4 : HD_R_SOURCE_IP6;
 	return judge_flow(ctx, p, c);
 }

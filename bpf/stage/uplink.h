@@ -53,6 +53,7 @@ static __always_inline void event_place(struct hd_event *e, const struct pkt *p)
 {
 	e->network = p->network;
 	e->mtu = 0;
+	e->peer = 0;
 }
 
 static __always_inline __u32 fragment_version(const struct pkt *p)

@@ -51,7 +51,8 @@ struct hd_event {
 	__u8 reserved;
 	__u16 network; /* of the device */
 	__u16 mtu;     /* too-big: what would fit, bytes of L3 */
-	__u16 reserved2[3];
+	__u16 peer;    /* from or to which it travels; 0: none */
+	__u16 reserved2[2];
 	__u8 packet[HD_EVENT_PACKET]; /* HD_EVENT_REJECT only; others are submitted without it (see HD_EVENT_SHORT) */
 };
 #define HD_EVENT_SHORT offsetof(struct hd_event, packet)

@@ -19,6 +19,7 @@ enum hd_action {
 	HD_ACT_ANSWER_ND = 4,
 	HD_ACT_ANSWER_ECHO = 5,
 	HD_ACT_WIRE = 6, /* out of an uplink, with the tag of its network */
+	HD_ACT_PEER = 7, /* to another host, in a tunnel */
 };
 
 struct hd_explain {
@@ -28,7 +29,8 @@ struct hd_explain {
 	__u32 vlan_present;    /* TC: a tag in skb metadata, vlan_tci and vlan_proto as in __sk_buff */
 	__u32 vlan_tci;
 	__u32 vlan_proto;
-	__u32 gso_segs; /* TC: 0 or 1: not GSO */
+	__u32 gso_segs;		       /* TC: 0 or 1: not GSO */
+	__u32 from_network, from_peer; /* tc_tunnel_in: what the tunnel header would have said */
 	/* out */
 	__u32 done;    /* 1: the twin reached a verdict */
 	__u32 verdict; /* enum hd_verdict */
@@ -51,12 +53,14 @@ struct hd_explain {
 	__u32 picked_up;
 	__u32 meta_written; /* XDP: it would be handed to TC as judged */
 	__u32 action;	    /* enum hd_action */
-	__u32 to;	    /* ifindex of the port that it is for; 0: none */
+	__u32 to;	    /* ifindex of the port that it is for; 0: none; HD_DEVICE_PEER and the index of a peer */
 	__u32 network;	    /* key.network of its flow */
 	__u32 second_rule;  /* the destination port's ingress rule, rule then being that of the source's egress */
 	__u32 first_rule; /* the source's egress rule, where the destination's ingress was asked next: set, class and leaves are the latter's */
 	__u32 routed; /* 1: by the gateway: TTL and MACs change */
+	__u32 vni;    /* that it leaves with; 0: it does not */
+	__u32 reserved;
 };
-static_assert(sizeof(struct hd_explain) == 128, "hd_explain");
+static_assert(sizeof(struct hd_explain) == 144, "hd_explain");
 
 #endif

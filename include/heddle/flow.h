@@ -65,7 +65,7 @@ enum hd_flow_flags {
 /* Index of per-direction arrays in a flow. */
 enum hd_flow_side { HD_ORIG = 0, HD_REPLY = 1 };
 
-/* In place of a port: somebody behind the uplinks, with the tag of the network. By which of them, the fdb says. */
+/* In place of a port: somebody behind the uplinks, with the tag of the network. By which of them, the fdb says. Peers: see HD_DEVICE_PEER. */
 #define HD_DEVICE_WIRE 0xffffffffu
 
 struct hd_flow {
@@ -88,9 +88,15 @@ struct hd_flow {
 	__u32 slot;			   /* its index in flow_slots (proven TCP only); 0: none */
 	__u32 second_version, second_rule; /* the same where a second policy judged it: egress of a judged forward */
 	struct hd_addr nat_addr;	   /* reserved for NAT */
-	__be16 nat_port[2];		   /* reserved */
-	__u32 rate_bucket;		   /* reserved */
-	__u32 device[2]; /* by side: the port (ifindex) that it lives behind; 0: the host or an uplink; HD_DEVICE_WIRE */
+	union {
+		struct {
+			__be16 nat_port[2]; /* reserved */
+			__u32 rate_bucket;  /* reserved */
+		};
+		__u8 peer_mac[6]; /* with an end behind a peer: the MAC that frames for that end go to */
+	};
+	__u32 device
+		[2]; /* by side: the port (ifindex) that it lives behind; 0: the host or an uplink; HD_DEVICE_WIRE, HD_DEVICE_PEER */
 };
 static_assert(sizeof(struct hd_flow) == 128, "hd_flow");
 static_assert(offsetof(struct hd_flow, created) == 80, "hd_flow, hot part");

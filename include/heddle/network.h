@@ -27,7 +27,8 @@ enum hd_network_flags {
 	HD_NETWORK_USED = 1 << 0,
 	HD_NETWORK_L3 = 1 << 1, /* routed by address only: no flooding, ARP and ND answered by the gateway for everyone */
 	HD_NETWORK_LEARNING = 1 << 2,
-	HD_NETWORK_HOST = 1 << 3, /* routesTo: [host] */
+	HD_NETWORK_HOST = 1 << 3,	   /* routesTo: [host] */
+	HD_NETWORK_PEER_LEARNING = 1 << 4, /* MACs behind peers are learnt */
 };
 
 struct hd_network {
@@ -36,10 +37,10 @@ struct hd_network {
 	__u16 mtu;   /* bytes of L3; 0: no limit of its own */
 	__u16 flags; /* enum hd_network_flags */
 	__u16 last_index,
-		last_zone; /* of entry 0: the last ones handed out. They are handed out in turn, so that none comes back soon */
-	__u16 reserved;
+		last_zone, /* of entry 0: the last ones handed out. They are handed out in turn, so that none comes back soon */
+		last_peer;
 	__u32 members; /* (network, 0..members-1) are in the map `members` */
-	__u32 reserved2;
+	__u32 peers;   /* (network, 0..peers-1) are in the map `peer_members` */
 	struct hd_roots roots
 		[2]; /* address trees; the newer one whose generation is not past the live one counts. Not of network 0: hd_control.roots */
 	char name[40]; /* a long one cut, with a hash; an agent that starts finds the index of a network by it */
@@ -76,7 +77,7 @@ struct hd_endpoint {
 	__u32 ifindex; /* of the port; 0: see flags */
 	__u8 mac[6];
 	__u16 flags; /* enum hd_endpoint_flags */
-	__u32 peer;  /* reserved for the overlay: index of the peer that has it */
+	__u32 peer;  /* index of the peer that has it; 0: none, see ifindex */
 };
 static_assert(sizeof(struct hd_endpoint) == 16, "hd_endpoint");
 
@@ -93,7 +94,7 @@ static_assert(sizeof(struct hd_fdb_key) == 12, "hd_fdb_key");
 struct hd_fdb {
 	__u32 ifindex;
 	__u32 seen; /* tick; older than HD_FDB_SECONDS: not there */
-	__u32 peer; /* reserved for the overlay */
+	__u32 peer; /* learnt from this peer, ifindex then being 0; 0: from ifindex */
 };
 static_assert(sizeof(struct hd_fdb) == 12, "hd_fdb");
 #define HD_FDB_SECONDS 300 /* as IEEE 802.1Q's default ageing time */
@@ -117,6 +118,9 @@ struct hd_wire_key {
 struct hd_wire {
 	__u32 network;
 };
+
+/* Indexes of the map `wire_programs`. */
+enum hd_wire_program { HD_WIRE_VLAN = 0 /* tc_wire_in */, HD_WIRE_TUNNEL = 1 /* tc_tunnel_in */, HD_WIRE_PROGRAMS = 2 };
 
 /* --- where a network routes to --- */
 

@@ -15,6 +15,7 @@ enum hd_port_flags {
 	HD_PORT_UPLINK = 1 << 0,
 	HD_PORT_XDP = 1 << 1,		/* our XDP program is attached: TC ingress believes metadata with our magic */
 	HD_PORT_FORWARD_JUDGE = 1 << 2, /* traffic the host routes is judged too */
+	HD_PORT_TUNNEL = 1 << 3,	/* of an uplink: packets of the tunnel come in here */
 	/* Of ports, not of uplinks: */
 	HD_PORT_L2 = 1 << 4,	   /* its network switches by MAC; else it routes only */
 	HD_PORT_LEARNING = 1 << 5, /* source MACs that no document gives are learnt */

@@ -58,7 +58,14 @@
 	X(NO_DESTINATION, "no-destination", "nobody has the destination in the networks that the port's network routes to") \
 	X(TTL_EXCEEDED, "ttl-exceeded", "TTL or hop limit ran out at the gateway") \
 	X(TOO_BIG, "too-big", "larger than the MTU of the way to the destination, and not to be fragmented") \
-	X(NOT_ROUTED, "not-routed", "neither unicast IP nor address resolution, on a network that only routes")
+	X(NOT_ROUTED, "not-routed", "neither unicast IP nor address resolution, on a network that only routes") \
+	X(TUNNEL_MALFORMED, "tunnel-malformed", "a VXLAN or Geneve header that is truncated or contradicts itself") \
+	X(TUNNEL_OPTION, "tunnel-option", "a critical Geneve option that is not known here (RFC 8926)") \
+	X(TUNNEL_VNI, "tunnel-vni", "a VNI that no network here has") \
+	X(TUNNEL_PEER, "tunnel-peer", "a tunnel packet of somebody who is no peer") \
+	X(TUNNEL_SOURCE, "tunnel-source", "a peer sent what it does not own in that network") \
+	X(TUNNEL_ECN, "tunnel-ecn", "marked congested on the way, for an end that does not know ECN (RFC 6040)") \
+	X(NO_WAY, "no-way", "no next hop to the peer is known")
 
 #define HD_REASON_ENUM(sym, name, text) HD_R_##sym,
 enum hd_reason { HD_REASONS(HD_REASON_ENUM) HD_REASON_COUNT };

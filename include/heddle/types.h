@@ -41,10 +41,11 @@ enum hd_hook {
 	HD_HOOK_XDP_UPLINK = 0,
 	HD_HOOK_TC_UPLINK_IN = 1,
 	HD_HOOK_TC_UPLINK_OUT = 2,
-	HD_HOOK_TC_PORT_IN = 3,	 /* from a port */
-	HD_HOOK_TC_PORT_OUT = 4, /* from the host's stack to a port */
-	HD_HOOK_TC_WIRE_IN = 5,	 /* from an uplink, with the tag of a network: called by tc_uplink_in */
-	HD_HOOKS = 6
+	HD_HOOK_TC_PORT_IN = 3,	  /* from a port */
+	HD_HOOK_TC_PORT_OUT = 4,  /* from the host's stack to a port */
+	HD_HOOK_TC_WIRE_IN = 5,	  /* from an uplink, with the tag of a network: called by tc_uplink_in */
+	HD_HOOK_TC_TUNNEL_IN = 6, /* from a peer, out of its tunnel: called by tc_uplink_in */
+	HD_HOOKS = 7
 };
 
 /* What a rule asks for, and what a packet gets. HD_DROP is never a rule's: a reason says why (HD_REASONS). */

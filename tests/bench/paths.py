@@ -81,13 +81,20 @@ def subjects():
     return result
 
 
-def traffic_rounds(rigs, rounds, seconds, placed=False):
+def busy_ns():
+    """Time that all CPUs together were not idle."""
+    with open("/proc/stat", encoding="ascii") as f:
+        ticks = [int(x) for x in f.readline().split()[1:]]
+    return (sum(ticks[:3]) + sum(ticks[5:7])) * 10**9 // os.sysconf("SC_CLK_TCK")
+
+
+def traffic_rounds(rigs, rounds, seconds, placed=False, busy=False):
     """
     {rig: {mode: median}}, interleaved. A rig has namespaces `client` and `server`, and the server's address `server4`. placed: who runs
     where is not left to the scheduler. To and fro, both ends share one CPU, so that the path is measured and not how long the other CPU
-    takes to wake up; one way, each has its own.
+    takes to wake up; one way, each has its own. busy: also MODE_cpu, the machine's CPU time in ns for one of what the mode counts.
     """
-    samples = {name: {mode: [] for mode in MODES} for name in rigs}
+    samples = {name: {} for name in rigs}
     with contextlib.ExitStack() as stack:
         servers = {}
         for name, rig in rigs.items():
@@ -101,8 +108,12 @@ def traffic_rounds(rigs, rounds, seconds, placed=False):
                     if placed:
                         place = ["taskset", "-c", "0"]
                         os.sched_setaffinity(servers[name].pid, {0 if mode in ONE_CPU else os.cpu_count() - 1})
+                    before = busy_ns()
                     out = rig.client.run(*place, TRAFFIC, mode, rig.server4, SERVICE_PORT, seconds, timeout=seconds + 20)
-                    samples[name][mode].append(json.loads(out.stdout)["per_second"])
+                    rate = json.loads(out.stdout)["per_second"]
+                    samples[name].setdefault(mode, []).append(rate)
+                    if busy:
+                        samples[name].setdefault(f"{mode}_cpu", []).append((busy_ns() - before) / max(1, rate * seconds))
     return {name: {mode: statistics.median(values) for mode, values in modes.items()} for name, modes in samples.items()}
 
 

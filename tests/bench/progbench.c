@@ -2,13 +2,16 @@
 /*
  * Nanoseconds a packet of BPF programs under BPF_PROG_TEST_RUN, many subjects interleaved in one run: medians, one JSON object.
  *
- *   progbench measure --shell OBJ --ifindex N [--ingress N] [--rounds R] [--repeat K] [--lap] NAME=HOOK,PROGRAM,PACKET,SOURCES,COUNT...
+ *   progbench measure --shell OBJ --ifindex N [--ingress N] [--rounds R] [--repeat K] [--lap | --fresh]
+ *                     NAME=HOOK,PROGRAM,PACKET,SOURCES,COUNT...
  *   progbench fill    --shell OBJ --ifindex N --in PROG --out PROG --syn F --synack F --ack F --sources F --count N
  *   progbench live    --ifindex N [--rounds R] --packets K NAME=PROGRAM,PACKET...
  *
  * HOOK: xdp or tc. PROGRAM: a pinned program, or a program of the shell by name (empty_xdp …). PACKET: a file with one frame.
  * SOURCES: a file of struct source (shell.bpf.c), of which COUNT are drawn in turn; "-": the program is run as it is, without
- * the shell. `fill` plays the three packets of a TCP handshake for each source, so that the flow tables hold real entries.
+ * the shell. --fresh: each run has the packet as it was, for programs that change it: a call for every run, so that the caches are colder and
+ * the clock's own time is in it, as it is in that of the empty program; SOURCES are then COUNT destinations. `fill` plays the three packets
+ * of a TCP handshake for each source, so that the flow tables hold real entries.
  */
 #include <errno.h>
 #include <error.h>
@@ -55,9 +58,9 @@ struct subject {
 	bool tc, drawn;
 	int prog;
 	struct blob packet, sources;
-	uint32_t count;
+	uint32_t count, next;
 	double ns[MAX_ROUNDS];
-	uint32_t retval;
+	uint32_t retval, length; /* of the last run: what it returned, and bytes of the packet behind it */
 };
 
 static struct bpf_object *shell;
@@ -111,7 +114,7 @@ static int shell_map(const char *name)
 }
 
 /* Runs prog over the packet; average ns of the runs. */
-static double run(int prog, bool tc, const struct blob *packet, uint32_t repeat, uint32_t *retval)
+static double run(int prog, bool tc, const struct blob *packet, uint32_t repeat, uint32_t *retval, uint32_t *length)
 {
 	struct xdp_md xdp = {.data_end = (uint32_t)packet->length, .ingress_ifindex = ifindex};
 	struct __sk_buff skb = {.ifindex = ifindex, .ingress_ifindex = ingress};
@@ -130,6 +133,8 @@ static double run(int prog, bool tc, const struct blob *packet, uint32_t repeat,
 		error(1, errno, "test run");
 	if (retval)
 		*retval = opts.retval;
+	if (length)
+		*length = opts.data_size_out;
 	return opts.duration;
 }
 
@@ -164,14 +169,44 @@ static void report(struct subject *subjects, int n, int rounds)
 	printf("{");
 	for (int i = 0; i < n; i++) {
 		qsort(subjects[i].ns, (size_t)rounds, sizeof(double), by_value);
-		printf("%s\"%s\":{\"ns\":%.1f,\"min\":%.1f,\"max\":%.1f,\"retval\":%d}", i ? "," : "", subjects[i].name,
-			subjects[i].ns[rounds / 2], subjects[i].ns[0], subjects[i].ns[rounds - 1], (int)subjects[i].retval);
+		printf("%s\"%s\":{\"ns\":%.1f,\"min\":%.1f,\"max\":%.1f,\"retval\":%d,\"length\":%u}", i ? "," : "",
+			subjects[i].name, subjects[i].ns[rounds / 2], subjects[i].ns[0], subjects[i].ns[rounds - 1],
+			(int)subjects[i].retval, subjects[i].length);
 	}
 	printf("}\n");
 }
 
+static void patch(struct blob *packet, const struct source *source, bool destination)
+{
+	uint8_t *p = packet->data;
+
+	if (p[12] == 0x08) {
+		memcpy(p + (destination ? 30 : 26), source->addr, 4);
+		memcpy(p + (destination ? 36 : 34), &source->port, 2);
+	} else {
+		memcpy(p + (destination ? 38 : 22), source->addr, 16);
+		memcpy(p + (destination ? 56 : 54), &source->port, 2);
+	}
+}
+
+/* Average ns of single runs, each over the packet as it was, towards one destination of the list after the other. */
+static double run_fresh(struct subject *s, uint32_t repeat)
+{
+	const struct source *list = s->sources.data;
+	double sum = 0;
+
+	for (uint32_t i = 0; i < repeat; i++) {
+		if (s->drawn) {
+			patch(&s->packet, &list[s->next], true);
+			s->next = (s->next + 1) % s->count;
+		}
+		sum += run(s->prog, s->tc, &s->packet, 1, &s->retval, &s->length);
+	}
+	return sum / repeat;
+}
+
 /* lap: each subject first sees its whole draw once, untimed: what it costs then is the cost of traffic that is under way. */
-static int measure(struct subject *subjects, int n, int rounds, uint32_t repeat, bool lap)
+static int measure(struct subject *subjects, int n, int rounds, uint32_t repeat, bool lap, bool fresh)
 {
 	for (int round = -1; round < rounds; round++) /* round -1 warms up */
 		for (int i = 0; i < n; i++) {
@@ -179,13 +214,19 @@ static int measure(struct subject *subjects, int n, int rounds, uint32_t repeat,
 			int prog = s->prog;
 			double ns;
 
+			if (fresh) {
+				ns = run_fresh(s, repeat);
+				if (round >= 0)
+					s->ns[round] = ns;
+				continue;
+			}
 			if (s->drawn) {
 				aim(s);
 				prog = program(s->tc ? "draw_tc" : "draw_xdp");
 				if (lap)
-					run(prog, s->tc, &s->packet, s->count, &s->retval);
+					run(prog, s->tc, &s->packet, s->count, &s->retval, &s->length);
 			}
-			ns = run(prog, s->tc, &s->packet, repeat, &s->retval);
+			ns = run(prog, s->tc, &s->packet, repeat, &s->retval, &s->length);
 			if (round >= 0)
 				s->ns[round] = ns;
 		}
@@ -222,19 +263,6 @@ static int live(struct subject *subjects, int n, int rounds, uint32_t packets)
 	return 0;
 }
 
-static void patch(struct blob *packet, const struct source *source, bool destination)
-{
-	uint8_t *p = packet->data;
-
-	if (p[12] == 0x08) {
-		memcpy(p + (destination ? 30 : 26), source->addr, 4);
-		memcpy(p + (destination ? 36 : 34), &source->port, 2);
-	} else {
-		memcpy(p + (destination ? 38 : 22), source->addr, 16);
-		memcpy(p + (destination ? 56 : 54), &source->port, 2);
-	}
-}
-
 static int fill(
 	int in, int out, struct blob *syn, struct blob *synack, struct blob *ack, const struct blob *sources, uint32_t count)
 {
@@ -247,9 +275,9 @@ static int fill(
 		patch(syn, &list[i], false);
 		patch(synack, &list[i], true);
 		patch(ack, &list[i], false);
-		run(in, false, syn, 1, &a);
-		run(out, true, synack, 1, &b);
-		run(in, false, ack, 1, &c);
+		run(in, false, syn, 1, &a, NULL);
+		run(out, true, synack, 1, &b, NULL);
+		run(in, false, ack, 1, &c, NULL);
 		refused += a != XDP_PASS || b != (uint32_t)-1 || c != XDP_PASS;
 	}
 	printf("{\"filled\":%u,\"refused\":%u}\n", count, refused);
@@ -267,13 +295,13 @@ int main(int argc, char **argv)
 		{"rounds", 1, NULL, 'r'}, {"repeat", 1, NULL, 'k'}, {"packets", 1, NULL, 'p'}, {"in", 1, NULL, 'I'},
 		{"out", 1, NULL, 'O'}, {"syn", 1, NULL, 'S'}, {"synack", 1, NULL, 'A'}, {"ack", 1, NULL, 'C'},
 		{"sources", 1, NULL, 'F'}, {"count", 1, NULL, 'n'}, {"lpm", 1, NULL, 'L'}, {"lap", 0, NULL, 'W'},
-		{NULL, 0, NULL, 0}};
+		{"fresh", 0, NULL, 'f'}, {NULL, 0, NULL, 0}};
 	static struct subject subjects[MAX_SUBJECTS];
 	struct blob syn = {NULL, 0}, synack = {NULL, 0}, ack = {NULL, 0}, sources = {NULL, 0}, lpm = {NULL, 0};
 	const char *command = argc > 1 ? argv[1] : "", *object = NULL, *in = NULL, *out = NULL;
 	uint32_t repeat = 100000, packets = 1000000, count = 0;
 	int rounds = 15, n = 0, c;
-	bool lap = false;
+	bool lap = false, fresh = false;
 
 	libbpf_set_print(silent);
 	optind = 2;
@@ -320,6 +348,9 @@ int main(int argc, char **argv)
 			break;
 		case 'W':
 			lap = true;
+			break;
+		case 'f':
+			fresh = true;
 			break;
 		case 'n':
 			count = (uint32_t)atoi(optarg);
@@ -377,7 +408,7 @@ int main(int argc, char **argv)
 		s->count = (uint32_t)atoi(field[4]);
 	}
 	if (!strcmp(command, "measure"))
-		return measure(subjects, n, rounds, repeat, lap);
+		return measure(subjects, n, rounds, repeat, lap, fresh);
 	if (!strcmp(command, "live"))
 		return live(subjects, n, rounds, packets);
 	error(2, 0, "want measure, fill or live");

@@ -4,6 +4,7 @@
 import os
 import re
 
+import overlay as overlay_bench
 import ports as port_bench
 from paths import MODES
 
@@ -203,6 +204,77 @@ def ports(result):
         targets[f"kernel memory for policy with {n} ports, MiB"] = (policy, 64, policy <= 64)
         targets[f"RSS with {n} ports and policies, MiB"] = (rss, 40, rss <= 40)
     put("ports", text)
+    return targets
+
+
+def overlay(result):
+    """Beside each figure: its ratio to the kernel's VXLAN device with nftables, and without."""
+    text, targets = "", {}
+    if "failed" in result["paths"]:
+        text += f"\nLeft out: host to host: {result['paths']['failed']}\n"
+    else:
+        medians = result["paths"]["medians"]
+        peer_name = overlay_bench.NATIVE if overlay_bench.NATIVE in medians else overlay_bench.STATEFUL
+        peer, plain = medians[peer_name], medians[overlay_bench.PLAIN]
+        columns = (("rr", "{:,.0f}".format), ("crr", "{:,.0f}".format), ("udp", "{:,.0f}".format), ("bulk", gigabits))
+        rows = [
+            [name] + [f"{shown(m[mode])} ({m[mode] / peer[mode]:.2f}, {m[mode] / plain[mode]:.2f})" for mode, shown in columns]
+            + [f"{m['udp_cpu']:,.0f}", f"{m['bulk_cpu'] * 1448:,.0f}"]
+            for name, m in medians.items()
+        ]  # fmt: skip
+        head = ("from host to host", "TCP_RR/s", "new connections/s", "UDP 64 B packets/s", "TCP bulk Gbit/s", "CPU ns a UDP packet",
+            "CPU ns for 1448 bytes of bulk")  # fmt: skip
+        text += table(head, rows)
+        text += f"\nIn brackets: ratio to \"{peer_name}\", and to \"{overlay_bench.PLAIN}\", in the same run.\n"
+        for name, why in result["paths"]["skipped"].items():
+            text += f"\nLeft out: {name}: {why}\n"
+        if m := medians.get(overlay_bench.OURS):
+            limits = (("udp", "UDP 64 B", 1.5), ("rr", "TCP_RR", 1.15), ("crr", "new connections", 1.3), ("bulk", "TCP bulk", 1.0))
+            for mode, what, limit in limits:
+                ratio = m[mode] / peer[mode]
+                targets[f"overlay, {what} against the kernel's VXLAN with nftables"] = (ratio, limit, ratio >= limit)
+
+    if "failed" in result["programs"]:
+        text += f"\nLeft out: programs of the overlay: {result['programs']['failed']}\n"
+    else:
+        floors, rows = result["programs"]["floors"], []
+        for protocol, cost in result["programs"]["costs"].items():
+            name = {"vxlan": "VXLAN", "geneve": "Geneve"}[protocol]
+            local = floors["tc"] + cost["local delivery"]
+            rows.append((f"{name}, local delivery, TC", f"{local:.0f}", ""))
+            whole = floors["tc"] + cost["encapsulation"]
+            rows.append((f"{name}, encapsulation, TC", f"{whole:.0f}", f"**{whole / local:.2f}** of local delivery (target ≤ 2)"))
+            targets[f"overlay, {name} encapsulation against local delivery"] = (whole / local, 2.0, whole / local <= 2)
+            for hook in ("tc", "xdp"):
+                if f"decapsulation {hook}" not in cost:
+                    text += f"\nLeft out: {name}, decapsulation in {hook.upper()}: the program leaves it to another one\n"
+                    continue
+                whole = floors[hook] + cost[f"decapsulation {hook}"]
+                ratio = whole / floors[hook]
+                limit = " (target ≤ 4)" if hook == "xdp" else ""
+                rows.append((f"{name}, decapsulation, {hook.upper()}", f"{whole:.0f}", f"**{ratio:.2f}** of the empty program{limit}"))
+                if hook == "xdp":
+                    targets[f"overlay, {name} decapsulation in XDP against the empty program"] = (ratio, 4.0, ratio <= 4)
+        text += "\n" + table(("packet of an established flow", "whole program, ns", ""), rows)
+        text += f"\nThe empty programs: {floors['tc']:.0f} ns in TC, {floors['xdp']:.0f} ns in XDP.\n"
+
+    if "failed" in result["scale"]:
+        text += f"\nLeft out: a thousand peers: {result['scale']['failed']}\n"
+    else:
+        costs = {tuple(map(int, key.split(","))): cost for key, cost in result["scale"].items()}
+        few, many = min(costs), max(costs)
+        rows = [
+            (f"{peers:,} × {addresses}", f"{c['load_ms']:,.0f} ms", f"{c['change_ms']:.1f} ms", f"{c['ns']:.0f}",
+                f"**{c['ns'] / costs[few]['ns']:.2f}**", f"{c['every_ns']:.0f}", f"{c['memory']['maps_kib'] / 1024:.1f} MiB", f"{c['memory']['rss_kib'] / 1024:.1f} MiB")
+            for (peers, addresses), c in sorted(costs.items())
+        ]  # fmt: skip
+        head = ("peers × addresses of each", "all at once, posted to in force", "one peer's labels change",
+            "new flow to one of 1,000 addresses, ns above the empty program", "ratio (target ≤ 1.2)", "to one of all, ns", "all maps", "RSS")  # fmt: skip
+        text += "\n" + table(head, rows)
+        ratio, load = costs[many]["ns"] / costs[few]["ns"], costs[many]["load_ms"]
+        targets["overlay, lookup with 1,000 peers and 100,000 addresses against 10"] = (ratio, 1.2, ratio <= 1.2)
+        targets["overlay, load 1,000 peers and 100,000 addresses, ms"] = (load, 2000, load < 2000)
+    put("overlay", text)
     return targets
 
 

@@ -150,6 +150,7 @@ def test_get_of_a_namespace(fake, cli):
     ("Network", {"vni": 100, "vlan": 10, "mode": "l2", "subnets": ["10.77.0.0/24"]}, "vni 100, vlan 10, l2, 10.77.0.0/24"),
     ("Port", {"vf": {"pf": "eth1", "index": 3}, "network": "blue", "addresses": []}, "vf 3 of eth1, network blue"),
     ("Port", {"pci": "0000:01:00.0", "network": "blue"}, "0000:01:00.0, network blue"),
+    ("Peer", {"address": "192.0.2.2", "ports": [{}, {}], "prefixes": [{}]}, "192.0.2.2, 2 ports, 1 prefixes"),
     ("NetworkPolicy", {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}]}, "Ingress, 1 ingress, 0 egress"),
     ("ClusterNetworkPolicy", {"tier": "Admin", "priority": 5}, "Admin, priority 5, 0 ingress, 0 egress"),
     ("HostPolicy", {"priority": 5, "audit": True}, "priority 5, 0 ingress, 0 egress, audit"),
@@ -227,6 +228,16 @@ def test_diff_lists_without_names(fake, cli):
     out = diff(fake, cli, {"kind": "X", "name": "g", "change": "update", "before": {"l": [{"p": 1}, {"p": 2}, 3]},
                            "after": {"l": [{"p": 1}, {"p": 4}, 3, 5]}})
     assert out == "~ X/g\n    ~ l[1].p: 2 -> 4\n    + l[3]: 5\n"
+
+
+def test_diff_of_a_peers_ports(fake, cli):
+    """The same name in two namespaces is two."""
+    a, b = {"name": "db", "namespace": "default", "network": "blue"}, {"name": "db", "namespace": "shop", "network": "blue"}
+    new = {"name": "web", "namespace": "shop", "network": "blue"}
+    out = diff(fake, cli, {"kind": "Peer", "name": "n", "change": "update", "before": {"spec": {"ports": [a, b]}},
+                           "after": {"spec": {"ports": [a, {**b, "labels": {"app": "db"}}, new], "prefixes": []}}})
+    assert out == ('~ Peer/n\n    + spec.ports[shop/db].labels: {"app": "db"}\n'
+                   '    + spec.ports[shop/web]: {"name": "web", "namespace": "shop", "network": "blue"}\n')
 
 
 def test_diff_new_and_none(fake, cli):

@@ -6,6 +6,7 @@ import logging
 import select
 import socket
 import struct
+import subprocess
 import time
 
 logging.getLogger("scapy").setLevel(logging.ERROR)
@@ -15,7 +16,7 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6  # noqa: E402
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether  # noqa: E402
 from scapy.packet import Raw  # noqa: E402
 
-__all__ = ["ARP", "Dot1AD", "Dot1Q", "Ether", "ICMP", "ICMPv6EchoRequest", "IP", "IPv6", "Raw", "TCP", "UDP", "Wire", "LocalWitness", "drain"]
+__all__ = ["ARP", "Capture", "Dot1AD", "Dot1Q", "Ether", "ICMP", "ICMPv6EchoRequest", "IP", "IPv6", "Raw", "TCP", "UDP", "Wire", "LocalWitness", "drain"]
 
 ETH_P_ALL = 0x0003
 SOL_PACKET = 263
@@ -84,6 +85,20 @@ def drain(sock):
             result.append(sock.recv(65536))
         except BlockingIOError:
             return result
+
+
+class Capture:
+    """tcpdump: a witness that shows VLAN tags too, which packet sockets see beside the frame."""
+
+    def __init__(self, ns, device, *filters):
+        argv = ["tcpdump", "-i", device, "-e", "-n", "-l", "--immediate-mode", *filters]
+        self.process = ns.popen(*argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while "listening on" not in self.process.stderr.readline():
+            assert self.process.poll() is None
+
+    def lines(self):
+        self.process.terminate()
+        return [line for line in self.process.communicate(timeout=10)[0].splitlines() if line]
 
 
 class LocalWitness:

@@ -232,6 +232,40 @@ def ping(ns, address, count=1, timeout=None, answered=True, **kwargs):
         return pinger.collect(timeout if timeout is not None else PATIENT if answered else QUICK) == count
 
 
+def icmp_error(ns, family, send):
+    """The first ICMP error that a raw socket hears after send(): (type, code, source, the four bytes behind the checksum)."""
+    proto = socket.IPPROTO_ICMP if family == 4 else socket.IPPROTO_ICMPV6
+    with ns.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_RAW, proto) as s:
+        s.settimeout(2)
+        send()
+        wanted = (3, 11) if family == 4 else (1, 2, 3)
+        while True:
+            data, sender = s.recvfrom(2048)
+            body = data[20:] if family == 4 else data
+            if body[0] in wanted:
+                return body[0], body[1], sender[0], int.from_bytes(body[4:8], "big")
+
+
+def udp_send(ns, address, size=10, ttl=None, fragment=False):
+    """For icmp_error(): sends a datagram; with DF and never in fragments, or (fragment) without DF."""
+
+    def send():
+        with ns.socket(family_of(address), socket.SOCK_DGRAM) as s:
+            if ttl and ":" in address:
+                s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
+            elif ttl:
+                s.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+            if ":" in address:
+                s.setsockopt(socket.IPPROTO_IPV6, 23, 0 if fragment else 3)  # IPV6_MTU_DISCOVER: DF, whatever is known of the way
+            else:
+                s.setsockopt(socket.IPPROTO_IP, 10, 0 if fragment else 3)  # IP_MTU_DISCOVER: DF, whatever is known of the way
+            s.connect((address, 7010))
+            with contextlib.suppress(ConnectionRefusedError):
+                s.send(b"x" * size)
+
+    return send
+
+
 def roundtrip(s, data=b"still here?", timeout=PATIENT):
     """One exchange over a connected TCP socket to an echo server: True when all came back."""
     s.settimeout(timeout)

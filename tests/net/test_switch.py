@@ -11,7 +11,7 @@ from lib import documents as doc
 from lib import traffic
 from lib.heddled import wait_for
 from lib.ports import GATEWAY_MAC, PortHost, Tap
-from lib.traffic import NO_LOSS, Load, Servers, expect_tcp, expect_udp, ping
+from lib.traffic import NO_LOSS, Load, Servers, expect_tcp, expect_udp, icmp_error, ping, udp_send
 
 SUBNETS = ["10.77.0.0/24", "fd77::/64"]
 GATEWAY = ["10.77.0.254", "fd77::fe"]
@@ -187,38 +187,6 @@ def test_a_tap(host, mode):
 
 
 # --- what a router says ---
-
-
-def icmp_error(ns, family, send):
-    """What a raw ICMP socket hears after send(): (type, code, source, four bytes of the rest)."""
-    proto = socket.IPPROTO_ICMP if family == 4 else socket.IPPROTO_ICMPV6
-    with ns.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_RAW, proto) as s:
-        s.settimeout(2)
-        send()
-        wanted = (3, 11) if family == 4 else (1, 2, 3)
-        while True:
-            data, sender = s.recvfrom(2048)
-            body = data[20:] if family == 4 else data
-            if body[0] in wanted:
-                return body[0], body[1], sender[0], int.from_bytes(body[4:8], "big")
-
-
-def udp_send(ns, address, size=10, ttl=None):
-    def send():
-        with ns.socket(traffic.family_of(address), socket.SOCK_DGRAM) as s:
-            if ttl and ":" in address:
-                s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
-            elif ttl:
-                s.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
-            if ":" in address:
-                s.setsockopt(socket.IPPROTO_IPV6, 23, 2)  # IPV6_MTU_DISCOVER, always
-            else:
-                s.setsockopt(socket.IPPROTO_IP, 10, 2)  # IP_MTU_DISCOVER, always
-            s.connect((address, 7010))
-            with contextlib.suppress(ConnectionRefusedError):
-                s.send(b"x" * size)
-
-    return send
 
 
 def test_errors_come_from_the_gateway(host, family):

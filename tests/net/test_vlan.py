@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A network that is a VLAN on the uplinks. This kernel has no VLAN devices: the far end is a script, or a second host with heddled."""
 
-import subprocess
 import threading
 
 import pytest
@@ -10,7 +9,7 @@ from lib import traffic
 from lib.heddled import wait_for
 from lib.netns import Link, Namespace
 from lib.ports import PortHost, Workload
-from lib.raw import ARP, ICMP, IP, UDP, Dot1AD, Dot1Q, Ether, Raw, Wire
+from lib.raw import ARP, ICMP, IP, UDP, Capture, Dot1AD, Dot1Q, Ether, Raw, Wire
 from lib.traffic import NO_LOSS, Load, Servers, expect_tcp, expect_udp, ping
 
 VLAN = 100
@@ -44,20 +43,6 @@ def install(host, *workloads, docs=None):
     for w in workloads:
         host.wait_port(w.name)
     wait_for(lambda: host.daemon.programs("up0"), what="up0 is guarded")
-
-
-class Capture:
-    """tcpdump: the witness of what is on the wire between two hosts."""
-
-    def __init__(self, ns, device, *filters):
-        argv = ["tcpdump", "-i", device, "-e", "-n", "-l", "--immediate-mode", *filters]
-        self.process = ns.popen(*argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        while "listening on" not in self.process.stderr.readline():
-            assert self.process.poll() is None
-
-    def lines(self):
-        self.process.terminate()
-        return [line for line in self.process.communicate(timeout=10)[0].splitlines() if line]
 
 
 class Hosts:

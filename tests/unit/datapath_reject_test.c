@@ -404,6 +404,33 @@ static void test_router(void **state)
 		assert_int_equal(l3[46] << 8 | l3[47], cases[i].reason == HD_R_TOO_BIG ? 1400 : 0);
 		check_sums(&packet);
 	}
+	/* A frame that was switched, of a network without a gateway: as from where it was going, with its tag. */
+	router.has_source = false;
+	ethernet(&made, 1, 0x0800);
+	ip4(&made, 6, 20, 0);
+	tcp(&made, SYN, 1, 0, 0);
+	made.event.hook = HD_HOOK_TC_PORT_IN;
+	made.event.direction = HD_EGRESS;
+	made.event.reason = HD_R_TOO_BIG;
+	assert_int_equal(reject_build(&made.event, &router, &packet), 0);
+	assert_memory_equal(packet.data, made.event.packet + 6, 6);
+	assert_memory_equal(packet.data + 6, made.event.packet, 6);
+	assert_memory_equal(packet.data + 12, "\x81\0\0\x0a\x08\0", 6);
+	l3 = packet.data + packet.l3_offset;
+	assert_int_equal(packet.l3_offset, 18);
+	assert_memory_equal(l3 + 12, made.event.packet + 18 + 16, 4);
+	assert_memory_equal(l3 + 16, made.event.packet + 18 + 12, 4);
+	assert_int_equal(l3[26] << 8 | l3[27], 1400);
+	check_sums(&packet);
+	ethernet(&made, 0, 0x86dd);
+	ip6(&made, 17, 16);
+	put32(&made, 53 << 16 | 53);
+	put32(&made, 16 << 16);
+	put32(&made, 0);
+	put32(&made, 0);
+	made.event.hook = HD_HOOK_TC_PORT_IN;
+	made.event.direction = HD_EGRESS;
+	made.event.reason = HD_R_TOO_BIG;
 	/* Too big for what, nobody knows: nothing is said. */
 	assert_int_equal(reject_build(&made.event, NULL, &packet), -EINVAL);
 	/* A policy's reject is the other end's word, whoever the router is. */

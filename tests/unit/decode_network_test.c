@@ -203,7 +203,7 @@ static void test_mistakes(void **state)
 		{NETWORK("  gateway: 10.0.0.1\n"), "t.yaml:5: spec.gateway: want a list of addresses, got 10.0.0.1"},
 		{NETWORK("  routesTo: [a, b, a]\n"), "t.yaml:5: spec.routesTo[2]: want each network once, got a"},
 		{NETWORK("  colour: blue\n"), "t.yaml:5: spec.colour: want one of the fields vni, vlan, mode, subnets, gateway, "
-					      "learning, routesTo or mtu, got an unknown one"},
+					      "learning, peerLearning, routesTo or mtu, got an unknown one"},
 		/* ports */
 		{PORT(""), "t.yaml:5: spec: want one of device, vf or pci, got none of them"},
 		{PORT("  device: a\n  pci: 0000:01:00.0\n"),

@@ -18,7 +18,7 @@
 #include <util/cleanup.h>
 
 #define KINDS \
-	"Host, Network, Port, Namespace, AddressGroup, HostPolicy, NetworkPolicy, AdminNetworkPolicy, " \
+	"Host, Network, Port, Peer, Namespace, AddressGroup, HostPolicy, NetworkPolicy, AdminNetworkPolicy, " \
 	"BaselineAdminNetworkPolicy " \
 	"or ClusterNetworkPolicy"
 #define DOCUMENT(kind, spec) "apiVersion: heddle.dev/v1alpha1\nkind: " kind "\nmetadata: {name: x}\nspec:\n" spec

@@ -243,6 +243,8 @@ static void test_host_fields_count(void **state)
 		"tunnel: {protocol: geneve, address: 10.0.0.1}",
 		"tunnel: {protocol: vxlan, address: 10.0.0.2}",
 		"tunnel: {protocol: vxlan, address: 10.0.0.1, port: 1}",
+		"tunnel: {protocol: vxlan, address: 10.0.0.1, ttl: 1}",
+		"tunnel: {protocol: vxlan, address: 10.0.0.1, decapsulate: tc}",
 		"timeouts: {tcpEstablished: 1s}",
 		"timeouts: {tcpSyn: 1s}",
 		"timeouts: {tcpFin: 1s}",

@@ -72,7 +72,7 @@ static void test_bad_files(void **state)
 	put_file("d/3.yaml", "kind: X\n");
 	snprintf(message, sizeof(message),
 		"/d/1.yaml:1: spec.cidrs[0]: want 10.0.0.0/8, got 10.0.0.1/8\n"
-		"%s/d/3.yaml:1: kind: want Host, Network, Port, Namespace, AddressGroup, HostPolicy, NetworkPolicy, "
+		"%s/d/3.yaml:1: kind: want Host, Network, Port, Peer, Namespace, AddressGroup, HostPolicy, NetworkPolicy, "
 		"AdminNetworkPolicy, "
 		"BaselineAdminNetworkPolicy or ClusterNetworkPolicy, got X",
 		source_root());

@@ -163,7 +163,8 @@ static const struct hd_route *route(const struct world *w, const char *network, 
 static void test_numbers_stay(void **state)
 {
 	struct world *w = *state;
-	uint16_t a, b, zone, last, last_zone;
+	struct hd_network last;
+	uint16_t a, b, zone;
 
 	build(w, NETWORK("a", "routesTo: [b]") NETWORK("b", "") NETWORK("c", "routesTo: [a]"));
 	a = networks_index(w->networks, "a");
@@ -187,9 +188,9 @@ static void test_numbers_stay(void **state)
 	assert_int_equal(networks_index(w->networks, "a"), a);
 	assert_int_equal(networks_index(w->networks, "b"), 4);
 	assert_true(networks_zone(w->networks, a, 4) > zone);
-	networks_last(w->networks, &last, &last_zone);
-	assert_int_equal(last, 4);
-	assert_int_equal(last_zone, networks_zone(w->networks, a, 4));
+	networks_last(w->networks, &last);
+	assert_int_equal(last.last_index, 4);
+	assert_int_equal(last.last_zone, networks_zone(w->networks, a, 4));
 }
 
 static void test_abort_takes_numbers_back(void **state)
@@ -394,8 +395,8 @@ static void test_wires(void **state)
 	assert_int_equal(w->topology->wires[1].value.network, networks_index(w->networks, "red"));
 	assert_int_equal(w->topology->n_members, 2);
 	assert_int_equal(w->topology->members[0].network, 0);
-	assert_int_equal(w->topology->members[0].ifindex, 5);
-	assert_int_equal(w->topology->members[1].ifindex, 6);
+	assert_int_equal(w->topology->members[0].id, 5);
+	assert_int_equal(w->topology->members[1].id, 6);
 	build(w, NETWORK("green", "subnets: [10.1.0.0/24]"));
 	assert_int_equal(w->topology->n_wires, 0);
 	assert_int_equal(w->topology->n_members, 0);

@@ -124,7 +124,7 @@ def test_live_programs_do_not_know_the_page(world, hook):
 
 def test_nothing_makes_a_live_packet_dry(world, hook):
     """Marks, control blocks, metadata, the page itself filled with whatever: a live packet is counted and leaves its flow."""
-    page = bytes(range(1, 129))
+    page = bytes(range(1, 145))
     world.store("explain", bytes(4), page)
     world.port(flags=PORT_UPLINK | (PORT_XDP if hook == XDP else 0))
     number = 0
@@ -138,7 +138,7 @@ def test_nothing_makes_a_live_packet_dry(world, hook):
             number += 1
             assert world.run(hook, b"\x6c\x64\x65\x68" * (length // 4) + bytes(udp(4, sport=number)), meta_length=length).passed
     assert len(world.flows()) == number
-    assert bytes(world.lookup("explain", bytes(4), ctypes.c_uint8 * 128)) == page
+    assert bytes(world.lookup("explain", bytes(4), ctypes.c_uint8 * 144)) == page
 
 
 def test_explain_says_what_happens(world, hook):

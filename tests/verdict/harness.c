@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -53,6 +54,7 @@ int verdict_age(struct verdict_world *world);
 int verdict_port(struct verdict_world *world, uint32_t ifindex, uint32_t flags, int present);
 int verdict_load_ports(struct verdict_world *world);
 int verdict_explain(struct verdict_world *world, const struct datapath_probe *probe, struct hd_explain *ret);
+int verdict_explain_tunnel(struct verdict_world *world, const void *frame, uint32_t length, struct hd_explain *page);
 int verdict_events(struct verdict_world *world, struct hd_event *events, int n);
 int verdict_rule(struct verdict_world *world, uint32_t id, char *name, size_t size);
 const char *verdict_reason(uint32_t reason);
@@ -246,12 +248,26 @@ int verdict_port(struct verdict_world *world, uint32_t ifindex, uint32_t flags, 
 /* The programs of ports, which a start does not load. Their records and maps are written by the tests. */
 int verdict_load_ports(struct verdict_world *world)
 {
-	return load_ports(load_writable(world->dp), true);
+	return load_ports(load_writable(world->dp), true, true);
 }
 
 int verdict_explain(struct verdict_world *world, const struct datapath_probe *probe, struct hd_explain *ret)
 {
 	return datapath_explain(world->dp, probe, ret);
+}
+
+/* An inner frame, said to have come from that peer in that network. The twins are loaded once something else has been explained. */
+int verdict_explain_tunnel(struct verdict_world *world, const void *frame, uint32_t length, struct hd_explain *page)
+{
+	const struct load *load = load_writable(world->dp);
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame, .data_size_in = length, .repeat = 1);
+	int map = load->maps[MAP_EXPLAIN].fd;
+	uint32_t zero = 0;
+	int r = bpf_map_update_elem(map, &zero, page, BPF_ANY);
+
+	if (r == 0)
+		r = bpf_prog_test_run_opts(load->twin[HD_HOOK_TC_TUNNEL_IN], &opts);
+	return r < 0 ? r : bpf_map_lookup_elem(map, &zero, page);
 }
 
 struct event_sink {

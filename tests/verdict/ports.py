@@ -9,18 +9,21 @@ import socket
 import struct
 from collections import namedtuple
 
-from world import ALLOW, BUILTIN, DENY, EGRESS, INGRESS, PORT_IN, REASONS, REJECT, U8, U16, U32, U64, number, sh
+from world import (ALLOW, BUILTIN, DENY, EGRESS, INGRESS, PORT_IN, PORT_TUNNEL, PORT_UPLINK, REASONS, REJECT, U8, U16, U32, U64, number, sh)
 
 GATEWAY_MAC = "02:68:65:64:64:6c"
 SOL_PACKET, PACKET_AUXDATA, TP_STATUS_VLAN_VALID = 263, 8, 1 << 4
 MARK = number("network.h", "HD_MARK")
-NETWORK_USED, NETWORK_L3, NETWORK_LEARNING, NETWORK_HOST = 1, 2, 4, 8
+NETWORK_USED, NETWORK_L3, NETWORK_LEARNING, NETWORK_HOST, NETWORK_PEER_LEARNING = 1, 2, 4, 8, 16
 L2, LEARNING, HOST, PEER, ACCESS, TRUNK, QINQ = 1 << 4, 1 << 5, 1 << 6, 1 << 7, 1 << 8, 1 << 9, 1 << 10
 IS_GATEWAY, IS_TAKEN = 1, 2
 NEXT, SHOT, REDIRECT = -1, 2, 7
-ACT_NEXT, ACT_PORT, ACT_FLOOD, ACT_ARP, ACT_ND, ACT_ECHO, ACT_WIRE = range(7)
+ACT_NEXT, ACT_PORT, ACT_FLOOD, ACT_ARP, ACT_ND, ACT_ECHO, ACT_WIRE, ACT_PEER = range(8)
 LEAF, LOG, PASS, AUDIT = 0x40000000, 0x04000000, 0x08000000, 0x10000000
 NONE_HERE = LEAF | 3 << 24
+DEVICE_PEER = 0x80000000
+VXLAN, GENEVE = 1, 2  # enum hd_tunnel_protocol
+TUNNEL_PORT = {VXLAN: 4789, GENEVE: 6081}
 TCP, UDP, ICMP, ICMPV6 = 1, 2, 4, 5  # enum hd_l4_kind
 
 
@@ -37,7 +40,7 @@ class Roots(ctypes.Structure):
 
 
 class Network(ctypes.Structure):
-    _fields_ = [("vni", U32), ("vlan", U16), ("mtu", U16), ("flags", U16), ("reserved", U16 * 3), ("members", U32), ("reserved2", U32),
+    _fields_ = [("vni", U32), ("vlan", U16), ("mtu", U16), ("flags", U16), ("reserved", U16 * 3), ("members", U32), ("peers", U32),
                 ("roots", Roots * 2), ("name", ctypes.c_char * 40)]
 
 
@@ -58,6 +61,20 @@ class Learnt(ctypes.Structure):
     _fields_ = [("ifindex", U32), ("seen", U32), ("peer", U32)]
 
 
+class Tunnel(ctypes.Structure):
+    _fields_ = [("address", U8 * 16), ("port", U16), ("protocol", U8), ("ttl", U8), ("overhead", U16), ("flags", U16), ("slow", U32), ("reserved", U32)]
+
+
+class Way(ctypes.Structure):
+    _fields_ = [("ifindex", U32), ("destination", U8 * 6), ("source", U8 * 6)]
+
+
+class PeerRecord(ctypes.Structure):
+    _fields_ = [("address", U8 * 16), ("ways", U32), ("flags", U16), ("mtu", U16), ("path_mtu_seen", U32), ("path_mtu", U16), ("reserved", U16),
+                ("moved", U32), ("reserved2", U32), ("way", Way * 4 * 2), ("name", ctypes.c_char * 40), ("reserved3", U32 * 6)]
+
+
+assert ctypes.sizeof(Tunnel) == 32 and ctypes.sizeof(PeerRecord) == 232
 assert ctypes.sizeof(Network) == 96 and ctypes.sizeof(Record) == 128 and ctypes.sizeof(Endpoint) == 16
 
 Verdict = namedtuple("Verdict", "action reason out mark")
@@ -92,14 +109,15 @@ class Port:
 class Plane:
     """The tables of ports over a World. Every change makes a generation of its own."""
 
-    MAPS = {"endpoints": 24, "members": 4, "routes": 24, "port_vlans": 8, "fdb": 12, "wire_vlans": 4}
+    MAPS = {"endpoints": 24, "members": 4, "routes": 24, "port_vlans": 8, "fdb": 12, "wire_vlans": 4, "peer_addresses": 16,
+            "vnis": 4, "peer_prefixes": 24, "peer_members": 4}
 
     def __init__(self, world, ports=6):
         sh("sysctl -qw net.ipv6.conf.default.disable_ipv6=1")
         self.world = world
         assert world.lib.verdict_load_ports(world.handle) == 0
         self.ports = [Port(i) for i in range(ports)]
-        self.networks = {}
+        self.networks, self.peers, self.own = {}, {}, None
         self.node = 16000
 
     def clear(self):
@@ -110,6 +128,10 @@ class Plane:
         for index in self.networks:
             self.world.store("networks", struct.pack("I", index), Network())
         self.networks = {}
+        for index in self.peers:
+            self.world.store("peers", struct.pack("I", index), PeerRecord())
+        self.peers = {}
+        self.world.store("tunnel", bytes(4), Tunnel())
         for port in self.ports:
             port.record = Record()
             self.world.store("ports", struct.pack("I", port.ifindex & 4095), port.record)
@@ -127,8 +149,8 @@ class Plane:
         self.networks[index] = record
         self.world.store("networks", struct.pack("I", index), record)
 
-    def endpoint(self, network, address, port=None, flags=0, mac=None):
-        entry = Endpoint(ifindex=port.ifindex if port else 0, flags=flags)
+    def endpoint(self, network, address, port=None, flags=0, mac=None, peer=0):
+        entry = Endpoint(ifindex=port.ifindex if port else 0, flags=flags, peer=peer)
         entry.mac[:] = mac_bytes(mac or (port.mac if port else "00:00:00:00:00:00"))
         self.world.store("endpoints", endpoint_key(network, address), entry)
 
@@ -157,6 +179,47 @@ class Plane:
             self.world.port(uplink.ifindex)
             uplink.record = Record(ifindex=uplink.ifindex)
             self.member(uplink)
+
+    # --- the overlay ---
+
+    def tunnel(self, address, *uplinks, protocol=VXLAN, ttl=64, slow=0):
+        """This host's end, and the uplinks that its packets come in by."""
+        self.own = Tunnel(port=socket.htons(TUNNEL_PORT[protocol]), protocol=protocol, ttl=ttl, overhead=70 if ":" in address else 50, slow=slow)
+        self.own.address[:] = mapped(address)
+        self.world.store("tunnel", bytes(4), self.own)
+        for uplink in uplinks:
+            self.world.port(uplink.ifindex, PORT_UPLINK | PORT_TUNNEL)
+
+    def peer(self, index, address, *ways, mtu=0):
+        """ways: (uplink, MAC of the next hop)"""
+        record = PeerRecord(flags=1, mtu=mtu, ways=len(ways) << 1, name=b"peer%d" % index)
+        record.address[:] = mapped(address)
+        for way, (uplink, mac) in zip(record.way[0], ways):
+            way.ifindex = uplink.ifindex
+            way.destination[:], way.source[:] = mac_bytes(mac), mac_bytes(uplink.mac)
+        self.peers[index] = record
+        self.write_peer(index)
+        self.world.store("peer_addresses", mapped(address), U32(index))
+
+    def write_peer(self, index):
+        self.world.store("peers", struct.pack("I", index), self.peers[index])
+
+    def read_peer(self, index):
+        return self.world.lookup("peers", struct.pack("I", index), PeerRecord)
+
+    def vni(self, network, vni, *members):
+        """The network travels, and is flooded to these peers."""
+        record = self.networks[network]
+        record.vni, record.peers = vni, len(members)
+        self.world.store("networks", struct.pack("I", network), record)
+        self.world.store("vnis", struct.pack("I", vni), struct.pack("I", network))
+        for at, peer in enumerate(members):
+            self.world.store("peer_members", struct.pack("HH", network, at), U32(peer))
+
+    def prefix(self, network, prefix, peer, mac="00:00:00:00:00:00"):
+        address, length = prefix.split("/")
+        bits = 16 + int(length) + (0 if ":" in address else 96)
+        self.world.store("peer_prefixes", struct.pack("=IH", bits, socket.htons(network)) + mapped(address) + bytes(2), struct.pack("I6sH", peer, mac_bytes(mac), 0))
 
     # --- ports ---
 

@@ -24,7 +24,8 @@ def proto(family, number, payload=b""):
 
 
 L4 = {4: 34, 6: 54}
-PORT_REASONS = REASONS[REASONS.index("source-mac"):]
+PORT_REASONS = REASONS[REASONS.index("source-mac"):REASONS.index("tunnel-malformed")]
+TUNNEL_REASONS = REASONS[REASONS.index("tunnel-malformed"):]
 
 
 def fragment(family, offset, more, payload, number=17, ident=5):
@@ -81,6 +82,7 @@ CASES = {
     "nonlinear": "test_nonlinear",
     # of ports
     **{reason: "port_test.py: CASES" for reason in PORT_REASONS},
+    **{reason: "tunnel_test.py: CASES" for reason in TUNNEL_REASONS},
 }
 
 ROWS = [(reason, family, frames) for reason, families in CASES.items() if isinstance(families, dict) for family, frames in families.items()]

@@ -12,11 +12,11 @@ from collections import namedtuple
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 LIBRARY = os.path.join(TOP, os.environ.get("BUILD", "build"), "tests/libverdict.so")
 
-XDP, TC_IN, TC_OUT, PORT_IN, PORT_OUT, WIRE_IN = range(6)
+XDP, TC_IN, TC_OUT, PORT_IN, PORT_OUT, WIRE_IN, TUNNEL_IN = range(7)
 HOOK_NAMES = {XDP: "xdp", TC_IN: "tc-in", TC_OUT: "tc-out"}
 INGRESS, EGRESS = 0, 1
 UPLINK = 1
-PORT_UPLINK, PORT_XDP, PORT_FORWARD_JUDGE = 1, 2, 4
+PORT_UPLINK, PORT_XDP, PORT_FORWARD_JUDGE, PORT_TUNNEL = 1, 2, 4, 8
 CONTROL_MONITOR, CONTROL_PICKUP = 1, 2
 ALLOW, DENY, REJECT, DROP = 0, 1, 2, 3
 META_MAGIC = 0x6865646C
@@ -53,7 +53,7 @@ class Flow(ctypes.Structure):
     _fields_ = [("packets", U64 * 2), ("bytes", U64 * 2), ("last_seen", U32), ("version", U32), ("rule", U32), ("state", U8),
                 ("flags", U8), ("wscale", U8 * 2), ("ifindex", U32), ("epoch", U32), ("seq_end", U32 * 2), ("ack", U32 * 2),
                 ("win", U32 * 2), ("created", U32), ("slot", U32), ("second_version", U32), ("second_rule", U32),
-                ("reserved", U8 * 24), ("device", U32 * 2)]
+                ("reserved", U8 * 16), ("peer_mac", U8 * 6), ("reserved2", U8 * 2), ("device", U32 * 2)]
 
     @property
     def name(self):
@@ -69,7 +69,7 @@ class Event(ctypes.Structure):
                 ("packet_length", U16), ("rule", U32), ("ifindex", U32), ("length", U32), ("generation", U32),
                 ("source", U8 * 16), ("destination", U8 * 16), ("source_port", U16), ("destination_port", U16),
                 ("ethertype", U16), ("protocol", U8), ("tcp_flags", U8), ("vlan", U16 * 2), ("l3_offset", U8),
-                ("reserved", U8), ("network", U16), ("mtu", U16), ("reserved2", U16 * 3), ("packet", U8 * 192)]
+                ("reserved", U8), ("network", U16), ("mtu", U16), ("peer", U16), ("reserved2", U16 * 2), ("packet", U8 * 192)]
 
     @property
     def name(self):
@@ -83,10 +83,10 @@ class Probe(ctypes.Structure):
 
 class Explain(ctypes.Structure):
     _fields_ = [(name, U32) for name in (
-        "ifindex", "ingress_ifindex", "vlan_present", "vlan_tci", "vlan_proto", "gso_segs", "done", "verdict", "reason",
+        "ifindex", "ingress_ifindex", "vlan_present", "vlan_tci", "vlan_proto", "gso_segs", "from_network", "from_peer", "done", "verdict", "reason",
         "rule", "generation", "found", "flow_state", "flow_reply", "judged", "rejudged", "set", "class_id", "class_root",
         "class_leaf", "any_leaf", "fragment", "related", "forwarded", "picked_up", "meta_written", "action", "to", "network",
-        "second_rule", "first_rule", "routed")]
+        "second_rule", "first_rule", "routed", "vni", "reserved")]
 
     @property
     def why(self):
@@ -98,7 +98,7 @@ class Control(ctypes.Structure):
                 ("timeout", U32 * 16), ("log_every", U32), ("event_rate", U32), ("reject_rate", U32), ("reserved", U32 * 7)]
 
 
-assert ctypes.sizeof(Flow) == 128 and ctypes.sizeof(Event) == 280 and ctypes.sizeof(Explain) == 128 and ctypes.sizeof(Control) == 152
+assert ctypes.sizeof(Flow) == 128 and ctypes.sizeof(Event) == 280 and ctypes.sizeof(Explain) == 144 and ctypes.sizeof(Control) == 152
 
 Result = namedtuple("Result", "passed reason verdict rule meta out duration")
 
@@ -280,6 +280,15 @@ class World:
         r = self.lib.verdict_explain(self.handle, ctypes.byref(probe), ctypes.byref(page))
         if r:
             raise OSError(-r, os.strerror(-r))
+        return page
+
+    def explain_tunnel(self, frame, network, peer, ifindex=UPLINK):
+        """An inner frame that the peer is said to have sent in that network."""
+        self.explain(PORT_IN, frame)  # the twins are loaded
+        frame = bytes(frame)
+        page = Explain(ifindex=ifindex, from_network=network, from_peer=peer)
+        r = self.lib.verdict_explain_tunnel(self.handle, frame, len(frame), ctypes.byref(page))
+        assert r == 0 and page.done, r
         return page
 
     def events(self):

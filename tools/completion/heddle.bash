@@ -161,7 +161,7 @@ _heddle()
 		;;
 	get)
 		if [[ $cur != -* && $place -eq 0 ]]; then
-			_heddle_words "host network port namespace addressgroup hostpolicy networkpolicy adminnetworkpolicy baselineadminnetworkpolicy clusternetworkpolicy builtin" "$cur"
+			_heddle_words "host network port peer namespace addressgroup hostpolicy networkpolicy adminnetworkpolicy baselineadminnetworkpolicy clusternetworkpolicy builtin" "$cur"
 			return
 		fi
 		if [[ $cur != -* && $place -eq 1 ]]; then
@@ -172,7 +172,7 @@ _heddle()
 		;;
 	delete)
 		if [[ $cur != -* && $place -eq 0 ]]; then
-			_heddle_words "host network port namespace addressgroup hostpolicy networkpolicy adminnetworkpolicy baselineadminnetworkpolicy clusternetworkpolicy" "$cur"
+			_heddle_words "host network port peer namespace addressgroup hostpolicy networkpolicy adminnetworkpolicy baselineadminnetworkpolicy clusternetworkpolicy" "$cur"
 			return
 		fi
 		if [[ $cur != -* && $place -eq 1 ]]; then

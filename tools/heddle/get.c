@@ -71,6 +71,13 @@ static void say_port(char text[TEXT_MAX], const json_t *spec)
 	say_list(text, json_object_get(spec, "addresses"));
 }
 
+static void say_peer(char text[TEXT_MAX], const json_t *spec)
+{
+	say(text, "%s", text_at(spec, "address"));
+	say(text, "%zu ports", json_array_size(json_object_get(spec, "ports")));
+	say(text, "%zu prefixes", json_array_size(json_object_get(spec, "prefixes")));
+}
+
 static void say_network(char text[TEXT_MAX], const json_t *spec)
 {
 	say_number(text, spec, "vni");
@@ -107,6 +114,8 @@ static void add_summary(struct table *table, const char *kind, const json_t *obj
 		say_network(text, spec);
 	} else if (strcmp(kind, "Port") == 0) {
 		say_port(text, spec);
+	} else if (strcmp(kind, "Peer") == 0) {
+		say_peer(text, spec);
 	} else if (strcmp(kind, "Namespace") == 0) {
 		say_labels(text, json_object_get(json_object_get(object, "metadata"), "labels"));
 	} else {

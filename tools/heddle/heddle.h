@@ -54,7 +54,7 @@ extern const struct cli_option global_options[];
 
 /* The kinds of objects, for completion and messages. */
 #define CLI_OBJECT_KINDS \
-	"host network port namespace addressgroup hostpolicy networkpolicy adminnetworkpolicy baselineadminnetworkpolicy " \
+	"host network port peer namespace addressgroup hostpolicy networkpolicy adminnetworkpolicy baselineadminnetworkpolicy " \
 	"clusternetworkpolicy"
 #define CLI_KINDS CLI_OBJECT_KINDS " builtin"
 

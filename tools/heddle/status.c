@@ -87,6 +87,59 @@ static void print_ports(const json_t *ports)
 	table_print(table, stdout);
 }
 
+static void print_tunnel(const json_t *tunnel)
+{
+	const char *decapsulation = string_at(tunnel, "decapsulation");
+	const char *reason = string_at(json_object_get(tunnel, "slowPath"), "reason");
+	long long mtu = number_at(tunnel, "mtu");
+
+	if (!json_is_object(tunnel))
+		return;
+	printf("\ntunnel: %s, %s port %lld", text_at(tunnel, "protocol"), text_at(tunnel, "address"), number_at(tunnel, "port"));
+	if (decapsulation)
+		printf(", decapsulation in %s", decapsulation);
+	if (mtu)
+		printf(", MTU %lld", mtu);
+	printf("\n");
+	if (reason)
+		printf("tunnel: no device heddle-tunnel: %s\n", reason);
+}
+
+static void print_peers(const json_t *peers)
+{
+	static const char *const columns[] = {"PEER", "ADDRESS", "STATE", "MTU", "WAYS", "NOTE"};
+	struct table *table;
+	const json_t *peer, *way;
+	size_t i, j;
+
+	if (!json_array_size(peers))
+		return;
+	table = table_new(columns, 6);
+	table_right(table, 3);
+	json_array_foreach (peers, i, peer) {
+		const char *reason = string_at(peer, "reason");
+		long long mtu = number_at(peer, "mtu");
+		char text[TEXT_MAX] = "";
+		size_t length = 0;
+
+		json_array_foreach (json_object_get(peer, "ways"), j, way)
+			if (length < sizeof(text))
+				length += (size_t)snprintf(text + length, sizeof(text) - length, "%s%s via %s", j ? "," : "",
+					text_at(way, "device"), text_at(way, "nextHop"));
+		table_cell(table, "%s", text_at(peer, "name"));
+		table_cell(table, "%s", text_at(peer, "address"));
+		table_cell(table, "%s", text_at(peer, "state"));
+		if (mtu)
+			table_cell(table, "%lld", mtu);
+		else
+			table_cell(table, "-");
+		table_cell(table, "%s", text);
+		table_cell(table, "%s", reason ? reason : "");
+	}
+	printf("\n");
+	table_print(table, stdout);
+}
+
 static void print_programs(const json_t *programs)
 {
 	static const char *const columns[] = {"HOOK", "DEVICE", "MODE", "PROGRAM", "NOTE"};
@@ -155,6 +208,8 @@ static int status_run(struct cli *cli)
 	print_state(status);
 	print_uplinks(json_object_get(status, "uplinks"), json_array_size(json_object_get(status, "ports")) > 0);
 	print_ports(json_object_get(status, "ports"));
+	print_tunnel(json_object_get(status, "tunnel"));
+	print_peers(json_object_get(status, "peers"));
 	print_programs(json_object_get(status, "programs"));
 	print_flows(json_object_get(status, "flows"));
 	print_rest(status);

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How the other ends of the tunnel are reached: the ways to peers, and the device for what our programs cannot send. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <arpa/inet.h>
+#include <sys/epoll.h>
+
+#include <controller_internal.h>
+
+#define SLOW_RETRY_FIRST_US (1000ull * 1000)
+#define SLOW_RETRY_MAX_US (60 * SLOW_RETRY_FIRST_US)
+/* Behind whatever else there is to do: these are other hosts' packets. */
+#define SLOW_PRIORITY (SD_EVENT_PRIORITY_NORMAL + 10)
+
+static bool has_tunnel(const struct controller *c)
+{
+	return c->topology && c->topology->tunnel.protocol != HD_TUNNEL_NONE;
+}
+
+static int set_timer(struct controller *c, sd_event_source **timer, uint64_t us, sd_event_time_handler_t handler)
+{
+	int r;
+
+	if (!*timer)
+		return sd_event_add_time_relative(c->event, timer, CLOCK_MONOTONIC, us, 1000, handler, c);
+	r = sd_event_source_set_time_relative(*timer, us);
+	return r < 0 ? r : sd_event_source_set_enabled(*timer, SD_EVENT_ONESHOT);
+}
+
+/* --- the ways to peers --- */
+
+static void put_ways(struct controller *c, uint32_t peer, const struct underlay_state *state)
+{
+	int r = datapath_peer_ways(c->datapath, peer, state->way, state->n, state->mtu);
+
+	/* Its record is not there yet, or was not written for an error that is told elsewhere. */
+	if (r == -ENOENT)
+		c->ways_due = true;
+	else if (r < 0)
+		log_err(r, "cannot write the ways to peer %u", peer);
+}
+
+static void on_peer(uint32_t peer, const struct underlay_state *state, void *userdata)
+{
+	struct controller *c = userdata;
+	const char *name = networks_peer_name(c->networks, peer);
+
+	log_debug("peer %s: %s, %zu ways%s%s", name ? name : "?", underlay_reach_name[state->reach], state->n,
+		state->reason ? ": " : "", state->reason ? state->reason : "");
+	put_ways(c, peer, state);
+}
+
+static void look_when_due(struct controller *c);
+
+static int on_look(sd_event_source *source, uint64_t now, void *userdata)
+{
+	struct controller *c = userdata;
+	int r = 0;
+
+	(void)source;
+	(void)now;
+	if (c->underlay)
+		r = underlay_look(c->underlay);
+	if (r < 0)
+		log_err(r, "cannot find the ways to peers");
+	look_when_due(c);
+	return 0;
+}
+
+static void look_when_due(struct controller *c)
+{
+	uint64_t us = c->underlay ? underlay_due_us(c->underlay) : 0;
+
+	if (us && set_timer(c, &c->underlay_look, us, on_look) < 0)
+		log_err(-ENOMEM, "cannot set the timer of the ways to peers");
+}
+
+static int on_underlay_io(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+	struct controller *c = userdata;
+	int r = underlay_dispatch(c->underlay);
+
+	(void)source;
+	(void)fd;
+	(void)events;
+	if (r < 0)
+		log_err(r, "cannot follow the ways to peers");
+	look_when_due(c);
+	return 0;
+}
+
+static void close_underlay(struct controller *c)
+{
+	c->underlay_io = sd_event_source_disable_unref(c->underlay_io);
+	underlay_close(c->underlay);
+	c->underlay = NULL;
+	c->view.underlay = NULL;
+}
+
+static int open_underlay(struct controller *c)
+{
+	const struct hd_tunnel *tunnel = &c->topology->tunnel;
+	int r = underlay_open(&tunnel->address, ntohs(tunnel->port), on_peer, c, &c->underlay);
+
+	if (r == 0)
+		r = sd_event_add_io(c->event, &c->underlay_io, underlay_fd(c->underlay), EPOLLIN, on_underlay_io, c);
+	if (r < 0)
+		close_underlay(c);
+	c->view.underlay = c->underlay;
+	return r < 0 ? r : 0;
+}
+
+static int set_peers(struct controller *c)
+{
+	const struct topology *topology = c->topology;
+	_cleanup_free_ struct underlay_peer *peers = calloc(topology->n_peers + 1, sizeof(*peers));
+	int r;
+
+	if (!peers)
+		return -ENOMEM;
+	for (size_t i = 0; i < topology->n_peers; i++)
+		peers[i] = (struct underlay_peer){.index = topology->peers[i].index, .address = topology->peers[i].address};
+	r = underlay_set_peers(c->underlay, peers, topology->n_peers);
+	look_when_due(c);
+	return r;
+}
+
+static void put_ways_again(struct controller *c)
+{
+	c->ways_due = false;
+	for (size_t i = 0; i < c->topology->n_peers; i++) {
+		const struct underlay_state *state = underlay_find(c->underlay, c->topology->peers[i].index);
+
+		if (state && state->reach != UNDERLAY_PENDING)
+			put_ways(c, c->topology->peers[i].index, state);
+	}
+}
+
+/* --- the device for what our programs cannot send --- */
+
+static int on_slow_device(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+	struct controller *c = userdata;
+	int r = tunnel_slow_send(c->slow);
+
+	(void)source;
+	(void)fd;
+	(void)events;
+	if (r < 0) {
+		log_err(r, "cannot read from %s", TUNNEL_SLOW_DEVICE);
+		underlay_slow_again(c); /* somebody may have removed it */
+	}
+	return 0;
+}
+
+static int on_slow_socket(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+	struct controller *c = userdata;
+	int r = tunnel_slow_receive(c->slow);
+
+	(void)source;
+	(void)fd;
+	(void)events;
+	if (r < 0) /* what the kernel reports of an earlier packet */
+		log_debug("cannot receive from the tunnel's socket: %s", strerror(-r));
+	return 0;
+}
+
+static void close_slow(struct controller *c)
+{
+	c->slow_device = sd_event_source_disable_unref(c->slow_device);
+	c->slow_socket = sd_event_source_disable_unref(c->slow_socket);
+	if (c->datapath)
+		(void)datapath_tunnel_slow(c->datapath, 0);
+	tunnel_slow_close(c->slow);
+	c->slow = NULL;
+	c->view.slow = NULL;
+}
+
+static int open_slow(struct controller *c)
+{
+	const struct hd_tunnel *tunnel = &c->topology->tunnel;
+	int r = tunnel_slow_open(&tunnel->address, ntohs(tunnel->port), tunnel->protocol == HD_TUNNEL_GENEVE, &c->slow);
+
+	if (r < 0)
+		return r;
+	r = sd_event_add_io(c->event, &c->slow_device, tunnel_slow_device_fd(c->slow), EPOLLIN, on_slow_device, c);
+	if (r >= 0)
+		r = sd_event_source_set_priority(c->slow_device, SLOW_PRIORITY);
+	if (r < 0) {
+		close_slow(c);
+		return r;
+	}
+	c->view.slow = c->slow;
+	return 0;
+}
+
+static const char *slow_reason(int r)
+{
+	if (r == -EADDRINUSE)
+		return "somebody else has the tunnel's port";
+	if (r == -EBUSY)
+		return "somebody else has a device of that name";
+	return "cannot make the device, or the socket";
+}
+
+static int on_slow_due(sd_event_source *source, uint64_t now, void *userdata)
+{
+	struct controller *c = userdata;
+	bool first = !c->view.slow_reason;
+	int r;
+
+	(void)source;
+	(void)now;
+	if (!has_tunnel(c) || c->slow)
+		return 0;
+	r = open_slow(c);
+	if (r < 0) {
+		c->view.slow_reason = slow_reason(r);
+		if (first)
+			log_warn(r, "%s: packets for peers that are not resolved yet are lost, and fragments: %s",
+				TUNNEL_SLOW_DEVICE, c->view.slow_reason);
+		c->slow_retry_us = c->slow_retry_us ? 2 * c->slow_retry_us : SLOW_RETRY_FIRST_US;
+		if (c->slow_retry_us > SLOW_RETRY_MAX_US)
+			c->slow_retry_us = SLOW_RETRY_MAX_US;
+		(void)set_timer(c, &c->slow_due, c->slow_retry_us, on_slow_due);
+		return 0;
+	}
+	c->view.slow_reason = NULL;
+	c->slow_retry_us = 0;
+	(void)devices_attach(c);
+	return 0;
+}
+
+void underlay_slow_again(struct controller *c)
+{
+	close_slow(c);
+	(void)set_timer(c, &c->slow_due, SLOW_RETRY_FIRST_US, on_slow_due);
+}
+
+size_t underlay_uplinks(const struct controller *c, struct datapath_uplink *ret)
+{
+	if (!c->slow)
+		return 0;
+	*ret = (struct datapath_uplink){.device = TUNNEL_SLOW_DEVICE,
+		.ifindex = tunnel_slow_ifindex(c->slow),
+		.xdp = XDP_MODE_OFF,
+		.driver = "tun",
+		.ethernet = true,
+		.tunnel = true,
+		.slow = true};
+	return 1;
+}
+
+/* Packets go there, and are let in from there, once our programs are on it. */
+static void use_slow(struct controller *c)
+{
+	bool attached = c->slow && view_attachment(&c->view, tunnel_slow_ifindex(c->slow));
+	int r = 0;
+
+	if (attached && !c->slow_socket) {
+		r = sd_event_add_io(c->event, &c->slow_socket, tunnel_slow_socket_fd(c->slow), EPOLLIN, on_slow_socket, c);
+		if (r >= 0)
+			r = sd_event_source_set_priority(c->slow_socket, SLOW_PRIORITY);
+	}
+	if (r < 0)
+		log_err(r, "cannot wait for packets of the tunnel's socket");
+	(void)datapath_tunnel_slow(c->datapath, attached ? tunnel_slow_ifindex(c->slow) : 0);
+}
+
+/* --- both --- */
+
+/* What of the tunnel the device and the questions to the kernel depend on. */
+static bool same_end(const struct hd_tunnel *a, const struct hd_tunnel *b)
+{
+	return a->protocol == b->protocol && a->port == b->port && memcmp(&a->address, &b->address, sizeof(a->address)) == 0;
+}
+
+static void stop(struct controller *c)
+{
+	bool was = c->followed.protocol != HD_TUNNEL_NONE;
+
+	close_underlay(c);
+	close_slow(c);
+	c->view.slow_reason = NULL;
+	/* of this tunnel, or of an earlier agent's */
+	if ((was || !c->underlay_cleared) && underlay_clear() == 0)
+		c->underlay_cleared = true;
+	memset(&c->followed, 0, sizeof(c->followed));
+}
+
+void underlay_follow(struct controller *c)
+{
+	int r = 0;
+
+	if (!has_tunnel(c)) {
+		if (c->topology)
+			stop(c);
+		return;
+	}
+	if (!same_end(&c->followed, &c->topology->tunnel)) {
+		close_underlay(c);
+		close_slow(c);
+		c->slow_retry_us = 0;
+		c->followed = c->topology->tunnel;
+		/* The policy in force waits for neither. */
+		r = set_timer(c, &c->slow_due, 0, on_slow_due);
+	}
+	if (r >= 0 && !c->underlay)
+		r = open_underlay(c);
+	if (r >= 0 && c->peers_due) {
+		r = set_peers(c);
+		c->peers_due = r < 0;
+	}
+	if (r < 0)
+		log_err(r, "cannot follow the ways to peers");
+	if (c->ways_due && c->underlay)
+		put_ways_again(c);
+	use_slow(c);
+}
+
+void underlay_free(struct controller *c)
+{
+	c->underlay_look = sd_event_source_disable_unref(c->underlay_look);
+	c->slow_due = sd_event_source_disable_unref(c->slow_due);
+	close_underlay(c);
+	close_slow(c);
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Peer: another host's end of the tunnel, and what is behind it. */
+#include <model/kinds.h>
+
+#include <string.h>
+
+/* --- its workloads --- */
+
+struct workload_draft {
+	const char *name, *namespace_, *network;
+	struct mac mac;
+	struct list addresses, labels, ports;
+};
+
+static bool finish_workload(struct decoder *d, const struct path *path, node_id node, const void *draft, void *out)
+{
+	const struct workload_draft *from = draft;
+	struct peer_port *port = out;
+
+	(void)path;
+	*port = (struct peer_port){
+		.name = from->name,
+		.namespace_ = from->namespace_,
+		.network = from->network,
+		.has_mac = from->mac.given,
+		.addresses = from->addresses.items,
+		.labels = from->labels.items,
+		.ports = from->ports.items,
+		.n_addresses = from->addresses.n,
+		.n_labels = from->labels.n,
+		.n_ports = from->ports.n,
+		.line = tree_node(d->tree, node)->line,
+	};
+	memcpy(port->mac, from->mac.octets, sizeof(port->mac));
+	return true;
+}
+
+static const struct field workload_fields[] = {
+	{"name", value_text, &subdomain_text, offsetof(struct workload_draft, name), true},
+	{"namespace", value_text, &namespace_text, offsetof(struct workload_draft, namespace_), false},
+	{"network", value_text, &subdomain_text, offsetof(struct workload_draft, network), true},
+	{"mac", value_mac, NULL, offsetof(struct workload_draft, mac), false},
+	{"addresses", value_workload_addresses, NULL, offsetof(struct workload_draft, addresses), false},
+	{"labels", value_labels, NULL, offsetof(struct workload_draft, labels), false},
+	{"ports", value_named_ports, NULL, offsetof(struct workload_draft, ports), false},
+};
+static const struct workload_draft workload_defaults = {.namespace_ = OBJECT_NAMESPACE_DEFAULT};
+static const struct schema workload_schema = {
+	.what = "a mapping with name and network",
+	SCHEMA_FIELDS(workload_fields),
+	.draft_size = sizeof(struct workload_draft),
+	.defaults = &workload_defaults,
+	.finish = finish_workload,
+};
+static const struct list_type workload_list = {
+	.what = "ports",
+	.item = value_mapping,
+	.item_type = &workload_schema,
+	.item_size = sizeof(struct peer_port),
+	.may_be_empty = true,
+	.most = 1 << 20,
+};
+
+/* --- its prefixes --- */
+
+struct prefix_draft {
+	const char *network;
+	struct prefix cidr;
+	struct mac mac;
+};
+
+static bool finish_prefix(struct decoder *d, const struct path *path, node_id node, const void *draft, void *out)
+{
+	const struct prefix_draft *from = draft;
+	struct peer_prefix *prefix = out;
+
+	(void)path;
+	*prefix = (struct peer_prefix){
+		.network = from->network,
+		.cidr = from->cidr,
+		.has_mac = from->mac.given,
+		.line = tree_node(d->tree, node)->line,
+	};
+	memcpy(prefix->mac, from->mac.octets, sizeof(prefix->mac));
+	return true;
+}
+
+static const struct field prefix_fields[] = {
+	{"network", value_text, &subdomain_text, offsetof(struct prefix_draft, network), true},
+	{"cidr", value_cidr, NULL, offsetof(struct prefix_draft, cidr), true},
+	{"mac", value_mac, NULL, offsetof(struct prefix_draft, mac), false},
+};
+static const struct schema prefix_schema = {
+	.what = "a mapping with network and cidr",
+	SCHEMA_FIELDS(prefix_fields),
+	.draft_size = sizeof(struct prefix_draft),
+	.finish = finish_prefix,
+};
+static const struct list_type prefix_list = {
+	.what = "prefixes",
+	.item = value_mapping,
+	.item_type = &prefix_schema,
+	.item_size = sizeof(struct peer_prefix),
+	.may_be_empty = true,
+	.most = 1 << 20,
+};
+
+/* --- the peer --- */
+
+struct peer_draft {
+	struct hd_addr address;
+	struct list ports, prefixes;
+};
+
+static bool finish_peer(struct decoder *d, const struct path *path, node_id node, const void *draft, void *out)
+{
+	const struct peer_draft *from = draft;
+	struct path address = {.up = path, .key = "address"};
+
+	if (!document_address_is_unicast(&from->address))
+		return want(d, &address, node_field(d, node, "address"), "a unicast address of that host");
+	*(struct tunnel_peer *)out = (struct tunnel_peer){
+		.address = from->address,
+		.ports = from->ports.items,
+		.prefixes = from->prefixes.items,
+		.n_ports = from->ports.n,
+		.n_prefixes = from->prefixes.n,
+	};
+	return true;
+}
+
+static const struct field peer_fields[] = {
+	{"address", value_address, NULL, offsetof(struct peer_draft, address), true},
+	{"ports", value_list, &workload_list, offsetof(struct peer_draft, ports), false},
+	{"prefixes", value_list, &prefix_list, offsetof(struct peer_draft, prefixes), false},
+};
+const struct schema peer_spec_schema = {
+	.what = "the spec of a Peer",
+	SCHEMA_FIELDS(peer_fields),
+	.draft_size = sizeof(struct peer_draft),
+	.finish = finish_peer,
+};

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Open vSwitch's userspace datapath as the far end: VXLAN, and Geneve with options."""
+
+import pytest
+from lib import overlay
+from lib.heddled import wait_for
+from lib.overlay import Fabric, OvsEnd, dissect, expect_all, expect_echoes, tunnelled
+
+pytestmark = pytest.mark.skipif(OvsEnd.missing() is not None, reason=str(OvsEnd.missing()))
+
+CLASS, KIND, CRITICAL = 0x0102, 0x21, 0xA1
+family = pytest.mark.parametrize("family", [4, 6], ids=["over4", "over6"])
+
+
+class Mixed:
+    def __init__(self, protocol, family, mode="l2", **fabric):
+        self.fabric = Fabric(family, protocol, **fabric)
+        try:
+            self.ours, self.theirs = self.fabric.heddle(), self.fabric.ovs()
+            self.blue, self.red = self.fabric.network("blue", 100, mode=mode), self.fabric.network("red", 101, 78, mode=mode)
+            self.a, self.b = self.ours.work(self.blue, 1), self.theirs.work(self.blue, 2)
+            self.c, self.d = self.ours.work(self.red, 1), self.theirs.work(self.red, 2)
+            self.fabric.up()
+        except BaseException:
+            self.fabric.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.fabric.close()
+
+
+@family
+@pytest.mark.parametrize("protocol", ["vxlan", "geneve"])
+def test_traffic(protocol, family):
+    with Mixed(protocol, family) as m:
+        # To Open vSwitch frames go as on a real wire: whole segments, checksums filled in
+        m.a.quiet()
+        m.c.quiet()
+        expect_all(m.a, m.b)
+        expect_echoes(m.c, m.d)
+        expect_echoes(m.d, m.c)
+        assert m.ours.faults() == {}
+
+
+@family
+def test_super_packets(family):
+    """The workload's offloads stay on: what the stack cuts up on the last link has its headers and checksums right."""
+    with Mixed("geneve", family) as m:
+        expect_all(m.a, m.b)
+
+
+@family
+def test_options(family):
+    """Skipped, whatever is in them; a critical one is a drop, and it is counted."""
+    with Mixed("geneve", family, mtu=1800) as m:
+        m.a.quiet()
+        m.theirs.ofctl(
+            "add-tlv-map", "br-int",
+            f"{{class={CLASS:#x},type={KIND:#x},len=4}}->tun_metadata0,{{class={CLASS:#x},type={KIND + 1:#x},len=124}}->tun_metadata1,"
+            f"{{class={CLASS:#x},type={CRITICAL:#x},len=4}}->tun_metadata2",
+        )  # fmt: skip
+        m.theirs.flows(out="set_field:0xcafe0123->tun_metadata0,set_field:0x55->tun_metadata1")
+        with m.theirs.witness() as witness:
+            expect_all(m.a, m.b)
+            expect_echoes(m.b, m.a)
+            frames = witness.frames()
+        sent = tunnelled(frames)
+        assert sent and {len(t.header) for t in sent} == {8 + 8 + 128} and all(b"\xca\xfe\x01\x23" in t.header for t in sent)
+        dissect([f for f in frames if f[12:14] != b"\x08\x06"])
+        before = m.ours.drops("tunnel-option")
+        m.theirs.flows(out="set_field:0x1->tun_metadata2")
+        wait_for(lambda: not overlay.echo(m.b.ns, m.a.ip4, 84, 0.5), what="the flows of before are forgotten")
+        wait_for(lambda: m.ours.drops("tunnel-option") > before, what="tunnel-option")
+
+
+@family
+def test_dissected(family):
+    with Mixed("geneve", family) as m:
+        m.a.quiet()
+        with m.ours.witness() as ours:
+            expect_all(m.a, m.b)
+            frames = ours.frames()
+        rows = dissect([f for f in frames if len(f) <= m.fabric.mtu + overlay.ETHERNET], "geneve.vni", "frame.protocols")
+        assert len([r for r in rows if r[0] == "0x000064"]) > 50
+        for t in tunnelled(frames):
+            assert t.header == bytes.fromhex(f"00006558{t.vni:06x}00") and t.vni in (100, 101)
+
+
+def test_mixed_mesh():
+    """Heddle, the kernel's device and Open vSwitch in one network."""
+    with Fabric(4) as f:
+        ours, kernel, ovs = f.heddle(), f.kernel(), f.ovs()
+        f.plain(kernel)
+        blue = f.network("blue", 100)
+        works = [end.work(blue, i + 1) for i, end in enumerate((ours, kernel, ovs))]
+        for w in works:
+            w.quiet()
+        f.up()
+        for a in works:
+            for b in works:
+                if a is not b:
+                    expect_echoes(a, b)
