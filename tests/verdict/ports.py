@@ -113,10 +113,11 @@ class Plane:
             "vnis": 4, "peer_prefixes": 24, "peer_members": 4}
 
     def __init__(self, world, ports=6):
-        sh("sysctl -qw net.ipv6.conf.default.disable_ipv6=1")
         self.world = world
         assert world.lib.verdict_load_ports(world.handle) == 0
+        sh("sysctl -qw net.ipv6.conf.default.disable_ipv6=1")  # of the veths alone: other tests have their own
         self.ports = [Port(i) for i in range(ports)]
+        sh("sysctl -qw net.ipv6.conf.default.disable_ipv6=0")
         self.networks, self.peers, self.own = {}, {}, None
         self.node = 16000
 
