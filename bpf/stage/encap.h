@@ -9,6 +9,7 @@
 #include "deliver.h"
 #include "hot.h"
 #include "mss.h"
+#include "outer.h"
 #include "peer.h"
 #include "scratch.h"
 
@@ -26,11 +27,6 @@
 #define HEAD_IP6 (HEAD_UDP - sizeof(struct ipv6hdr))
 static_assert(HEAD_IP6 == 16 && HEAD_TYPE + 8 + 2 <= 128, "fits");
 static_assert(HEAD_IP4 - sizeof(struct ethhdr) + 128 <= HEAD_ROOM, "as the verifier sees it");
-
-static __always_inline bool address_is4(const struct hd_addr *address)
-{
-	return !address->q[0] && address->w[2] == bpf_htonl(0xffff);
-}
 
 /* Tags that the frame has in the tunnel: its segment, and what is the sender's own affair. */
 static __always_inline __u32 encap_tag_count(const struct pkt *p)
@@ -83,11 +79,6 @@ __noinline int encap_tags(HOOK_CTX *ctx)
 	room->tag[1].protocol = tag[1].protocol;
 	room->tag[1].tci = tag[1].tci;
 	return 0;
-}
-
-static __always_inline bool tag_protocol(__u32 protocol)
-{
-	return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD);
 }
 
 /* Tags become part of the inner header that is written. */
@@ -212,13 +203,6 @@ __noinline int encap_inner(HOOK_CTX *ctx, __u32 vni)
 	struct hd_scratch *room = scratch_room();
 
 	return room && own ? encap_frame(ctx, room, own, vni) : HD_R_NO_WAY;
-}
-
-static __always_inline __be16 fold(__u32 sum)
-{
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
 }
 
 /* DF is set: what is too large has been told to its sender, and what is lost on the way comes back as an error. */

@@ -52,13 +52,6 @@ static __always_inline bool for_gateway(HOOK_CTX *ctx, const struct pkt *p, cons
 
 /* --- addresses --- */
 
-static __always_inline void address4(struct hd_addr *to, __be32 from)
-{
-	to->q[0] = 0;
-	to->w[2] = bpf_htonl(0xffff);
-	to->w[3] = from;
-}
-
 static __always_inline bool address_none(const struct hd_addr *a)
 {
 	return !a->q[0] && (!a->q[1] || (a->w[2] == bpf_htonl(0xffff) && !a->w[3]));

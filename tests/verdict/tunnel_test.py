@@ -371,6 +371,20 @@ def test_slow(plane, under, family):
         assert [len(witness.frames(port)) for port in (plane.slow, plane.up)] == [1, 1]
 
 
+def test_ipv6_gets_through_whatever_the_way_takes(net):
+    """Its least MTU (RFC 8200 section 5), in pieces on the outside where it has to be."""
+    net.tunnel("192.0.2.1", net.up, slow=net.slow.ifindex)
+    net.peers[1].mtu = 1300
+    net.write_peer(1)
+    assert net.run(net.a, large(net, 6, 1250)).out[:6] != bytes(6)
+    result = net.run(net.a, large(net, 6, 1280))
+    assert (result.action, result.out[:12]) == (REDIRECT, bytes(12))
+    assert net.run(net.a, large(net, 6, 1281)).reason == "too-big"
+    assert net.world.events()[-1].mtu == 1280
+    assert net.run(net.a, large(net, 4, 1251)).reason == "too-big"
+    assert net.world.events()[-1].mtu == 1250
+
+
 MSS_OPTIONS = {"alone": [("MSS", 1460)], "odd": [("NOP", None), ("MSS", 1460), ("WScale", 7)], "last": [("Timestamp", (1, 0)), ("NOP", None), ("NOP", None), ("MSS", 1460)]}
 
 

@@ -3,11 +3,12 @@
 import struct
 
 import pytest
-from overlay import FAR, HOP, NOBODY, OTHER_VNI, OUTER, OWN, Q, R, R_MAC, VNI, arrive, from_peer, header, large, overlay, sent, tagged, to_peer, wrapped
+from overlay import (AD, FAR, HOP, NOBODY, OTHER_VNI, OUTER, OWN, Q, R, R_MAC, arp, arrive, from_peer, geneve, header, large, overlay, sent, tagged,
+                     to_peer, wrapped)
 from packets import ICMP, IP, TCP, UDP, Ether, ICMPv6DestUnreach, ICMPv6PacketTooBig, IPv6, IPv6ExtHdrFragment, Raw
 from port_test import A, ip
-from ports import MARK, NEXT, REDIRECT, SHOT, TUNNEL_PORT
-from world import META_MAGIC, PORT_TUNNEL, PORT_UPLINK, PORT_XDP, TC_IN, TC_OUT, TUNNEL_IN, U32, XDP
+from ports import GENEVE, MARK, NEXT, REDIRECT, SHOT, TUNNEL_PORT
+from world import META_MAGIC, META_TUNNEL, PORT_DECAP, PORT_TUNNEL, PORT_UPLINK, PORT_XDP, TC_IN, TC_OUT, TUNNEL_IN, U32, XDP
 
 
 # --- the uplink ---
@@ -166,3 +167,79 @@ def test_networks_with_the_same_addresses(net, family):
         sent(net, net.run(net.a, to_peer(net, family)), to_peer(net, family))
     assert arrive(net, from_peer(net, family), vni=OTHER_VNI).reason == "tunnel-source"
     assert arrive(net, from_peer(net, family, to=other), vni=OTHER_VNI, peer=2).action == REDIRECT
+
+
+# --- XDP takes frames out ---
+
+TAKES = PORT_UPLINK | PORT_TUNNEL | PORT_XDP | PORT_DECAP
+
+
+def taken(plane, packet):
+    """(verdict, reason, network and peer that TC is told, inner frame)"""
+    before = plane.world.drops()
+    run = plane.world.raw(XDP, packet, ifindex=plane.up.ifindex)
+    changed = [reason for (reason, direction), n in plane.world.drops().items() if n != before.get((reason, direction), 0)]
+    meta = struct.unpack("4I", bytes(run.out[:16])) if run.meta_left == 16 else (0,) * 4
+    return run.verdict, changed[0] if changed else "none", meta[2:] if meta[0] == META_TUNNEL else None, bytes(run.out[run.meta_left:run.out_length])
+
+
+@pytest.fixture
+def native(plane, under, protocol):
+    overlay(plane, under, protocol)
+    plane.world.port(plane.up.ifindex, TAKES)
+    return plane
+
+
+def test_taken_out(native, family):
+    """Tags and all, nothing judged yet: that is tc_tunnel_in's."""
+    for frame in (from_peer(native, family), tagged(from_peer(native, family), (Q, 10, 3)), tagged(from_peer(native, family), (AD, 10, 3), (Q, 7, 0)),
+                  arp(R_MAC, R[4], A[4]), Ether(src=R_MAC, dst=native.a.mac, type=0x88B5) / Raw(b"ab")):
+        assert taken(native, wrapped(native, frame)) == (2, "none", (1, 1), bytes(frame))
+    assert native.world.flows() == []
+    if native.protocol == GENEVE:
+        frame = from_peer(native, family)
+        assert taken(native, wrapped(native, frame, head=geneve((0x102, 1, bytes(120)))))[2:] == ((1, 1), bytes(frame))
+
+
+def test_metadata_of_somebody_else(native):
+    frame = from_peer(native, 4)
+    forged = struct.pack("4I", META_TUNNEL, 0, 7, 7)
+    run = native.world.raw(XDP, forged + bytes(wrapped(native, frame)), meta_length=16, ifindex=native.up.ifindex)
+    assert struct.unpack("4I", bytes(run.out[:16])) == (META_TUNNEL, native.generation, 1, 1) and run.meta_left == 16
+    # and on what is not in a tunnel
+    native.world.rules()
+    native.world.port(native.up.ifindex, TAKES)
+    for other in (Ether(src=HOP, dst=native.up.mac) / IP(src=FAR[4], dst="192.0.2.9") / UDP(sport=1, dport=2), tagged(frame, (Q, 5, 0))):
+        run = native.world.raw(XDP, forged + bytes(other), meta_length=16, ifindex=native.up.ifindex)
+        assert run.verdict == 2 and struct.pack("I", META_TUNNEL) not in bytes(run.out[:run.meta_left])
+
+
+def test_reasons_in_xdp(native, family):
+    frame = from_peer(native, family)
+    for packet, reason in ((wrapped(native, frame, peer=None), "tunnel-peer"), (wrapped(native, frame, vni=OTHER_VNI), "tunnel-vni"),
+                           (wrapped(native, frame, tos=3), "tunnel-ecn"), (wrapped(native, bytes(frame)[:10]), "tunnel-malformed"),
+                           (wrapped(native, tagged(frame, (Q, 1, 0), (Q, 2, 0), (Q, 3, 0))), "vlan-depth")):
+        assert taken(native, packet)[:2] == (1, reason)
+    if native.protocol == GENEVE:
+        assert taken(native, wrapped(native, frame, head=geneve((0x102, 0x80, b""))))[:2] == (1, "tunnel-option")
+        control = wrapped(native, frame, head=geneve(flags=0x80))
+        verdict, _, meta, out = taken(native, control)
+        assert (verdict, meta, out) == (2, None, bytes(control)), "the host's"
+
+
+@pytest.mark.parametrize("tags", [[], [(Q, 10, 0)], [(AD, 10, 0), (Q, 7, 0)]], ids=["untagged", "one tag", "two tags"])
+@pytest.mark.parametrize("inner, outer, marked", [(2, 3, 3), (1, 3, 3), (2, 1, 1), (1, 2, 1), (3, 1, 3), (2, 0, 2)])
+def test_ecn_in_xdp(net, family, tags, inner, outer, marked):
+    net.world.port(net.up.ifindex, TAKES)
+    field = "tos" if family == 4 else "tc"
+    frame, expected = (tagged(from_peer(net, family, **{field: 0xB8 | ecn}), *tags) for ecn in (inner, marked))
+    assert taken(net, wrapped(net, frame, tos=outer)) == (2, "none", (1, 1), bytes(expected))
+
+
+def test_where_it_is_not_to_take_out(net, family):
+    """Only where TC believes its metadata, and is told to."""
+    packet = wrapped(net, from_peer(net, family))
+    for flags in (TAKES & ~PORT_DECAP, TAKES & ~PORT_XDP):
+        net.world.port(net.up.ifindex, flags)
+        verdict, reason, meta, out = taken(net, packet)
+        assert (verdict, reason, meta, out) == (2, "none", None, bytes(packet))
