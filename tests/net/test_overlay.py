@@ -38,13 +38,15 @@ def test_between_hosts(protocol, underlay, mode):
 
 
 @pytest.mark.parametrize(
-    "xdp, env", [("native", None), ("generic", None), ("off", {"HEDDLE_TC": "clsact"})], ids=["native", "generic", "clsact"]
+    "xdp, env, decapsulate",
+    [("native", None, "tc"), ("native", None, "xdp"), ("generic", None, "auto"), ("off", {"HEDDLE_TC": "clsact"}, "auto")],
+    ids=["native", "decapsulating", "generic", "clsact"],
 )
 @pytest.mark.parametrize("protocol, underlay", [("vxlan", 4), ("geneve", 6)], ids=["vxlan4", "geneve6"])
-def test_other_hooks(protocol, underlay, xdp, env):
+def test_other_hooks(protocol, underlay, xdp, env, decapsulate):
     """XDP on the uplink takes nothing away that TC would have let through, and clsact serves as TCX does."""
     with Fabric(underlay, protocol) as f:
-        one, two = two_hosts(f, xdp=xdp, env=env)
+        one, two = two_hosts(f, xdp=xdp, env=env, tunnel={"decapsulate": decapsulate})
         blue = f.network()
         a, b = one.work(blue, 1), two.work(blue, 2)
         f.up()
