@@ -159,6 +159,8 @@ static void on_device(const struct netdev *device, bool gone, void *userdata)
 			continue;
 		concerns |= is_declared(c, known->name);
 		port = port_concerned(c, known->name, device->name);
+		if (gone && port)
+			cni_sweep_later(c);
 		if (gone)
 			forget_device(c, i);
 		else if (differs(known, device))

@@ -15,4 +15,7 @@ struct status_memory {
 void status_memory(struct status_memory *ret);
 size_t status_count_objects(const struct view *view, enum object_kind kind);
 
+/* Why a port is not ready; NULL: it is. */
+const char *status_port_reason(const struct view *view, const struct topology_port *port);
+
 #endif
