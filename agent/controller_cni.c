@@ -216,7 +216,7 @@ static int take_wanted(const struct object *network, const json_t *list, const c
 		}
 		if (is_taken(taken, &addr)) {
 			diag_add(diag, NULL, 0, path, "%s is another's", addr_format(&addr, text));
-			return -ENOSPC;
+			return -EADDRNOTAVAIL;
 		}
 		if (!is_taken(ret, &addr) && add_address(ret, &addr) < 0)
 			return -ENOMEM;
@@ -252,8 +252,10 @@ static int give_addresses(struct controller *c, const struct object *network, co
 			r = 0;
 			continue;
 		}
-		if (r == -ENOSPC)
+		if (r == -ENOSPC) {
 			diag_add(diag, NULL, 0, NULL, "no IPv%d address is free in Network %s", ipv4 ? 4 : 6, network->name);
+			r = -EADDRNOTAVAIL;
+		}
 		if (r == 0)
 			r = ipam_set_last(c->ipam, network->name, &addr);
 		if (r == 0)

@@ -60,6 +60,14 @@ static int open_container(struct adding *a)
 
 /* --- addresses --- */
 
+static int connect_agent(struct adding *a)
+{
+	int r = agent_connect(a->config->socket, AGENT_ADD_CONNECT_MS, &a->agent);
+
+	return r < 0 ? fail_with(a->failure, FAILURE_AGAIN, r, "heddled at %s: %s", a->config->socket, strerror(-r)) : 0;
+}
+
+/* It may take its time, and the agent's connections are few: meanwhile another may have ours. */
 static int run_ipam(struct adding *a)
 {
 	json_auto_t *answer = NULL;
@@ -67,6 +75,8 @@ static int run_ipam(struct adding *a)
 
 	if (!a->config->ipam)
 		return 0;
+	agent_close(a->agent);
+	a->agent = NULL;
 	/* one that was killed half way may have kept something */
 	a->ipam = true;
 	r = delegate_run(a->config, "ADD", &answer, a->failure);
@@ -74,7 +84,7 @@ static int run_ipam(struct adding *a)
 		r = result_decode(answer, NULL, &a->delegated, a->failure);
 	if (r == 0 && !a->delegated.n_addresses)
 		return fail_with(a->failure, FAILURE_CONFIG, -EINVAL, "%s: the IPAM plugin gave no address", a->config->ipam);
-	return r;
+	return r < 0 ? r : connect_agent(a);
 }
 
 static json_t *reserve_body(const struct adding *a)
@@ -356,10 +366,9 @@ static int add(struct adding *a)
 		r = open_container(a);
 	if (r < 0)
 		return r;
-	r = agent_connect(a->config->socket, AGENT_CONNECT_MS, &a->agent);
-	if (r < 0)
-		return fail_with(a->failure, FAILURE_AGAIN, r, "heddled at %s: %s", a->config->socket, strerror(-r));
-	r = run_ipam(a);
+	r = connect_agent(a);
+	if (r == 0)
+		r = run_ipam(a);
 	if (r == 0)
 		r = reserve(a);
 	if (r == 0)

@@ -199,6 +199,7 @@ int verb_status(const struct config *config, struct failure *failure);
 /* What all of them know of the agent's answers: the failure of one that is no success. */
 int agent_failure(unsigned status, const json_t *answer, struct failure *failure);
 #define AGENT_CONNECT_MS 1000
+#define AGENT_ADD_CONNECT_MS 10000 /* many containers at once wait for each other */
 #define AGENT_ANSWER_MS 20000
 #define AGENT_DEL_MS 3000
 

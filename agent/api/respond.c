@@ -80,8 +80,8 @@ enum MHD_Result respond_failure(struct request *request, int r, const struct dia
 		return respond_error(request, MHD_HTTP_CONFLICT, details, "refused: the CNI plugin owns the object");
 	case -EEXIST:
 		return respond_error(request, MHD_HTTP_CONFLICT, details, "refused: it is attached already");
-	case -ENOSPC:
-		return respond_error(request, MHD_HTTP_CONFLICT, details, "refused: no room is left");
+	case -EADDRNOTAVAIL:
+		return respond_error(request, MHD_HTTP_CONFLICT, details, "refused: no such address is free");
 	case -EAGAIN:
 		return respond_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, details, "not now");
 	case -EBUSY:

@@ -271,6 +271,7 @@ def test_pods_become_ports_with_labels(host):
     assert labels == {"io.kubernetes.pod.name": "web-1", "io.kubernetes.pod.namespace": "shop", "tier": "front"}
     assert listed["origins"][0]["source"] == "cni" and listed["origins"][0]["file"] is None
     assert c.id in listed["items"][0]["metadata"]["annotations"].values()
+    assert re.search(r"web-1-\w+ +cni +hd", host.daemon.cli("get", "ports").stdout)
 
 
 @pytest.mark.parametrize("args, namespace, name", [

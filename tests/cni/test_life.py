@@ -2,6 +2,7 @@
 """Ends of daemon, plugin and machine at bad moments: nothing leaks, and nobody's is taken."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -10,6 +11,7 @@ import threading
 import time
 
 import pytest
+from conftest import CniHost
 from lib.fixtures import SLOW
 from lib.heddled import wait_for
 from lib.traffic import ping
@@ -128,6 +130,31 @@ def test_a_commit_without_its_reservation_is_undone(host):
     with pytest.raises(Exception, match="nothing is reserved"):
         api.post("/v1/cni/commit", key)
     runtime.add(c)
+
+
+def test_a_full_disk_refuses_a_container_and_leaves_nothing():
+    with CniHost(start=False) as host:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", host.daemon.state_dir], check=True)
+        host.daemon.start()
+        runtime = host.runtime()
+        a = host.added(runtime)
+        filler = f"{host.daemon.state_dir}/filler"
+        subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=1k"], check=False, stderr=subprocess.DEVNULL)
+        # what is left of the log's last page may hold some
+        refused = None
+        for _ in range(20):
+            c = host.container()
+            try:
+                runtime.add(c)
+            except CniError as e:
+                refused = e
+                break
+        assert refused and "space" in refused.msg
+        assert c.interface() is None and c.id not in {x["containerID"] for x in host.attachments()}
+        runtime.check(a)
+        os.unlink(filler)
+        runtime.delete(c)
+        runtime.add(c)
 
 
 class Storm:

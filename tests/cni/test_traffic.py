@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What containers can send, and when."""
 
+import json
 import socket
 import threading
 import time
@@ -15,6 +16,13 @@ POLICY = {
     "spec": {"podSelector": {"matchLabels": {"io.kubernetes.pod.name": "web"}}, "policyTypes": ["Ingress"],
              "ingress": [{"from": [{"podSelector": {"matchLabels": {"io.kubernetes.pod.name": "good"}}}]}]},
 }
+
+
+# What a port's programs neither drop nor redirect.
+STRAYS = """table inet stray {
+ counter strays {}
+ chain pre { type filter hook prerouting priority -300; iifname "hd*" counter name strays; }
+}"""
 
 
 def pod(host, runtime, name, namespace="shop"):
@@ -44,12 +52,13 @@ def test_containers_talk_and_policy_blocks_one(host, network):
 
 
 def test_nothing_gets_out_before_the_policy(host):
-    """Somebody inside sends from the first moment there is a way to: nothing of it may arrive."""
+    """Somebody inside sends from the first moment there is a way to: nothing of it may arrive, at another container or in the host's stack."""
     runtime = host.runtime()
     witness = pod(host, runtime, "witness")
     policy = {**POLICY, "metadata": {"name": "silent", "namespace": "prison"},
               "spec": {"podSelector": {}, "policyTypes": ["Egress", "Ingress"]}}
     host.daemon.apply(policy)
+    host.ns.run("nft", "-f", "-", input=STRAYS)
     arrived, stop = [], threading.Event()
     with witness.ns:
         listening = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -89,7 +98,10 @@ def test_nothing_gets_out_before_the_policy(host):
             t.join()
         listening.close()
         host.daemon.api.delete("/v1/objects/networkpolicy/silent?namespace=prison")
+    counted = json.loads(host.ns.run("nft", "-j", "list", "counters").stdout)
+    host.ns.run("nft", "delete", "table", "inet", "stray")
     assert arrived == []
+    assert [x["counter"]["packets"] for x in counted["nftables"] if "counter" in x] == [0]
 
 
 def test_a_container_sends_as_itself_alone(host):
