@@ -394,13 +394,14 @@ def test_del_needs_no_network_in_its_configuration(host):
 
 @pytest.mark.parametrize("damage, word", [
     ("addr del {v4}/32 dev eth0", "address"), ("-6 addr del {v6}/128 dev eth0", "address"), ("link set eth0 down", "down"),
-    ("route del default", "route"), ("link set eth0 down name eth9", "eth0"), ("link delete eth0", "gone"),
+    ("route del default", "route"), ("link set eth0 down; link set eth0 name eth9", "eth0"), ("link delete eth0", "gone"),
 ])
 def test_check_finds_what_is_broken(host, damage, word):
     runtime = host.runtime()
     c = host.added(runtime)
     runtime.check(c)
-    c.ns.run("ip", *damage.format(v4=c.address(), v6=c.address(6)).split())
+    for words in damage.format(v4=c.address(), v6=c.address(6)).split("; "):
+        c.ns.run("ip", *words.split())
     error = failure(runtime, "CHECK", c, previous=c.result)
     assert error.code == 102 and word in error.msg
 

@@ -366,8 +366,8 @@ static void test_cni(void **state)
 	static const struct {
 		int answer;
 		unsigned status;
-	} answers[] = {{0, 200}, {-EINVAL, 400}, {-EEXIST, 409}, {-EADDRNOTAVAIL, 409}, {-ENOSPC, 500}, {-EACCES, 409}, {-EAGAIN, 503}, {-ENOENT, 404},
-		{-EIO, 500}};
+	} answers[] = {{0, 200}, {-EINVAL, 400}, {-EEXIST, 409}, {-EADDRNOTAVAIL, 409}, {-ENOSPC, 500}, {-EACCES, 409},
+		{-EAGAIN, 503}, {-ENOENT, 404}, {-EIO, 500}};
 	static const char *const paths[] = {"/v1/cni/reserve", "/v1/cni/commit", "/v1/cni/release"};
 
 	(void)state;
