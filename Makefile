@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 #   sudo make demo      show the main job in namespaces        sudo make test    everything that CI runs
-#   make                heddled, heddle, BPF objects           make lint         format, clang-tidy, shellcheck, style
+#   make                heddled, heddle, heddle-cni, BPF       make lint         format, clang-tidy, shellcheck, style
 #   make fuzz           every libFuzzer target                 make bench        beside the peers, in one run
-#   make check-kernels  under QEMU on 6.1 and 6.12             make install      DESTDIR=, PREFIX=/usr/local
+#   make check-kernels  under QEMU on 6.1 and 6.12             make install      DESTDIR=, PREFIX=, CNIDIR=
 #   make mutation       breaks each invariant in a copy of the tree, and sees its test fail
 #
 # demo and test call tools/setup first, which installs the Debian packages that are missing; the others expect them.
@@ -13,6 +13,8 @@ BUILD ?= build
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+# Where runtimes look first, whatever the prefix; Debian's own plugins are in /usr/lib/cni.
+CNIDIR ?= /opt/cni/bin
 VERSION := 0.1.0
 PYTHON := /usr/bin/python3
 FUZZ_SECONDS ?= 60
@@ -44,6 +46,7 @@ CFLAGS_FUZZ := -std=gnu11 -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-li
 	-fno-sanitize-recover=undefined $(WARN) -DHEDDLE_FUZZ $(CFLAGS)
 LDFLAGS_ALL := -Wl,--as-needed -Wl,-z,relro,-z,now $(LDFLAGS)
 AGENT_LIBS := -lmicrohttpd -lsystemd -lbpf -lelf -lz -lmnl -lyaml -ljansson -lcap-ng -lseccomp -lpthread -lm
+CNI_LIBS := -lmnl -ljansson -lm
 CLI_LIBS := -lcurl -ljansson -lyaml -lpcap
 
 MULTIARCH = $(shell $(CC) -print-multiarch)
@@ -53,6 +56,7 @@ BPF_CFLAGS = -target bpf -mcpu=v3 -g -O2 -Wall -Werror -Iinclude -I. -I/usr/incl
 
 AGENT_SRC := $(filter-out agent/main.c,$(wildcard agent/*.c agent/*/*.c))
 CLI_SRC := $(wildcard tools/heddle/*.c)
+CNI_SRC := $(wildcard cni/*.c)
 BPF_SRC := $(wildcard bpf/*.bpf.c)
 UNIT_SRC := $(wildcard tests/unit/*_test.c)
 UNIT_HELPER_SRC := $(filter-out $(UNIT_SRC) %.bpf.c,$(wildcard tests/unit/*.c))
@@ -64,6 +68,7 @@ TEST_BPF_SRC := $(wildcard tests/*/*.bpf.c)
 
 AGENT_OBJ := $(AGENT_SRC:%.c=$(BUILD)/obj/%.o)
 CLI_OBJ := $(CLI_SRC:%.c=$(BUILD)/obj/%.o)
+CNI_OBJ := $(CNI_SRC:%.c=$(BUILD)/obj/%.o)
 BPF_OBJ := $(BPF_SRC:bpf/%.bpf.c=$(BUILD)/bpf/%.bpf.o)
 SKELETONS := $(BPF_SRC:bpf/%.bpf.c=$(BUILD)/include/%.skel.h)
 UNIT_BIN := $(UNIT_SRC:%.c=$(BUILD)/%)
@@ -73,6 +78,7 @@ VERDICT_LIB := $(if $(VERDICT_SRC),$(BUILD)/tests/libverdict.so)
 
 HEDDLED := $(if $(wildcard agent/main.c),$(BUILD)/heddled)
 HEDDLE := $(if $(CLI_SRC),$(BUILD)/heddle)
+HEDDLE_CNI := $(if $(CNI_SRC),$(BUILD)/heddle-cni)
 MAN := $(wildcard tools/man/*.[0-9])
 
 # One short line a step; V=1 shows the commands.
@@ -82,15 +88,15 @@ say = @$(if $(V),:,printf '  %-7s %s\n' $(1) $@)
 # --- what can be asked for ---
 
 .PHONY: all bpf unit fuzzers tools tests asan
-all: $(HEDDLED) $(HEDDLE) bpf compile_commands.json
+all: $(HEDDLED) $(HEDDLE) $(HEDDLE_CNI) bpf compile_commands.json
 bpf: $(BPF_OBJ) $(SKELETONS)
 unit: $(UNIT_BIN)
 fuzzers: $(FUZZ_BIN)
 tools: $(TOOL_BIN)
 tests: all unit tools $(VERDICT_LIB)
-asan: $(BUILD)/asan/heddled
+asan: $(BUILD)/asan/heddled $(BUILD)/asan/heddle-cni
 
-.PHONY: setup test test-unit test-verdict test-net test-differential test-cli test-load fuzz bench mutation lint check-kernels demo
+.PHONY: setup test test-unit test-verdict test-net test-cni test-differential test-cli test-load fuzz bench mutation lint check-kernels demo
 setup:
 	tools/setup
 # Two makes, since on a fresh machine the first one runs without a compiler.
@@ -98,7 +104,7 @@ test demo: setup
 	+$(MAKE) --no-print-directory $@-built
 .PHONY: test-built demo-built
 test-built: tests
-	tests/run $(if $(PARTS),$(PARTS),unit cli verdict net differential load)
+	tests/run $(if $(PARTS),$(PARTS),unit cli verdict net cni differential load)
 demo-built: all
 	tools/demo
 test-unit: unit
@@ -109,6 +115,8 @@ test-verdict: $(VERDICT_LIB) bpf
 	tests/run verdict
 test-net: all tools
 	tests/run net
+test-cni: all
+	tests/run cni
 test-differential: all tools
 	tests/run differential
 test-load: bpf tools
@@ -126,9 +134,10 @@ check-kernels: tests
 
 .PHONY: install uninstall clean
 install: all
-	install -d $(addprefix $(DESTDIR),$(PREFIX)/sbin $(PREFIX)/bin $(UNITDIR) $(SYSCONFDIR)/heddle)
+	install -d $(addprefix $(DESTDIR),$(PREFIX)/sbin $(PREFIX)/bin $(UNITDIR) $(SYSCONFDIR)/heddle $(CNIDIR))
 	install -m 0755 $(BUILD)/heddled $(DESTDIR)$(PREFIX)/sbin/heddled
 	install -m 0755 $(BUILD)/heddle $(DESTDIR)$(PREFIX)/bin/heddle
+	install -m 0755 $(BUILD)/heddle-cni $(DESTDIR)$(CNIDIR)/heddle-cni
 	for unit in heddled.service heddled-guard.service; do \
 		sed -E 's#=/usr/local/(s?bin)/#=$(PREFIX)/\1/#' "agent/$$unit" >"$(BUILD)/$$unit"; \
 		install -m 0644 "$(BUILD)/$$unit" "$(DESTDIR)$(UNITDIR)/$$unit"; done
@@ -140,7 +149,7 @@ install: all
 		install -D -m 0644 tools/completion/_heddle $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_heddle
 # Leaves configuration, state and what is attached: run heddled --detach first for the latter.
 uninstall:
-	rm -f $(addprefix $(DESTDIR),$(PREFIX)/sbin/heddled $(PREFIX)/bin/heddle $(UNITDIR)/heddled.service \
+	rm -f $(addprefix $(DESTDIR),$(PREFIX)/sbin/heddled $(PREFIX)/bin/heddle $(CNIDIR)/heddle-cni $(UNITDIR)/heddled.service \
 		$(UNITDIR)/heddled-guard.service \
 		$(PREFIX)/share/bash-completion/completions/heddle $(PREFIX)/share/zsh/site-functions/_heddle \
 		$(foreach page,$(MAN),$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))))
@@ -211,6 +220,17 @@ $(BUILD)/libutil.a: $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard agent/util/*.c))
 $(BUILD)/heddle: $(CLI_OBJ) $(BUILD)/libutil.a
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS_ALL) -pie $^ $(LDFLAGS_ALL) $(CLI_LIBS) -o $@
+$(BUILD)/heddle-cni: $(CNI_OBJ) $(BUILD)/libutil.a
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS_ALL) -pie $^ $(LDFLAGS_ALL) $(CNI_LIBS) -o $@
+$(BUILD)/asan/heddle-cni: $(CNI_SRC:%.c=$(BUILD)/asan/%.o) $(BUILD)/asan/libheddle.a
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS_ASAN) $^ $(LDFLAGS_ALL) $(CNI_LIBS) -o $@
+# What its tests link: all but main().
+$(BUILD)/asan/libcni.a: $(patsubst %.c,$(BUILD)/asan/%.o,$(filter-out cni/main.c,$(CNI_SRC)))
+	$(archive)
+$(BUILD)/fuzz/libcni.a: $(patsubst %.c,$(BUILD)/fuzz/%.o,$(filter-out cni/main.c,$(CNI_SRC)) $(wildcard agent/util/*.c))
+	$(archive)
 
 # --- tests ---
 
@@ -219,10 +239,18 @@ $(filter $(BUILD)/tests/unit/cli%,$(UNIT_BIN)): $(BUILD)/tests/unit/%: $(BUILD)/
 	@mkdir -p $(@D)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS_ASAN) $^ $(LDFLAGS_ALL) -lcmocka $(CLI_LIBS) $(AGENT_LIBS) -o $@
+$(filter $(BUILD)/tests/unit/cni%,$(UNIT_BIN)): $(BUILD)/tests/unit/%: $(BUILD)/asan/tests/unit/%.o $(BUILD)/asan/libcni.a $(UNIT_LIBS)
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS_ASAN) $^ $(LDFLAGS_ALL) -lcmocka $(AGENT_LIBS) -o $@
 $(BUILD)/tests/unit/%_test: $(BUILD)/asan/tests/unit/%_test.o $(UNIT_LIBS)
 	@mkdir -p $(@D)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS_ASAN) $^ $(LDFLAGS_ALL) -lcmocka $(AGENT_LIBS) -o $@
+$(BUILD)/tests/fuzz/cni_fuzz: $(BUILD)/fuzz/tests/fuzz/cni_fuzz.o $(BUILD)/fuzz/libcni.a
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(CLANG) $(subst fuzzer-no-link,fuzzer,$(CFLAGS_FUZZ)) $^ $(LDFLAGS_ALL) $(CNI_LIBS) -o $@
 $(BUILD)/tests/fuzz/%_fuzz: $(BUILD)/fuzz/tests/fuzz/%_fuzz.o $(BUILD)/fuzz/libheddle.a
 	@mkdir -p $(@D)
 	$(call say,LINK)
@@ -251,7 +279,7 @@ $(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libheddle.a
 
 # --- for editors and clang-tidy ---
 
-compile_commands.json: Makefile tools/compile-commands $(wildcard agent/*.c agent/*/*.c tools/heddle/*.c bpf/*.c tests/*/*.c)
+compile_commands.json: Makefile tools/compile-commands $(wildcard agent/*.c agent/*/*.c tools/heddle/*.c cni/*.c bpf/*.c tests/*/*.c)
 	$(call say,GEN)
 	$(Q)tools/compile-commands "$(CLANG) $(BPF_CFLAGS)" '$(CC) $(CPPFLAGS_ALL) $(filter-out -Werror,$(CFLAGS_ALL))' \
 		$(filter %.c,$^) >$@

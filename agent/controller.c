@@ -103,6 +103,7 @@ static void controller_free(struct controller *c)
 {
 	if (c->api)
 		api_free(c->api);
+	sd_event_source_disable_unref(c->sweep);
 	sd_event_source_disable_unref(c->later);
 	sd_event_source_disable_unref(c->confirm);
 	sd_event_source_disable_unref(c->events);
@@ -112,6 +113,7 @@ static void controller_free(struct controller *c)
 	ports_free(c);
 	files_free(c->files);
 	applied_close(c->applied);
+	cni_free(c);
 	policy_free(c);
 	datapath_close(c->datapath);
 	store_clear(&c->store);
@@ -201,6 +203,8 @@ int controller_run(const struct controller_options *options)
 		policy_settle(&c);
 		if (c.save)
 			(void)files_save(c.files, options->state_dir);
+		if (c.ipam_due)
+			(void)ipam_save(options->state_dir, c.ipam);
 		if (c.remember)
 			(void)remembered_save(options->state_dir, c.identities);
 	}

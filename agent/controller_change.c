@@ -16,6 +16,14 @@
 
 /* --- what can wait --- */
 
+static void compact(struct controller *c, struct applied *log, const char *what)
+{
+	int r = log && applied_wants_compaction(log) ? applied_compact(log) : 0;
+
+	if (r < 0)
+		log_warn(r, "cannot compact the %s in %s", what, c->options->state_dir);
+}
+
 static int on_later(sd_event_source *source, uint64_t now, void *userdata)
 {
 	struct controller *c = userdata;
@@ -40,11 +48,14 @@ static int on_later(sd_event_source *source, uint64_t now, void *userdata)
 		if (r < 0)
 			log_err(r, "cannot keep the numbers of identities in %s", c->options->state_dir);
 	}
-	if (c->applied && applied_wants_compaction(c->applied)) {
-		r = applied_compact(c->applied);
+	if (c->ipam_due) {
+		r = ipam_save(c->options->state_dir, c->ipam);
+		c->ipam_due = r < 0;
 		if (r < 0)
-			log_warn(r, "cannot compact the applied objects in %s", c->options->state_dir);
+			log_err(r, "cannot keep in %s where addresses are given out next", c->options->state_dir);
 	}
+	compact(c, c->applied, "applied objects");
+	compact(c, c->cni, "CNI plugin's ports");
 	object_list_pack(&c->store.all);
 	malloc_trim(0);
 	return 0;
@@ -88,7 +99,7 @@ void change_clear_error(struct controller *c)
 
 /* --- committing --- */
 
-static void commit(struct controller *c, struct store_proposal *proposal)
+void change_commit(struct controller *c, struct store_proposal *proposal)
 {
 	store_commit(&c->store, proposal);
 	/* A name that was taken, or a group that was missing, may have been all that the files were refused for. */
@@ -99,7 +110,7 @@ static void commit(struct controller *c, struct store_proposal *proposal)
 
 /* --- the files --- */
 
-static int activate(struct controller *c, struct store_proposal *proposal, struct diag *diag)
+int change_activate(struct controller *c, struct store_proposal *proposal, struct diag *diag)
 {
 	/* under lockdown, or with nothing loaded, also what has not changed is to be made live */
 	if (!proposal->different && c->compiler && !c->view.lockdown)
@@ -117,7 +128,7 @@ void change_files(struct controller *c)
 	if (r >= 0)
 		r = store_propose_files(&c->store, &list, &proposal, &diag);
 	if (r >= 0)
-		r = activate(c, &proposal, &diag);
+		r = change_activate(c, &proposal, &diag);
 	if (r < 0) {
 		files_discard(c->files);
 		if (!diag.text)
@@ -130,7 +141,7 @@ void change_files(struct controller *c)
 			log_info("configuration in force: generation %u", c->view.generation);
 		change_clear_error(c);
 		c->save = true;
-		commit(c, &proposal);
+		change_commit(c, &proposal);
 	}
 	object_list_clear(&list);
 	diag_clear(&diag);
@@ -146,7 +157,7 @@ static int try_start(struct controller *c, const struct object_list *files, stru
 	if (r >= 0)
 		r = policy_activate(c, &proposal.next.all, false, diag);
 	if (r >= 0)
-		commit(c, &proposal);
+		change_commit(c, &proposal);
 	return r;
 }
 
@@ -235,10 +246,19 @@ int change_start(struct controller *c)
 		change_error(c, &diag, "the applied objects cannot be read: none is in force, and none can be applied");
 		diag_clear(&diag);
 	}
+	r = c->applied ? cni_start(c, &diag) : 0;
+	if (r < 0) {
+		if (!diag.text)
+			diag_add(&diag, NULL, 0, NULL, "%s: %s", c->options->state_dir, strerror(-r));
+		change_error(c, &diag, "the CNI plugin's ports cannot be read: none is in force, and none can be added");
+		diag_clear(&diag);
+	}
 	/* What an earlier agent put in force was judged with them: without them it is not to be replaced. */
-	if (!c->applied && datapath_last_generation(c->datapath))
+	if ((!c->applied || !c->cni) && datapath_last_generation(c->datapath))
 		return keep_adopted(c);
 	r = place_applied(c);
+	if (r >= 0)
+		r = cni_place(c);
 	if (r < 0)
 		return r;
 
@@ -257,7 +277,7 @@ int change_start(struct controller *c)
 		c->files_refused = true; /* not before, or committing that would have them tried again */
 	}
 	/* An earlier agent's policy in force is a last good state too: it is better than closing the uplinks. */
-	if (r < 0 && loaded >= 0 && c->store.applied.n) {
+	if (r < 0 && loaded >= 0 && c->store.applied.n + c->store.cni.n) {
 		struct store without = {0};
 
 		log_err(0, "trying the files without the applied objects");
@@ -301,7 +321,7 @@ static int on_confirm_deadline(sd_event_source *source, uint64_t now, void *user
 		r = applied_rollback(c->applied);
 		if (r < 0)
 			log_err(r, "cannot record the rollback in %s: the next start will do it again", c->options->state_dir);
-		commit(c, &proposal);
+		change_commit(c, &proposal);
 		c->view.confirm_before = 0;
 		log_warn(0, "not confirmed in time: rolled back, generation %u", c->view.generation);
 	} else {
@@ -352,7 +372,7 @@ static json_t *change_answer(const struct controller *c, json_t *items)
 }
 
 /* Changes build on what is in force. Without the files' objects that would be something else than was meant. */
-static int may_change(const struct controller *c, struct diag *diag)
+int change_may(const struct controller *c, struct diag *diag)
 {
 	if (!c->applied) {
 		diag_add(diag, NULL, 0, NULL, "the state directory cannot be used, see `heddle status`");
@@ -368,7 +388,7 @@ static int may_change(const struct controller *c, struct diag *diag)
 /* What has been recorded is made live, or taken back. */
 static int activate_recorded(struct controller *c, struct store_proposal *proposal, struct diag *diag)
 {
-	int r = activate(c, proposal, diag), undone;
+	int r = change_activate(c, proposal, diag), undone;
 
 	if (r >= 0)
 		return 0;
@@ -384,7 +404,7 @@ static int op_apply(void *userdata, const struct object_list *objects, uint64_t 
 	_cleanup_store_proposal_ struct store_proposal proposal = {0};
 	uint64_t deadline = confirm_ms ? clock_wall_us() + confirm_ms * 1000 : 0;
 	json_t *items;
-	int r = may_change(c, diag);
+	int r = change_may(c, diag);
 
 	if (r < 0)
 		return r;
@@ -404,7 +424,7 @@ static int op_apply(void *userdata, const struct object_list *objects, uint64_t 
 		json_decref(items);
 		return r;
 	}
-	commit(c, &proposal);
+	change_commit(c, &proposal);
 	r = change_arm_confirm(c);
 	if (r < 0)
 		log_err(r, "cannot set the timer of the rollback: the next start does it");
@@ -418,7 +438,7 @@ static int op_remove(
 	struct controller *c = userdata;
 	_cleanup_store_proposal_ struct store_proposal proposal = {0};
 	json_t *items;
-	int r = may_change(c, diag);
+	int r = change_may(c, diag);
 
 	if (r < 0)
 		return r;
@@ -433,7 +453,7 @@ static int op_remove(
 		json_decref(items);
 		return r;
 	}
-	commit(c, &proposal);
+	change_commit(c, &proposal);
 	*ret = change_answer(c, items);
 	return 0;
 }
@@ -442,7 +462,7 @@ static int op_confirm(void *userdata, json_t **ret, struct diag *diag)
 {
 	struct controller *c = userdata;
 	_cleanup_store_proposal_ struct store_proposal proposal = {0};
-	int r = may_change(c, diag);
+	int r = change_may(c, diag);
 
 	if (r < 0)
 		return r;
@@ -454,7 +474,7 @@ static int op_confirm(void *userdata, json_t **ret, struct diag *diag)
 			diag_add(diag, NULL, 0, NULL, "no apply waits for a confirmation");
 		return r;
 	}
-	commit(c, &proposal);
+	change_commit(c, &proposal);
 	(void)change_arm_confirm(c);
 	*ret = change_answer(c, json_array());
 	return 0;
@@ -556,7 +576,7 @@ static int op_preview(void *userdata, const struct object_list *objects, struct 
 	_cleanup_object_list_ struct object_list whole = {0};
 	_cleanup_(policy_image_free_p) struct policy_image *now = NULL, *then = NULL;
 	const struct object *host;
-	int r = may_change(c, diag);
+	int r = change_may(c, diag);
 
 	if (r >= 0)
 		r = make_whole(c, objects, &whole, diag);
@@ -590,4 +610,5 @@ const struct api_ops change_ops = {.apply = op_apply,
 	.diff = op_diff,
 	.preview = op_preview,
 	.whole = op_whole,
+	.cni = cni_change,
 	.tidy = op_tidy};

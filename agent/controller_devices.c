@@ -182,6 +182,8 @@ static void on_device(const struct netdev *device, bool gone, void *userdata)
 		port = port_concerned(c, known->name, device->name);
 		if (gone && c->slow && known->ifindex == tunnel_slow_ifindex(c->slow))
 			underlay_slow_again(c);
+		if (gone && port)
+			cni_sweep_later(c);
 		if (gone)
 			forget_device(c, i);
 		else if (differs(known, device))

@@ -12,7 +12,9 @@
 #include <netdev/underlay.h>
 #include <observe/view.h>
 #include <source/applied.h>
+#include <source/cni.h>
 #include <source/files.h>
+#include <source/ipam.h>
 #include <source/remembered.h>
 #include <source/store.h>
 #include <util/cleanup.h>
@@ -26,10 +28,14 @@ struct controller {
 	/* sources */
 	struct files *files;
 	struct applied *applied; /* NULL: its log cannot be read, nothing can be applied */
-	struct store store;	 /* what is in force */
-	bool save;		 /* the files' last good state is to be kept */
-	bool files_refused;	 /* the last load of the files was */
-	bool files_again;	 /* it may be another matter since something else changed */
+	struct applied *cni;	 /* the CNI plugin's ports; NULL: their log cannot be read */
+	struct ipam *ipam;	 /* where addresses are given out next */
+	bool ipam_due;		 /* that is to be kept */
+	struct reservation *reservations;
+	struct store store; /* what is in force */
+	bool save;	    /* the files' last good state is to be kept */
+	bool files_refused; /* the last load of the files was */
+	bool files_again;   /* it may be another matter since something else changed */
 
 	/* policy */
 	struct datapath *datapath;
@@ -73,7 +79,7 @@ struct controller {
 	sd_event_source *underlay_io, *underlay_look, *slow_due, *slow_device, *slow_socket;
 
 	/* event sources */
-	sd_event_source *later, *reattach, *confirm, *events, *netdev, *rebuild, *host_changes;
+	sd_event_source *sweep, *later, *reattach, *confirm, *events, *netdev, *rebuild, *host_changes;
 
 	struct view view;
 	struct api *api;
@@ -143,6 +149,19 @@ int change_arm_confirm(struct controller *c); /* sets the timer of an unconfirme
 void change_error(struct controller *c, const struct diag *diag, const char *what); /* kept for status, and logged */
 void change_clear_error(struct controller *c);
 void change_later(struct controller *c); /* what can wait until after the answer: grace period, disk, memory */
+
+int change_may(const struct controller *c, struct diag *diag); /* 0: something is in force that changes can build on */
+/* What was proposed is made live; nothing is done where it is already. */
+int change_activate(struct controller *c, struct store_proposal *proposal, struct diag *diag);
+void change_commit(struct controller *c, struct store_proposal *proposal);
+
+/* --- controller_cni.c: what the CNI plugin asks for --- */
+
+int cni_start(struct controller *c, struct diag *diag); /* opens its log; -EINVAL: it cannot be read. Before the first policy */
+void cni_sweep_later(struct controller *c); /* a port's device is gone: so is the attachment, if nobody else says so */
+int cni_place(struct controller *c);	    /* the ports whose devices are still there */
+void cni_free(struct controller *c);
+int cni_change(void *userdata, enum api_cni verb, const json_t *body, json_t **ret, struct diag *diag);
 
 /* --- controller_rescue.c --- */
 

@@ -16,9 +16,11 @@
 struct api;
 struct sd_event;
 
+enum api_cni { API_CNI_RESERVE, API_CNI_COMMIT, API_CNI_RELEASE };
+
 /*
  * Each returns 0 with the answer in *ret, or a negative errno with what is wrong in diag: -EINVAL the documents, -EPERM a file
- * owns the object, -EBUSY an apply waits for its confirmation, -ENOENT no such thing. What was in force is in force then.
+ * owns the object, -EACCES the CNI plugin does, -EBUSY an apply waits for its confirmation, -ENOENT no such thing. What was in force is in force then.
  */
 struct api_ops {
 	int (*apply)(void *userdata, const struct object_list *objects, uint64_t confirm_ms, json_t **ret, struct diag *diag);
@@ -31,6 +33,8 @@ struct api_ops {
 	int (*preview)(void *userdata, const struct object_list *objects, struct preview **ret, struct diag *diag);
 	/* All objects as they would be with these, valid and sorted. Nothing is changed. */
 	int (*whole)(void *userdata, const struct object_list *objects, struct object_list *ret, struct diag *diag);
+	/* What the CNI plugin asks for, in the order of its ADD. -EEXIST: attached already; -EADDRNOTAVAIL: no such address is free; -EAGAIN: not now. */
+	int (*cni)(void *userdata, enum api_cni verb, const json_t *body, json_t **ret, struct diag *diag);
 	/* much memory was just let go: give it back when there is time */
 	void (*tidy)(void *userdata);
 };

@@ -84,6 +84,13 @@ static enum MHD_Result unknown_kind(struct request *request)
 	return respond_error(request, MHD_HTTP_NOT_FOUND, NULL, "no such kind: %.64s", request->kind);
 }
 
+static const char *source_of(const struct view *view, const struct object *object)
+{
+	if (object->file)
+		return "file";
+	return view->cni && object_list_find(view->cni, object->kind, object->namespace_, object->name) == object ? "cni" : "api";
+}
+
 /*
  * {"items": the documents, "origins": where each comes from}. The origin is beside the document, not in it, so that what `get` prints can be applied.
  */
@@ -110,9 +117,10 @@ enum MHD_Result api_get_objects(struct request *request)
 		if (n++)
 			buffer_add_char(&text, ',');
 		encode_text(object, &text);
-		json_array_append_new(origins, json_pack("{s:s, s:o, s:o, s:o}", "name", object->name, "namespace",
-						       json_text(object->namespace_), "file", json_text(object->file), "line",
-						       object->file ? json_integer(object->line) : json_null()));
+		json_array_append_new(origins,
+			json_pack("{s:s, s:o, s:o, s:o, s:s}", "name", object->name, "namespace", json_text(object->namespace_),
+				"file", json_text(object->file), "line", object->file ? json_integer(object->line) : json_null(),
+				"source", source_of(request->api->view, object)));
 	}
 	buffer_add_string(&text, "],\"origins\":");
 	if (json_write(origins, &text) < 0)

@@ -76,6 +76,14 @@ enum MHD_Result respond_failure(struct request *request, int r, const struct dia
 		return respond_error(request, MHD_HTTP_BAD_REQUEST, details, "refused: too large");
 	case -EPERM:
 		return respond_error(request, MHD_HTTP_CONFLICT, details, "refused: a file owns the object");
+	case -EACCES:
+		return respond_error(request, MHD_HTTP_CONFLICT, details, "refused: the CNI plugin owns the object");
+	case -EEXIST:
+		return respond_error(request, MHD_HTTP_CONFLICT, details, "refused: it is attached already");
+	case -EADDRNOTAVAIL:
+		return respond_error(request, MHD_HTTP_CONFLICT, details, "refused: no such address is free");
+	case -EAGAIN:
+		return respond_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, details, "not now");
 	case -EBUSY:
 		return respond_error(request, MHD_HTTP_CONFLICT, details, "refused: an apply waits for its confirmation");
 	case -ENOENT:

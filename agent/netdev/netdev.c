@@ -405,39 +405,66 @@ static int take_mac(const struct nlmsghdr *message, void *userdata)
 	return MNL_CB_OK;
 }
 
-int netdev_peer_mac(const struct netdev *device, uint8_t ret[6])
+/* One device, by its number; in another namespace when netnsid is not NULL. */
+static int ask(uint32_t ifindex, const int32_t *netnsid, mnl_cb_t answered, void *userdata)
 {
 	_Alignas(struct nlmsghdr) uint8_t buffer[MESSAGE_SIZE] = {0};
 	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
 	struct mnl_socket *socket;
 	struct ifinfomsg *link;
-	struct netdev found = {0};
 	ssize_t length;
 	int r = 0;
 
-	if (!device->peer)
-		return -ENODEV;
 	request->nlmsg_type = RTM_GETLINK;
 	request->nlmsg_flags = NLM_F_REQUEST;
 	request->nlmsg_seq = 1;
 	link = mnl_nlmsg_put_extra_header(request, sizeof(*link));
-	link->ifi_index = (int)device->peer;
+	link->ifi_index = (int)ifindex;
 	mnl_attr_put_u32(request, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-	if (device->peer_elsewhere)
-		mnl_attr_put_u32(request, IFLA_TARGET_NETNSID, (uint32_t)device->peer_netnsid);
+	if (netnsid)
+		mnl_attr_put_u32(request, IFLA_TARGET_NETNSID, (uint32_t)*netnsid);
 	socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
 	if (!socket)
 		return -errno;
 	if (mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0 || mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
 		r = -errno;
 	length = r < 0 ? 0 : mnl_socket_recvfrom(socket, buffer, sizeof(buffer));
-	if (length < 0 || (r == 0 && mnl_cb_run(buffer, (size_t)length, 1, mnl_socket_get_portid(socket), take_mac, &found) < 0))
+	if (length < 0 ||
+		(r == 0 && mnl_cb_run(buffer, (size_t)length, 1, mnl_socket_get_portid(socket), answered, userdata) < 0))
 		r = -errno;
 	mnl_socket_close(socket);
+	return r;
+}
+
+int netdev_peer_mac(const struct netdev *device, uint8_t ret[6])
+{
+	struct netdev found = {0};
+	int r;
+
+	if (!device->peer)
+		return -ENODEV;
+	r = ask(device->peer, device->peer_elsewhere ? &device->peer_netnsid : NULL, take_mac, &found);
 	if (r < 0)
 		return r;
 	if (found.ifindex != device->peer)
 		return -ENODEV;
 	memcpy(ret, found.mac, sizeof(found.mac));
 	return 0;
+}
+
+static int take_alias(const struct nlmsghdr *message, void *userdata)
+{
+	const struct nlattr *attribute;
+
+	mnl_attr_for_each(attribute, message, sizeof(struct ifinfomsg)) if (mnl_attr_get_type(attribute) == IFLA_IFALIAS &&
+									    mnl_attr_validate(attribute, MNL_TYPE_STRING) == 0)
+		snprintf(userdata, NETDEV_ALIAS_MAX, "%.*s", (int)mnl_attr_get_payload_len(attribute),
+			mnl_attr_get_str(attribute));
+	return MNL_CB_OK;
+}
+
+int netdev_alias(uint32_t ifindex, char ret[NETDEV_ALIAS_MAX])
+{
+	ret[0] = '\0';
+	return ask(ifindex, NULL, take_alias, ret);
 }

@@ -36,6 +36,9 @@ int netdev_by_name(const char *name, struct netdev *ret); /* -ENODEV */
 int netdev_list(netdev_event event, void *userdata);
 /* The MAC of a veth's other end, wherever that is. -ENODEV: there is none. */
 int netdev_peer_mac(const struct netdev *device, uint8_t ret[6]);
+/* What somebody wrote on it (`ip link set DEV alias TEXT`); "": nothing. -ENODEV: there is no such device. */
+#define NETDEV_ALIAS_MAX 256
+int netdev_alias(uint32_t ifindex, char ret[NETDEV_ALIAS_MAX]);
 /* The device takes VLAN tags out of the frames that it receives (ethtool: rx-vlan-offload), and XDP does not see them. */
 bool netdev_takes_tags(const struct netdev *device);
 bool netdev_takes_service_tags(const struct netdev *device); /* those of 802.1ad: rx-vlan-stag-hw-parse */

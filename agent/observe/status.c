@@ -118,19 +118,25 @@ static json_t *addresses_json(const struct port *port)
 	return items;
 }
 
+const char *status_port_reason(const struct view *view, const struct topology_port *port)
+{
+	if (port->reason)
+		return port->reason;
+	if (port->ifindex && view_attachment(view, port->ifindex))
+		return NULL;
+	if (port->ifindex && view->datapath && datapath_port_refused(view->datapath, port->ifindex))
+		return datapath_port_refused(view->datapath, port->ifindex);
+	return "no program is attached to the device";
+}
+
 static json_t *port_json(const struct view *view, const struct topology_port *port)
 {
 	const struct port *document = &port->object->port;
-	bool attached = port->ifindex && view_attachment(view, port->ifindex);
-	const char *reason = port->reason;
+	const char *reason = status_port_reason(view, port);
 	uint32_t identity = view->identities ? identities_number(view->identities, port->object) : 0;
 	char mac[18];
 	const uint8_t *b = port->ifindex ? port->record.mac : document->mac;
 
-	if (!reason && !attached && port->ifindex && view->datapath)
-		reason = datapath_port_refused(view->datapath, port->ifindex);
-	if (!reason && !attached)
-		reason = "no program is attached to the device";
 	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5]);
 	return json_pack("{s:s, s:o, s:s, s:o, s:o, s:s, s:o, s:o, s:o, s:o}", "name", port->object->name, "namespace",
 		json_text(port->object->namespace_), "network", document->network, "device", json_text(document->device),

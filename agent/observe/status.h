@@ -16,4 +16,7 @@ void status_memory(struct status_memory *ret);
 enum underlay_reach status_peer_reach(const struct view *view, uint32_t peer); /* pending without an underlay */
 size_t status_count_objects(const struct view *view, enum object_kind kind);
 
+/* Why a port is not ready; NULL: it is. */
+const char *status_port_reason(const struct view *view, const struct topology_port *port);
+
 #endif

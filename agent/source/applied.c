@@ -27,7 +27,8 @@
 #include <util/log.h>
 
 #define LOG_NAME "applied.log"
-#define DAMAGED_NAME "applied.log.damaged"
+#define CNI_NAME "cni.log"
+#define DAMAGED_SUFFIX ".damaged"
 #define LOG_MAGIC "heddle-applied 1\n"
 #define LOG_BYTES_MAX ((size_t)1 << 30)
 #define COMPACT_FROM ((size_t)1 << 20)
@@ -49,7 +50,8 @@ struct state {
 
 struct applied {
 	char *directory;
-	int dir_fd; /* locked: one agent a state directory */
+	const char *name; /* of the log */
+	int dir_fd;	  /* locked: one agent a state directory */
 	int fd;
 	size_t length, compacted_length;
 	size_t replayed; /* objects in the records read at the start */
@@ -215,8 +217,8 @@ static int append(struct applied *applied, enum verb verb, uint64_t deadline, co
 		r = -errno;
 	if (r < 0) {
 		if (ftruncate(applied->fd, (off_t)applied->length) < 0)
-			log_err(-errno, "cannot cut off half a record of %s/" LOG_NAME ": the next start will",
-				applied->directory);
+			log_err(-errno, "cannot cut off half a record of %s/%s: the next start will", applied->directory,
+				applied->name);
 		return r;
 	}
 	applied->length += record.length;
@@ -318,12 +320,15 @@ static int read_log(struct applied *applied, const char *file, const char *text,
 		size_t size = parse_record(text + at, length - at, &record);
 
 		if (size == 0) {
-			int r = file_write(applied->dir_fd, DAMAGED_NAME, text + at, length - at, 0600);
+			char damaged[64];
+			int r;
 
+			snprintf(damaged, sizeof(damaged), "%s" DAMAGED_SUFFIX, applied->name);
+			r = file_write(applied->dir_fd, damaged, text + at, length - at, 0600);
 			log_warn(r,
 				"%s: %zu bytes at the end are damaged, as after a crash while writing; they are kept in "
-				"%s/" DAMAGED_NAME,
-				file, length - at, applied->directory);
+				"%s/%s",
+				file, length - at, applied->directory, damaged);
 			if (ftruncate(applied->fd, (off_t)at) < 0)
 				return -errno;
 			break;
@@ -343,18 +348,18 @@ static int open_log(struct applied *applied, struct diag *diag)
 	size_t length;
 	int r;
 
-	if (asprintf(&file, "%s/" LOG_NAME, applied->directory) < 0) {
+	if (asprintf(&file, "%s/%s", applied->directory, applied->name) < 0) {
 		file = NULL;
 		return -ENOMEM;
 	}
-	r = file_read(applied->dir_fd, LOG_NAME, LOG_BYTES_MAX, &text, &length, NULL);
+	r = file_read(applied->dir_fd, applied->name, LOG_BYTES_MAX, &text, &length, NULL);
 	if (r == -ENOENT) {
-		r = file_write(applied->dir_fd, LOG_NAME, LOG_MAGIC, strlen(LOG_MAGIC), 0600);
+		r = file_write(applied->dir_fd, applied->name, LOG_MAGIC, strlen(LOG_MAGIC), 0600);
 		applied->length = strlen(LOG_MAGIC);
 	}
 	if (r < 0)
 		return r;
-	applied->fd = openat(applied->dir_fd, LOG_NAME, O_RDWR | O_CLOEXEC);
+	applied->fd = openat(applied->dir_fd, applied->name, O_RDWR | O_CLOEXEC);
 	if (applied->fd < 0)
 		return -errno;
 	if (applied->length == 0)
@@ -364,7 +369,7 @@ static int open_log(struct applied *applied, struct diag *diag)
 	return r;
 }
 
-int applied_open(const char *state_dir, struct applied **ret, struct diag *diag)
+static int open_named(const char *state_dir, const char *name, bool lock, struct applied **ret, struct diag *diag)
 {
 	_cleanup_(applied_close_p) struct applied *applied = calloc(1, sizeof(*applied));
 	int r;
@@ -372,6 +377,7 @@ int applied_open(const char *state_dir, struct applied **ret, struct diag *diag)
 	if (!applied)
 		return -ENOMEM;
 	applied->dir_fd = applied->fd = -1;
+	applied->name = name;
 	applied->directory = strdup(state_dir);
 	if (!applied->directory)
 		return -ENOMEM;
@@ -381,9 +387,11 @@ int applied_open(const char *state_dir, struct applied **ret, struct diag *diag)
 	applied->dir_fd = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (applied->dir_fd < 0)
 		return -errno;
-	if (flock(applied->dir_fd, LOCK_EX | LOCK_NB) < 0)
-		return errno == EWOULDBLOCK ? -EBUSY : -errno;
-	file_remove_temporaries(applied->dir_fd);
+	if (lock) {
+		if (flock(applied->dir_fd, LOCK_EX | LOCK_NB) < 0)
+			return errno == EWOULDBLOCK ? -EBUSY : -errno;
+		file_remove_temporaries(applied->dir_fd);
+	}
 	r = open_log(applied, diag);
 	if (r < 0)
 		return r;
@@ -395,6 +403,16 @@ int applied_open(const char *state_dir, struct applied **ret, struct diag *diag)
 	}
 	*ret = TAKE_PTR(applied);
 	return 0;
+}
+
+int applied_open(const char *state_dir, struct applied **ret, struct diag *diag)
+{
+	return open_named(state_dir, LOG_NAME, true, ret, diag);
+}
+
+int applied_open_cni(const char *state_dir, struct applied **ret, struct diag *diag)
+{
+	return open_named(state_dir, CNI_NAME, false, ret, diag);
 }
 
 void applied_close(struct applied *applied)
@@ -561,11 +579,11 @@ int applied_compact(struct applied *applied)
 
 	r = write_log(applied, &text);
 	if (r == 0)
-		r = file_write(applied->dir_fd, LOG_NAME, text.data, text.length, 0600);
+		r = file_write(applied->dir_fd, applied->name, text.data, text.length, 0600);
 	if (r < 0)
 		return r;
 	/* From here on the old descriptor is of a file without a name. */
-	fd = openat(applied->dir_fd, LOG_NAME, O_RDWR | O_CLOEXEC);
+	fd = openat(applied->dir_fd, applied->name, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	safe_close(applied->fd);

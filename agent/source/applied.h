@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The applied source: objects that came through the API, kept in `STATE_DIR/applied.log`. A change is one record, added and
+ * The applied source: objects that came through the API, kept in `STATE_DIR/applied.log`; and the CNI plugin's ports, in a log
+ * of their own. A change is one record, added and
  * synced before it goes live, so that a crash leaves all of it or nothing. The log is rewritten when most of it is history.
  *
  * An unconfirmed apply is on disk together with its deadline (wall clock): applied_open() past the deadline rolls it back.
@@ -18,6 +19,8 @@ struct applied;
  * -EINVAL with diag: records that this version cannot decode; nothing is overwritten then.
  */
 int applied_open(const char *state_dir, struct applied **ret, struct diag *diag);
+/* The same for `STATE_DIR/cni.log`, in a directory that applied_open() has locked. Nothing in it is ever unconfirmed. */
+int applied_open_cni(const char *state_dir, struct applied **ret, struct diag *diag);
 void applied_close(struct applied *applied);
 static inline void applied_close_p(struct applied **applied)
 {

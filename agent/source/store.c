@@ -10,6 +10,7 @@ void store_clear(struct store *store)
 {
 	object_list_clear(&store->files);
 	object_list_clear(&store->applied);
+	object_list_clear(&store->cni);
 	object_list_clear(&store->before);
 	object_list_clear(&store->all);
 	*store = (struct store){0};
@@ -96,6 +97,15 @@ static int find_changes(const struct object_list *old, const struct object_list 
 	return 0;
 }
 
+/* All of them: files', applied ones, and the CNI plugin's. */
+static int merge_all(struct object_list *to, const struct store *next, const struct object_list *applied)
+{
+	_cleanup_object_list_ struct object_list documents = {0};
+	int r = merge_lists(&documents, &next->files, applied);
+
+	return r < 0 ? r : merge_lists(to, &documents, &next->cni);
+}
+
 /* Fills in next.all and the changes, and checks the whole. */
 static int complete(
 	const struct store *store, struct store_proposal *proposal, const struct object_list *touched, struct diag *diag)
@@ -103,13 +113,13 @@ static int complete(
 	struct store *next = &proposal->next;
 	int r;
 
-	r = merge_lists(&next->all, &next->files, &next->applied);
+	r = merge_all(&next->all, next, &next->applied);
 	if (r == 0)
 		r = model_validate(&next->all, diag);
 	if (r == 0 && next->pending) {
 		_cleanup_object_list_ struct object_list rolled_back = {0};
 
-		r = merge_lists(&rolled_back, &next->files, &next->before);
+		r = merge_all(&rolled_back, next, &next->before);
 		if (r == 0)
 			r = model_validate(&rolled_back, diag);
 		if (r == -EINVAL)
@@ -135,12 +145,22 @@ static int finish(int r, const struct store *store, struct store_proposal *propo
 	return 0;
 }
 
+/* What a change of applied objects leaves alone. */
+static int copy_rest(const struct store *store, struct store_proposal *proposal)
+{
+	int r = copy_list(&proposal->next.files, &store->files);
+
+	return r < 0 ? r : copy_list(&proposal->next.cni, &store->cni);
+}
+
 int store_propose_files(const struct store *store, const struct object_list *files, struct store_proposal *ret, struct diag *diag)
 {
 	struct store_proposal proposal = {.next.pending = store->pending};
 	int r;
 
 	r = copy_list(&proposal.next.files, files);
+	if (r == 0)
+		r = copy_list(&proposal.next.cni, &store->cni);
 	if (r == 0)
 		object_list_sort(&proposal.next.files);
 	if (r == 0)
@@ -156,13 +176,28 @@ int store_propose_applied(const struct store *store, const struct object_list *a
 	struct store_proposal proposal = {.next.pending = before != NULL};
 	int r;
 
-	r = copy_list(&proposal.next.files, &store->files);
+	r = copy_rest(store, &proposal);
 	if (r == 0)
 		r = copy_list(&proposal.next.applied, applied);
 	if (r == 0 && before)
 		r = copy_list(&proposal.next.before, before);
 	object_list_sort(&proposal.next.applied);
 	object_list_sort(&proposal.next.before);
+	return finish(r, store, &proposal, NULL, ret, diag);
+}
+
+int store_propose_cni(const struct store *store, const struct object_list *cni, struct store_proposal *ret, struct diag *diag)
+{
+	struct store_proposal proposal = {.next.pending = store->pending};
+	int r = copy_list(&proposal.next.files, &store->files);
+
+	if (r == 0)
+		r = copy_list(&proposal.next.applied, &store->applied);
+	if (r == 0)
+		r = copy_list(&proposal.next.before, &store->before);
+	if (r == 0)
+		r = copy_list(&proposal.next.cni, cni);
+	object_list_sort(&proposal.next.cni);
 	return finish(r, store, &proposal, NULL, ret, diag);
 }
 
@@ -181,6 +216,12 @@ static int refuse_owned(const struct store *store, enum object_kind kind, const 
 	const struct object *owner = object_list_find(&store->files, kind, namespace_, name);
 	char title[OBJECT_TITLE_MAX];
 
+	if (object_list_find(&store->cni, kind, namespace_, name)) {
+		diag_add(diag, NULL, line, NULL,
+			"want an object that nobody else owns, got %s of the CNI plugin: it goes with its container",
+			object_title(kind, namespace_, name, title));
+		return -EACCES;
+	}
 	if (!owner)
 		return 0;
 	diag_add(diag, NULL, line, NULL, "want an object that no file owns, got %s of %s:%u: change it there",
@@ -211,7 +252,7 @@ int store_propose_apply(
 	r = copy_list(&touched, objects);
 	object_list_sort(&touched);
 	if (r == 0)
-		r = copy_list(&proposal.next.files, &store->files);
+		r = copy_rest(store, &proposal);
 	if (r == 0 && pending)
 		r = copy_list(&proposal.next.before, &store->applied);
 	/* The applied ones, those of the same name replaced. What stays the same keeps its old object: nothing moves. */
@@ -244,7 +285,7 @@ int store_propose_delete(const struct store *store, enum object_kind kind, const
 		diag_add(diag, NULL, 0, NULL, "there is no %s", object_title(kind, namespace_, name, title));
 		return -ENOENT;
 	}
-	r = copy_list(&proposal.next.files, &store->files);
+	r = copy_rest(store, &proposal);
 	for (size_t i = 0; r == 0 && i < store->applied.n; i++)
 		if (store->applied.items[i] != gone)
 			r = object_list_add(&proposal.next.applied, store->applied.items[i]);

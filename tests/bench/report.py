@@ -278,6 +278,18 @@ def overlay(result):
     return targets
 
 
+def cni(result):
+    rows, targets = [], {}
+    for name, plugins in result.items():
+        ours, theirs = plugins["heddle-cni"], plugins["ptp"]
+        rows.append([name] + [f"{q[verb][of]:.1f}" for verb in ("ADD", "DEL") for of in ("median", "p99") for q in (ours, theirs)])
+        over = ours["ADD"]["p99"] - theirs["ADD"]["p99"]
+        targets[f"ADD of a container ({name}), p99 over ptp's, ms"] = (over, 5, over <= 5)
+    head = [f"{verb} {of}, {who}" for verb in ("ADD", "DEL") for of in ("median", "p99") for who in ("heddle-cni", "ptp")]
+    put("cni", table(("ms", *head), rows))
+    return targets
+
+
 def summary(targets):
     word = {None: "", True: "reached", False: "**missed**"}  # None: shown, without a limit
     rows = [(name, f"{value:.2f}", limit, word[ok]) for name, (value, limit, ok) in targets.items()]

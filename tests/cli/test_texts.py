@@ -12,7 +12,7 @@ import pytest
 
 from conftest import TOP
 
-PAGES = ["heddle.1", "heddled.8", "heddle.yaml.5"]
+PAGES = ["heddle.1", "heddle-cni.8", "heddled.8", "heddle.yaml.5"]
 
 
 def read(*path):

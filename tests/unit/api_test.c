@@ -42,6 +42,7 @@ static struct {
 	struct api *api;
 	size_t applied;
 	uint64_t confirm_ms;
+	int cni;		/* the last verb that heddle-cni asked for */
 	const char *namespace_; /* of the Port that is removed */
 	int answer;		/* what the operations return */
 } world;
@@ -128,6 +129,14 @@ static int fake_whole(void *userdata, const struct object_list *objects, struct 
 	return 0;
 }
 
+static int fake_cni(void *userdata, enum api_cni verb, const json_t *body, json_t **ret, struct diag *diag)
+{
+	(void)userdata;
+	world.cni = (int)verb;
+	assert_string_equal(json_string_value(json_object_get(body, "name")), "pods");
+	return fake(ret, diag);
+}
+
 static void fake_tidy(void *userdata)
 {
 	(void)userdata;
@@ -139,6 +148,7 @@ static const struct api_ops ops = {.apply = fake_apply,
 	.diff = fake_diff,
 	.preview = fake_preview,
 	.whole = fake_whole,
+	.cni = fake_cni,
 	.tidy = fake_tidy};
 
 /* --- the client --- */
@@ -351,6 +361,30 @@ static void test_namespaces(void **state)
 	json_decref(json);
 }
 
+static void test_cni(void **state)
+{
+	static const struct {
+		int answer;
+		unsigned status;
+	} answers[] = {{0, 200}, {-EINVAL, 400}, {-EEXIST, 409}, {-EADDRNOTAVAIL, 409}, {-ENOSPC, 500}, {-EACCES, 409},
+		{-EAGAIN, 503}, {-ENOENT, 404}, {-EIO, 500}};
+	static const char *const paths[] = {"/v1/cni/reserve", "/v1/cni/commit", "/v1/cni/release"};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(answers); i++)
+		for (size_t j = 0; j < ARRAY_SIZE(paths); j++) {
+			world.answer = answers[i].answer;
+			assert_int_equal(exchange("POST", paths[j], "{\"name\":\"pods\"}", 0, NULL), answers[i].status);
+			assert_int_equal(world.cni, j);
+		}
+	world.answer = 0;
+	assert_int_equal(exchange("POST", paths[0], "{", 0, NULL), 400);
+	assert_int_equal(exchange("POST", paths[0], "", 0, NULL), 400);
+	/* the state directory cannot be used here, and nothing is in force */
+	json_decref(get("/v1/cni/status", 503));
+	json_decref(get("/v1/cni/attachments?name=pods", 200));
+}
+
 static void test_unknown(void **state)
 {
 	json_t *json;
@@ -556,6 +590,7 @@ int main(void)
 		cmocka_unit_test(test_read),
 		cmocka_unit_test(test_namespaces),
 		cmocka_unit_test(test_unknown),
+		cmocka_unit_test(test_cni),
 		cmocka_unit_test(test_apply),
 		cmocka_unit_test(test_explain),
 		cmocka_unit_test(test_too_large),

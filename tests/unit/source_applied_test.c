@@ -45,6 +45,29 @@ static struct applied *reopen(struct applied *applied)
 	return open_applied();
 }
 
+/* Two logs in one directory know nothing of each other. */
+static void test_cni_log(void **state)
+{
+	struct applied *applied = open_applied(), *cni = NULL;
+	_cleanup_diag_ struct diag diag = {0};
+
+	(void)state;
+	assert_int_equal(applied_open_cni(at("state"), &cni, &diag), 0);
+	put(applied, GROUP("a", ""), 0, 0);
+	put(cni, GROUP("c", "10.0.0.0/8"), 0, 0);
+	put(cni, GROUP("d", ""), 0, 0);
+	assert_int_equal(applied_remove(cni, OBJECT_ADDRESS_GROUP, NULL, "d"), 0);
+	assert_int_equal(applied_undo(cni), 0);
+	assert_int_equal(applied_compact(cni), 0);
+	applied_close(cni);
+	applied = reopen(applied);
+	assert_int_equal(applied_open_cni(at("state"), &cni, &diag), 0);
+	assert_objects(applied_objects(applied), "a");
+	assert_objects(applied_objects(cni), "c d");
+	applied_close(cni);
+	applied_close(applied);
+}
+
 static void test_applied(void **state)
 {
 	struct applied *applied = open_applied();
@@ -280,6 +303,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_applied),
+		TEST(test_cni_log),
 		TEST(test_applied_undo),
 		TEST(test_applied_confirm),
 		TEST(test_applied_deadline),

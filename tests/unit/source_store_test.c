@@ -210,6 +210,45 @@ static void test_store_start(void **state)
 	assert_objects(&store.all, "a");
 }
 
+/* The CNI plugin's ports: nobody else's to change, and there whatever files and applies do. */
+static void test_store_cni(void **state)
+{
+	_cleanup_object_list_ struct object_list cni = decode(NULL, GROUP("c", "10.0.0.0/8")), none = {0};
+	_cleanup_store_ struct store store = {0};
+	struct store_proposal proposal = {0};
+	_cleanup_diag_ struct diag diag = {0};
+
+	(void)state;
+	commit_files(&store, GROUP("e", ""), "e");
+	assert_int_equal(store_propose_cni(&store, &cni, &proposal, &diag), 0);
+	assert_changes(&proposal, "c created");
+	store_commit(&store, &proposal);
+	assert_objects(&store.all, "c e");
+	assert_int_equal(propose_apply(&store, GROUP("c", ""), false, &proposal, &diag), -EACCES);
+	assert_string_equal(diag.text,
+		"line 1: want an object that nobody else owns, got AddressGroup c of the CNI plugin: it goes with its container");
+	diag_clear(&diag);
+	assert_int_equal(store_propose_delete(&store, OBJECT_ADDRESS_GROUP, NULL, "c", &proposal, &diag), -EACCES);
+	diag_clear(&diag);
+	commit_apply(&store, GROUP("x", ""), false, "x created", "c e x");
+	commit_files(&store, GROUP("f", ""), "c f x");
+	/* while an apply waits, and after it is rolled back */
+	commit_apply(&store, POLICY("p", "x"), true, "p created", "c f x p");
+	assert_int_equal(store_propose_cni(&store, &none, &proposal, &diag), 0);
+	store_commit(&store, &proposal);
+	assert_objects(&store.all, "f x p");
+	assert_int_equal(store_propose_cni(&store, &cni, &proposal, &diag), 0);
+	store_commit(&store, &proposal);
+	assert_int_equal(store_propose_rollback(&store, &proposal, &diag), 0);
+	store_commit(&store, &proposal);
+	assert_objects(&store.all, "c f x");
+	/* what needs the unconfirmed apply would be wrong once that is rolled back */
+	commit_apply(&store, GROUP("late", ""), true, "late created", "c f late x");
+	_cleanup_object_list_ struct object_list needing = decode(NULL, POLICY("q", "late"));
+	assert_int_equal(store_propose_cni(&store, &needing, &proposal, &diag), -EINVAL);
+	assert_non_null(strstr(diag.text, "confirm it first"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -217,6 +256,7 @@ int main(void)
 		TEST(test_store_files),
 		TEST(test_store_confirm),
 		TEST(test_store_start),
+		TEST(test_store_cni),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

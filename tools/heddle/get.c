@@ -132,7 +132,7 @@ static void add_origin(struct table *table, const json_t *origin)
 	if (file)
 		table_cell(table, "%s:%lld", file, number_at(origin, "line"));
 	else
-		table_cell(table, "%s", origin ? "applied" : "built in");
+		table_cell(table, "%s", !origin ? "built in" : strcmp(text_at(origin, "source"), "cni") ? "applied" : "cni");
 }
 
 /* origins: where each of the items comes from, in the same order; built-in rules have none. */

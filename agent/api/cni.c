@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What heddle-cni asks. */
+#include <errno.h>
+#include <string.h>
+
+#include <api/http.h>
+#include <observe/json.h>
+#include <observe/status.h>
+#include <source/cni.h>
+
+static enum MHD_Result change(struct request *request, enum api_cni verb)
+{
+	struct diag diag = {0};
+	json_t *body, *answer = NULL;
+	enum MHD_Result result;
+	json_error_t error;
+	int r;
+
+	body = json_loadb(request->body.data ? request->body.data : "", request->body.length, JSON_REJECT_DUPLICATES, &error);
+	if (!body)
+		return respond_error(request, MHD_HTTP_BAD_REQUEST, NULL, "not JSON: line %d: %s", error.line, error.text);
+	r = request->api->ops->cni(request->api->userdata, verb, body, &answer, &diag);
+	json_decref(body);
+	result = r < 0 ? respond_failure(request, r, &diag) : respond_json(request, MHD_HTTP_OK, answer);
+	diag_clear(&diag);
+	return result;
+}
+
+enum MHD_Result api_post_cni_reserve(struct request *request)
+{
+	return change(request, API_CNI_RESERVE);
+}
+
+enum MHD_Result api_post_cni_commit(struct request *request)
+{
+	return change(request, API_CNI_COMMIT);
+}
+
+enum MHD_Result api_post_cni_release(struct request *request)
+{
+	return change(request, API_CNI_RELEASE);
+}
+
+/* --- what is only read --- */
+
+static json_t *attachment_json(const struct view *view, const struct object *port, const struct cni_key *key)
+{
+	const struct topology_port *at = view->topology ? topology_find_port(view->topology, port) : NULL;
+	const char *reason = at ? status_port_reason(view, at) : "no policy is in force";
+	const uint8_t *b = port->port.mac;
+	json_t *addresses = json_array();
+	char mac[18];
+
+	for (size_t i = 0; i < port->port.n_addresses; i++)
+		json_array_append_new(addresses, json_address(&port->port.addresses[i]));
+	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5]);
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:{s:s, s:s}, s:s, s:o}", "name", key->name, "containerID",
+		key->container, "ifname", key->interface, "network", port->port.network, "device", port->port.device, "mac", mac,
+		"addresses", addresses, "port", "namespace", port->namespace_, "name", port->name, "state",
+		reason ? "waiting" : "ready", "reason", json_text(reason));
+}
+
+static bool is_asked(const char *wanted, const char *value)
+{
+	return !wanted || !strcmp(wanted, value);
+}
+
+enum MHD_Result api_get_cni_attachments(struct request *request)
+{
+	const struct view *view = request->api->view;
+	const char *name = request_argument(request, "name"), *container = request_argument(request, "containerID"),
+		   *interface = request_argument(request, "ifname");
+	json_t *items = json_array();
+
+	for (size_t i = 0; view->cni && i < view->cni->n; i++) {
+		const struct object *port = view->cni->items[i];
+		struct cni_key key = cni_key_of(port);
+
+		if (key.name && is_asked(name, key.name) && is_asked(container, key.container) &&
+			is_asked(interface, key.interface))
+			json_array_append_new(items, attachment_json(view, port, &key));
+	}
+	return respond_json(request, MHD_HTTP_OK, json_pack("{s:o}", "items", items));
+}
+
+/* Whether an ADD to the network could be done now. */
+enum MHD_Result api_get_cni_status(struct request *request)
+{
+	const struct view *view = request->api->view;
+	const char *network = request_argument(request, "network");
+
+	if (!view->cni)
+		return respond_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "the state directory cannot be used");
+	if (!view->compiler || view->lockdown || view->adopted)
+		return respond_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, NULL,
+			"the configured files are not in force, see `heddle status`");
+	if (network && !object_list_find(view->objects, OBJECT_NETWORK, NULL, network))
+		return respond_error(request, MHD_HTTP_NOT_FOUND, NULL, "there is no Network %.253s", network);
+	return respond_json(request, MHD_HTTP_OK, json_pack("{s:b}", "ready", 1));
+}
