@@ -66,6 +66,15 @@ def test_ports_of_documents_have_theirs(host, small):
     host.daemon.api.delete("/v1/objects/port/static")
 
 
+def test_workloads_of_other_hosts_have_theirs():
+    shared = doc.network("small", mode="l2", vni=79, subnets=["10.79.0.0/29"], gateway=["10.79.0.3"])
+    there = {"name": "db", "network": "small", "mac": "02:00:00:00:00:99", "addresses": ["10.79.0.2"]}
+    peer = doc.document("Peer", "node-b", {"address": "192.0.2.2", "ports": [there]})
+    with CniHost(docs=(shared, peer), host_spec={"tunnel": {"protocol": "vxlan", "address": "192.0.2.1"}}) as host:
+        made = host.added(host.runtime(network="small", version="1.1.0"), 4)
+        assert sorted(c.address() for c in made) == [f"10.79.0.{n}" for n in (1, 4, 5, 6)]
+
+
 @pytest.mark.parametrize("ranges, wanted", [
     (["10.77.0.64/30", "fd77::5:0/112"], {"10.77.0.64", "10.77.0.65", "10.77.0.66", "10.77.0.67"}),
     (["10.77.0.8-10.77.0.9"], {"10.77.0.8", "10.77.0.9"}),
