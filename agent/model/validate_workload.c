@@ -248,6 +248,7 @@ static int check_names(const struct workload *workloads, size_t n, struct diag *
 	return 0;
 }
 
+/* How many there are. */
 static size_t list_workloads(const struct object_list *sorted, struct workload *out)
 {
 	size_t n_ports, n_peers, n = 0;
@@ -280,12 +281,12 @@ int validate_workloads(const struct object_list *sorted, struct diag *diag)
 		n += sorted->items[i]->kind == OBJECT_PORT   ? 1
 		     : sorted->items[i]->kind == OBJECT_PEER ? sorted->items[i]->tunnel_peer.n_ports
 							     : 0;
-	if (n == 0)
-		return 0;
-	workloads = malloc(n * sizeof(*workloads));
+	workloads = malloc((n + 1) * sizeof(*workloads));
 	if (!workloads)
 		return -ENOMEM;
 	n = n_claims = list_workloads(sorted, workloads);
+	if (n == 0)
+		return 0;
 	for (size_t i = 0; i < n; i++)
 		n_claims += addresses_of(&workloads[i]).n;
 	claims = malloc(n_claims * sizeof(*claims));

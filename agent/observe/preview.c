@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <heddle/overlay.h>
 #include <observe/flows.h>
 #include <observe/json.h>
 #include <observe/names.h>
@@ -77,6 +78,12 @@ static const struct place *find_place(const struct preview *preview, uint32_t if
 	return found ? found : &nowhere;
 }
 
+/* Else the host, somebody on the wire, or behind a peer: policy there is not ours. */
+static bool is_port(uint32_t device)
+{
+	return device && !(device & HD_DEVICE_PEER);
+}
+
 static int judge_by(const struct preview *preview, unsigned which, const struct datapath_flow *flow, struct image_verdict *ret)
 {
 	const struct hd_flow *f = &flow->flow;
@@ -91,8 +98,13 @@ static int judge_by(const struct preview *preview, unsigned which, const struct 
 	};
 
 	if (question.between_ports) {
-		question.has_opener = f->device[HD_ORIG] != 0;
-		question.has_target = f->device[HD_REPLY] != 0;
+		question.has_opener = is_port(f->device[HD_ORIG]);
+		question.has_target = is_port(f->device[HD_REPLY]);
+		if (flow->network < HD_NETWORKS)
+			question.network[0] = question.network[1] = flow->network;
+		else if (preview->view->networks)
+			(void)networks_of_zone(
+				preview->view->networks, flow->network, &question.network[0], &question.network[1]);
 		question.from_node = !question.has_opener && f->rule == HD_RULE_NODE;
 		question.opener = find_place(preview, f->device[HD_ORIG])->port[which];
 		question.target = find_place(preview, f->device[HD_REPLY])->port[which];

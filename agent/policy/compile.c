@@ -54,6 +54,8 @@ static int take_input(struct round *round)
 			r = VEC_PUSH(&round->new_networks, object);
 		else if (object->kind == OBJECT_PORT)
 			r = VEC_PUSH(&round->new_ports, object);
+		else if (object->kind == OBJECT_PEER)
+			r = VEC_PUSH(&round->new_peers, object);
 		else if (object->kind == OBJECT_NAMESPACE)
 			r = VEC_PUSH(&round->new_namespaces, object);
 		else if (object->kind == OBJECT_ADDRESS_GROUP)
@@ -258,6 +260,10 @@ static int run(struct round *round, struct compiler_limits *needed)
 	if (r == 0)
 		r = ports_update(round);
 	if (r == 0)
+		r = peers_update(round);
+	if (r == 0)
+		r = labels_named_update(round->compiler->labels);
+	if (r == 0)
 		r = sets_update(round);
 	if (r == 0)
 		r = port_sets_update(round);
@@ -300,6 +306,7 @@ static void round_free(struct compiler *compiler)
 	VEC_FREE(&round->new_groups);
 	VEC_FREE(&round->changed_groups);
 	VEC_FREE(&round->new_ports);
+	VEC_FREE(&round->new_peers);
 	VEC_FREE(&round->new_namespaces);
 	VEC_FREE(&round->new_networks);
 	for (size_t i = 0; i < round->expanded.n; i++)
@@ -308,6 +315,8 @@ static void round_free(struct compiler *compiler)
 	VEC_FREE(&round->member_limited);
 	port_sets_free(round->port_sets);
 	VEC_FREE(&round->label_selectors);
+	VEC_FREE(&round->covers);
+	VEC_FREE(&round->covering);
 	VEC_FREE(&round->limited);
 	VEC_FREE(&round->member);
 	VEC_FREE(&round->made);
@@ -359,7 +368,7 @@ static void networks_unref(struct tables *t)
 		object_unref(t->networks.data[i].object);
 }
 
-/* Identities that no port has any more go; their numbers are given again. */
+/* Identities that nobody has any more go; their numbers are given again. */
 static void identities_collect(struct compiler *compiler)
 {
 	for (uint32_t i = 0; i < labels_identities(compiler->labels); i++) {
@@ -370,6 +379,8 @@ static void identities_collect(struct compiler *compiler)
 	}
 	for (size_t i = 0; i < compiler->now.ports.n; i++)
 		compiler->now.ports.data[i].identity->used = true;
+	for (size_t i = 0; i < compiler->now.remote.n; i++)
+		compiler->now.remote.data[i].identity->used = true;
 	labels_sweep(compiler->labels);
 }
 
@@ -384,6 +395,8 @@ static void restore(struct compiler *compiler)
 		ports_unref(&compiler->now);
 	if (round->networks_referenced)
 		networks_unref(&compiler->now);
+	if (round->peers_referenced)
+		peers_unref(&compiler->now);
 	for (size_t i = 0; i < round->made.n; i++)
 		prepared_free(round->made.data[i]);
 	for (size_t i = 0; i < compiler->adopted.n; i++)
@@ -467,6 +480,7 @@ void compiler_commit(struct compiler *compiler)
 	groups_unref(&compiler->before);
 	ports_unref(&compiler->before);
 	networks_unref(&compiler->before);
+	peers_unref(&compiler->before);
 	tables_free(&compiler->before);
 	identities_collect(compiler);
 	compiler->tainted_ports = false;
@@ -513,6 +527,7 @@ void compiler_free(struct compiler *compiler)
 	groups_unref(&compiler->now);
 	ports_unref(&compiler->now);
 	networks_unref(&compiler->now);
+	peers_unref(&compiler->now);
 	for (size_t i = 0; i < compiler->now.policies.n; i++)
 		prepared_free(compiler->now.policies.data[i]);
 	tables_free(&compiler->now);

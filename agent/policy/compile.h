@@ -8,7 +8,7 @@
  * again. On any failure before publishing: compiler_abort(), and the old policy stays in force; the next delta repairs whatever the
  * aborted one may have written. A round that cannot be settled may be followed by the next one: what it retired waits for a later settling.
  *
- * Policies for ports are in the trees of the networks that have ports, HostPolicies in the host's own (network 0). See expand.h for what
+ * Policies for ports are in the trees of the networks that have ports, or where Peers have something, HostPolicies in the host's own (network 0). See expand.h for what
  * the former mean.
  *
  * Meaning of the documents where they leave it open: in lockdown ingress is denied by HD_RULE_LOCKDOWN and egress allowed. A rule
@@ -102,7 +102,7 @@ void compiler_free(struct compiler *compiler);
 int compiler_adopt_rule(struct compiler *compiler, uint32_t id, uint64_t key);
 
 /*
- * The input is not kept, but the policies, groups, ports, namespaces and networks in it are (by reference) until they are replaced and the round committed.
+ * The input is not kept, but the policies, groups, ports, peers, namespaces and networks in it are (by reference) until they are replaced and the round committed.
  *
  * 0; -ENOSPC: a limit is too small, `needed` says what would do (counting that old and new are there at once): make a new compiler with bigger maps;
  * -E2BIG: beyond what any size could hold, diag says why; -EINVAL with diag; -ENOMEM.

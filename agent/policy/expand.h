@@ -4,7 +4,8 @@
  * are address blocks or one label group, and a label group for the subjects. One rule of the document may become several here, next to
  * each other and with the same verdict, so that it does not matter which of them is found.
  *
- * Meaning of the documents where they leave it open: selectors look in all networks. A named port is looked up at the destination: at the
+ * Meaning of the documents where they leave it open: selectors look in all networks, and at the ports of Peers as well. Subjects are ports here:
+ * those of Peers are subject to their own host's policy. A named port is looked up at the destination: at the
  * subject on ingress; on egress at each peer, also where an ipBlock names it; outside the cluster there are none. `nodes` peers match
  * nothing: hosts are no ports. A rule in audit mode decides as any other, but what it would drop passes, whatever comes after it.
  */

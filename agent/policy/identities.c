@@ -176,12 +176,14 @@ static int number_ports(struct identities *identities, const struct object_list 
 
 	for (size_t i = 0; i < all->n && r == 0; i++) {
 		struct object *port = all->items[i];
+		struct workload workload;
 		struct identity_key key;
 		struct known *known;
 
 		if (port->kind != OBJECT_PORT)
 			continue;
-		labels_key(port, namespace_of(all, port->namespace_), key.hash);
+		workload = workload_of_port(port);
+		labels_key(&workload, namespace_of(all, port->namespace_), key.hash);
 		known = find(next, &key);
 		if (!known) {
 			r = number_new(identities, &key, taken, &n);

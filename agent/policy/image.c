@@ -15,6 +15,7 @@
 
 struct image_device {
 	char name[IF_NAMESIZE];
+	uint16_t network;
 	struct hd_roots roots; /* of its network */
 	struct hd_port_policy policy;
 };
@@ -26,6 +27,7 @@ struct policy_image {
 	bool forward_judge;
 	struct image_device *uplinks, *ports; /* by name */
 	size_t n_uplinks, n_ports;
+	struct hd_roots networks[HD_NETWORKS]; /* by index; generation 0: there is none */
 };
 
 /* --- making --- */
@@ -101,9 +103,8 @@ static void copy_ports(struct policy_image *image, const struct policy_delta *de
 		if (!port->port->port.device)
 			continue;
 		set_name(device, port->port->port.device);
-		for (size_t j = 0; j < delta->n_networks; j++)
-			if (delta->networks[j].index == port->network)
-				device->roots = delta->networks[j].roots;
+		device->network = port->network;
+		device->roots = image->networks[port->network % HD_NETWORKS];
 		device->policy = port->policy;
 		image->n_ports++;
 	}
@@ -127,6 +128,8 @@ int policy_image_new(
 	if (!image->uplinks || !image->ports || copy_tables(image, delta) < 0)
 		return -ENOMEM;
 	copy_uplinks(image, delta);
+	for (size_t i = 0; i < delta->n_networks; i++)
+		image->networks[delta->networks[i].index % HD_NETWORKS] = delta->networks[i].roots;
 	copy_ports(image, delta);
 	/* The delta goes; rules keep their names. */
 	compiler_commit(compiler);
@@ -272,6 +275,18 @@ static int judge_over_uplink(const struct policy_image *image, const struct imag
 	return r;
 }
 
+/* The trees of where the other end is. One that is no port, nor in a network that there is, is in the device's own. */
+static const struct hd_roots *other_roots(const struct policy_image *image, const struct image_device *device,
+	const struct image_device *other, const struct image_flow *flow)
+{
+	uint16_t network = flow->network[flow->network[0] == device->network];
+	const struct hd_roots *roots = &image->networks[network % HD_NETWORKS];
+
+	if (other)
+		return &other->roots;
+	return network && roots->generation ? roots : &device->roots;
+}
+
 static int judge_between_ports(const struct policy_image *image, const struct image_flow *flow, struct image_verdict *ret)
 {
 	struct image_verdict first = {.verdict = HD_ALLOW}, second;
@@ -282,15 +297,14 @@ static int judge_between_ports(const struct policy_image *image, const struct im
 		*ret = (struct image_verdict){.verdict = HD_DROP, .rule = HD_RULE_NONE};
 		return 0;
 	}
-	/* An end that is no port is in the network of the other one. */
 	if (opener)
-		r = ask(image, opener, target ? &target->roots : &opener->roots, HD_EGRESS, flow, &first);
+		r = ask(image, opener, other_roots(image, opener, target, flow), HD_EGRESS, flow, &first);
 	else if (flow->from_node)
 		first.rule = HD_RULE_NODE;
 	*ret = first;
 	if (r < 0 || first.verdict != HD_ALLOW || !target || (!opener && flow->from_node))
 		return r;
-	r = ask(image, target, opener ? &opener->roots : &target->roots, HD_INGRESS, flow, &second);
+	r = ask(image, target, other_roots(image, target, opener, flow), HD_INGRESS, flow, &second);
 	if (r < 0)
 		return r;
 	if (opener && second.verdict == HD_ALLOW) {

@@ -42,8 +42,9 @@ struct image_flow {
 	const struct image_device *uplink; /* of its first packet; NULL: not judged */
 	/* between ports */
 	bool from_node;				    /* opened by the host itself */
-	bool has_opener, has_target;		    /* that end is a port; else the host or what is behind it */
+	bool has_opener, has_target;		    /* that end is a port; else the host, what is behind it, or behind a peer */
 	const struct image_device *opener, *target; /* NULL with has_*: a port that is not there */
+	uint16_t network[2];			    /* that it is routed between, in any order; else both 0 or the same */
 };
 
 struct image_verdict {

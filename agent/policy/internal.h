@@ -172,17 +172,29 @@ struct port_entry {
 struct network_entry {
 	struct object *object; /* a reference; NULL: the host's own, the first entry */
 	uint16_t index;
-	bool ports;	  /* some are in it; else its trees are empty */
+	bool judged;	  /* a port here is in it, or may reach a peer's part of it; else its trees are empty */
+	bool peers;	  /* some have something in it */
 	bool changed;	  /* its roots, in the last round */
 	uint32_t root[2]; /* values with tag: IPv4, IPv6 */
 	struct hd_roots roots;
 };
 
-/* An address of a port: (network, address) ascending. */
+/* A Peer. It stays the same for as long as nothing of it changes, nor the namespaces and networks that it was read with. */
+struct peer_entry {
+	unsigned refs;
+	bool kept;	       /* scratch */
+	struct object *object; /* a reference */
+	size_t n_networks;
+	uint16_t networks[]; /* where it has something: indexes, ascending */
+};
+
+/* An address of a port, or of a peer's: (network, address) ascending. */
 struct endpoint {
 	uint16_t network;
+	uint32_t index; /* among the peer's ports */
 	struct hd_addr addr;
-	const struct identity *identity;
+	struct identity *identity;
+	struct peer_entry *peer; /* NULL: of a port here */
 };
 
 /* --- the tables --- */
@@ -215,9 +227,12 @@ struct tables {
 	VEC(struct uplink_pair) uplinks;
 	VEC(struct port_entry) ports;	    /* by (namespace, name) */
 	VEC(struct network_entry) networks; /* the host's, then by name */
-	VEC(struct endpoint) endpoints;
-	VEC(struct prepared *) policies; /* as policy_compare() has them, so by base too */
-	VEC(struct object *) groups;	 /* by name */
+	VEC(struct endpoint) endpoints;	    /* of ports */
+	VEC(struct peer_entry *) peers;	    /* by name; references */
+	VEC(struct endpoint) remote;	    /* of peers; where several claim one address, by their names */
+	uint64_t surroundings;		    /* a hash of the namespaces and networks that remote was made with */
+	VEC(struct prepared *) policies;    /* as policy_compare() has them, so by base too */
+	VEC(struct object *) groups;	    /* by name */
 	VEC(struct port_range) failsafe;
 	bool lockdown, started;
 };
@@ -293,6 +308,12 @@ struct label_selector {
 	const struct label_group *group;
 };
 
+/* Which of them cover an identity: indexes of round.covering. */
+struct identity_cover {
+	uint32_t first, n;
+	bool known;
+};
+
 enum edge_kind { EDGE_ADD = 0, EDGE_ADD_END, EDGE_REMOVE, EDGE_REMOVE_END };
 struct edge {
 	uint64_t high, low; /* position: upper and lower half of IPv6; IPv4 << 32, and 0 */
@@ -344,10 +365,10 @@ struct round {
 	struct policy_delta delta;
 	uint32_t generation;
 	bool first; /* nothing was compiled before */
-	bool groups_referenced, ports_referenced, networks_referenced;
+	bool groups_referenced, ports_referenced, networks_referenced, peers_referenced;
 
 	VEC(struct object *) new_policies, new_groups, changed_groups, limited; /* limited: policies that name uplinks */
-	VEC(struct object *) new_ports, new_namespaces, new_networks;
+	VEC(struct object *) new_ports, new_peers, new_namespaces, new_networks;
 	VEC(struct expanded *) expanded; /* references, by index in new_policies; NULL: a HostPolicy */
 	size_t pairs_used;		 /* below, none is free */
 	VEC(uint16_t) member;
@@ -360,7 +381,9 @@ struct round {
 	VEC(uint8_t) sets; /* by set id */
 
 	VEC(struct label_selector) label_selectors;
-	size_t n_changed_selectors; /* the first so many are no selectors any more, or are new ones */
+	size_t n_changed_selectors;	   /* the first so many are no selectors any more, or are new ones */
+	VEC(struct identity_cover) covers; /* by identity number */
+	u32_vec covering;		   /* indexes of label_selectors */
 	VEC(struct edge) edges[2];
 	VEC(struct addr_op) ops, sub_ops;
 	u32_vec taken;	  /* scratch of the class algebra */
@@ -447,8 +470,14 @@ void defaults_update(struct round *round);
 int failsafe_update(struct round *round);
 int uplinks_finish(struct round *round);
 
+/* peers.c */
+int peers_update(struct round *round);
+void peers_unref(struct tables *t);
+
 /* members.c */
 int ports_update(struct round *round);
+struct object *namespace_find(const struct round *round, const char *name); /* its document; NULL: none */
+int endpoint_cmp(const void *a, const void *b);				    /* by network and address only */
 int port_sets_update(struct round *round);
 int port_policy_members(struct round *round, size_t index, struct membership *ret);
 void port_sets_free(struct port_sets *sets);

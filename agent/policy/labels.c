@@ -20,6 +20,7 @@ struct identity_entry {
 	uint64_t key;
 	bool lost; /* set by uthash when it found no memory */
 	UT_hash_handle hh;
+	struct label labels[]; /* the workload's own, then its named ports and all strings */
 };
 
 struct group_entry {
@@ -62,7 +63,6 @@ int labels_new(struct labels **ret)
 
 static void identity_free(struct identity_entry *entry)
 {
-	object_unref(entry->identity.port);
 	object_unref(entry->identity.namespace_);
 	free((void *)(uintptr_t)entry->identity.space);
 	free(entry);
@@ -115,23 +115,23 @@ struct identity *labels_by_number(const struct labels *labels, uint32_t number)
 
 static bool peer_covers(const struct policy_peer *peer, const char *own, const struct identity *identity)
 {
-	const struct object *port = identity->port;
+	const struct workload *workload = &identity->workload;
 
 	if (peer->kind != POLICY_PEER_PODS)
 		return false;
 	if (peer->namespaces.present ? !selector_matches(&peer->namespaces, identity->space, identity->n_space)
-				     : !own || strcmp(own, port->namespace_) != 0)
+				     : !own || strcmp(own, workload->namespace_) != 0)
 		return false;
-	return !peer->pods.present || selector_matches(&peer->pods, port->labels, port->n_labels);
+	return !peer->pods.present || selector_matches(&peer->pods, workload->labels, workload->n_labels);
 }
 
 static bool has_named(const struct identity *identity, const struct named_match *named)
 {
-	const struct port *port = &identity->port->port;
+	const struct workload *workload = &identity->workload;
 
-	for (size_t i = 0; i < port->n_ports; i++)
-		if (port->ports[i].port == named->port && port->ports[i].protocol == named->protocol &&
-			strcmp(port->ports[i].name, named->name) == 0)
+	for (size_t i = 0; i < workload->n_ports; i++)
+		if (workload->ports[i].port == named->port && workload->ports[i].protocol == named->protocol &&
+			strcmp(workload->ports[i].name, named->name) == 0)
 			return true;
 	return false;
 }
@@ -198,7 +198,7 @@ static bool labels_equal(const struct label *a, size_t n_a, const struct label *
 	return true;
 }
 
-static bool ports_equal(const struct port *a, const struct port *b)
+static bool ports_equal(const struct workload *a, const struct workload *b)
 {
 	if (a->n_ports != b->n_ports)
 		return false;
@@ -209,15 +209,16 @@ static bool ports_equal(const struct port *a, const struct port *b)
 	return true;
 }
 
-static bool alike(const struct identity *identity, const struct object *port, const struct object *namespace_)
+static bool alike(const struct identity *identity, const struct workload *workload, const struct object *namespace_)
 {
 	const struct object *space = identity->namespace_;
+	const struct workload *own = &identity->workload;
 
-	return strcmp(identity->port->namespace_, port->namespace_) == 0 &&
-	       labels_equal(identity->port->labels, identity->port->n_labels, port->labels, port->n_labels) &&
+	return strcmp(own->namespace_, workload->namespace_) == 0 &&
+	       labels_equal(own->labels, own->n_labels, workload->labels, workload->n_labels) &&
 	       labels_equal(space ? space->labels : NULL, space ? space->n_labels : 0, namespace_ ? namespace_->labels : NULL,
 		       namespace_ ? namespace_->n_labels : 0) &&
-	       ports_equal(&identity->port->port, &port->port);
+	       ports_equal(own, workload);
 }
 
 static uint64_t labels_hash(uint64_t hash, const struct label *list, size_t n)
@@ -228,23 +229,83 @@ static uint64_t labels_hash(uint64_t hash, const struct label *list, size_t n)
 	return hash;
 }
 
-static uint64_t identity_hash(uint64_t seed, const struct object *port, const struct object *namespace_)
+static uint64_t identity_hash(uint64_t seed, const struct workload *workload, const struct object *namespace_)
 {
-	uint64_t hash = labels_hash(hash_string(seed, port->namespace_), port->labels, port->n_labels);
+	uint64_t hash = labels_hash(hash_string(seed, workload->namespace_), workload->labels, workload->n_labels);
 
 	hash = labels_hash(hash, namespace_ ? namespace_->labels : NULL, namespace_ ? namespace_->n_labels : 0);
-	for (size_t i = 0; i < port->port.n_ports; i++) {
-		const struct named_port *named = &port->port.ports[i];
+	for (size_t i = 0; i < workload->n_ports; i++) {
+		const struct named_port *named = &workload->ports[i];
 
 		hash = hash_u64(hash_string(hash, named->name), (uint64_t)named->protocol << 16 | named->port);
 	}
 	return hash;
 }
 
-void labels_key(const struct object *port, const struct object *namespace_, uint64_t ret[2])
+void labels_key(const struct workload *workload, const struct object *namespace_, uint64_t ret[2])
 {
 	for (int i = 0; i < 2; i++)
-		ret[i] = identity_hash(1 + (uint64_t)i, port, namespace_);
+		ret[i] = identity_hash(1 + (uint64_t)i, workload, namespace_);
+}
+
+struct workload workload_of_port(const struct object *port)
+{
+	return (struct workload){.namespace_ = port->namespace_,
+		.labels = port->labels,
+		.ports = port->port.ports,
+		.n_labels = port->n_labels,
+		.n_ports = port->port.n_ports};
+}
+
+struct workload workload_of_peer(const struct peer_port *port)
+{
+	return (struct workload){.namespace_ = port->namespace_,
+		.labels = port->labels,
+		.ports = port->ports,
+		.n_labels = port->n_labels,
+		.n_ports = port->n_ports};
+}
+
+static const char *take_string(char **at, const char *text)
+{
+	size_t size = strlen(text) + 1;
+	char *copy = memcpy(*at, text, size);
+
+	*at += size;
+	return copy;
+}
+
+/* An identity with a copy of the workload, in one piece. */
+static struct identity_entry *identity_new(const struct workload *from)
+{
+	size_t size =
+		from->n_labels * sizeof(struct label) + from->n_ports * sizeof(struct named_port) + strlen(from->namespace_) + 1;
+	struct identity_entry *entry;
+	struct named_port *ports;
+	char *at;
+
+	for (size_t i = 0; i < from->n_labels; i++)
+		size += strlen(from->labels[i].key) + strlen(from->labels[i].value) + 2;
+	for (size_t i = 0; i < from->n_ports; i++)
+		size += strlen(from->ports[i].name) + 1;
+	entry = calloc(1, sizeof(*entry) + size);
+	if (!entry)
+		return NULL;
+	ports = (struct named_port *)(entry->labels + from->n_labels);
+	at = (char *)(ports + from->n_ports);
+	for (size_t i = 0; i < from->n_labels; i++) {
+		entry->labels[i].key = take_string(&at, from->labels[i].key);
+		entry->labels[i].value = take_string(&at, from->labels[i].value);
+	}
+	for (size_t i = 0; i < from->n_ports; i++) {
+		ports[i] = from->ports[i];
+		ports[i].name = take_string(&at, from->ports[i].name);
+	}
+	entry->identity.workload = *from;
+	entry->identity.workload.namespace_ = take_string(&at, from->namespace_);
+	entry->identity.workload.labels = entry->labels;
+	entry->identity.workload.ports = ports;
+	return entry;
 }
 
 /* The namespace's labels, in the order of their keys, with its name in the place of whatever its document says there. */
@@ -252,7 +313,7 @@ static bool fill_space(struct identity *identity)
 {
 	const struct object *namespace_ = identity->namespace_;
 	uint32_t n = namespace_ ? namespace_->n_labels : 0;
-	struct label *space = calloc(n + 1, sizeof(*space)), name = {LABEL_NAMESPACE_NAME, identity->port->namespace_};
+	struct label *space = calloc(n + 1, sizeof(*space)), name = {LABEL_NAMESPACE_NAME, identity->workload.namespace_};
 	bool placed = false;
 
 	if (!space)
@@ -298,25 +359,24 @@ static bool grow(struct labels *labels)
 	return true;
 }
 
-struct identity *labels_identity(struct labels *labels, struct object *port, struct object *namespace_)
+struct identity *labels_identity(struct labels *labels, const struct workload *workload, struct object *namespace_)
 {
-	uint64_t key = identity_hash(1, port, namespace_);
+	uint64_t key = identity_hash(1, workload, namespace_);
 	struct identity_entry *entry;
 
 	for (;; key++) {
 		HASH_FIND(hh, labels->identities, &key, sizeof(key), entry);
 		if (!entry)
 			break;
-		if (alike(&entry->identity, port, namespace_))
+		if (alike(&entry->identity, workload, namespace_))
 			return &entry->identity;
 	}
 	if (labels->n_free == 0 && labels->n == labels->capacity && !grow(labels))
 		return NULL;
-	entry = calloc(1, sizeof(*entry));
+	entry = identity_new(workload);
 	if (!entry)
 		return NULL;
 	entry->key = key;
-	entry->identity.port = object_ref(port);
 	entry->identity.namespace_ = namespace_ ? object_ref(namespace_) : NULL;
 	if (!fill_space(&entry->identity)) {
 		identity_free(entry);
@@ -402,8 +462,8 @@ int labels_named_update(struct labels *labels)
 	for (uint32_t i = 0; i < labels->n; i++) {
 		const struct identity *identity = labels->numbers[i] ? &labels->numbers[i]->identity : NULL;
 
-		for (size_t j = 0; identity && identity->used && j < identity->port->port.n_ports; j++)
-			if (named_seen(labels, &identity->port->port.ports[j], &changed) < 0)
+		for (size_t j = 0; identity && identity->used && j < identity->workload.n_ports; j++)
+			if (named_seen(labels, &identity->workload.ports[j], &changed) < 0)
 				return -ENOMEM;
 	}
 	for (entry = labels->named; entry && !changed; entry = entry->hh.next)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who is who by labels. Ports that no selector can tell apart share an identity: the labels of their namespace, their own, and their
- * named ports. A label group is a list of selectors as policies have them, and knows of every identity whether it covers it: a bit,
+ * Who is who by labels. Workloads (Ports, and the ports of Peers) that no selector can tell apart share an identity: the labels of their
+ * namespace, their own, and their named ports. A label group is a list of selectors as policies have them, and knows of every identity whether it covers it: a bit,
  * worked out once. Both are found by content, so that a change of one port's labels costs one identity, and equal lists are one group.
  */
 #ifndef HEDDLE_POLICY_LABELS_H
@@ -15,19 +15,29 @@ void labels_free(struct labels *labels);
 
 #define LABEL_NAMESPACE_NAME "kubernetes.io/metadata.name" /* every namespace has it, with its name, whatever its document says */
 
+/* A workload as selectors see it. */
+struct workload {
+	const char *namespace_;
+	const struct label *labels; /* in the order of their keys */
+	const struct named_port *ports;
+	size_t n_labels, n_ports;
+};
+struct workload workload_of_port(const struct object *port);
+struct workload workload_of_peer(const struct peer_port *port);
+
 struct identity {
 	uint32_t number;	   /* below labels_identities(); given again once nobody has it: not the one that people see */
-	bool used;		   /* some port has it */
-	struct object *port;	   /* a reference: one that is like it */
+	bool used;		   /* some workload has it */
+	struct workload workload;  /* a copy: who had it first may have changed, and a Peer is too much to keep for it */
 	struct object *namespace_; /* a reference; NULL: there is no document */
 	const struct label *space; /* the namespace's labels with the one every namespace has */
 	size_t n_space;
 };
 
-/* What tells the identity of a port from all others, over restarts too. namespace_ as below. */
-void labels_key(const struct object *port, const struct object *namespace_, uint64_t ret[2]);
-/* The identity of a port. namespace_: its Namespace, NULL when there is no document. NULL: no memory. */
-struct identity *labels_identity(struct labels *labels, struct object *port, struct object *namespace_);
+/* What tells the identity of a workload from all others, over restarts too. namespace_ as below. */
+void labels_key(const struct workload *workload, const struct object *namespace_, uint64_t ret[2]);
+/* The identity of a workload. namespace_: its Namespace, NULL when there is no document. NULL: no memory. */
+struct identity *labels_identity(struct labels *labels, const struct workload *workload, struct object *namespace_);
 /* Forgets the identities that are not used, and sets the others back to that. */
 void labels_sweep(struct labels *labels);
 uint32_t labels_identities(const struct labels *labels);			 /* numbers are below */

@@ -12,6 +12,7 @@ static void lint_clear(struct lint *lint)
 	VEC_FREE(&lint->policies);
 	VEC_FREE(&lint->groups);
 	VEC_FREE(&lint->ports);
+	VEC_FREE(&lint->peers);
 	VEC_FREE(&lint->namespaces);
 	VEC_FREE(&lint->rules);
 	VEC_FREE(&lint->pieces);
@@ -191,6 +192,8 @@ static int collect(struct lint *lint, bool for_ports)
 			r = VEC_PUSH(&lint->groups, object);
 		else if (object->kind == OBJECT_PORT)
 			r = VEC_PUSH(&lint->ports, object);
+		else if (object->kind == OBJECT_PEER)
+			r = VEC_PUSH(&lint->peers, object);
 		else if (object->kind == OBJECT_NAMESPACE)
 			r = VEC_PUSH(&lint->namespaces, object);
 		else if (for_ports ? policy_for_ports(object) : object->kind == OBJECT_HOST_POLICY)

@@ -72,7 +72,7 @@ struct lint {
 	enum hd_direction direction;
 	VEC(struct object *) policies; /* in the order in which they are judged */
 	VEC(struct object *) groups;   /* by name */
-	VEC(struct object *) ports, namespaces;
+	VEC(struct object *) ports, peers, namespaces;
 	VEC(struct lint_rule) rules;
 	VEC(struct lint_piece) pieces;
 	struct lint_relation selectors, scopes;

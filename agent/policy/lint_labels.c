@@ -30,19 +30,12 @@ struct who_list {
 	size_t index_size;
 };
 
-/* A port and the labels of its namespace. */
-struct resident {
-	const struct object *port;
-	const struct label *space;
-	size_t n_space;
-};
-
 struct label_lint {
 	struct lint *lint;
 	struct who_list peers, subjects;
 	VEC(struct policy_peer) subject_peers; /* one a policy, made once: subjects points into it */
-	VEC(struct resident) residents;
-	VEC(struct label *) spaces;
+	struct labels *labels;
+	VEC(const struct identity *) residents; /* who there is, alike ones once */
 	struct {
 		const char *name;
 		uint8_t protocol;
@@ -54,9 +47,7 @@ struct label_lint {
 
 static void label_clear(struct label_lint *label)
 {
-	for (size_t i = 0; i < label->spaces.n; i++)
-		free(label->spaces.data[i]);
-	VEC_FREE(&label->spaces);
+	labels_free(label->labels);
 	VEC_FREE(&label->peers.all);
 	VEC_FREE(&label->subjects.all);
 	free(label->peers.index);
@@ -76,64 +67,56 @@ static const struct object *find_namespace(const struct lint *lint, const char *
 	return NULL;
 }
 
-/* A namespace's labels with the one that each has by itself, in the order of keys. */
-static struct label *space_of(const struct lint *lint, const char *name, size_t *ret_n)
+/* Those that no selector can tell apart are one. */
+static int add_resident(struct label_lint *label, const struct workload *workload, const struct object *namespace_)
 {
-	const struct object *namespace_ = find_namespace(lint, name);
-	size_t n = namespace_ ? namespace_->n_labels : 0, kept = 0;
-	struct label *labels = malloc((n + 1) * sizeof(*labels));
-	bool placed = false;
+	struct identity *identity = labels_identity(label->labels, workload, (struct object *)(uintptr_t)namespace_);
 
-	for (size_t i = 0; labels && i <= n; i++) {
-		int c = i == n ? 1 : strcmp(namespace_->labels[i].key, LABEL_NAMESPACE_NAME);
-
-		if (c >= 0 && !placed) {
-			labels[kept++] = (struct label){LABEL_NAMESPACE_NAME, name};
-			placed = true;
-		}
-		if (i < n && c != 0)
-			labels[kept++] = namespace_->labels[i];
-	}
-	*ret_n = kept;
-	return labels;
+	if (!identity)
+		return -ENOMEM;
+	if (identity->used)
+		return 0;
+	identity->used = true;
+	return VEC_PUSH(&label->residents, identity);
 }
 
+/* The ports here and those of peers. */
 static int find_residents(struct label_lint *label)
 {
 	struct lint *lint = label->lint;
+	const struct object *namespace_ = NULL;
 	const char *last = NULL;
-	size_t n_space = 0;
+	int r = 0;
 
-	for (size_t i = 0; i < lint->ports.n; i++) {
-		const struct object *port = lint->ports.data[i];
+	for (size_t i = 0; i < lint->ports.n + lint->peers.n && r == 0; i++) {
+		const struct object *object = i < lint->ports.n ? lint->ports.data[i] : lint->peers.data[i - lint->ports.n];
+		size_t n = object->kind == OBJECT_PEER ? object->tunnel_peer.n_ports : 1;
 
-		/* sorted by namespace */
-		if (!last || strcmp(last, port->namespace_) != 0) {
-			struct label *space = space_of(lint, port->namespace_, &n_space);
+		for (size_t j = 0; j < n && r == 0; j++) {
+			struct workload workload = object->kind == OBJECT_PEER ? workload_of_peer(&object->tunnel_peer.ports[j])
+									       : workload_of_port(object);
 
-			if (!space || VEC_PUSH(&label->spaces, space) < 0) {
-				free(space);
-				return -ENOMEM;
-			}
-			last = port->namespace_;
+			/* Many are in the namespace of the one before. */
+			if (!last || strcmp(last, workload.namespace_) != 0)
+				namespace_ = find_namespace(lint, workload.namespace_);
+			last = workload.namespace_;
+			r = add_resident(label, &workload, namespace_);
 		}
-		if (VEC_PUSH(&label->residents, (struct resident){port, label->spaces.data[label->spaces.n - 1], n_space}) < 0)
-			return -ENOMEM;
 	}
-	return 0;
+	return r;
 }
 
-static bool selects(const struct policy_peer *peer, const char *own, const struct resident *resident)
+static bool selects(const struct policy_peer *peer, const char *own, const struct identity *resident)
 {
 	if (peer->kind != POLICY_PEER_PODS)
 		return false;
 	if (peer->namespaces.present ? !selector_matches(&peer->namespaces, resident->space, resident->n_space)
-				     : !own || strcmp(own, resident->port->namespace_) != 0)
+				     : !own || strcmp(own, resident->workload.namespace_) != 0)
 		return false;
-	return !peer->pods.present || selector_matches(&peer->pods, resident->port->labels, resident->port->n_labels);
+	return !peer->pods.present || selector_matches(&peer->pods, resident->workload.labels, resident->workload.n_labels);
 }
 
-static bool selects_any(const struct who *who, const struct resident *resident)
+static bool selects_any(const struct who *who, const struct identity *resident)
 {
 	for (size_t i = 0; i < who->n; i++)
 		if (selects(&who->peers[i], who->own, resident))
@@ -147,7 +130,7 @@ static bool is_nobody(const struct label_lint *label, const struct who *who)
 		if (who->peers[i].kind == POLICY_PEER_NETWORKS)
 			return false;
 	for (size_t i = 0; i < label->residents.n; i++)
-		if (selects_any(who, &label->residents.data[i]))
+		if (selects_any(who, label->residents.data[i]))
 			return false;
 	return who->n > 0;
 }
@@ -475,13 +458,13 @@ static int add_ports(struct label_lint *label, struct lint_rule *to, const struc
 	return r;
 }
 
-static bool resident_has(const struct resident *resident, const struct policy_port *wanted)
+static bool resident_has(const struct identity *resident, const struct policy_port *wanted)
 {
-	const struct port *port = &resident->port->port;
+	const struct workload *workload = &resident->workload;
 
-	for (size_t i = 0; i < port->n_ports; i++)
-		if (strcmp(port->ports[i].name, wanted->name) == 0 &&
-			(!wanted->range.protocol || wanted->range.protocol == port->ports[i].protocol))
+	for (size_t i = 0; i < workload->n_ports; i++)
+		if (strcmp(workload->ports[i].name, wanted->name) == 0 &&
+			(!wanted->range.protocol || wanted->range.protocol == workload->ports[i].protocol))
 			return true;
 	return false;
 }
@@ -494,7 +477,7 @@ static bool name_is_known(const struct label_lint *label, const struct who *who,
 	for (size_t i = 0; i < who->n; i++)
 		anybody = anybody || who->peers[i].kind == POLICY_PEER_NETWORKS;
 	for (size_t i = 0; i < label->residents.n; i++)
-		if (resident_has(&label->residents.data[i], port) && (anybody || selects_any(who, &label->residents.data[i])))
+		if (resident_has(label->residents.data[i], port) && (anybody || selects_any(who, label->residents.data[i])))
 			return true;
 	return false;
 }
@@ -636,7 +619,9 @@ int lint_workloads(struct lint *lint)
 	if (!label)
 		return -ENOMEM;
 	label->lint = lint;
-	r = find_residents(label);
+	r = labels_new(&label->labels);
+	if (r == 0)
+		r = find_residents(label);
 	if (r == 0)
 		r = VEC_RESERVE(&label->subject_peers, lint->policies.n + 1);
 	if (r == 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Ports: their identities, and which of them share a pair of policy sets. Identities that the same policies select are found by splitting
+ * Ports: their identities (those of peers: peers.c), and which of them share a pair of policy sets. Identities that the same policies select are found by splitting
  * them policy by policy, so no two lists are ever compared: that costs the number of selections, not of pairs of ports.
  */
 #include <util/cleanup.h>
@@ -15,7 +15,7 @@ static int object_cmp(const void *a, const void *b)
 	return object_compare(*(struct object *const *)a, *(struct object *const *)b);
 }
 
-static struct object *namespace_find(struct round *round, const char *name)
+struct object *namespace_find(const struct round *round, const char *name)
 {
 	size_t low = 0, high = round->new_namespaces.n;
 
@@ -33,7 +33,7 @@ static struct object *namespace_find(struct round *round, const char *name)
 	return NULL;
 }
 
-static int endpoint_cmp(const void *a, const void *b)
+int endpoint_cmp(const void *a, const void *b)
 {
 	const struct endpoint *x = a, *y = b;
 
@@ -73,7 +73,8 @@ int ports_update(struct round *round)
 	for (size_t i = 0; i < n; i++) {
 		struct object *object = round->new_ports.data[i];
 		struct object *namespace_ = namespace_find(round, object->namespace_);
-		struct identity *identity = labels_identity(round->compiler->labels, object, namespace_);
+		const struct workload workload = workload_of_port(object);
+		struct identity *identity = labels_identity(round->compiler->labels, &workload, namespace_);
 		int network = network_of(t, object->port.network);
 
 		if (!identity)
@@ -96,7 +97,7 @@ int ports_update(struct round *round)
 				return -ENOMEM;
 	}
 	sort_endpoints(t);
-	return labels_named_update(round->compiler->labels);
+	return 0;
 }
 
 /* --- what the policies for ports say --- */
@@ -559,6 +560,9 @@ int port_policy_members(struct round *round, size_t index, struct membership *re
 	size_t starts[HD_DIRECTIONS], at;
 
 	*ret = (struct membership){0};
+	/* Some memory, so that there is something to count from. */
+	if (VEC_RESERVE(&round->member, 1) < 0)
+		return -ENOMEM;
 	round->member.n = round->member_limited.n = 0;
 	for (int d = 0; d < HD_DIRECTIONS; d++) {
 		starts[d] = round->member.n;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Networks, and what changes in their address trees. A tree holds the blocks of the policies for ports, and the addresses
- * of the network's ports, each with the label groups that cover its port.
+ * of the network's ports, here and at peers, each with the label groups that cover its port.
  */
 #include <util/addr.h>
 #include <util/cleanup.h>
@@ -83,7 +83,7 @@ int networks_update(struct round *round)
 				entry->index = old->index;
 				memcpy(entry->root, old->root, sizeof(entry->root));
 				entry->roots = old->roots;
-				entry->ports = old->ports;
+				entry->judged = old->judged;
 				entry->changed = false;
 			} else {
 				entry->index = networks_index(round->input->networks, round->new_networks.data[i]->name);
@@ -150,68 +150,133 @@ int label_selectors_update(struct round *round)
 	return 0;
 }
 
-/* An address whose port was `old` and is `new`; NULL: nobody had it, or has it. */
-static int endpoint_change(
-	struct round *round, const struct hd_addr *addr, const struct identity *old, const struct identity *new)
+/* The selectors that cover an identity, looked for once: many addresses have the same one. NULL: no memory. */
+static const struct identity_cover *cover_of(struct round *round, const struct identity *identity)
 {
-	size_t n = old == new ? round->n_changed_selectors : round->label_selectors.n;
+	uint32_t n = labels_identities(round->compiler->labels);
+	struct identity_cover *cover;
 
-	for (size_t i = 0; i < n; i++) {
-		struct label_selector *selector = &round->label_selectors.data[i];
-		bool had, has;
-
-		had = old && selector->was && label_group_has(selector->group, old, addr);
-		has = new && selector->is &&label_group_has(selector->group, new, addr);
-		if (had == has)
-			continue;
-		if (endpoint_edges(round, addr, selector->selector, has) < 0)
-			return -ENOMEM;
-		if (!selector->marked && selector->is)
-			mark_meaning(round, selector->selector);
-		selector->marked = true;
+	if (round->covers.n < n) {
+		if (VEC_RESERVE(&round->covers, n) < 0)
+			return NULL;
+		memset(round->covers.data + round->covers.n, 0, (n - round->covers.n) * sizeof(*cover));
+		round->covers.n = n;
 	}
+	cover = &round->covers.data[identity->number];
+	if (cover->known)
+		return cover;
+	cover->first = (uint32_t)round->covering.n;
+	for (uint32_t i = 0; i < round->label_selectors.n; i++)
+		if (label_group_covers(round->label_selectors.data[i].group, identity) && VEC_PUSH(&round->covering, i) < 0)
+			return NULL;
+	cover->n = (uint32_t)round->covering.n - cover->first;
+	cover->known = true;
+	return cover;
+}
+
+static int selector_change(struct round *round, const struct hd_addr *addr, struct label_selector *selector,
+	const struct identity *old, const struct identity *new)
+{
+	bool had = old && selector->was && label_group_has(selector->group, old, addr);
+	bool has = new && selector->is &&label_group_has(selector->group, new, addr);
+
+	if (had == has)
+		return 0;
+	if (endpoint_edges(round, addr, selector->selector, has) < 0)
+		return -ENOMEM;
+	if (!selector->marked && selector->is)
+		mark_meaning(round, selector->selector);
+	selector->marked = true;
 	return 0;
 }
 
-static size_t first_endpoint(const struct tables *t, uint16_t network)
+/* An address whose workload was `old` and is `new`; NULL: nobody had it, or has it. */
+static int endpoint_change(
+	struct round *round, const struct hd_addr *addr, const struct identity *old, const struct identity *new)
 {
-	size_t low = 0, high = t->endpoints.n;
+	const struct identity *const both[] = {old, new};
+	struct label_selector *selectors = round->label_selectors.data;
+	int r = 0;
+
+	for (size_t i = 0; old == new &&i < round->n_changed_selectors &&r == 0; i++)
+		r = selector_change(round, addr, &selectors[i], old, new);
+	for (size_t which = 0; old != new &&which < ARRAY_N(both) && r == 0; which++) {
+		const struct identity_cover *cover =
+			both[which] ? cover_of(round, both[which]) : &(const struct identity_cover){0};
+
+		if (!cover)
+			return -ENOMEM;
+		for (uint32_t i = 0; i < cover->n && r == 0; i++) {
+			struct label_selector *selector = &selectors[round->covering.data[cover->first + i]];
+
+			/* Those that cover both have had their turn. */
+			if (!which || !old || !label_group_covers(selector->group, old))
+				r = selector_change(round, addr, selector, old, new);
+		}
+	}
+	return r;
+}
+
+/* The addresses of a network in order, each once: a port's here, or else that of the first peer by name. */
+struct walk {
+	const struct endpoint *local, *local_end, *remote, *remote_end;
+};
+
+/* The first of the network, or of those behind it. */
+static const struct endpoint *first_endpoint(const struct endpoint *endpoints, size_t n, uint32_t network)
+{
+	size_t low = 0, high = n;
 
 	while (low < high) {
 		size_t middle = (low + high) / 2;
 
-		if (t->endpoints.data[middle].network < network)
+		if (endpoints[middle].network < network)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	return low;
+	return n ? endpoints + low : NULL;
+}
+
+static struct walk walk_begin(const struct tables *t, uint16_t network)
+{
+	return (struct walk){
+		.local = first_endpoint(t->endpoints.data, t->endpoints.n, network),
+		.local_end = first_endpoint(t->endpoints.data, t->endpoints.n, network + 1u),
+		.remote = first_endpoint(t->remote.data, t->remote.n, network),
+		.remote_end = first_endpoint(t->remote.data, t->remote.n, network + 1u),
+	};
+}
+
+static const struct endpoint *walk_next(struct walk *walk)
+{
+	const struct endpoint *found;
+
+	if (walk->local == walk->local_end && walk->remote == walk->remote_end)
+		return NULL;
+	if (walk->local == walk->local_end || (walk->remote != walk->remote_end && endpoint_cmp(walk->remote, walk->local) < 0))
+		found = walk->remote++;
+	else
+		found = walk->local++;
+	while (walk->remote != walk->remote_end && endpoint_cmp(walk->remote, found) == 0)
+		walk->remote++;
+	return found;
 }
 
 static int endpoints_edges(struct round *round, uint16_t network, bool fresh)
 {
-	const struct tables *old = &round->compiler->before, *new = round->t;
-	size_t i = first_endpoint(old, network), j = first_endpoint(new, network);
+	struct walk old = walk_begin(&round->compiler->before, network), new = walk_begin(round->t, network);
+	const struct endpoint *a = fresh ? NULL : walk_next(&old), *b = walk_next(&new);
 	int r = 0;
 
-	while (r == 0) {
-		const struct endpoint *a = i < old->endpoints.n ? &old->endpoints.data[i] : NULL;
-		const struct endpoint *b = j < new->endpoints.n ? &new->endpoints.data[j] : NULL;
-		int c;
+	while ((a || b) && r == 0) {
+		int c = !a ? 1 : !b ? -1 : endpoint_cmp(a, b);
 
-		a = a && a->network == network ? a : NULL;
-		b = b && b->network == network ? b : NULL;
-		if (!a && !b)
-			break;
-		c = !a ? 1 : !b ? -1 : memcmp(&a->addr, &b->addr, sizeof(a->addr));
-		if (c > 0 || (c == 0 && fresh))
-			r = endpoint_change(round, &b->addr, NULL, b->identity);
-		else if (c == 0)
-			r = endpoint_change(round, &b->addr, a->identity, b->identity);
-		else if (!fresh)
-			r = endpoint_change(round, &a->addr, a->identity, NULL);
-		i += c <= 0;
-		j += c >= 0;
+		r = endpoint_change(round, c < 0 ? &a->addr : &b->addr, c <= 0 ? a->identity : NULL, c >= 0 ? b->identity : NULL);
+		if (c <= 0)
+			a = walk_next(&old);
+		if (c >= 0)
+			b = walk_next(&new);
 	}
 	return r;
 }
@@ -258,16 +323,16 @@ static int touched_blocks(struct round *round, bool ports)
 /* The edges of all that changes in the network's trees; it begins with empty ones, or they go. */
 int network_edges(struct round *round, struct network_entry *network)
 {
-	bool had = network->ports, fresh;
+	bool had = network->judged, fresh;
 	int r;
 
 	if (!network->object)
 		return touched_blocks(round, false);
-	network->ports = false;
-	for (size_t i = 0; i < round->t->ports.n && !network->ports; i++)
-		network->ports = round->t->ports.data[i].network == network->index;
-	fresh = network->ports && !had;
-	if (!network->ports) {
+	network->judged = network->peers && round->t->ports.n;
+	for (size_t i = 0; i < round->t->ports.n && !network->judged; i++)
+		network->judged = round->t->ports.data[i].network == network->index;
+	fresh = network->judged && !had;
+	if (!network->judged) {
 		for (int family = 0; family < 2 && had; family++)
 			addr_tree_drop(round, &network->root[family], family);
 		return 0;

@@ -232,6 +232,8 @@ int tables_copy(struct tables *to, const struct tables *from)
 	COPY(ports);
 	COPY(networks);
 	COPY(endpoints);
+	COPY(peers);
+	COPY(remote);
 	COPY(policies);
 	COPY(groups);
 	COPY(failsafe);
@@ -264,6 +266,8 @@ void tables_free(struct tables *t)
 	VEC_FREE(&t->ports);
 	VEC_FREE(&t->networks);
 	VEC_FREE(&t->endpoints);
+	VEC_FREE(&t->peers);
+	VEC_FREE(&t->remote);
 	VEC_FREE(&t->policies);
 	VEC_FREE(&t->groups);
 	VEC_FREE(&t->failsafe);

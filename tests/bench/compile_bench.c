@@ -4,6 +4,7 @@
  * compile_bench [RULES...]; each rule has a prefix and a port of its own, 1,000 rules a policy.
  * compile_bench ports [PORTS POLICIES IDENTITIES SHARE WIDE]...: ports under NetworkPolicies, after one label changed and after a port came. Each
  * policy selects one port of SHARE (0: those of one identity), and allows from and to some others.
+ * compile_bench peers [PORTS POLICIES IDENTITIES PEERS REMOTE]...: the same with so many Peers, which have REMOTE addresses between them.
  */
 #include <errno.h>
 #include <malloc.h>
@@ -160,6 +161,7 @@ static void bench(unsigned rules)
 struct shape {
 	unsigned ports, policies, identities, share;
 	unsigned wide; /* every policy allows from everyone: each set has a row for each class */
+	unsigned peers, remote;
 };
 
 static void decode(struct object_list *list, const char *text)
@@ -186,6 +188,32 @@ static void add_port(struct object_list *list, const struct shape *shape, unsign
 		i, identity % SPACES, identity, shape->share ? identity * 8191 % shape->share : 0, i, i >> 16, i >> 8 & 255,
 		i & 255, i + 1);
 	decode(list, text);
+}
+
+/* changed: the labels of its first port are those of another one. */
+static void add_peer(struct object_list *list, const struct shape *shape, unsigned i, bool changed)
+{
+	unsigned n = shape->remote / shape->peers, at = 0;
+	size_t size = 256 + n * 256ul;
+	char *text = malloc(size);
+
+	if (!text)
+		die("memory", -ENOMEM, NULL);
+	at = (unsigned)snprintf(text, size,
+		"apiVersion: heddle.dev/v1alpha1\nkind: Peer\nmetadata: {name: h%05u}\nspec:\n  address: 198.18.%u.%u\n  "
+		"ports:\n",
+		i, i >> 8, i & 255);
+	for (unsigned j = i * n; j < (i + 1) * n; j++) {
+		unsigned identity = (j + (changed && j == i * n ? SPACES : 0)) % shape->identities;
+
+		at += (unsigned)snprintf(text + at, size - at,
+			"  - {name: r%u, namespace: ns%u, network: pods, labels: {app: a%u, share: s0}, addresses: "
+			"[11.%u.%u.%u], ports: "
+			"[{name: http, protocol: TCP, port: 8080}]}\n",
+			j, identity % SPACES, identity, j >> 16, j >> 8 & 255, j & 255);
+	}
+	decode(list, text);
+	free(text);
 }
 
 static void add_network_policy(struct object_list *list, const struct shape *shape, unsigned i)
@@ -256,11 +284,11 @@ static void bench_ports(const struct shape *shape)
 	struct policy_input input = {.objects = &list};
 	struct networks *networks = NULL;
 	struct compiler *compiler = NULL;
-	struct change label = {0}, port = {0}, policy = {0};
+	struct change label = {0}, port = {0}, policy = {0}, remote = {0};
 	struct policy_delta *delta;
 	double started, full;
 	long model, settled;
-	size_t nodes, rule_nodes, rows, first_port;
+	size_t nodes, rule_nodes, rows, first_port, first_peer;
 
 	decode(&list, "apiVersion: heddle.dev/v1alpha1\nkind: Host\nmetadata: {name: h}\nspec: {uplinks: [{device: eth0}]}\n---\n"
 		      "apiVersion: heddle.dev/v1alpha1\nkind: Network\nmetadata: {name: pods}\nspec: {}\n");
@@ -279,6 +307,9 @@ static void bench_ports(const struct shape *shape)
 	first_port = list.n;
 	for (unsigned i = 0; i < shape->ports; i++)
 		add_port(&list, shape, i, i % shape->identities);
+	first_peer = list.n;
+	for (unsigned i = 0; i < shape->peers; i++)
+		add_peer(&list, shape, i, false);
 	for (unsigned i = 0; i < shape->policies; i++)
 		add_network_policy(&list, shape, i);
 	malloc_trim(0);
@@ -306,6 +337,16 @@ static void bench_ports(const struct shape *shape)
 		object_list_clear(&one);
 		change(&compiler, &input, &label);
 	}
+	for (unsigned i = 0; i < 20 && shape->peers; i++) {
+		unsigned which = shape->peers * i / 20;
+		struct object_list one = {0};
+
+		add_peer(&one, shape, which, true);
+		object_unref(list.items[first_peer + which]);
+		list.items[first_peer + which] = object_ref(one.items[0]);
+		object_list_clear(&one);
+		change(&compiler, &input, &remote);
+	}
 	for (unsigned i = 0; i < 10; i++) {
 		add_port(&list, shape, shape->ports + i, i * 37 % shape->identities);
 		change(&compiler, &input, &port);
@@ -321,7 +362,11 @@ static void bench_ports(const struct shape *shape)
 	       "keeps %ld KiB, %ld after changes\n",
 		shape->ports, shape->policies, shape->identities, shape->share, shape->wide ? ", wide" : "", full, nodes,
 		rule_nodes, rows, model, settled - model, rss_kib() - model);
+	if (shape->peers)
+		printf("  with %u peers and %u addresses\n", shape->peers, shape->remote);
 	print_change("label changed", &label, 20);
+	if (shape->peers)
+		print_change("label changed at a peer", &remote, 20);
 	print_change("port added", &port, 10);
 	print_change("policy added", &policy, 10);
 	compiler_free(compiler);
@@ -337,15 +382,30 @@ static unsigned number(const char *text)
 int main(int argc, char **argv)
 {
 	static const unsigned sizes[] = {10, 1000, 10000, 100000};
-	static const struct shape shapes[] = {{1000, 1000, 1000, 0, 0}, {1000, 1000, 1000, 100, 0}, {1000, 1000, 1000, 10, 0},
-		{1000, 1000, 10, 0, 0}, {1000, 1000, 1000, 0, 1}, {5000, 1000, 5000, 0, 0}};
+	static const struct shape shapes[] = {{1000, 1000, 1000, 0, 0, 0, 0}, {1000, 1000, 1000, 100, 0, 0, 0},
+		{1000, 1000, 1000, 10, 0, 0, 0}, {1000, 1000, 10, 0, 0, 0, 0}, {1000, 1000, 1000, 0, 1, 0, 0},
+		{5000, 1000, 5000, 0, 0, 0, 0}};
+	static const struct shape remote[] = {
+		{.ports = 100, .policies = 100, .identities = 1000, .peers = 1000, .remote = 100000},
+		{.ports = 100, .policies = 1000, .identities = 1000, .peers = 1000, .remote = 100000},
+		{.ports = 100, .policies = 1000, .identities = 1000, .peers = 10, .remote = 1000},
+		{.ports = 100, .policies = 100, .identities = 100000, .peers = 1000, .remote = 100000}};
 
 	if (argc > 1 && strcmp(argv[1], "ports") == 0) {
 		for (int i = 2; i + 4 < argc; i += 5)
 			bench_ports(&(struct shape){number(argv[i]), number(argv[i + 1]), number(argv[i + 2]),
-				number(argv[i + 3]), number(argv[i + 4])});
+				number(argv[i + 3]), number(argv[i + 4]), 0, 0});
 		for (size_t i = 0; argc == 2 && i < sizeof(shapes) / sizeof(shapes[0]); i++)
 			bench_ports(&shapes[i]);
+	} else if (argc > 1 && strcmp(argv[1], "peers") == 0) {
+		for (int i = 2; i + 4 < argc; i += 5)
+			bench_ports(&(struct shape){.ports = number(argv[i]),
+				.policies = number(argv[i + 1]),
+				.identities = number(argv[i + 2]),
+				.peers = number(argv[i + 3]),
+				.remote = number(argv[i + 4])});
+		for (size_t i = 0; argc == 2 && i < sizeof(remote) / sizeof(remote[0]); i++)
+			bench_ports(&remote[i]);
 	} else if (argc > 1) {
 		for (int i = 1; i < argc; i++)
 			bench(number(argv[i]));

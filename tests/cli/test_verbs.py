@@ -230,6 +230,16 @@ def test_diff_lists_without_names(fake, cli):
     assert out == "~ X/g\n    ~ l[1].p: 2 -> 4\n    + l[3]: 5\n"
 
 
+def test_diff_of_a_peers_ports(fake, cli):
+    """The same name in two namespaces is two."""
+    a, b = {"name": "db", "namespace": "default", "network": "blue"}, {"name": "db", "namespace": "shop", "network": "blue"}
+    new = {"name": "web", "namespace": "shop", "network": "blue"}
+    out = diff(fake, cli, {"kind": "Peer", "name": "n", "change": "update", "before": {"spec": {"ports": [a, b]}},
+                           "after": {"spec": {"ports": [a, {**b, "labels": {"app": "db"}}, new], "prefixes": []}}})
+    assert out == ('~ Peer/n\n    + spec.ports[shop/db].labels: {"app": "db"}\n'
+                   '    + spec.ports[shop/web]: {"name": "web", "namespace": "shop", "network": "blue"}\n')
+
+
 def test_diff_new_and_none(fake, cli):
     out = diff(fake, cli, {"kind": "AddressGroup", "name": "admins", "change": "create", "before": None, "after": GROUP})
     assert out == '+ AddressGroup/admins\n    + cidrs: "10.0.0.0/8"\n    + cidrs: "fd00::/8"\n'

@@ -233,6 +233,55 @@ static void test_ports(void **state)
 	object_list_clear(&list);
 }
 
+/* From and to workloads of a Peer, in the port's own network and routed. */
+static void test_peers(void **state)
+{
+	struct object_list list = {0};
+	struct policy_image *image = image_of(PASS HEAD "Network\nmetadata: {name: blue}\nspec: {vni: 1, routesTo: [red]}\n" HEAD
+							"Network\nmetadata: {name: red}\nspec: {vni: 2}\n" HEAD
+							"Network\nmetadata: {name: void}\nspec: {}\n" PORT("web", "10.1.0.1") HEAD
+		"Peer\nmetadata: {name: b}\nspec:\n  address: 192.0.2.2\n  ports:\n"
+		"  - {name: db, network: red, addresses: [10.2.0.1], labels: {app: db}, ports: [{name: sql, port: 5432}]}\n"
+		"  - {name: etc, network: blue, addresses: [10.1.0.9], labels: {app: etc}}\n"
+		"  prefixes: [{network: red, cidr: 10.3.0.0/24}]\n" NETPOL(
+			"web") "  podSelector: {matchLabels: {app: web}}\n  policyTypes: [Ingress, Egress]\n"
+			       "  ingress: [{from: [{podSelector: {matchLabels: {app: etc}}}], ports: [{port: 80}]}]\n"
+			       "  egress: [{to: [{podSelector: {matchLabels: {app: db}}}], ports: [{port: sql}]},\n"
+			       "    {to: [{ipBlock: {cidr: 10.3.0.0/24}}]}]\n",
+		&list);
+	struct image_flow flow = flow_of("10.1.0.9", "10.1.0.1", IPPROTO_TCP, 80);
+
+	(void)state;
+	/* in one network */
+	flow.between_ports = flow.has_target = true;
+	flow.target = policy_image_port(image, "dweb");
+	flow.network[0] = flow.network[1] = 1;
+	expect(image, &flow, "allow");
+	flow.destination_port = 81;
+	expect(image, &flow, "deny isolated");
+	assert_int_equal(addr_parse("10.1.0.8", &flow.source), 0);
+	flow.destination_port = 80;
+	expect(image, &flow, "deny isolated");
+	/* routed: blue and red, in either order */
+	for (unsigned i = 0; i < 2; i++) {
+		flow = flow_of("10.1.0.1", "10.2.0.1", IPPROTO_TCP, 5432);
+		flow.between_ports = flow.has_opener = true;
+		flow.opener = policy_image_port(image, "dweb");
+		flow.network[i] = 1;
+		flow.network[!i] = 2;
+		expect(image, &flow, "allow");
+		flow.destination_port = 80;
+		expect(image, &flow, "deny isolated");
+		/* what is in a prefix has no labels, but an address */
+		assert_int_equal(addr_parse("10.3.0.7", &flow.destination), 0);
+		expect(image, &flow, "allow");
+		assert_int_equal(addr_parse("10.4.0.7", &flow.destination), 0);
+		expect(image, &flow, "deny isolated");
+	}
+	policy_image_free(image);
+	object_list_clear(&list);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -240,6 +289,7 @@ int main(void)
 		cmocka_unit_test(test_audit),
 		cmocka_unit_test(test_forwarded),
 		cmocka_unit_test(test_ports),
+		cmocka_unit_test(test_peers),
 	};
 
 	return cmocka_run_group_tests_name("policy image", tests, NULL, NULL);

@@ -21,37 +21,69 @@ static const struct object *find(const struct object_list *list, enum object_kin
 	return NULL;
 }
 
-/* Whose address it is: the first port's by name, should there be several. */
-static const struct object *owner(const struct object_list *list, const char *network, const struct hd_addr *addr)
+/* A workload, here or at a Peer. */
+struct somebody {
+	const char *namespace_;
+	const struct label *labels;
+	const struct named_port *ports;
+	size_t n_labels, n_ports;
+};
+
+static struct somebody this_port(const struct object *port)
+{
+	return (struct somebody){port->namespace_, port->labels, port->port.ports, port->n_labels, port->port.n_ports};
+}
+
+static bool has(const struct hd_addr *addresses, size_t n, const struct hd_addr *addr)
+{
+	for (size_t i = 0; i < n; i++)
+		if (memcmp(&addresses[i], addr, sizeof(*addr)) == 0)
+			return true;
+	return false;
+}
+
+/* Whose address it is: the first Port's by name, or else of the first Peer's ports the first, should there be several. False: nobody's. */
+static bool owner(const struct object_list *list, const char *network, const struct hd_addr *addr, struct somebody *ret)
 {
 	const struct object *found = NULL;
 
 	for (size_t i = 0; i < list->n; i++) {
 		const struct object *object = list->items[i];
 
-		for (size_t j = 0; object->kind == OBJECT_PORT && j < object->port.n_addresses; j++)
-			if (strcmp(object->port.network, network) == 0 &&
-				memcmp(&object->port.addresses[j], addr, sizeof(*addr)) == 0 &&
-				(!found || object_compare(object, found) < 0))
-				found = object;
+		if (found && object_compare(object, found) > 0)
+			continue;
+		if (object->kind == OBJECT_PORT && strcmp(object->port.network, network) == 0 &&
+			has(object->port.addresses, object->port.n_addresses, addr)) {
+			found = object;
+			*ret = this_port(object);
+		}
+		for (size_t j = 0; object->kind == OBJECT_PEER && j < object->tunnel_peer.n_ports; j++) {
+			const struct peer_port *port = &object->tunnel_peer.ports[j];
+
+			if (strcmp(port->network, network) != 0 || !has(port->addresses, port->n_addresses, addr))
+				continue;
+			found = object;
+			*ret = (struct somebody){port->namespace_, port->labels, port->ports, port->n_labels, port->n_ports};
+			break;
+		}
 	}
 	return found;
 }
 
-static const char *value_of(const struct object *object, const char *key)
+static const char *value_of(const struct label *labels, size_t n, const char *key)
 {
-	for (uint32_t i = 0; object && i < object->n_labels; i++)
-		if (strcmp(object->labels[i].key, key) == 0)
-			return object->labels[i].value;
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(labels[i].key, key) == 0)
+			return labels[i].value;
 	return NULL;
 }
 
 /* name: of a namespace, which is one of its labels; else NULL. */
-static bool selects(const struct selector *selector, const struct object *object, const char *name)
+static bool selects(const struct selector *selector, const struct label *labels, size_t n, const char *name)
 {
 	for (size_t i = 0; i < selector->n; i++) {
 		const struct requirement *item = &selector->items[i];
-		const char *value = value_of(object, item->key);
+		const char *value = value_of(labels, n, item->key);
 		bool listed = false;
 
 		if (name && strcmp(item->key, "kubernetes.io/metadata.name") == 0)
@@ -66,19 +98,21 @@ static bool selects(const struct selector *selector, const struct object *object
 }
 
 static bool selects_port(const struct object_list *list, const struct object *policy, const struct selector *namespaces,
-	const struct selector *pods, const struct object *port)
+	const struct selector *pods, const struct somebody *port)
 {
+	const struct object *space = find(list, OBJECT_NAMESPACE, port->namespace_);
+
 	if (!namespaces->present) {
 		if (!policy->namespace_ || strcmp(policy->namespace_, port->namespace_) != 0)
 			return false;
-	} else if (!selects(namespaces, find(list, OBJECT_NAMESPACE, port->namespace_), port->namespace_)) {
+	} else if (!selects(namespaces, space ? space->labels : NULL, space ? space->n_labels : 0, port->namespace_)) {
 		return false;
 	}
-	return !pods->present || selects(pods, port, NULL);
+	return !pods->present || selects(pods, port->labels, port->n_labels, NULL);
 }
 
 static bool peer_is(const struct object_list *list, const struct object *policy, const struct policy_peer *peer,
-	const struct object *port, const struct hd_addr *addr)
+	const struct somebody *port, const struct hd_addr *addr)
 {
 	bool in = false;
 
@@ -103,13 +137,13 @@ static bool is_protocol(const struct lookup_packet *packet, uint8_t protocol)
 	       (packet->kind == HD_L4_SCTP && protocol == IPPROTO_SCTP);
 }
 
-/* to: the destination, when it is a port. */
-static bool port_is(const struct policy_port *port, const struct object *to, const struct lookup_packet *packet)
+/* to: the destination, when it is a workload. */
+static bool port_is(const struct policy_port *port, const struct somebody *to, const struct lookup_packet *packet)
 {
 	if (!port->name)
 		return policy_judge_in_range(&port->range, packet);
-	for (size_t i = 0; to && i < to->port.n_ports; i++) {
-		const struct named_port *named = &to->port.ports[i];
+	for (size_t i = 0; to && i < to->n_ports; i++) {
+		const struct named_port *named = &to->ports[i];
 
 		if (strcmp(named->name, port->name) == 0 && (!port->range.protocol || port->range.protocol == named->protocol) &&
 			is_protocol(packet, named->protocol) && packet->number == named->port)
@@ -120,14 +154,14 @@ static bool port_is(const struct policy_port *port, const struct object *to, con
 
 /* The index of the first rule that matches, or the number of rules. */
 static uint32_t first_rule(const struct object_list *list, const struct object *policy, enum hd_direction direction,
-	const struct object *subject, const struct object *peer, const struct lookup_packet *packet)
+	const struct somebody *subject, const struct somebody *peer, const struct lookup_packet *packet)
 {
 	const struct workload_policy *workload = &policy->workload;
 	uint32_t i;
 
 	for (i = 0; i < workload->n_rules[direction]; i++) {
 		const struct policy_rule *rule = &workload->rules[direction][i];
-		const struct object *to = direction == HD_INGRESS ? subject : peer;
+		const struct somebody *to = direction == HD_INGRESS ? subject : peer;
 		bool match = rule->n_peers == 0;
 
 		for (size_t j = 0; packet->ip && j < rule->n_peers && !match; j++)
@@ -173,7 +207,7 @@ static bool in_tier(const struct object *object, enum tier tier)
 
 /* The next policy of the tier that selects the port, after `last`. */
 static const struct object *next_policy(
-	const struct object_list *list, enum tier tier, const struct object *port, const struct object *last)
+	const struct object_list *list, enum tier tier, const struct somebody *port, const struct object *last)
 {
 	const struct object *next = NULL;
 
@@ -189,8 +223,8 @@ static const struct object *next_policy(
 }
 
 /* A tier's answer. False: it has none, or passes (answer->pass says so). */
-static bool judge_tier(const struct object_list *list, enum tier tier, enum hd_direction direction, const struct object *port,
-	const struct object *peer, const struct lookup_packet *packet, struct policy_answer *answer)
+static bool judge_tier(const struct object_list *list, enum tier tier, enum hd_direction direction, const struct somebody *port,
+	const struct somebody *peer, const struct lookup_packet *packet, struct policy_answer *answer)
 {
 	const struct object *policy = NULL;
 
@@ -222,16 +256,19 @@ struct policy_answer policy_judge_port(const struct object_list *list, const str
 	const char *network, const struct lookup_packet *packet)
 {
 	static const struct host no_host;
-	const struct object *peer = packet->ip ? owner(list, network ? network : port->port.network, &packet->peer) : NULL;
+	const struct somebody subject = this_port(port);
+	struct somebody other;
+	const struct somebody *peer =
+		packet->ip && owner(list, network ? network : port->port.network, &packet->peer, &other) ? &other : NULL;
 	struct policy_answer answer = {.rule = policy_judge_builtin(&no_host, direction, packet), .verdict = HD_ALLOW};
 	bool isolated = false, enforced = false;
 
 	if (answer.rule != HD_RULE_NONE && answer.rule != HD_RULE_LINK_CONTROL)
 		return answer;
-	if (judge_tier(list, ADMIN, direction, port, peer, packet, &answer) ||
-		judge_tier(list, NETWORK, direction, port, peer, packet, &answer))
+	if (judge_tier(list, ADMIN, direction, &subject, peer, packet, &answer) ||
+		judge_tier(list, NETWORK, direction, &subject, peer, packet, &answer))
 		return answer;
-	for (const struct object *policy = NULL; (policy = next_policy(list, NETWORK, port, policy));)
+	for (const struct object *policy = NULL; (policy = next_policy(list, NETWORK, &subject, policy));)
 		if (policy->workload.applies[direction]) {
 			isolated = true;
 			enforced = enforced || !policy->workload.audit;
@@ -242,7 +279,7 @@ struct policy_answer policy_judge_port(const struct object_list *list, const str
 		answer.audit = !enforced;
 		return answer;
 	}
-	if (judge_tier(list, BASELINE, direction, port, peer, packet, &answer))
+	if (judge_tier(list, BASELINE, direction, &subject, peer, packet, &answer))
 		return answer;
 	answer.rule = direction == HD_INGRESS ? HD_RULE_DEFAULT_INGRESS : HD_RULE_DEFAULT_EGRESS;
 	return answer;

@@ -234,6 +234,25 @@ static void test_selectors(void **state)
 		"shadowed c ingress 0 <a 6>\n");
 }
 
+/* Workloads of Peers are somebody, as subjects too: the same documents are on their hosts. */
+static void test_peers(void **state)
+{
+#define PEERS_RULES \
+	NETPOL("a") \
+	"  podSelector: {matchLabels: {app: web}}\n  policyTypes: [Ingress, Egress]\n" \
+	"  ingress: [{from: [{podSelector: {matchLabels: {app: far}}}], ports: [{port: http}]}]\n" \
+	"  egress: [{to: [{podSelector: {matchLabels: {app: far}}}], ports: [{port: sql}]}]\n" NETPOL( \
+		"b") "  podSelector: {matchLabels: {app: far}}\n  ingress: [{from: [{podSelector: {}}], ports: [{port: " \
+		     "sql}]}]\n"
+	(void)state;
+	expect(HOST NETWORK PORT("web", "10.0.0.1") PEERS_RULES,
+		"unreachable a ingress 0\nunreachable a egress 0\nunreachable b both -1\n");
+	expect(HOST NETWORK PORT("web", "10.0.0.1") HEAD "Peer\nmetadata: {name: b}\nspec: {address: 192.0.2.2, ports: [{name: "
+							 "x, network: blue, addresses: [10.0.0.2], labels: "
+							 "{app: far}, ports: [{name: sql, port: 5432}]}]}\n" PEERS_RULES,
+		"");
+}
+
 static void test_tiers(void **state)
 {
 #define SUBJECT "  subject: {namespaces: {}}\n"
@@ -433,6 +452,7 @@ int main(void)
 		cmocka_unit_test(test_broad),
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_selectors),
+		cmocka_unit_test(test_peers),
 		cmocka_unit_test(test_tiers),
 		cmocka_unit_test(test_random),
 		cmocka_unit_test(test_many),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random ports, namespaces, networks and policies for ports, changed step by step: after each compilation the tables must say what the
+ * Random ports, peers, namespaces, networks and policies for ports, changed step by step: after each compilation the tables must say what the
  * documents say, whoever still reads the generation before must get the answers of that one until the round is settled, and a compiler
  * that starts with the same documents must come to the same answers.
  * HEDDLE_SEED=N repeats a run, HEDDLE_ROUNDS=N makes it longer.
@@ -43,6 +43,7 @@ static bool chance(uint32_t percent)
 #define NETWORKS 3
 #define SPACES 3
 #define PORTS 14
+#define PEERS 3
 #define POLICIES 5 /* of each kind */
 #define KINDS 4
 enum {
@@ -50,7 +51,8 @@ enum {
 	SLOT_NETWORK = 1,
 	SLOT_SPACE = SLOT_NETWORK + NETWORKS,
 	SLOT_PORT = SLOT_SPACE + SPACES,
-	SLOT_POLICY = SLOT_PORT + PORTS,
+	SLOT_PEER = SLOT_PORT + PORTS,
+	SLOT_POLICY = SLOT_PEER + PEERS,
 	SLOTS = SLOT_POLICY + KINDS * POLICIES
 };
 
@@ -285,6 +287,14 @@ static void random_policy(struct text *text, unsigned slot)
 	random_rules(text, kind, HD_EGRESS);
 }
 
+static void random_named_ports(struct text *text)
+{
+	for (uint32_t i = 0, n = 0; i < 3; i++)
+		if (chance(40))
+			add(text, "%s{name: %s, protocol: %s, port: %u}", n++ ? ", " : "", names[i], protocols[below(3)],
+				80 + below(3));
+}
+
 static void random_port_document(struct text *text, unsigned index)
 {
 	add(text, "apiVersion: heddle.dev/v1alpha1\nkind: Port\nmetadata: {name: p%u, namespace: %s, labels: ", index,
@@ -297,11 +307,27 @@ static void random_port_document(struct text *text, unsigned index)
 		random_address(text, true);
 	}
 	add(text, "]\n  ports: [");
-	for (uint32_t i = 0, n = 0; i < 3; i++)
-		if (chance(40))
-			add(text, "%s{name: %s, protocol: %s, port: %u}", n++ ? ", " : "", names[i], protocols[below(3)],
-				80 + below(3));
+	random_named_ports(text);
 	add(text, "]\n");
+}
+
+static void random_peer_document(struct text *text, unsigned index)
+{
+	add(text,
+		"apiVersion: heddle.dev/v1alpha1\nkind: Peer\nmetadata: {name: h%u}\nspec:\n  address: 192.0.2.%u\n  ports:%s\n",
+		index, index + 2, chance(10) ? " []" : "");
+	for (uint32_t i = 0, n = text->at[text->n - 2] == ']' ? 0 : 1 + below(5); i < n; i++) {
+		add(text, "  - {name: r%u, namespace: %s, network: n%u, labels: ", i, spaces[below(SPACES)], below(NETWORKS));
+		random_labels(text);
+		add(text, ", addresses: [");
+		if (chance(85))
+			random_address(text, chance(40));
+		add(text, "], ports: [");
+		random_named_ports(text);
+		add(text, "]}\n");
+	}
+	if (chance(50))
+		add(text, "  prefixes: [{network: n%u, cidr: 10.0.0.0/24}]\n", below(NETWORKS));
 }
 
 /* NULL: nothing belongs there. */
@@ -325,8 +351,10 @@ static struct object *random_object(unsigned slot)
 		add(&text, "apiVersion: v1\nkind: Namespace\nmetadata: {name: %s, labels: ", spaces[slot - SLOT_SPACE]);
 		random_labels(&text);
 		add(&text, "}\n");
-	} else if (slot < SLOT_POLICY) {
+	} else if (slot < SLOT_PEER) {
 		random_port_document(&text, slot - SLOT_PORT);
+	} else if (slot < SLOT_POLICY) {
+		random_peer_document(&text, slot - SLOT_PEER);
 	} else {
 		random_policy(&text, slot - SLOT_POLICY);
 	}
@@ -342,10 +370,37 @@ static struct object *random_object(unsigned slot)
 
 struct probe {
 	struct object *port; /* a reference */
+	const char *network; /* of the peer; NULL: the port's own */
 	struct lookup_packet packet;
 	enum hd_direction direction;
 	struct lookup_result result;
 };
+
+/* Somebody is in it, here or at a Peer. */
+static bool is_populated(const struct object_list *list, const char *network)
+{
+	for (size_t i = 0; i < list->n; i++) {
+		const struct object *object = list->items[i];
+
+		if (object->kind == OBJECT_PORT && strcmp(object->port.network, network) == 0)
+			return true;
+		for (size_t j = 0; object->kind == OBJECT_PEER && j < object->tunnel_peer.n_ports; j++)
+			if (strcmp(object->tunnel_peer.ports[j].network, network) == 0)
+				return true;
+		for (size_t j = 0; object->kind == OBJECT_PEER && j < object->tunnel_peer.n_prefixes; j++)
+			if (strcmp(object->tunnel_peer.prefixes[j].network, network) == 0)
+				return true;
+	}
+	return false;
+}
+
+static const char *random_network(const struct object_list *list)
+{
+	static const char *const networks[NETWORKS] = {"n0", "n1", "n2"};
+	const char *network = networks[below(NETWORKS)];
+
+	return chance(60) || !is_populated(list, network) ? NULL : network;
+}
 
 static struct lookup_packet random_packet(const struct object_list *list)
 {
@@ -356,6 +411,8 @@ static struct lookup_packet random_packet(const struct object_list *list)
 	packet.number = (uint16_t)(packet.kind == HD_L4_ICMP ? 0x0800 : 79 + below(7));
 	if (other->kind == OBJECT_PORT && other->port.n_addresses) {
 		packet.peer = other->port.addresses[below((uint32_t)other->port.n_addresses)];
+	} else if (other->kind == OBJECT_PEER && other->tunnel_peer.n_ports && other->tunnel_peer.ports[0].n_addresses) {
+		packet.peer = other->tunnel_peer.ports[0].addresses[0];
 	} else {
 		struct text text = {.n = 0};
 		char *end;
@@ -399,12 +456,14 @@ static void check(
 			return;
 		probe->packet = random_packet(list);
 		probe->direction = (enum hd_direction)below(HD_DIRECTIONS);
-		policy_env_port_lookup(env, env->generation, probe->port, probe->direction, NULL, &probe->packet, &probe->result);
-		answer = policy_judge_port(list, probe->port, probe->direction, NULL, &probe->packet);
+		probe->network = random_network(list);
+		policy_env_port_lookup(
+			env, env->generation, probe->port, probe->direction, probe->network, &probe->packet, &probe->result);
+		answer = policy_judge_port(list, probe->port, probe->direction, probe->network, &probe->packet);
 		differs = policy_env_differs(env, &answer, probe->direction, &probe->result);
 		if (!differs && fresh) {
 			policy_env_port_lookup(
-				fresh, fresh->generation, probe->port, probe->direction, NULL, &probe->packet, &other);
+				fresh, fresh->generation, probe->port, probe->direction, probe->network, &probe->packet, &other);
 			differs = policy_env_differs(fresh, &answer, probe->direction, &other);
 		}
 		if (differs)
@@ -419,7 +478,8 @@ static void check_before(const struct policy_env *env, uint32_t generation, cons
 	for (size_t i = 0; i < PROBES && probes[i].port; i++) {
 		struct lookup_result result;
 
-		policy_env_port_lookup(env, generation, probes[i].port, probes[i].direction, NULL, &probes[i].packet, &result);
+		policy_env_port_lookup(
+			env, generation, probes[i].port, probes[i].direction, probes[i].network, &probes[i].packet, &result);
 		if (result.leaf != probes[i].result.leaf || result.order != probes[i].result.order)
 			fail_msg("generation %u changed under its readers %s: leaf %08x, was %08x", generation, when, result.leaf,
 				probes[i].result.leaf);
@@ -430,8 +490,8 @@ static void check_before(const struct policy_env *env, uint32_t generation, cons
  * A flow that was judged in the generation before and is not judged again keeps its verdict: where the answer is another one, the
  * version must be another too.
  */
-static void check_versions(
-	const struct policy_env *env, const struct probe *probes, const struct hd_port_policy *old, const uint16_t *networks)
+static void check_versions(const struct policy_env *env, const struct object_list *list, const struct probe *probes,
+	const struct hd_port_policy *old, const uint16_t *networks)
 {
 	for (size_t i = 0; i < PROBES && probes[i].port; i++) {
 		struct port_policy now;
@@ -440,7 +500,11 @@ static void check_versions(
 		if (compiler_port(env->compiler, probes[i].port->namespace_, probes[i].port->name, &now) < 0 ||
 			now.network != networks[i])
 			continue;
-		policy_env_port_lookup(env, env->generation, now.port, probes[i].direction, NULL, &probes[i].packet, &result);
+		/* Nobody is there any more. */
+		if (probes[i].network && !is_populated(list, probes[i].network))
+			continue;
+		policy_env_port_lookup(
+			env, env->generation, now.port, probes[i].direction, probes[i].network, &probes[i].packet, &result);
 		if ((result.leaf ^ probes[i].result.leaf) & (3u << HD_LEAF_VERDICT_SHIFT | HD_LEAF_AUDIT))
 			assert_int_not_equal(now.policy.version[probes[i].direction], old[i].version[probes[i].direction]);
 	}
@@ -535,7 +599,7 @@ static void run_sequence(unsigned rounds)
 		}
 		policy_env_publish(&env);
 		check_before(&env, generation, probes, "after the switch");
-		check_versions(&env, probes, old, networks);
+		check_versions(&env, &list, probes, old, networks);
 		policy_env_open(&fresh, &limits, 1);
 		if (again)
 			policy_env_apply(&fresh, &list);

@@ -64,14 +64,28 @@ static void compare_objects(struct changes *changes, const char *path, const jso
 	}
 }
 
+#define NAME_MAX_LENGTH 400
+
+/* What a member is known by: its name, within a namespace where it says one. NULL: nothing. */
+static const char *name_of(const json_t *item, char text[NAME_MAX_LENGTH])
+{
+	const char *name = string_at(item, "name"), *namespace_ = string_at(item, "namespace");
+
+	if (!name || !namespace_)
+		return name;
+	snprintf(text, NAME_MAX_LENGTH, "%s/%s", namespace_, name);
+	return text;
+}
+
 /* Every member an object with a name, and no name twice. */
 static bool all_named(const json_t *list, json_t *by_name)
 {
+	char text[NAME_MAX_LENGTH];
 	json_t *item;
 	size_t i;
 
 	json_array_foreach (list, i, item) {
-		const char *name = string_at(item, "name");
+		const char *name = name_of(item, text);
 
 		if (!name || json_object_get(by_name, name) || json_object_set(by_name, name, item))
 			return false;
@@ -90,19 +104,19 @@ static size_t place_of(const json_t *list, const json_t *wanted)
 static void compare_named(struct changes *changes, const char *path, const json_t *before, const json_t *after,
 	json_t *before_names, json_t *after_names)
 {
-	char below[PATH_MAX_LENGTH];
+	char below[PATH_MAX_LENGTH], text[NAME_MAX_LENGTH], other[NAME_MAX_LENGTH];
 	size_t kept_before = 0, kept_after = 0;
 	const json_t *item;
 	size_t i;
 
 	json_array_foreach (before, i, item) {
-		const char *name = string_at(item, "name");
+		const char *name = name_of(item, text);
 
 		snprintf(below, sizeof(below), "%s[%s]", path, name);
 		compare(changes, below, item, json_object_get(after_names, name));
 	}
 	json_array_foreach (after, i, item) {
-		const char *name = string_at(item, "name");
+		const char *name = name_of(item, text);
 
 		if (json_object_get(before_names, name))
 			continue;
@@ -113,16 +127,16 @@ static void compare_named(struct changes *changes, const char *path, const json_
 	for (;;) {
 		const json_t *b, *a;
 
-		while ((b = json_array_get(before, kept_before)) && !json_object_get(after_names, string_at(b, "name")))
+		while ((b = json_array_get(before, kept_before)) && !json_object_get(after_names, name_of(b, text)))
 			kept_before++;
-		while ((a = json_array_get(after, kept_after)) && !json_object_get(before_names, string_at(a, "name")))
+		while ((a = json_array_get(after, kept_after)) && !json_object_get(before_names, name_of(a, text)))
 			kept_after++;
 		if (!a || !b)
 			return;
-		if (strcmp(string_at(a, "name"), string_at(b, "name")) != 0) {
+		if (strcmp(name_of(a, text), name_of(b, other)) != 0) {
 			changes->lines++;
 			fprintf(changes->file, "%s~ %s: order: %s was at place %zu, %s comes here now\n", changes->indent, path,
-				string_at(b, "name"), place_of(before, b), string_at(a, "name"));
+				name_of(b, other), place_of(before, b), name_of(a, text));
 			return;
 		}
 		kept_before++;
