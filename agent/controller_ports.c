@@ -221,6 +221,7 @@ static int build(
 	input.n_devices = (size_t)n;
 	input.host_addresses = c->addresses;
 	input.n_host_addresses = c->n_addresses;
+	input.before = c->topology;
 	return topology_build(&input, ret, diag);
 }
 

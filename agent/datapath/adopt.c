@@ -188,9 +188,21 @@ static int adopt_pin(const char *path, const char *name, void *userdata)
 	return take_map(load, &fd);
 }
 
-/* So that what is in force can be shown before, or without, a policy of our own. */
-static void describe_programs(const struct programs *programs, struct load *load)
+/* Those that the uplinks' programs call are attached to nothing. */
+static void add_called(struct programs *programs, const struct map *map)
 {
+	for (uint32_t i = 0; map->fd >= 0 && map->type == BPF_MAP_TYPE_PROG_ARRAY && i < map->max_entries; i++) {
+		uint32_t id = 0;
+
+		if (bpf_map_lookup_elem(map->fd, &i, &id) == 0)
+			programs_add(programs, id);
+	}
+}
+
+/* So that what is in force can be shown before, or without, a policy of our own. */
+static void describe_programs(struct programs *programs, struct load *load)
+{
+	add_called(programs, &load->maps[MAP_WIRE_PROGRAMS]);
 	for (unsigned hook = 0; hook < HD_HOOKS; hook++)
 		load->info[hook] = (struct datapath_program){.name = hook_program_name[hook], .hook = hook};
 	for (size_t i = 0; i < programs->n; i++) {

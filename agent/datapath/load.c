@@ -751,5 +751,8 @@ size_t datapath_programs(const struct datapath *dp, const struct datapath_progra
 	if (!load || !load->info[HD_HOOK_TC_UPLINK_IN].name)
 		return 0;
 	*ret = load->info;
-	return load->info[HD_HOOK_TC_PORT_IN].id ? HD_HOOKS : UPLINK_HOOKS;
+	for (unsigned hook = HD_HOOKS; hook > UPLINK_HOOKS; hook--)
+		if (load->info[hook - 1].id)
+			return hook;
+	return UPLINK_HOOKS;
 }

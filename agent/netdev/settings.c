@@ -221,7 +221,7 @@ static int write_notes(const char *path, struct notes *notes)
 	if (text.failed)
 		return -ENOMEM;
 	if (notes->n)
-		r = file_write(AT_FDCWD, path, text.data, text.length, 0600);
+		r = file_write_fleeting(AT_FDCWD, path, text.data, text.length, 0600);
 	else
 		r = unlink(path) < 0 && errno != ENOENT ? -errno : 0;
 	if (r == 0)

@@ -61,8 +61,8 @@ static json_t *programs_json(const struct view *view)
 			bool xdp = programs[p].hook == HD_HOOK_XDP_UPLINK;
 			json_t *item;
 
-			if (at->port != is_port_hook(programs[p].hook))
-				continue;
+			if (!programs[p].name || at->port != is_port_hook(programs[p].hook))
+				continue; /* not loaded, or not there */
 			if ((programs[p].hook == HD_HOOK_TC_WIRE_IN || programs[p].hook == HD_HOOK_TC_TUNNEL_IN) &&
 				!at->program_id[programs[p].hook])
 				continue; /* no network has a VLAN; there is no tunnel */

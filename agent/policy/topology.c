@@ -577,6 +577,9 @@ static void building_free(struct building *b)
 	VEC_FREE(&b->wires);
 	VEC_FREE(&b->host);
 	VEC_FREE(&b->vnis);
+	for (size_t i = 0; i < b->peer_objects.n; i++)
+		object_unref(b->peer_objects.data[i]);
+	VEC_FREE(&b->peer_objects);
 	VEC_FREE(&b->peers);
 	VEC_FREE(&b->peer_addresses);
 	VEC_FREE(&b->prefixes);
@@ -669,6 +672,8 @@ int topology_build(const struct topology_input *input, struct topology **ret, st
 		.host = b.host.data,
 		.vnis = b.vnis.data,
 		.peers = b.peers.data,
+		.peer_objects = b.peer_objects.data,
+		.incomplete = b.incomplete,
 		.peer_addresses = b.peer_addresses.data,
 		.prefixes = b.prefixes.data,
 		.peer_members = b.peer_members.data,
@@ -708,6 +713,9 @@ void topology_free(struct topology *topology)
 	free(topology->wires);
 	free(topology->host);
 	free(topology->vnis);
+	for (size_t i = 0; i < topology->n_peers; i++)
+		object_unref(topology->peer_objects[i]);
+	free(topology->peer_objects);
 	free(topology->peers);
 	free(topology->peer_addresses);
 	free(topology->prefixes);

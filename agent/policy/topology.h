@@ -35,6 +35,7 @@ struct topology_input {
 	size_t n_devices;
 	const struct hd_addr *host_addresses; /* the host's own */
 	size_t n_host_addresses;
+	const struct topology *before; /* an earlier one: the rows of Peers that are the same are taken from it. NULL: none */
 };
 
 struct topology_port {
@@ -112,7 +113,9 @@ struct topology {
 	struct topology_wire *wires;
 	struct topology_host_address *host;
 	struct topology_vni *vnis;
-	struct topology_peer *peers; /* by index */
+	struct topology_peer *peers;  /* by index */
+	struct object **peer_objects; /* the documents of those; references */
+	bool incomplete;	      /* something of a Peer is left out, since it is here */
 	struct topology_peer_address *peer_addresses;
 	struct topology_peer_prefix *prefixes;
 	struct topology_member *peer_members; /* of networks of kind l2 */

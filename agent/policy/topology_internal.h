@@ -40,6 +40,9 @@ struct building {
 	VEC(struct topology_host_address) host;
 	VEC(struct topology_vni) vnis;
 	VEC(struct topology_peer) peers;
+	VEC(struct object *) peer_objects; /* references; in the order of peers */
+	uint64_t kept[HD_PEERS_MAX / 64];  /* a bit for each index: its rows are those of input->before */
+	bool incomplete;
 	VEC(struct topology_peer_address) peer_addresses;
 	VEC(struct topology_peer_prefix) prefixes;
 	struct hd_tunnel tunnel;

@@ -4,6 +4,7 @@
 
 #include <policy/topology_internal.h>
 #include <util/addr.h>
+#include <util/cleanup.h>
 
 /* RFC 7348 and RFC 8926 without options: inner Ethernet, tunnel header, UDP, and the outer header of each family. */
 #define OVERHEAD_IPV4 50
@@ -22,13 +23,6 @@ static int compare_addresses(const void *a, const void *b)
 static int compare_prefixes(const void *a, const void *b)
 {
 	return memcmp(a, b, sizeof(struct hd_route_key));
-}
-
-static int compare_peers(const void *a, const void *b)
-{
-	const struct topology_peer *x = a, *y = b;
-
-	return x->index < y->index ? -1 : x->index > y->index;
 }
 
 static void add_tunnel(struct building *b)
@@ -106,26 +100,91 @@ static struct home *next_home(const struct building *b, struct home *last, const
 	return last && strcmp(last->object->name, network) == 0 ? last : topology_home(b, network);
 }
 
-static int add_peer(struct building *b, const struct object *object)
-{
-	const struct tunnel_peer *peer = &object->tunnel_peer;
-	struct topology_peer row = {.index = networks_peer(b->input->networks, object->name), .address = peer->address};
-	struct topology_peer_address address = {.key = peer->address, .value = row.index};
-	struct home *home = NULL;
-	int r = row.index ? 0 : -ENOENT;
+/* --- what has not changed --- */
 
+static bool is_kept(const struct building *b, uint32_t peer)
+{
+	return peer < HD_PEERS_MAX && b->kept[peer / 64] & UINT64_C(1) << peer % 64;
+}
+
+/* Rows say numbers of networks, and which there are depends on the kind of a network. */
+static bool same_networks(const struct building *b, const struct topology *before)
+{
+	char key[NETWORK_KEY_MAX];
+
+	if (before->n_networks != b->homes.n + 1)
+		return false;
+	for (size_t i = 0; i < b->homes.n; i++) {
+		const struct topology_network *row = &before->networks[i + 1];
+		const struct home *home = &b->homes.data[i];
+
+		network_key(home->object->name, key);
+		if (row->index != home->index || memcmp(row->record.name, key, sizeof(key)) != 0 ||
+			!(row->record.flags & HD_NETWORK_L3) != !home->object->network.l3)
+			return false;
+	}
+	return true;
+}
+
+static void find_kept(struct building *b)
+{
+	const struct topology *before = b->input->before;
+
+	if (!before || before->incomplete || !same_networks(b, before))
+		return;
+	for (size_t i = 0, j = 0; i < b->peers.n; i++) {
+		uint32_t index = b->peers.data[i].index;
+
+		while (j < before->n_peers && before->peers[j].index < index)
+			j++;
+		if (j < before->n_peers && before->peers[j].index == index &&
+			object_equal(before->peer_objects[j], b->peer_objects.data[i]))
+			b->kept[index / 64] |= UINT64_C(1) << index % 64;
+	}
+}
+
+/* But for the endpoints, of which there are the most: topology_join_endpoints(). */
+static int take_kept(struct building *b)
+{
+	const struct topology *before = b->input->before;
+	int r = 0;
+
+	for (size_t i = 0; before && i < before->n_prefixes && r == 0; i++)
+		if (is_kept(b, before->prefixes[i].value.peer))
+			r = VEC_PUSH(&b->prefixes, before->prefixes[i]);
+	for (size_t i = 0; before && i < before->n_peer_members && r == 0; i++)
+		if (is_kept(b, before->peer_members[i].id))
+			r = VEC_PUSH(&b->peer_members, before->peer_members[i]);
+	return r;
+}
+
+/* --- all of them --- */
+
+static int add_peer(struct building *b, struct object *object, uint32_t index)
+{
+	struct topology_peer row = {.index = index, .address = object->tunnel_peer.address};
+
+	if (!row.index)
+		return -ENOENT;
 	network_key(object->name, row.name);
-	if (r == 0)
-		r = VEC_PUSH(&b->peers, row);
-	if (r == 0)
-		r = VEC_PUSH(&b->peer_addresses, address);
+	if (VEC_PUSH(&b->peers, row) < 0 || VEC_PUSH(&b->peer_objects, object) < 0)
+		return -ENOMEM;
+	(void)object_ref(object);
+	return VEC_PUSH(&b->peer_addresses, (struct topology_peer_address){.key = row.address, .value = row.index});
+}
+
+static int add_owned(struct building *b, const struct tunnel_peer *peer, uint32_t index)
+{
+	struct home *home = NULL;
+	int r = 0;
+
 	for (size_t i = 0; i < peer->n_ports && r == 0; i++) {
 		home = next_home(b, home, peer->ports[i].network);
-		r = home ? add_port(b, home, &peer->ports[i], row.index) : 0;
+		r = home ? add_port(b, home, &peer->ports[i], index) : 0;
 	}
 	for (size_t i = 0; i < peer->n_prefixes && r == 0; i++) {
 		home = next_home(b, home, peer->prefixes[i].network);
-		r = home ? add_prefix(b, home, &peer->prefixes[i], row.index) : 0;
+		r = home ? add_prefix(b, home, &peer->prefixes[i], index) : 0;
 	}
 	return r;
 }
@@ -142,22 +201,55 @@ static void unique_remote(struct building *b)
 	b->remote.n = n;
 }
 
-int topology_add_overlay(struct building *b)
+struct by_index {
+	uint32_t index;
+	struct object *object;
+};
+
+static int compare_by_index(const void *a, const void *b)
+{
+	const struct by_index *x = a, *y = b;
+
+	return x->index < y->index ? -1 : x->index > y->index;
+}
+
+static int add_peers(struct building *b)
 {
 	const struct object_list *all = b->input->objects;
+	VEC(struct by_index) sorted = {0};
+	int r = 0;
+
+	for (size_t i = 0; i < all->n && r == 0; i++)
+		if (all->items[i]->kind == OBJECT_PEER)
+			r = VEC_PUSH(&sorted, (struct by_index){.index = networks_peer(b->input->networks, all->items[i]->name),
+						      .object = all->items[i]});
+	TOPOLOGY_SORT(&sorted, compare_by_index);
+	for (size_t i = 0; i < sorted.n && r == 0; i++)
+		r = add_peer(b, sorted.data[i].object, sorted.data[i].index);
+	VEC_FREE(&sorted);
+	return r;
+}
+
+int topology_add_overlay(struct building *b)
+{
 	int r = 0;
 
 	if (!b->input->host->has_tunnel)
 		return 0;
 	add_tunnel(b);
 	r = add_vnis(b);
-	for (size_t i = 0; i < all->n && r == 0; i++)
-		if (all->items[i]->kind == OBJECT_PEER)
-			r = add_peer(b, all->items[i]);
+	if (r == 0)
+		r = add_peers(b);
+	if (r == 0)
+		find_kept(b);
+	for (size_t i = 0; i < b->peers.n && r == 0; i++)
+		if (!is_kept(b, b->peers.data[i].index))
+			r = add_owned(b, &b->peer_objects.data[i]->tunnel_peer, b->peers.data[i].index);
+	if (r == 0)
+		r = take_kept(b);
 	if (r < 0)
 		return r;
 	TOPOLOGY_SORT(&b->vnis, compare_vnis);
-	TOPOLOGY_SORT(&b->peers, compare_peers);
 	TOPOLOGY_SORT(&b->peer_addresses, compare_addresses);
 	TOPOLOGY_SORT(&b->prefixes, compare_prefixes);
 	TOPOLOGY_SORT(&b->peer_members, topology_compare_members);
@@ -167,32 +259,52 @@ int topology_add_overlay(struct building *b)
 
 bool topology_is_remote_mac(const struct building *b, uint16_t network, const uint8_t mac[6])
 {
-	struct topology_endpoint key = {.key = {.network = network, .kind = HD_ENDPOINT_MAC}};
+	struct topology_endpoint key = {.key = {.network = network, .kind = HD_ENDPOINT_MAC}}, *found = NULL;
+	const struct topology *before = b->input->before;
 
 	memcpy(key.key.addr.b, mac, 6);
-	return b->remote.n && bsearch(&key, b->remote.data, b->remote.n, sizeof(key), topology_compare_endpoints);
+	if (b->remote.n && bsearch(&key, b->remote.data, b->remote.n, sizeof(key), topology_compare_endpoints))
+		return true;
+	if (before && before->n_endpoints)
+		found = bsearch(&key, before->endpoints, before->n_endpoints, sizeof(key), topology_compare_endpoints);
+	return found && is_kept(b, found->value.peer);
+}
+
+/* Two sorted lists as one. Of the second one only what is kept, or all. */
+static size_t join(struct building *b, const struct topology_endpoint *first, size_t n_first,
+	const struct topology_endpoint *second, size_t n_second, bool all, struct topology_endpoint *to)
+{
+	size_t n = 0, i = 0;
+
+	for (size_t j = 0; j < n_second; j++) {
+		if (!all && !is_kept(b, second[j].value.peer))
+			continue;
+		while (i < n_first && topology_compare_endpoints(&first[i], &second[j]) < 0)
+			to[n++] = first[i++];
+		if (i < n_first && topology_compare_endpoints(&first[i], &second[j]) == 0)
+			b->incomplete = true;
+		else
+			to[n++] = second[j];
+	}
+	while (i < n_first)
+		to[n++] = first[i++];
+	return n;
 }
 
 int topology_join_endpoints(struct building *b)
 {
-	size_t n_local = b->endpoints.n, n_remote = b->remote.n, n = 0;
-	struct topology_endpoint *joined;
+	const struct topology *before = b->input->before;
+	size_t n_before = before && b->peers.n ? before->n_endpoints : 0, n = b->endpoints.n + b->remote.n;
+	_cleanup_free_ struct topology_endpoint *fresh = calloc(n + 1, sizeof(*fresh));
+	struct topology_endpoint *joined = calloc(n + n_before + 1, sizeof(*joined));
 
-	TOPOLOGY_SORT(&b->endpoints, topology_compare_endpoints);
-	if (!n_remote)
-		return 0;
-	joined = calloc(n_local + n_remote, sizeof(*joined));
-	if (!joined)
+	if (!fresh || !joined) {
+		free(joined);
 		return -ENOMEM;
-	for (size_t i = 0, j = 0; i < n_local || j < n_remote;) {
-		const struct topology_endpoint *local = i < n_local ? &b->endpoints.data[i] : NULL;
-		const struct topology_endpoint *remote = j < n_remote ? &b->remote.data[j] : NULL;
-		int c = !local ? 1 : !remote ? -1 : topology_compare_endpoints(local, remote);
-
-		joined[n++] = c <= 0 ? *local : *remote;
-		i += c <= 0;
-		j += c >= 0;
 	}
+	TOPOLOGY_SORT(&b->endpoints, topology_compare_endpoints);
+	n = join(b, b->endpoints.data, b->endpoints.n, b->remote.data, b->remote.n, true, fresh);
+	n = join(b, fresh, n, n_before ? before->endpoints : NULL, n_before, false, joined);
 	VEC_FREE(&b->endpoints);
 	b->endpoints.data = joined;
 	b->endpoints.n = n;

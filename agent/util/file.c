@@ -80,14 +80,7 @@ int file_sync_directory(int dir_fd)
 	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
 }
 
-int file_write(int dir_fd, const char *path, const void *data, size_t length, mode_t mode)
-{
-	struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = length};
-
-	return file_write_pieces(dir_fd, path, &piece, 1, mode);
-}
-
-int file_write_pieces(int dir_fd, const char *path, const struct iovec *pieces, size_t n, mode_t mode)
+static int write_pieces(int dir_fd, const char *path, const struct iovec *pieces, size_t n, mode_t mode, bool sync)
 {
 	_cleanup_close_ int parent = -1, fd = -1;
 	_cleanup_free_ char *directory = NULL;
@@ -110,15 +103,34 @@ int file_write_pieces(int dir_fd, const char *path, const struct iovec *pieces, 
 		return -errno;
 	for (size_t i = 0; i < n && r == 0; i++)
 		r = file_write_all(fd, pieces[i].iov_base, pieces[i].iov_len);
-	if (r == 0 && fsync(fd) < 0)
+	if (r == 0 && sync && fsync(fd) < 0)
 		r = -errno;
 	if (r == 0 && renameat(parent, temporary, parent, name) < 0)
 		r = -errno;
 	if (r < 0)
 		unlinkat(parent, temporary, 0);
-	else if (fsync(parent) < 0)
+	else if (sync && fsync(parent) < 0)
 		r = -errno;
 	return r;
+}
+
+int file_write_pieces(int dir_fd, const char *path, const struct iovec *pieces, size_t n, mode_t mode)
+{
+	return write_pieces(dir_fd, path, pieces, n, mode, true);
+}
+
+int file_write(int dir_fd, const char *path, const void *data, size_t length, mode_t mode)
+{
+	struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = length};
+
+	return file_write_pieces(dir_fd, path, &piece, 1, mode);
+}
+
+int file_write_fleeting(int dir_fd, const char *path, const void *data, size_t length, mode_t mode)
+{
+	struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = length};
+
+	return write_pieces(dir_fd, path, &piece, 1, mode, false);
 }
 
 int file_make_directory(const char *path, mode_t mode)

@@ -17,6 +17,8 @@ int file_read(int dir_fd, const char *path, size_t limit, char **ret_text, size_
 /* Writes under a temporary name in the same directory, syncs, renames over path and syncs the directory. path is replaced whole
  * or not at all. */
 int file_write(int dir_fd, const char *path, const void *data, size_t length, mode_t mode);
+/* What means nothing after the machine's next start: as a whole or not at all, but nobody waits for a disk. */
+int file_write_fleeting(int dir_fd, const char *path, const void *data, size_t length, mode_t mode);
 
 struct iovec;
 int file_write_pieces(int dir_fd, const char *path, const struct iovec *pieces, size_t n, mode_t mode);

@@ -433,6 +433,7 @@ static void test_the_program_of_the_tunnel(void **state)
 {
 	const struct datapath_program *programs;
 	struct world w;
+	uint32_t id;
 
 	(void)state;
 	set_up(&w);
@@ -453,6 +454,11 @@ static void test_the_program_of_the_tunnel(void **state)
 	assert_int_equal(datapath_ports(w.dp, w.topology, NULL), 0);
 	assert_int_equal(datapath_go_live(w.dp), 0);
 	assert_true(pinned("tc_tunnel_in"));
+	id = called(&w, 1);
+	datapath_close(w.dp);
+	open_datapath(&w);
+	assert_int_equal(datapath_programs(w.dp, &programs), HD_HOOKS);
+	assert_int_equal(programs[HD_HOOK_TC_TUNNEL_IN].id, id);
 	/* Without one, the pin would keep its maps. */
 	load(&w);
 	apply(&w, HOST("") BLUE);

@@ -84,12 +84,18 @@ static void take(struct world *w)
 		.n_devices = 1,
 		.host_addresses = &w->host,
 		.n_host_addresses = w->n_host};
+	struct topology *afresh = NULL;
 
 	topology_free(w->before);
 	w->before = w->topology;
 	w->topology = NULL;
 	assert_int_equal(networks_assign(w->networks, &w->list, &w->diag), 0);
+	assert_int_equal(topology_build(&input, &afresh, &w->diag), 0);
+	/* What is taken from the one before makes no difference. */
+	input.before = w->before;
 	assert_int_equal(topology_build(&input, &w->topology, &w->diag), 0);
+	assert_true(topology_equal(afresh, w->topology));
+	topology_free(afresh);
 	networks_commit(w->networks);
 }
 
@@ -334,6 +340,41 @@ static void test_who_is_here_counts(void **state)
 	assert_int_equal(by_address(w, "blue", "10.77.1.2")->peer, 0);
 	assert_int_equal(by_address(w, "blue", "10.77.1.2")->flags, HD_ENDPOINT_TAKEN);
 	assert_int_equal(by_address(w, "blue", "10.77.1.1")->peer, 1);
+	/* And back. */
+	w->n_host = 0;
+	build(w, TUNNEL NETWORK("blue", "vni: 70, subnets: [10.77.0.0/16], routesTo: [host]") FAR TWO_PEERS);
+	assert_int_equal(by_address(w, "blue", "10.77.1.2")->peer, 1);
+	w->n_host = 1;
+	build(w, TUNNEL NETWORK("blue", "vni: 70, subnets: [10.77.0.0/16], routesTo: [host]") FAR TWO_PEERS);
+	assert_int_equal(by_address(w, "blue", "10.77.1.2")->peer, 0);
+}
+
+/* Each step is compared with what comes of the same documents without one before: take(). */
+static void test_what_has_not_changed(void **state)
+{
+	static const char *const steps[] = {
+		TUNNEL BLUE FAR TWO_PEERS,
+		TUNNEL BLUE FAR TWO_PEERS PORT("p", "device: veth-a, network: blue, addresses: [10.77.0.1]"),
+		/* one of two, in rows that stand between the other's */
+		TUNNEL BLUE FAR PEER("a", "address: 192.0.2.11, ports: [{name: w1, network: blue, addresses: [10.77.1.1]},"
+					  "{name: w9, network: far, addresses: [10.78.9.9]}],"
+					  "prefixes: [{network: blue, cidr: 10.77.64.0/20}]")
+			PEER("b", "address: 192.0.2.12, ports: [{name: x1, network: far, addresses: [10.78.2.1]}]"),
+		TUNNEL BLUE FAR TWO_PEERS,
+		/* the same documents, whose network is another one, or of another kind */
+		TUNNEL NETWORK("blue", "vni: 70, mode: l3, subnets: [10.77.0.0/16], gateway: [10.77.0.254]") FAR TWO_PEERS,
+		TUNNEL BLUE FAR TWO_PEERS,
+		TUNNEL FAR,
+		TUNNEL BLUE FAR TWO_PEERS,
+		HOST("") BLUE FAR,
+		TUNNEL BLUE FAR TWO_PEERS,
+		TUNNEL BLUE FAR P("c", 13) TWO_PEERS,
+		TUNNEL BLUE FAR PEER("b", "address: 192.0.2.12, ports: [{name: x1, network: far, addresses: [10.78.2.1]}]"),
+	};
+	struct world *w = *state;
+
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
+		build(w, steps[i]);
 }
 
 static void test_equal(void **state)
@@ -444,6 +485,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_this_end, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_learning, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_who_is_here_counts, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_what_has_not_changed, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_equal, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_answer, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_many, set_up, tear_down),
