@@ -131,6 +131,8 @@ static __always_inline struct hd_flow *known_flow(struct pkt *p)
 		p->found = HD_FOUND_NEW;
 		flow = flow_lookup(p, TABLE_NEW, key);
 	}
+	if (dry_run && !flow)
+		p->found = HD_FOUND_NONE; /* or a packet that is dropped before it is looked for again is told to have one */
 	return flow;
 }
 
