@@ -275,9 +275,20 @@ static __always_inline int judge_tunnel(struct __sk_buff *skb, struct pkt *p, co
 	return claimed(reason);
 }
 
+/* What XDP wrote of the frame; tc_uplink_in has seen that it is XDP's. NULL: it is in its tunnel yet. */
+static __always_inline const struct hd_meta_tunnel *taken_out(struct __sk_buff *skb)
+{
+	const struct hd_meta_tunnel *meta = (void *)(long)skb->data_meta;
+
+	if (dry_run || likely(skb->cb[0] != HD_META_TUNNEL) || (void *)(meta + 1) > (void *)(long)skb->data)
+		return NULL;
+	return meta;
+}
+
 SEC("tc")
 int tc_tunnel_in(struct __sk_buff *skb)
 {
+	const struct hd_meta_tunnel *meta;
 	struct hd_explain *page;
 	struct hd_scratch *room;
 	struct hd_control *c;
@@ -295,9 +306,13 @@ int tc_tunnel_in(struct __sk_buff *skb)
 	p->now = bpf_jiffies64();
 	p->generation = READ_ONCE(c->generation);
 	page = dry_run ? explain_page() : NULL;
+	meta = taken_out(skb);
 	if (page) { /* of an inner frame */
 		p->peer = peer_find(page->from_peer) ? page->from_peer : 0;
 		reason = p->peer ? decap_network(p, page->from_network, 0) : HD_R_TUNNEL_PEER;
+	} else if (meta) {
+		p->peer = meta->peer;
+		reason = peer_find(meta->peer) ? decap_network(p, meta->network, 0) : HD_R_TUNNEL_PEER;
 	} else {
 		reason = dry_run ? HD_R_TUNNEL_PEER : decap(skb);
 	}

@@ -17,6 +17,21 @@ static __always_inline bool judged_by_xdp(struct __sk_buff *skb, const struct hd
 	return (void *)(meta + 1) <= (void *)(long)skb->data && meta->magic == HD_META_MAGIC;
 }
 
+/*
+ * XDP took this frame out of its tunnel. Asked before anything else: what the frame says of itself, its tag too, is the peer's. It goes on in
+ * tc_tunnel_in or nowhere.
+ */
+static __always_inline bool taken_out_by_xdp(struct __sk_buff *skb)
+{
+	const struct hd_meta_tunnel *meta = (void *)(long)skb->data_meta;
+	const struct hd_port *port;
+
+	if (likely((void *)(meta + 1) > (void *)(long)skb->data) || meta->magic != HD_META_TUNNEL)
+		return false;
+	port = port_find(skb->ifindex);
+	return port && port->flags & HD_PORT_XDP;
+}
+
 /* The tag that the stack took out of the frame is a network's. */
 static __always_inline bool wire_beside(struct __sk_buff *skb)
 {
@@ -44,6 +59,14 @@ static __always_inline int uplink(struct __sk_buff *skb, __u8 direction, __u8 ho
 			skb->mark = 0;
 			return NEXT;
 		}
+	}
+	if (direction == HD_INGRESS && !dry_run && unlikely(taken_out_by_xdp(skb))) {
+		skb->cb[0] = HD_META_TUNNEL;
+		bpf_tail_call(skb, &wire_programs, HD_WIRE_TUNNEL);
+		p.direction = direction;
+		p.hook = hook;
+		drop(skb, &p, HD_R_NOT_READY);
+		return TC_ACT_SHOT;
 	}
 	if (skb->vlan_present) {
 		p.vlan[0] = (skb->vlan_tci & 0xfff) | 0x1000;
@@ -90,6 +113,7 @@ static __always_inline int uplink(struct __sk_buff *skb, __u8 direction, __u8 ho
 		bpf_tail_call(skb, &wire_programs, HD_WIRE_VLAN);
 	if (unlikely(p.port_flags & HD_PORT_TUNNEL) && !reason) {
 		reason = tunnel_outer(skb, &p);
+		skb->cb[0] = 0;
 		if (reason == TUNNEL_ENTER && !bare)
 			bpf_tail_call(skb, &wire_programs, HD_WIRE_TUNNEL);
 		if (reason == TUNNEL_OURS)

@@ -25,37 +25,128 @@ static __always_inline long hook_load(HOOK_CTX *ctx, __u32 at, void *to, __u32 l
 }
 
 #include "stage/judge.h"
+#include "stage/outer.h"
 #include "stage/tunnel.h"
 #include "stage/wire.h"
+
+#include <maps/network.bpf.h>
 
 /*
  * Every packet that is let through on a port whose TC program believes metadata gets ours. What another program put there is overwritten or
  * cut off. Where that fails, TC finds nothing with our magic and judges once more. magic 0: it shall.
  */
-static __always_inline void hand_over(struct xdp_md *ctx, const struct pkt *p, __u32 magic)
+static __always_inline bool hand_over(struct xdp_md *ctx, const struct pkt *p, __u32 magic, __u32 what, __u32 whose)
 {
 	long present = (long)ctx->data - (long)ctx->data_meta;
 	struct hd_meta *meta;
 
 	if (!(p->port_flags & HD_PORT_XDP))
-		return;
+		return false;
 	if (dry_run) {
 		EXPLAIN(meta_written = 1);
-		return;
+		return true;
 	}
 	if (bpf_xdp_adjust_meta(ctx, (int)(present - (long)sizeof(*meta)))) {
 		meta = (void *)(long)ctx->data_meta;
 		if ((void *)(&meta->magic + 1) <= (void *)(long)ctx->data)
 			meta->magic = 0;
-		return;
+		return false;
 	}
 	meta = (void *)(long)ctx->data_meta;
 	if ((void *)(meta + 1) > (void *)(long)ctx->data)
-		return;
+		return false;
+	static_assert(sizeof(*meta) == sizeof(struct hd_meta_tunnel), "one form");
 	meta->magic = magic;
 	meta->generation = p->generation;
-	meta->rule = p->rule;
-	meta->reserved = 0;
+	meta->rule = what;
+	meta->reserved = whose;
+	return true;
+}
+
+/* The EtherType behind the tags of the inner frame, and the first bytes there: *l3. */
+static __always_inline int inner_type(struct xdp_md *ctx, struct outer *o, __u32 *l3)
+{
+	struct {
+		__be16 type;
+		__u8 ip[2];
+	} head;
+	int i;
+
+	*l3 = o->inner + sizeof(struct ethhdr);
+	for (i = 0; i < 3; i++) {
+		if (decap_read(ctx, *l3 - sizeof(head.type), &head, sizeof(head)))
+			return HD_R_TUNNEL_MALFORMED;
+		o->inner_type = head.type;
+		o->inner_tos = head.type == bpf_htons(ETH_P_IPV6) ? (__u8)(head.ip[0] << 4 | head.ip[1] >> 4) : head.ip[1];
+		if (!tag_protocol(head.type))
+			return 0;
+		*l3 += 4;
+	}
+	return HD_R_VLAN_DEPTH;
+}
+
+/* The mark of congestion on the inner header: IPv4's checksum follows (RFC 1624), IPv6 has none. */
+static __always_inline long inner_mark(struct xdp_md *ctx, const struct outer *o, __u32 l3)
+{
+	__u8 tos = (o->inner_tos & ~ECN_MASK) | o->ecn;
+	__u16 check;
+	__be16 word;
+
+	if (hook_load(ctx, l3, &word, sizeof(word)))
+		return -1;
+	if (o->inner_type == bpf_htons(ETH_P_IPV6)) {
+		word = (word & bpf_htons(0xf00f)) | bpf_htons((__u32)tos << 4);
+		return bpf_xdp_store_bytes(ctx, l3, &word, sizeof(word));
+	}
+	if (hook_load(ctx, l3 + offsetof(struct iphdr, check), &check, sizeof(check)))
+		return -1;
+	check = fold((__u16)~check + (__u16)~word + (__u16)((word & bpf_htons(0xff00)) | bpf_htons(tos)));
+	return bpf_xdp_store_bytes(ctx, l3 + offsetof(struct iphdr, tos), &tos, sizeof(tos)) ||
+	       bpf_xdp_store_bytes(ctx, l3 + offsetof(struct iphdr, check), &check, sizeof(check));
+}
+
+/*
+ * Takes the frame out of its tunnel, and tells tc_tunnel_in whose it is and where. 0; TUNNEL_OURS: for the host; TUNNEL_ENTER: it shall do it
+ * itself; or a drop reason.
+ */
+__noinline int take_out(struct xdp_md *ctx, struct pkt *p)
+{
+	const struct hd_tunnel *own = tunnel_find();
+	const struct hd_network *record;
+	struct hd_vni_key key = {};
+	const struct hd_vni *found;
+	__u32 peer, network, l3;
+	struct outer o = {};
+	int r;
+
+	if (!p || !own || dry_run)
+		return TUNNEL_ENTER;
+	r = decap_ip(ctx, p, &o);
+	if (r)
+		return r;
+	peer = peer_at(&p->source);
+	if (!peer_find(peer))
+		return HD_R_TUNNEL_PEER;
+	r = decap_header(ctx, own->protocol, &o, &key.vni);
+	if (r == DECAP_CONTROL) {
+		p->rule = HD_RULE_TUNNEL;
+		return TUNNEL_OURS;
+	}
+	found = r ? NULL : bpf_map_lookup_elem(&vnis, &key);
+	network = found ? found->network : 0;
+	record = bpf_map_lookup_elem(&networks, &network);
+	if (r || !network || !record || record->vni != key.vni)
+		return r ? r : HD_R_TUNNEL_VNI;
+	r = inner_type(ctx, &o, &l3);
+	if (!r)
+		r = decap_ecn(&o);
+	if (r)
+		return r;
+	if (o.ecn != 0xff && inner_mark(ctx, &o, l3))
+		return HD_R_NONLINEAR;
+	if (bpf_xdp_adjust_head(ctx, o.inner))
+		return TUNNEL_ENTER;
+	return hand_over(ctx, p, HD_META_TUNNEL, network, peer) ? 0 : HD_R_NONLINEAR;
 }
 
 #ifndef XDP_SECTION
@@ -90,15 +181,20 @@ int xdp_uplink(struct xdp_md *ctx)
 		reason = parse(ctx, &p, false);
 	/* A network's, which no policy of the host is asked about. */
 	if (unlikely(p.vlan[0]) && !dry_run && !reason && wire_inline(ctx, &p)) {
-		hand_over(ctx, &p, 0);
+		hand_over(ctx, &p, 0, 0, 0);
 		return XDP_PASS;
 	}
 	if (unlikely(p.port_flags & HD_PORT_TUNNEL) && !reason) {
 		reason = tunnel_outer(ctx, &p);
+		if (reason == TUNNEL_ENTER && (p.port_flags & (HD_PORT_DECAP | HD_PORT_XDP)) == (HD_PORT_DECAP | HD_PORT_XDP)) {
+			reason = take_out(ctx, &p);
+			if (!reason)
+				return XDP_PASS;
+		}
 		if (reason == TUNNEL_OURS)
 			goto passed;
 		if (reason == TUNNEL_ENTER) {
-			hand_over(ctx, &p, 0);
+			hand_over(ctx, &p, 0, 0, 0);
 			return XDP_PASS;
 		}
 	}
@@ -110,7 +206,7 @@ int xdp_uplink(struct xdp_md *ctx)
 	}
 passed:
 	pass(&p);
-	hand_over(ctx, &p, HD_META_MAGIC);
+	hand_over(ctx, &p, HD_META_MAGIC, p.rule, 0);
 	return XDP_PASS;
 }
 

@@ -42,9 +42,9 @@ static void take_over(struct load *load, const struct load *old)
 {
 	const struct map *from = &old->maps[MAP_PEERS], *to = &load->maps[MAP_PEERS];
 	uint32_t n = from->max_entries < to->max_entries ? from->max_entries : to->max_entries;
-	struct hd_peer *peers;
+	struct hd_peer *peers = NULL;
 
-	if (peers_map(from, PROT_READ, &peers) < 0)
+	if (peers_map(from, PROT_READ, &peers) < 0 || !peers)
 		return;
 	for (uint32_t i = 1; i < n; i++) {
 		if (!(peers[i].flags & HD_PEER_USED))

@@ -347,13 +347,15 @@ static uint8_t get_control(struct msghdr *message, int level, int type, uint8_t 
 	return fallback;
 }
 
-static __be16 checksum(const void *data, size_t length)
+/* RFC 1071. */
+static __be16 checksum(const struct iphdr *ip)
 {
-	const uint8_t *byte = data;
+	uint16_t words[sizeof(*ip) / 2];
 	uint32_t sum = 0;
 
-	for (size_t i = 0; i < length; i += 2)
-		sum += (uint32_t)(byte[i] << 8 | byte[i + 1]);
+	memcpy(words, ip, sizeof(words));
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		sum += ntohs(words[i]);
 	while (sum >> 16)
 		sum = (sum & 0xffff) + (sum >> 16);
 	return htons((uint16_t)~sum);
@@ -383,7 +385,7 @@ static void put_ipv4(const struct tunnel_slow *slow, struct headers *headers, st
 		.saddr = from->sin_addr.s_addr,
 		.daddr = slow->address.w[3]};
 
-	ip.check = checksum(&ip, sizeof(ip));
+	ip.check = checksum(&ip);
 	put(headers, &ip, sizeof(ip));
 }
 

@@ -267,13 +267,12 @@ bool underlay_parse_link(const struct nlmsghdr *message, struct underlay_link *r
 
 bool underlay_parse_address(const struct nlmsghdr *message, struct hd_addr *ret)
 {
-	const struct ifaddrmsg *header = mnl_nlmsg_get_payload(message);
 	const struct nlattr *attribute;
 	bool local = false, found = false;
 
-	if (mnl_nlmsg_get_payload_len(message) < sizeof(*header))
+	if (mnl_nlmsg_get_payload_len(message) < sizeof(struct ifaddrmsg))
 		return false;
-	mnl_attr_for_each(attribute, message, sizeof(*header))
+	mnl_attr_for_each(attribute, message, sizeof(struct ifaddrmsg))
 	{
 		/* Of a point-to-point link IFA_ADDRESS is the other end. */
 		if (mnl_attr_get_type(attribute) == IFA_LOCAL)

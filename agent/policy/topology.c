@@ -329,6 +329,10 @@ static int check_device(struct building *b, struct topology_port *to, const stru
 	for (size_t i = 0; home->host && i < port->n_addresses; i++)
 		if (is_hosts(b, &port->addresses[i]))
 			return wait_because(to, "%s is an address of the host itself", addr_format(&port->addresses[i], address));
+	/* The host's stack would be led to the port with what is for the other host. */
+	for (size_t i = 0; home->host && i < port->n_addresses; i++)
+		if (topology_is_peer(b, &port->addresses[i]))
+			return wait_because(to, "%s is the address of a Peer", addr_format(&port->addresses[i], address));
 	*ret = device;
 	return 0;
 }

@@ -61,6 +61,8 @@ int topology_compare_members(const void *a, const void *b);
 
 /* topology_peers.c */
 int topology_add_overlay(struct building *b); /* once there are homes */
+/* The address is where a peer is. */
+bool topology_is_peer(const struct building *b, const struct hd_addr *addr);
 /* The MAC is a peer's by its document. */
 bool topology_is_remote_mac(const struct building *b, uint16_t network, const uint8_t mac[6]);
 /* Of one key, what is here counts: an address that the host came to have is not to be found behind a peer. */

@@ -257,6 +257,12 @@ int topology_add_overlay(struct building *b)
 	return 0;
 }
 
+bool topology_is_peer(const struct building *b, const struct hd_addr *addr)
+{
+	return b->peer_addresses.n && bsearch(addr, b->peer_addresses.data, b->peer_addresses.n,
+					      sizeof(struct topology_peer_address), compare_addresses);
+}
+
 bool topology_is_remote_mac(const struct building *b, uint16_t network, const uint8_t mac[6])
 {
 	struct topology_endpoint key = {.key = {.network = network, .kind = HD_ENDPOINT_MAC}}, *found = NULL;

@@ -7,108 +7,12 @@
 #define HEDDLE_STAGE_DECAP_H
 
 #include "encap.h"
+#include "outer.h"
 #include "peer.h"
 #include "scratch.h"
 
-#define DECAP_CONTROL -1 /* is for the host, no frame of a workload */
-
-#define ECN_MASK 3
-#define ECN_ECT1 1
-#define ECN_ECT0 2
-#define ECN_CE 3
-
 /* What the kernel leaves of a packet at least, if it thinks it one of IPv6. */
 #define SHRUNK_MIN (sizeof(struct ethhdr) + sizeof(struct ipv6hdr))
-
-/* The outer headers, as far as they have been read. */
-struct outer {
-	__u16 l4;    /* offset of the UDP header */
-	__u16 inner; /* of the inner frame */
-	__be16 type; /* EtherType of the outer packet, and of the inner one behind its tags */
-	__be16 inner_type;
-	__u8 tos, ecn; /* outer; ecn: that the inner header gets, 0xff: as it is */
-	__u8 tags;
-	__u8 inner_tos;
-};
-
-/* Options that are not known are skipped, unless they say that they must not be (RFC 8926 section 3.5). None is known. */
-__noinline int decap_options(HOOK_CTX *ctx, __u32 at, __u32 length)
-{
-	struct hd_geneve_option option;
-	__u32 end, size;
-	int i;
-
-	at &= 0xfff;
-	end = at + (length & 0xff);
-	for (i = 0; i < 64; i++) {
-		if (at >= end)
-			return at == end ? 0 : HD_R_TUNNEL_MALFORMED;
-		if (hook_load(ctx, at, &option, sizeof(option)))
-			return HD_R_TUNNEL_MALFORMED;
-		if (option.type & HD_GENEVE_OPTION_CRITICAL)
-			return HD_R_TUNNEL_OPTION;
-		size = sizeof(option) + 4u * (option.length & 0x1f);
-		at += size;
-	}
-	return HD_R_TUNNEL_MALFORMED;
-}
-
-/* The peer, by the outer IP header. Its form is known to the parser; what extension headers stand there no peer has put there. */
-static __always_inline int decap_ip(HOOK_CTX *ctx, struct pkt *p, struct outer *o)
-{
-	struct ethhdr *eth = hook_data(ctx);
-	void *end = hook_data_end(ctx);
-	struct iphdr *ip4 = (void *)(eth + 1);
-	struct ipv6hdr *ip6 = (void *)(eth + 1);
-
-	if ((void *)(ip4 + 1) > end)
-		return HD_R_TUNNEL_MALFORMED;
-	o->type = eth->h_proto;
-	if (likely(o->type == bpf_htons(ETH_P_IP))) {
-		o->l4 = sizeof(*eth) + ip4->ihl * 4;
-		o->tos = ip4->tos;
-		address4(&p->source, ip4->saddr);
-		address4(&p->destination, ip4->daddr);
-		return 0;
-	}
-	if (o->type != bpf_htons(ETH_P_IPV6) || (void *)(ip6 + 1) > end || ip6->nexthdr != PROTO_UDP)
-		return HD_R_TUNNEL_MALFORMED;
-	o->l4 = sizeof(*eth) + sizeof(*ip6);
-	o->tos = (__u8)(bpf_ntohl(*(__be32 *)ip6) >> 20);
-	__builtin_memcpy(&p->source, &ip6->saddr, sizeof(p->source));
-	__builtin_memcpy(&p->destination, &ip6->daddr, sizeof(p->destination));
-	return 0;
-}
-
-/* What the tunnel header says: *vni, and where the inner frame is. */
-static __always_inline int decap_header(HOOK_CTX *ctx, __u32 protocol, struct outer *o, __u32 *vni)
-{
-	union {
-		struct hd_vxlan vxlan;
-		struct hd_geneve geneve;
-	} header;
-	__u32 at = o->l4 + sizeof(struct udphdr), options;
-	int r;
-
-	if (hook_load(ctx, at, &header, sizeof(header)))
-		return HD_R_TUNNEL_MALFORMED;
-	*vni = bpf_ntohl(header.vxlan.vni) >> 8;
-	o->inner = at + sizeof(header);
-	if (likely(protocol == HD_TUNNEL_VXLAN))
-		return header.vxlan.flags & HD_VXLAN_VNI ? 0 : HD_R_TUNNEL_MALFORMED;
-	if (header.geneve.length >> 6)
-		return HD_R_TUNNEL_MALFORMED;
-	if (header.geneve.flags & HD_GENEVE_CONTROL)
-		return DECAP_CONTROL;
-	if (header.geneve.protocol != bpf_htons(HD_GENEVE_ETHERNET))
-		return HD_R_TUNNEL_MALFORMED;
-	options = 4u * (header.geneve.length & 0x3f);
-	if (!options)
-		return 0;
-	r = decap_options(ctx, o->inner, options);
-	o->inner += options;
-	return r;
-}
 
 /* Network and rights of a frame that a peer sent with that VNI. */
 static __always_inline int decap_network(struct pkt *p, __u32 network, __u32 vni)
@@ -120,30 +24,6 @@ static __always_inline int decap_network(struct pkt *p, __u32 network, __u32 vni
 	p->network = p->source_network = p->destination_network = network;
 	p->port_flags = (record->flags & HD_NETWORK_L3 ? 0 : HD_PORT_L2) |
 			(record->flags & HD_NETWORK_PEER_LEARNING ? HD_PORT_LEARNING : 0);
-	return 0;
-}
-
-/*
- * RFC 6040 section 4.2: a mark of congestion goes on inwards where the ends know what it means, and the packet goes where they do not. The inner
- * header gets o->ecn.
- */
-static __always_inline int decap_ecn(struct outer *o)
-{
-	__u8 outer = o->tos & ECN_MASK, inner;
-
-	o->ecn = 0xff;
-	if (likely(outer != ECN_CE && outer != ECN_ECT1))
-		return 0;
-	if (o->inner_type != bpf_htons(ETH_P_IP) && o->inner_type != bpf_htons(ETH_P_IPV6))
-		return 0;
-	inner = o->inner_tos & ECN_MASK;
-	if (outer == ECN_CE) {
-		if (!inner)
-			return HD_R_TUNNEL_ECN;
-		o->ecn = inner == ECN_CE ? 0xff : ECN_CE;
-	} else if (inner == ECN_ECT0) {
-		o->ecn = ECN_ECT1;
-	}
 	return 0;
 }
 
@@ -184,7 +64,7 @@ static __always_inline int decap_inner(HOOK_CTX *ctx, struct hd_scratch *room, s
 	} tag;
 	int i;
 
-	if (hook_load(ctx, o->inner, &frame, sizeof(frame)))
+	if (decap_read(ctx, o->inner, &frame, sizeof(frame)))
 		return HD_R_TUNNEL_MALFORMED;
 	__builtin_memcpy(room->head, &frame.eth, 12);
 	o->inner_type = frame.eth.h_proto;
@@ -230,9 +110,11 @@ static __always_inline int decap_shrink(HOOK_CTX *ctx, struct pkt *p, const stru
 			ctx, -less, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO | (is6 ? ROOM_DECAP_L3_IPV6 : ROOM_DECAP_L3_IPV4));
 		if (r) {
 			p->mistaken = 1;
-			/* It leaves no less than a header of the outer protocol: a short frame gets padding, which Ethernet may have. */
-			if (left < SHRUNK_MIN && bpf_skb_change_tail(ctx, less + SHRUNK_MIN, 0))
-				return HD_R_NONLINEAR;
+			r = bpf_skb_adjust_room(ctx, -less, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
+		}
+		/* It leaves no less than a header of the outer protocol: a short frame gets padding, which Ethernet may have. */
+		if (r && left < SHRUNK_MIN && !bpf_skb_change_tail(ctx, less + SHRUNK_MIN, 0)) {
+			p->mistaken = 1;
 			r = bpf_skb_adjust_room(ctx, -less, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
 		}
 	}

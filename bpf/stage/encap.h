@@ -9,6 +9,7 @@
 #include "deliver.h"
 #include "hot.h"
 #include "mss.h"
+#include "outer.h"
 #include "peer.h"
 #include "scratch.h"
 
@@ -26,11 +27,6 @@
 #define HEAD_IP6 (HEAD_UDP - sizeof(struct ipv6hdr))
 static_assert(HEAD_IP6 == 16 && HEAD_TYPE + 8 + 2 <= 128, "fits");
 static_assert(HEAD_IP4 - sizeof(struct ethhdr) + 128 <= HEAD_ROOM, "as the verifier sees it");
-
-static __always_inline bool address_is4(const struct hd_addr *address)
-{
-	return !address->q[0] && address->w[2] == bpf_htonl(0xffff);
-}
 
 /* Tags that the frame has in the tunnel: its segment, and what is the sender's own affair. */
 static __always_inline __u32 encap_tag_count(const struct pkt *p)
@@ -53,14 +49,12 @@ __noinline int encap_tags(HOOK_CTX *ctx)
 		__be16 protocol, tci;
 	} tag[2] = {};
 	const struct pkt *p;
-	__u32 n;
 
 	if (!room)
 		return HD_R_RULE_TREE;
 	p = &room->port;
-	n = encap_tag_count(p);
-	room->tags = n;
-	if (likely(!n))
+	room->tags = encap_tag_count(p);
+	if (!room->tags)
 		return 0;
 	if (ctx->vlan_present) {
 		tag[0].protocol = ctx->vlan_proto;
@@ -85,11 +79,6 @@ __noinline int encap_tags(HOOK_CTX *ctx)
 	room->tag[1].protocol = tag[1].protocol;
 	room->tag[1].tci = tag[1].tci;
 	return 0;
-}
-
-static __always_inline bool tag_protocol(__u32 protocol)
-{
-	return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD);
 }
 
 /* Tags become part of the inner header that is written. */
@@ -148,23 +137,29 @@ static __always_inline long encap_grow(HOOK_CTX *ctx, const struct pkt *p, bool 
 	return bpf_skb_adjust_room(ctx, more, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
 }
 
-/* All that does not depend on the peer: the frame grows, room->head has its inner part. After encap_tags(). */
-__noinline int encap_inner(HOOK_CTX *ctx, __u32 vni)
+/* What the inner header is made of, and the DSCP behind it. Most frames are read where they are: a call costs as much as all else here. */
+static __always_inline long encap_read(HOOK_CTX *ctx, void *to, __u32 size)
 {
-	const struct hd_tunnel *own = tunnel_find();
-	struct hd_scratch *room = scratch_room();
+	const void *data = hook_data(ctx);
+
+	if (unlikely(data + size > hook_data_end(ctx)))
+		return hook_load(ctx, 0, to, size);
+	__builtin_memcpy(to, data, size);
+	return 0;
+}
+
+/* All that does not depend on the peer: the frame grows, room->head has its inner part. room->tags are what encap_tags() noted. */
+static __always_inline int encap_frame(HOOK_CTX *ctx, struct hd_scratch *room, const struct hd_tunnel *own, __u32 vni)
+{
 	static const __u8 gateway[6] = HD_GATEWAY_MAC;
 	struct {
 		struct ethhdr eth;
 		__u8 ip[2];
 	} frame = {};
-	struct pkt *p;
-	__u32 n;
+	const struct pkt *p = &room->port;
+	__u32 n = room->tags;
 	int r;
 
-	if (!room || !own)
-		return HD_R_NO_WAY;
-	p = &room->port;
 	if (p->routed && route_ttl(ctx, p))
 		return HD_R_NONLINEAR;
 	if (unlikely(p->vlan[0] || ctx->vlan_present)) {
@@ -172,7 +167,7 @@ __noinline int encap_inner(HOOK_CTX *ctx, __u32 vni)
 		if (r)
 			return r;
 	}
-	if (hook_load(ctx, 0, &frame, sizeof(frame)))
+	if (encap_read(ctx, &frame, sizeof(frame)))
 		return HD_R_NONLINEAR;
 	if (p->routed) {
 		mac_copy(frame.eth.h_dest, p->peer_mac);
@@ -181,7 +176,6 @@ __noinline int encap_inner(HOOK_CTX *ctx, __u32 vni)
 	room->tos = p->family == 4 ? frame.ip[1] : p->family == 6 ? (__u8)(frame.ip[0] << 4 | frame.ip[1] >> 4) : 0;
 	room->spread = encap_spread(p, (const __u16 *)&frame.eth);
 	__builtin_memcpy(room->head + HEAD_INNER, &frame.eth, 12);
-	n = room->tags;
 	if (unlikely(n)) {
 		*(__be16 *)(room->head + HEAD_TYPE) = room->tag[0].protocol;
 		*(__be16 *)(room->head + HEAD_TYPE + 2) = room->tag[0].tci;
@@ -195,26 +189,20 @@ __noinline int encap_inner(HOOK_CTX *ctx, __u32 vni)
 	} else {
 		*(__be16 *)(room->head + HEAD_TYPE) = frame.eth.h_proto;
 	}
-	if (own->protocol == HD_TUNNEL_GENEVE) {
-		struct hd_geneve *geneve = (void *)(room->head + HEAD_TUNNEL);
-
-		geneve->length = geneve->flags = 0;
-		geneve->protocol = bpf_htons(HD_GENEVE_ETHERNET);
-		geneve->vni = bpf_htonl(vni << 8);
-	} else {
-		struct hd_vxlan *vxlan = (void *)(room->head + HEAD_TUNNEL);
-
-		*(__be32 *)vxlan = bpf_htonl((__u32)HD_VXLAN_VNI << 24);
-		vxlan->vni = bpf_htonl(vni << 8);
-	}
+	if (own->protocol == HD_TUNNEL_GENEVE)
+		*(__be32 *)(room->head + HEAD_TUNNEL) = bpf_htonl(HD_GENEVE_ETHERNET); /* version, no options, no flags */
+	else
+		*(__be32 *)(room->head + HEAD_TUNNEL) = bpf_htonl((__u32)HD_VXLAN_VNI << 24);
+	*(__be32 *)(room->head + HEAD_TUNNEL + 4) = bpf_htonl(vni << 8);
 	return encap_grow(ctx, p, address_is4(&own->address), sizeof(struct ethhdr) + 4 * n) ? HD_R_NONLINEAR : 0;
 }
 
-static __always_inline __be16 fold(__u32 sum)
+__noinline int encap_inner(HOOK_CTX *ctx, __u32 vni)
 {
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
+	const struct hd_tunnel *own = tunnel_find();
+	struct hd_scratch *room = scratch_room();
+
+	return room && own ? encap_frame(ctx, room, own, vni) : HD_R_NO_WAY;
 }
 
 /* DF is set: what is too large has been told to its sender, and what is lost on the way comes back as an error. */
@@ -269,24 +257,17 @@ static __always_inline bool encap_slow(
 }
 
 /*
- * The outer headers towards a peer, around what encap_inner() left. Returns the device that it goes out by: the uplink of one of the peer's ways, or that of
- * the agent, or 0: nothing leads there.
+ * The outer headers towards a peer, around what encap_frame() left. Returns the device that it goes out by: the uplink of one of the peer's ways, or that
+ * of the agent, or 0: nothing leads there.
  */
-__noinline int encap_outer(HOOK_CTX *ctx, __u32 index)
+static __always_inline __u32 encap_around(
+	HOOK_CTX *ctx, struct hd_scratch *room, const struct hd_tunnel *own, const struct hd_peer *peer)
 {
-	const struct hd_tunnel *own = tunnel_find();
-	struct hd_scratch *room = scratch_room();
-	const struct hd_peer *peer = peer_find(index);
-	struct udphdr *udp;
+	__u32 ways = READ_ONCE(peer->ways), size = ctx->len - sizeof(struct ethhdr);
+	__u32 length = HEAD_TYPE + 2 + 4 * (room->tags & 3), at, ifindex;
+	struct udphdr *udp = (void *)(room->head + HEAD_UDP);
 	struct ethhdr *eth;
-	__u32 ways, at, size, length, ifindex;
 
-	if (!room || !own || !peer)
-		return 0;
-	ways = READ_ONCE(peer->ways);
-	size = ctx->len - sizeof(struct ethhdr);
-	length = HEAD_TYPE + 2 + 4 * (room->tags & 3);
-	udp = (void *)(room->head + HEAD_UDP);
 	udp->source = bpf_htons(HD_TUNNEL_SOURCE_PORTS + (room->spread & 0x3fff));
 	udp->dest = own->port;
 	udp->check = 0;
@@ -324,17 +305,28 @@ __noinline int encap_outer(HOOK_CTX *ctx, __u32 index)
 	return ifindex;
 }
 
+__noinline int encap_outer(HOOK_CTX *ctx, __u32 index)
+{
+	const struct hd_tunnel *own = tunnel_find();
+	struct hd_scratch *room = scratch_room();
+	const struct hd_peer *peer = peer_find(index);
+
+	return room && own && peer ? encap_around(ctx, room, own, peer) : 0;
+}
+
 /* To one peer. */
 __noinline int deliver_peer(HOOK_CTX *ctx)
 {
+	const struct hd_tunnel *own = tunnel_find();
 	struct hd_scratch *room = scratch_room();
 	const struct hd_network *record;
+	const struct hd_peer *peer;
 	__u32 network, ifindex;
 	struct pkt *p;
 	int r;
 
-	if (!room)
-		return HD_R_RULE_TREE;
+	if (!room || !own)
+		return HD_R_NO_WAY;
 	p = &room->port;
 	network = p->destination_network;
 	record = bpf_map_lookup_elem(&networks, &network);
@@ -342,12 +334,17 @@ __noinline int deliver_peer(HOOK_CTX *ctx)
 		return HD_R_NO_DESTINATION;
 	if (unlikely(p->protocol == PROTO_TCP && p->tcp_flags & TCP_SYN))
 		mss_lower(ctx, p, p->to);
-	r = encap_tags(ctx);
-	if (!r)
-		r = encap_inner(ctx, record->vni);
+	room->tags = 0;
+	if (unlikely(p->vlan[0] || p->segment)) {
+		r = encap_tags(ctx);
+		if (r)
+			return r;
+	}
+	r = encap_frame(ctx, room, own, record->vni);
 	if (r)
 		return r;
-	ifindex = encap_outer(ctx, p->to);
+	peer = peer_find(p->to);
+	ifindex = peer ? encap_around(ctx, room, own, peer) : 0;
 	if (!ifindex)
 		return HD_R_NO_WAY;
 	ctx->mark = HD_MARK;

@@ -52,13 +52,6 @@ static __always_inline bool for_gateway(HOOK_CTX *ctx, const struct pkt *p, cons
 
 /* --- addresses --- */
 
-static __always_inline void address4(struct hd_addr *to, __be32 from)
-{
-	to->q[0] = 0;
-	to->w[2] = bpf_htonl(0xffff);
-	to->w[3] = from;
-}
-
 static __always_inline bool address_none(const struct hd_addr *a)
 {
 	return !a->q[0] && (!a->q[1] || (a->w[2] == bpf_htonl(0xffff) && !a->w[3]));
@@ -145,22 +138,6 @@ static __always_inline bool link_local_given(const struct hd_addr *address, __u3
 	return address_of_mac(address, b) && (mac_gateway(mac) || endpoint_of_mac(mac, network));
 }
 
-/* What somebody behind an uplink may have: any address that a host can have, unless it is given to somebody here. */
-__noinline int address_foreign(struct pkt *p, struct hd_addr *address)
-{
-	__u32 first;
-
-	if (!p || !address || endpoint_find(address, p->source_network))
-		return 0;
-	if (!address->q[0] && address->w[2] == bpf_htonl(0xffff)) {
-		first = bpf_ntohl(address->w[3]) >> 24;
-		return first && first != 127 && first < 224;
-	}
-	if (address->b[0] == 0xff || (!address->q[0] && address->q[1] <= bpf_cpu_to_be64(1) && !address->w[2]))
-		return 0;
-	return !link_local_given(address, p->source_network);
-}
-
 static __always_inline const struct hd_route *route_find(__u32 network, const struct hd_addr *address)
 {
 	struct hd_route_key key = {.length = 8 * (sizeof(key.network) + sizeof(key.addr)), .network = bpf_htons(network)};
@@ -176,6 +153,31 @@ static __always_inline const struct hd_peer_prefix *peer_prefix_find(__u32 netwo
 
 	__builtin_memcpy(key.addr, address, sizeof(key.addr));
 	return bpf_map_lookup_elem(&peer_prefixes, &key);
+}
+
+static __always_inline bool network_travels(__u32 network)
+{
+	const struct hd_network *record = bpf_map_lookup_elem(&networks, &network);
+
+	return record && record->vni;
+}
+
+/* What somebody behind an uplink may have: any address that a host can have, unless it is given to somebody here or to a peer. */
+__noinline int address_foreign(struct pkt *p, struct hd_addr *address)
+{
+	__u32 first;
+
+	if (!p || !address || endpoint_find(address, p->source_network))
+		return 0;
+	if (network_travels(p->source_network) && peer_prefix_find(p->source_network, address))
+		return 0;
+	if (!address->q[0] && address->w[2] == bpf_htonl(0xffff)) {
+		first = bpf_ntohl(address->w[3]) >> 24;
+		return first && first != 127 && first < 224;
+	}
+	if (address->b[0] == 0xff || (!address->q[0] && address->q[1] <= bpf_cpu_to_be64(1) && !address->w[2]))
+		return 0;
+	return !link_local_given(address, p->source_network);
 }
 
 /*

@@ -209,7 +209,7 @@ static __always_inline bool answerable(HOOK_CTX *ctx, const struct pkt *p)
 		/* multicast, reserved and limited broadcast begin at 224.0.0.0 */
 		if (source >= 0xe0000000 || destination >= 0xe0000000 || !source)
 			return false;
-		return p->protocol != PROTO_ICMP || p->icmp_type == ICMP_ECHO_REQUEST;
+		return p->protocol != PROTO_ICMP || p->icmp_type == ICMP_ECHO_REQUEST || p->icmp_type == ICMP_ECHO_REPLY;
 	}
 	if (p->source.b[0] == 0xff || p->destination.b[0] == 0xff || !(p->source.q[0] | p->source.q[1]))
 		return false;

@@ -34,6 +34,20 @@ static __always_inline __u32 peer_at(const struct hd_addr *address)
 	return index ? *index : 0;
 }
 
+/* --- addresses --- */
+
+static __always_inline void address4(struct hd_addr *to, __be32 from)
+{
+	to->q[0] = 0;
+	to->w[2] = bpf_htonl(0xffff);
+	to->w[3] = from;
+}
+
+static __always_inline bool address_is4(const struct hd_addr *address)
+{
+	return !address->q[0] && address->w[2] == bpf_htonl(0xffff);
+}
+
 static __always_inline bool address_same(const struct hd_addr *a, const struct hd_addr *b)
 {
 	return a->q[0] == b->q[0] && a->q[1] == b->q[1];

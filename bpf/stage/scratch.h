@@ -12,14 +12,16 @@
 #define HEAD_ROOM 192
 
 struct hd_scratch {
+#ifdef HOOK_PORTS
+	struct pkt port; /* what goes over a port: more is called there than the stack has room for beside it */
+#endif
 	struct hd_flow flow;	      /* a new entry */
 	union hd_flow_key key;	      /* of the packet's flow */
 	struct pkt packet;	      /* the one an ICMP error quotes, or the packet as a flow's home would see it */
 	union hd_flow_key packet_key; /* of that one */
 #ifdef HOOK_PORTS
-	struct pkt port; /* what goes over a port: more is called there than the stack has room for beside it */
-	__u8 answer[6];	 /* the MAC that a resolution is answered with */
-	__u16 tags;	 /* that an encapsulated frame has */
+	__u8 answer[6]; /* the MAC that a resolution is answered with */
+	__u16 tags;	/* that an encapsulated frame has */
 	struct {
 		__be16 protocol, tci;
 	} tag[2];     /* the outer one first */

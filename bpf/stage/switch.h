@@ -52,7 +52,13 @@ static __always_inline bool may_be_cut(HOOK_CTX *ctx, const struct pkt *p)
 	       !(fragment & bpf_htons(IP4_DONT));
 }
 
-/* Too large for the tunnel: its sender is told, on an L2 network too. What may be cut is cut on the outside, as are frames that nobody can be told of. */
+#define IP6_MTU_MIN 1280
+
+/*
+ * Too large for the tunnel: its sender is told, on an L2 network too. What may be cut is cut on the outside, as are frames that nobody can be told
+ * of. Not fragments: on the way by the agent smaller ones behind would overtake the first, and without that be nobody's. Their sender is told, and
+ * makes smaller ones from then on.
+ */
 __noinline int fits_tunnel(HOOK_CTX *ctx, struct pkt *p)
 {
 	const struct hd_tunnel *own = tunnel_find();
@@ -69,8 +75,10 @@ __noinline int fits_tunnel(HOOK_CTX *ctx, struct pkt *p)
 	room = too_big_for(ctx, p, peer, c);
 	if (!room)
 		return 0;
-	p->mtu = room;
-	p->slow = own->slow && (!p->family || may_be_cut(ctx, p));
+	p->slow = own->slow &&
+		  (!p->family || (!p->fragment && may_be_cut(ctx, p)) || (p->family == 6 && l3_size(ctx, p) <= IP6_MTU_MIN));
+	/* No less is told to IPv6, which has to get through (RFC 8200 section 5). */
+	p->mtu = p->family == 6 && own->slow && room < IP6_MTU_MIN ? IP6_MTU_MIN : room;
 	return p->slow ? 0 : HD_R_TOO_BIG;
 }
 

@@ -21,6 +21,10 @@ enum hd_port_flags {
 	HD_PORT_ACCESS = 1 << 8,   /* sends untagged frames only, which belong to `vlan` */
 	HD_PORT_TRUNK = 1 << 9,	   /* sends tags that port_vlans allows; untagged frames belong to `vlan`, 0: none may be */
 	HD_PORT_QINQ = 1 << 10,	   /* beside ACCESS: whatever tags it sends are its own affair, and go along */
+	/* Of uplinks, beside XDP and TUNNEL: */
+	HD_PORT_DECAP =
+		1
+		<< 11, /* XDP takes frames out of their tunnel, so that they are put together (GRO) before anything else sees them */
 };
 
 /*

@@ -136,7 +136,7 @@ class Wrapped:
         self.fabric = Fabric(4, protocol, mtu=UNDERLAY, work_mtu=INSIDE)
         try:
             f = self.fabric
-            self.one, two = f.heddle(xdp="native"), f.heddle()
+            self.one, two = f.heddle(xdp="native", tunnel={"decapsulate": "xdp"}), f.heddle()
             blue = f.network("blue", VNI, NET)
             a, near, b = self.one.work(blue, 1), self.one.work(blue, 3), two.work(blue, 2)
             f.up()
@@ -170,8 +170,9 @@ class Wrapped:
         floor = progbench(*self.uplink, self.floor, "--repeat", repeat * 5)
         result = {name: (out[name]["ns"] - out["empty"]["ns"], out[name]["retval"]) for name in ("encapsulation", "local delivery")}
         for hook in ("tc", "xdp"):
-            name = f"decapsulation {hook}"
-            result[name] = (back[name]["ns"] - back[f"empty {hook}"]["ns"], back[name]["retval"])
+            name, empty = f"decapsulation {hook}", back[f"empty {hook}"]
+            if back[name]["length"] < empty["length"]:  # otherwise it left that to somebody else
+                result[name] = (back[name]["ns"] - empty["ns"], back[name]["retval"])
         return result, {hook: floor[hook]["ns"] for hook in floor}
 
 
@@ -190,7 +191,7 @@ def programs(rounds, repeat):
             for protocol, subject in subjects_.items():
                 costs, floor = subject.measure(repeat)
                 assert costs["encapsulation"][1] == costs["local delivery"][1] == TC_REDIRECT, costs
-                assert costs["decapsulation xdp"][1] == XDP_PASS and costs["decapsulation tc"][1] != 2, costs
+                assert costs.get("decapsulation xdp", (0, XDP_PASS))[1] == XDP_PASS, costs
                 for what, (ns, _) in costs.items():
                     samples.setdefault(protocol, {}).setdefault(what, []).append(ns)
                 for hook, ns in floor.items():

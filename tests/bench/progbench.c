@@ -60,7 +60,7 @@ struct subject {
 	struct blob packet, sources;
 	uint32_t count, next;
 	double ns[MAX_ROUNDS];
-	uint32_t retval;
+	uint32_t retval, length; /* of the last run: what it returned, and bytes of the packet behind it */
 };
 
 static struct bpf_object *shell;
@@ -114,7 +114,7 @@ static int shell_map(const char *name)
 }
 
 /* Runs prog over the packet; average ns of the runs. */
-static double run(int prog, bool tc, const struct blob *packet, uint32_t repeat, uint32_t *retval)
+static double run(int prog, bool tc, const struct blob *packet, uint32_t repeat, uint32_t *retval, uint32_t *length)
 {
 	struct xdp_md xdp = {.data_end = (uint32_t)packet->length, .ingress_ifindex = ifindex};
 	struct __sk_buff skb = {.ifindex = ifindex, .ingress_ifindex = ingress};
@@ -133,6 +133,8 @@ static double run(int prog, bool tc, const struct blob *packet, uint32_t repeat,
 		error(1, errno, "test run");
 	if (retval)
 		*retval = opts.retval;
+	if (length)
+		*length = opts.data_size_out;
 	return opts.duration;
 }
 
@@ -167,8 +169,9 @@ static void report(struct subject *subjects, int n, int rounds)
 	printf("{");
 	for (int i = 0; i < n; i++) {
 		qsort(subjects[i].ns, (size_t)rounds, sizeof(double), by_value);
-		printf("%s\"%s\":{\"ns\":%.1f,\"min\":%.1f,\"max\":%.1f,\"retval\":%d}", i ? "," : "", subjects[i].name,
-			subjects[i].ns[rounds / 2], subjects[i].ns[0], subjects[i].ns[rounds - 1], (int)subjects[i].retval);
+		printf("%s\"%s\":{\"ns\":%.1f,\"min\":%.1f,\"max\":%.1f,\"retval\":%d,\"length\":%u}", i ? "," : "",
+			subjects[i].name, subjects[i].ns[rounds / 2], subjects[i].ns[0], subjects[i].ns[rounds - 1],
+			(int)subjects[i].retval, subjects[i].length);
 	}
 	printf("}\n");
 }
@@ -197,7 +200,7 @@ static double run_fresh(struct subject *s, uint32_t repeat)
 			patch(&s->packet, &list[s->next], true);
 			s->next = (s->next + 1) % s->count;
 		}
-		sum += run(s->prog, s->tc, &s->packet, 1, &s->retval);
+		sum += run(s->prog, s->tc, &s->packet, 1, &s->retval, &s->length);
 	}
 	return sum / repeat;
 }
@@ -221,9 +224,9 @@ static int measure(struct subject *subjects, int n, int rounds, uint32_t repeat,
 				aim(s);
 				prog = program(s->tc ? "draw_tc" : "draw_xdp");
 				if (lap)
-					run(prog, s->tc, &s->packet, s->count, &s->retval);
+					run(prog, s->tc, &s->packet, s->count, &s->retval, &s->length);
 			}
-			ns = run(prog, s->tc, &s->packet, repeat, &s->retval);
+			ns = run(prog, s->tc, &s->packet, repeat, &s->retval, &s->length);
 			if (round >= 0)
 				s->ns[round] = ns;
 		}
@@ -272,9 +275,9 @@ static int fill(
 		patch(syn, &list[i], false);
 		patch(synack, &list[i], true);
 		patch(ack, &list[i], false);
-		run(in, false, syn, 1, &a);
-		run(out, true, synack, 1, &b);
-		run(in, false, ack, 1, &c);
+		run(in, false, syn, 1, &a, NULL);
+		run(out, true, synack, 1, &b, NULL);
+		run(in, false, ack, 1, &c, NULL);
 		refused += a != XDP_PASS || b != (uint32_t)-1 || c != XDP_PASS;
 	}
 	printf("{\"filled\":%u,\"refused\":%u}\n", count, refused);

@@ -30,6 +30,8 @@ class Two:
             self.blue = f.network("blue", 100, mode=mode)
             self.a, self.b = self.one.work(self.blue, 1), self.two.work(self.blue, 2)
             f.up()
+            for end in (self.one, self.two):
+                wait_for(lambda end=end: end.peers("mtu") == [f.mtu], what="the MTU of the way is known")
         except BaseException:
             f.close()
             raise
@@ -169,8 +171,9 @@ def test_black_hole(underlay, mode):
         client, server = traffic.accept_pair(t.a.ns, t.b.ns, t.b.ip4, 7600)
         with client, server:
             assert traffic.roundtrip_pair(client, server)
-            # From here on the way to the second host is narrower
+            # From here on the link of the second host is narrower, at both of its ends
             t.fabric.ns.ip(f"link set {t.fabric.tap_of(2)} mtu 1400")
+            t.two.ns.ip("link set up0 mtu 1400")
             sent, got = traffic.transfer(client, server, 1 << 20, timeout=20)
             assert sent == got
         fits = inside_mtu(1400, underlay)

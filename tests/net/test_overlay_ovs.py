@@ -72,7 +72,7 @@ def test_options(family):
         dissect([f for f in frames if f[12:14] != b"\x08\x06"])
         before = m.ours.drops("tunnel-option")
         m.theirs.flows(out="set_field:0x1->tun_metadata2")
-        assert not overlay.echo(m.b.ns, m.a.ip4, 84, 0.5)
+        wait_for(lambda: not overlay.echo(m.b.ns, m.a.ip4, 84, 0.5), what="the flows of before are forgotten")
         wait_for(lambda: m.ours.drops("tunnel-option") > before, what="tunnel-option")
 
 

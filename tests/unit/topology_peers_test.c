@@ -340,6 +340,10 @@ static void test_who_is_here_counts(void **state)
 	assert_int_equal(by_address(w, "blue", "10.77.1.2")->peer, 0);
 	assert_int_equal(by_address(w, "blue", "10.77.1.2")->flags, HD_ENDPOINT_TAKEN);
 	assert_int_equal(by_address(w, "blue", "10.77.1.1")->peer, 1);
+	build(w, TUNNEL NETWORK("home", "routesTo: [host]") P("a", 11)
+			 PORT("p", "device: veth-a, network: home, addresses: [192.0.2.11]"));
+	assert_string_equal(w->topology->ports[0].reason, "192.0.2.11 is the address of a Peer");
+	assert_int_equal(w->topology->n_host, 0);
 	/* And back. */
 	w->n_host = 0;
 	build(w, TUNNEL NETWORK("blue", "vni: 70, subnets: [10.77.0.0/16], routesTo: [host]") FAR TWO_PEERS);

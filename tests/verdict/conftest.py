@@ -11,7 +11,8 @@ logging.getLogger("scapy").setLevel(logging.ERROR)
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 # pylint: disable=wrong-import-position
-from ports import Plane  # noqa: E402
+from overlay import overlay  # noqa: E402
+from ports import GENEVE, VXLAN, Plane  # noqa: E402
 from world import TC_IN, TC_OUT, XDP, World  # noqa: E402
 
 CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000
@@ -74,3 +75,19 @@ def plane(switch, world):  # pylint: disable=redefined-outer-name,unused-argumen
     """Ports without records, no networks; `world` has cleared the rest."""
     switch.clear()
     return switch
+
+
+@pytest.fixture(params=[4, 6], ids=["over4", "over6"])
+def under(request):
+    """The family of the underlay."""
+    return request.param
+
+
+@pytest.fixture(params=[VXLAN, GENEVE], ids=["vxlan", "geneve"])
+def protocol(request):
+    return request.param
+
+
+@pytest.fixture
+def net(plane):  # pylint: disable=redefined-outer-name
+    return overlay(plane)

@@ -1,106 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks between hosts: what goes into a tunnel, what comes out of one, and who may have sent it."""
+"""Frames in tunnels: their bytes out and in, every reason to drop one, policy, and what fits."""
 import struct
 
 import pytest
-from packets import ARP, ICMP, IP, TCP, UDP, Dot1AD, Dot1Q, Ether, ICMPv6ND_NS, ICMPv6ND_RA, ICMPv6PacketTooBig, IPv6, IPv6ExtHdrFragment, Raw
-from port_test import A, B, C, GATEWAY, OTHER_MAC, ip, link_local
-from ports import (ACCESS, ACT_ARP, ACT_FLOOD, ACT_PEER, ACT_PORT, DEVICE_PEER, GATEWAY_MAC, GENEVE, IS_GATEWAY, L2, MARK, NETWORK_L3, NETWORK_PEER_LEARNING, NEXT, PEER,
-                   QINQ, REDIRECT, RULE_DENY, RULE_IN, RULE_OUT, SHOT, TRUNK, TUNNEL_PORT, VXLAN, Learnt, Witness, leaf)
+from overlay import (BROADCAST, FAR, HOP, OTHER_VNI, OWN, R, R_MAC, S, SECOND_HOP, S_MAC, VNI, arp, arrive, from_peer, geneve, header, large, overlay,
+                     sent, sport_of, to_peer, wrapped)
+from packets import ICMP, IP, TCP, UDP, Ether, IPOption_NOP, ICMPv6ND_NS, ICMPv6ND_RA, ICMPv6PacketTooBig, IPv6, Raw
+from port_test import A, GATEWAY, OTHER_MAC, ip, link_local
+from ports import (ACCESS, ACT_FLOOD, ACT_PEER, ACT_PORT, DEVICE_PEER, GATEWAY_MAC, GENEVE, L2, NEXT, REDIRECT, RULE_DENY, RULE_IN, RULE_OUT, SHOT, VXLAN,
+                   Witness, leaf)
 from reasons_test import TUNNEL_REASONS
-from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr
-from world import DENY, EGRESS, INGRESS, META_MAGIC, PORT_IN, PORT_TUNNEL, PORT_UPLINK, PORT_XDP, TC_IN, TC_OUT, TUNNEL_IN, U32, XDP
-
-OWN = {4: "192.0.2.1", 6: "2001:db8:1::1"}
-FAR = {4: "198.51.100.2", 6: "2001:db8:2::2"}  # peer 1, which has R
-SECOND = {4: "198.51.100.3", 6: "2001:db8:2::3"}  # peer 2, which has S
-NOBODY = {4: "198.51.100.99", 6: "2001:db8:2::99"}
-R = {4: "10.1.0.101", 6: "2001:db8:a::101"}
-S = {4: "10.1.0.102", 6: "2001:db8:a::102"}
-R_MAC, S_MAC = "02:00:00:00:03:01", "02:00:00:00:03:02"
-HOP, SECOND_HOP = "02:00:00:00:05:01", "02:00:00:00:05:02"
-BROADCAST = "ff:ff:ff:ff:ff:ff"
-VNI, OTHER_VNI = 0x123456, 0x222222
-OUTER = {4: 34, 6: 54}
-
-
-@pytest.fixture(params=[4, 6], ids=["over4", "over6"])
-def under(request):
-    return request.param
-
-
-@pytest.fixture(params=[VXLAN, GENEVE], ids=["vxlan", "geneve"])
-def protocol(request):
-    return request.param
-
-
-def overlay(plane, under=4, protocol=VXLAN, flags=0, slow=0, mtu=0):
-    """a and b here, R behind peer 1, S behind peer 2; what the host's own policy is asked about is denied."""
-    plane.world.rules(default="{ingress: deny, egress: deny}")
-    plane.network(1, flags)
-    plane.a = plane.port(0, 1, [A[4], A[6]], flags=(0 if flags & NETWORK_L3 else L2) | PEER)
-    plane.b = plane.port(1, 1, [B[4], B[6]], flags=0 if flags & NETWORK_L3 else L2)
-    plane.up, plane.slow = plane.ports[4], plane.ports[5]
-    plane.under, plane.protocol = under, protocol
-    plane.tunnel(OWN[under], plane.up, protocol=protocol, slow=plane.slow.ifindex if slow else 0)
-    plane.peer(1, FAR[under], (plane.up, HOP), mtu=mtu)
-    plane.peer(2, SECOND[under], (plane.up, SECOND_HOP), mtu=mtu)
-    plane.vni(1, VNI, 1, 2)
-    for peer, addresses, mac in ((1, R, R_MAC), (2, S, S_MAC)):
-        for address in addresses.values():
-            plane.endpoint(1, address, peer=peer, mac=mac)
-        plane.endpoint(1, mac, peer=peer, mac=mac)
-    for address in GATEWAY.values():
-        plane.endpoint(1, address, flags=IS_GATEWAY, mac=GATEWAY_MAC)
-    return plane
-
-
-@pytest.fixture
-def net(plane):
-    return overlay(plane)
-
-
-def header(plane, vni=VNI):
-    if plane.protocol == GENEVE:
-        return struct.pack("!BBHI", 0, 0, 0x6558, vni << 8)
-    return struct.pack("!BBHI", 8, 0, 0, vni << 8)
-
-
-def wrapped(plane, inner, peer=1, out=False, sport=50000, vni=VNI, tos=0, head=None, mac=None, **fields):
-    """The inner frame in its tunnel: from a peer, or to one as it has to look."""
-    under, inner = plane.under, bytes(inner)
-    far = {1: FAR, 2: SECOND, None: NOBODY}[peer][under]
-    source, destination = (OWN[under], far) if out else (far, OWN[under])
-    eth = Ether(src=plane.up.mac, dst=mac or (HOP if peer == 1 else SECOND_HOP)) if out else Ether(src=HOP, dst=plane.up.mac)
-    outer = IP(src=source, dst=destination, id=0, flags="DF", ttl=64, tos=tos, **fields) if under == 4 else \
-        IPv6(src=source, dst=destination, hlim=64, tc=tos, **fields)
-    return eth / outer / UDP(sport=sport, dport=TUNNEL_PORT[plane.protocol], chksum=0) / Raw((header(plane, vni) if head is None else head) + inner)
-
-
-def sport_of(plane, out):
-    return struct.unpack_from("!H", out, OUTER[plane.under])[0]
-
-
-def sent(plane, result, inner, **fields):
-    """What went out is that frame, in a tunnel."""
-    assert (result.action, result.reason, result.mark) == (REDIRECT, "none", MARK)
-    sport = sport_of(plane, result.out)
-    assert sport >= 49152
-    assert result.out == bytes(wrapped(plane, inner, out=True, sport=sport, **fields))
-    return sport
-
-
-def to_peer(plane, family, l4=None, to=R, mac=R_MAC, payload=b"x" * 20, **fields):
-    return Ether(src=plane.a.mac, dst=mac) / ip(family, A[family], to[family], **fields) / (l4 or UDP(sport=1000, dport=2000)) / Raw(payload)
-
-
-def from_peer(plane, family, l4=None, source=None, mac=R_MAC, to=None, payload=b"x" * 20, destination=None, **fields):
-    to = to or plane.a
-    return Ether(src=mac, dst=to.mac) / ip(family, source or R[family], destination or A[family], **fields) / (l4 or UDP(sport=2000, dport=1000)) / Raw(payload)
-
-
-def arrive(plane, inner, hook=TC_IN, **fields):
-    return plane.run(plane.up, wrapped(plane, inner, **fields), hook=hook)
+from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptSrcLLAddr
+from world import DENY, EGRESS, INGRESS, TC_IN, TUNNEL_IN
 
 
 # --- bytes ---
@@ -130,26 +41,17 @@ def test_in(plane, under, protocol, family):
         sent(plane, plane.run(plane.a, answer), answer)
 
 
-def arp(mac, sender, target, operation=1, hwsrc=None, to=BROADCAST):
-    return Ether(src=mac, dst=to) / ARP(op=operation, hwsrc=hwsrc or mac, psrc=sender, hwdst="00:00:00:00:00:00", pdst=target)
-
-
 def test_arp_both_ways(plane, under, protocol):
     overlay(plane, under, protocol)
     answer = arp(plane.a.mac, A[4], R[4], operation=2, to=R_MAC)
     sent(plane, plane.run(plane.a, answer), answer)
     answer = arp(R_MAC, R[4], A[4], operation=2, to=plane.a.mac)
     result = arrive(plane, answer)
-    assert (result.action, result.reason, result.out) == (REDIRECT, "none", bytes(answer))
+    assert (result.action, result.reason, result.out[:len(answer)]) == (REDIRECT, "none", bytes(answer))
+    assert not any(result.out[len(answer):]), "padding, over IPv6 on kernels that leave no less than its header"
 
 
 # --- reasons ---
-
-def geneve(*options, flags=0, protocol=0x6558, version=0, length=None):
-    """A Geneve header with options: (class, type, data)."""
-    body = b"".join(struct.pack("!HBB", kind, number, len(data) // 4) + data for kind, number, data in options)
-    return struct.pack("!BBHI", version << 6 | (len(body) // 4 if length is None else length), flags, protocol, VNI << 8) + body
-
 
 def plain(plane, mac=R_MAC, source=R[4]):
     return from_peer(plane, 4, source=source, mac=mac)
@@ -206,3 +108,316 @@ def test_no_way(net, family):
     assert net.run(net.a, to_peer(net, family)).reason == "no-way"
     (event,) = net.world.events()
     assert (event.name, event.peer) == ("drop", 1)
+
+
+# --- what travels ---
+
+def test_gso_and_sizes_of_frames(net):
+    """Not IP, short, and with a length for a type: whatever an Ethernet frame may be."""
+    for frame in (Ether(src=net.a.mac, dst=R_MAC, type=0x88B5) / Raw(bytes(46)), Ether(src=net.a.mac, dst=R_MAC, type=0x88B5) / Raw(b"ab"),
+                  Ether(src=net.a.mac, dst=R_MAC, type=0x0026) / Raw(b"\xaa\xaa\x03" + bytes(35))):
+        sent(net, net.run(net.a, frame), frame)
+        back = Ether(src=R_MAC, dst=net.a.mac, type=frame.type) / frame.payload.copy()
+        result = arrive(net, back)
+        assert (result.action, result.reason) == (REDIRECT, "none") and result.out[:len(back)] == bytes(back)
+
+
+def test_short_packets_of_another_family(plane):
+    """Less than the kernel leaves of an IPv6 packet, if it thinks it one."""
+    overlay(plane, 6)
+    for frame in (arp(R_MAC, R[4], A[4], operation=2, to=plane.a.mac), from_peer(plane, 4, payload=b""), Ether(src=R_MAC, dst=plane.a.mac, type=0x88B5) / Raw(b"ab")):
+        result = arrive(plane, frame)
+        assert (result.action, result.reason) == (REDIRECT, "none"), frame.summary()
+        assert result.out[:len(frame)] == bytes(frame) and not any(result.out[len(frame):])
+
+
+@pytest.mark.parametrize("tos", [0, 1, 2, 3, 0xB8, 0xB9])
+def test_dscp_goes_along(plane, under, family, tos):
+    overlay(plane, under)
+    frame = to_peer(plane, family, **({"tos": tos} if family == 4 else {"tc": tos}))
+    sent(plane, plane.run(plane.a, frame), frame, tos=tos)
+
+
+# RFC 6040 figure 4: {(inner, outer): what comes out}; None: dropped.
+NOT, ECT1, ECT0, CE = range(4)
+ECN = {(NOT, NOT): NOT, (NOT, ECT0): NOT, (NOT, ECT1): NOT, (NOT, CE): None, (ECT0, NOT): ECT0, (ECT0, ECT0): ECT0, (ECT0, ECT1): ECT1, (ECT0, CE): CE,
+       (ECT1, NOT): ECT1, (ECT1, ECT0): ECT1, (ECT1, ECT1): ECT1, (ECT1, CE): CE, (CE, NOT): CE, (CE, ECT0): CE, (CE, ECT1): CE, (CE, CE): CE}
+
+
+@pytest.mark.parametrize("inner, outer", ECN)
+def test_ecn(plane, under, family, inner, outer):
+    overlay(plane, under)
+    field = "tos" if family == 4 else "tc"
+    result = arrive(plane, from_peer(plane, family, **{field: 0xB8 | inner}), tos=outer)
+    if ECN[inner, outer] is None:
+        assert (result.action, result.reason) == (SHOT, "tunnel-ecn")
+    else:
+        assert (result.action, result.out) == (REDIRECT, bytes(from_peer(plane, family, **{field: 0xB8 | ECN[inner, outer]})))
+
+
+def test_frames_that_are_not_ip_have_no_ecn(net):
+    frame = Ether(src=R_MAC, dst=net.a.mac, type=0x88B5) / Raw(bytes(46))
+    assert arrive(net, frame, tos=3).out == bytes(frame)
+
+
+def test_geneve_options(plane, family, under):
+    """Skipped, but for those that say they must not be."""
+    overlay(plane, under, GENEVE)
+    frame = from_peer(plane, family)
+    for head in (geneve((0x102, 1, bytes(4))), geneve((0x102, 1, b""), (0x103, 0x7F, bytes(124))), geneve(*[(0x102, 5, b"")] * 63),
+                 geneve((0x102, 1, bytes(4)), flags=0x40), geneve((0x102, 1, bytes(120)), (0x102, 1, bytes(120)))):
+        assert arrive(plane, frame, head=head).out == bytes(frame)
+    for head in (geneve((0x102, 1, bytes(8)), length=2), geneve(version=1), geneve(protocol=0x0800)):
+        assert arrive(plane, frame, head=head).reason == "tunnel-malformed"
+
+
+def test_oam_is_the_hosts(plane):
+    overlay(plane, 4, GENEVE)
+    before = plane.count("tunnel")
+    packet = wrapped(plane, from_peer(plane, 4), head=geneve((0x102, 0x80, b""), flags=0x80))
+    result = plane.run(plane.up, packet, hook=TC_IN)
+    assert (result.action, result.out, plane.count("tunnel")) == (NEXT, bytes(packet), before + 1)
+    assert plane.run(plane.up, wrapped(plane, from_peer(plane, 4), head=geneve(flags=0x80), peer=None), hook=TC_IN).reason == "tunnel-peer"
+
+
+def test_flags_of_vxlan_that_mean_nothing(net):
+    frame = from_peer(net, 4)
+    assert arrive(net, frame, head=struct.pack("!BBHI", 0xFF, 0xFF, 0xFFFF, VNI << 8 | 0xFF)).out == bytes(frame)
+
+
+def test_outer_options_and_checksum(net):
+    frame = from_peer(net, 4)
+    packet = wrapped(net, frame)
+    packet[UDP].chksum = 0x1234  # not ours to check (RFC 7348 section 4.3)
+    assert net.run(net.up, packet, hook=TC_IN).out == bytes(frame)
+    packet = Ether(src=HOP, dst=net.up.mac) / IP(src=FAR[4], dst=OWN[4], options=[IPOption_NOP()]) / UDP(sport=1, dport=4789, chksum=0) / Raw(header(net) + bytes(frame))
+    assert net.run(net.up, packet, hook=TC_IN).out == bytes(frame)
+
+
+def test_source_ports_and_ways(net):
+    """One flow, one port and one way; many flows spread over both, and are reached by the other when one has gone."""
+    net.peer(1, FAR[4], (net.up, HOP), (net.slow, SECOND_HOP))
+    seen = {}
+    for number in range(64):
+        frame = to_peer(net, 4, UDP(sport=number + 1, dport=9))
+        for _ in range(2):
+            out = net.run(net.a, frame).out
+            key = (sport_of(net, out), out[:6])
+            assert seen.setdefault(number, key) == key
+    assert len({port for port, _ in seen.values()}) > 50
+    assert {hop for _, hop in seen.values()} == {bytes.fromhex(hop.replace(":", "")) for hop in (HOP, SECOND_HOP)}
+    record = net.peers[1]
+    record.way[1][0] = record.way[0][1]
+    record.ways = 1 << 1 | 1  # the other set, of one
+    net.write_peer(1)
+    assert {net.run(net.a, to_peer(net, 4, UDP(sport=number + 1, dport=9))).out[:6] for number in range(64)} == {bytes.fromhex(SECOND_HOP.replace(":", ""))}
+
+
+def test_pieces_of_a_datagram_have_one_port(net):
+    whole = bytes(UDP(sport=5353, dport=5353) / Raw(bytes(100)))
+    ports = set()
+    for offset, more in ((0, "MF"), (64, 0)):
+        frame = Ether(src=net.a.mac, dst=R_MAC) / IP(src=A[4], dst=R[4], id=7, proto=17, frag=offset // 8, flags=more) / Raw(whole[offset:offset + 64])
+        ports.add(sent(net, net.run(net.a, frame), frame))
+    assert len(ports) == 1
+
+
+def test_inner_fragments_in(net):
+    whole = bytes(UDP(sport=5353, dport=5353) / Raw(bytes(100)))
+    first, later = (Ether(src=R_MAC, dst=net.a.mac) / IP(src=R[4], dst=A[4], id=7, proto=17, frag=offset // 8, flags=more) / Raw(whole[offset:offset + 64])
+                    for offset, more in ((0, "MF"), (64, 0)))
+    assert arrive(net, later).reason == "frag-unknown"
+    assert arrive(net, first).action == arrive(net, later).action == REDIRECT
+
+
+# --- policy ---
+
+def test_egress_is_asked_here_and_ingress_there(net, family):
+    net.policy(net.a, EGRESS, leaf(RULE_DENY, DENY))
+    assert net.run(net.a, to_peer(net, family)).reason == "policy-deny"
+    event = net.world.events()[-1]
+    assert (event.rule, event.direction, event.network, event.peer) == (RULE_DENY, EGRESS, 1, 1)
+    assert arrive(net, from_peer(net, family)).action == REDIRECT
+    answer = to_peer(net, family)
+    sent(net, net.run(net.a, answer), answer)
+    net.policy(net.a, INGRESS, leaf(RULE_DENY, DENY), version=net.generation + 7)
+    assert arrive(net, from_peer(net, family)).reason == "policy-deny"
+    event = net.world.events()[-1]
+    assert (event.rule, event.direction, event.network, event.peer, event.hook) == (RULE_DENY, INGRESS, 1, 1, TUNNEL_IN)
+
+
+def handshake(net, family, steps):
+    for flags, outward, seq, ack in steps:
+        segment = TCP(sport=1000 if outward else 80, dport=80 if outward else 1000, flags=flags, seq=seq, ack=ack, window=8000)
+        result = net.run(net.a, to_peer(net, family, segment, payload=b"")) if outward else arrive(net, from_peer(net, family, segment, payload=b""))
+        assert (result.action, result.reason) == (REDIRECT, "none")
+
+
+def test_tcp(net, family):
+    handshake(net, family, [("S", True, 100, 0), ("SA", False, 500, 101), ("A", True, 101, 501), ("A", False, 501, 101)])
+    table, flow = net.world.flow()
+    assert (table, flow.name) == ("flows", "established")
+    assert arrive(net, from_peer(net, family, TCP(sport=80, dport=1001, flags="SA", seq=1, ack=1))).reason == "tcp-no-flow"
+    # A forged reset has to hit the number.
+    assert arrive(net, from_peer(net, family, TCP(sport=80, dport=1000, flags="R", seq=90000))).reason == "tcp-window"
+
+
+def test_another_peer_cannot_ride_on_a_flow(net, family):
+    assert net.run(net.a, to_peer(net, family)).action == REDIRECT
+    assert arrive(net, from_peer(net, family), peer=2).reason == "tunnel-source"
+    assert net.run(net.b, Ether(src=net.b.mac, dst=net.a.mac) / ip(family, R[family], A[family]) / UDP(sport=2000, dport=1000)).reason == f"source-ip{family}"
+
+
+def test_an_address_that_moved(net, family):
+    frame = to_peer(net, family)
+    for _ in range(2):
+        sent(net, net.run(net.a, frame), frame)
+    net.endpoint(1, R[family], peer=2, mac=R_MAC)
+    net.endpoint(1, R_MAC, peer=2, mac=R_MAC)
+    net.peers[1].moved = (net.world.now() + 1) & 0xFFFFFFFF
+    net.write_peer(1)
+    for _ in range(2):
+        sent(net, net.run(net.a, frame), frame, peer=2)
+    assert arrive(net, from_peer(net, family), peer=1).reason == "tunnel-source"
+    assert arrive(net, from_peer(net, family), peer=2).action == REDIRECT
+
+
+def test_a_port_that_moved(net, family):
+    """To a peer, from a port: its record says it, too."""
+    assert arrive(net, from_peer(net, family)).action == REDIRECT
+    net.endpoint(1, A[family], peer=2, mac=net.a.mac)
+    net.endpoint(1, net.a.mac, peer=2, mac=net.a.mac)
+    net.a.record.moved = (net.world.now() + 1) & 0xFFFFFFFF
+    net.write(net.a)
+    assert arrive(net, from_peer(net, family)).reason == "no-destination", "what came from a peer goes to none"
+    assert net.run(net.a, to_peer(net, family)).reason in ("source-mac", f"source-ip{family}")
+
+
+def test_related_errors(net, family):
+    frame = to_peer(net, family)
+    assert net.run(net.a, frame).action == REDIRECT
+    quoted = bytes(frame)[14:]
+    error = IP(src=R[4], dst=A[4]) / ICMP(type=3, code=3) / Raw(quoted[:60]) if family == 4 else IPv6(src=R[6], dst=A[6]) / ICMPv6PacketTooBig(mtu=1300) / Raw(quoted[:100])
+    net.policy(net.a, INGRESS, leaf(RULE_DENY, DENY))
+    before = net.count("related")
+    assert arrive(net, Ether(src=R_MAC, dst=net.a.mac) / error).action == REDIRECT
+    assert net.count("related") == before + 1
+
+
+# --- sizes ---
+
+@pytest.mark.parametrize("routed", [False, True], ids=["switched", "routed"])
+def test_too_big(plane, under, family, routed):
+    """On an L2 network, too: its sender is told what fits."""
+    overlay(plane, under, mtu=1400)
+    fits = 1400 - (50 if under == 4 else 70)
+    mac = {"mac": GATEWAY_MAC} if routed else {}
+    for _ in range(2):
+        assert plane.run(plane.a, large(plane, family, fits, **mac)).action == REDIRECT
+        plane.world.events()
+        assert plane.run(plane.a, large(plane, family, fits + 1, **mac)).reason == "too-big"
+        (event,) = plane.world.events()
+        assert (event.name, event.mtu, event.peer, event.packet_length) == ("reject", fits, 1, 192)
+    assert plane.explain(plane.a, large(plane, family, fits + 1, **mac)).why == "too-big"
+
+
+def test_super_packets_are_cut_to_size(net, family):
+    """Their pieces count. (What fits is not encapsulated: a test run's packet has a size of pieces, and no kind that the kernel could cut.)"""
+    net.peers[1].mtu = 1500
+    net.write_peer(1)
+    handshake(net, family, [("S", True, 100, 0), ("SA", False, 500, 101), ("A", True, 101, 501)])
+    packet = to_peer(net, family, TCP(sport=1000, dport=80, flags="A", seq=101, ack=501), payload=bytes(3000), **({"flags": "DF"} if family == 4 else {}))
+    room = 1450 - (40 if family == 4 else 60)
+    assert net.run(net.a, packet, gso_size=room, gso_segs=3).reason == "nonlinear"
+    assert net.run(net.a, packet, gso_size=room + 1, gso_segs=3).reason == "too-big"
+    assert net.world.events()[-1].mtu == 1450
+
+
+def test_tags_take_room(net):
+    net.peers[1].mtu = 1400
+    net.write_peer(1)
+    net.port(0, 1, [A[4]], flags=L2 | ACCESS, vlan=10)
+    assert net.run(net.a, large(net, 4, 1346)).action == REDIRECT
+    assert net.run(net.a, large(net, 4, 1347)).reason == "too-big"
+
+
+def test_what_may_be_cut_is_cut_outside(plane, under):
+    """By the kernel, as what the agent's socket sends: the frame is wrapped, and has no MACs."""
+    overlay(plane, under, slow=1, mtu=1400)
+    frames = [to_peer(plane, 4, payload=bytes(1400)), Ether(src=plane.a.mac, dst=R_MAC, type=0x88B5) / Raw(bytes(1400))]
+    for frame in frames:
+        result = plane.run(plane.a, frame)
+        assert (result.action, result.out[:12]) == (REDIRECT, bytes(12))
+        assert result.out[12:] == bytes(wrapped(plane, frame, out=True, sport=sport_of(plane, result.out)))[12:]
+    with Witness(plane.slow, plane.up) as witness:
+        plane.run(plane.a, Ether(src=plane.a.mac, dst=BROADCAST, type=0x88B5) / Raw(bytes(1400)))
+        assert [len(witness.frames(port)) for port in (plane.slow, plane.up)] == [2, 0]
+    overlay(plane, under, mtu=1400)
+    assert [plane.run(plane.a, frame).reason for frame in frames] == ["too-big"] * 2
+
+
+def test_slow(plane, under, family):
+    """Nobody knows the next hop yet: the frame waits with the agent, not here."""
+    overlay(plane, under, slow=1)
+    plane.peers[1].ways = 0
+    plane.write_peer(1)
+    frame = to_peer(plane, family)
+    for _ in range(2):
+        result = plane.run(plane.a, frame)
+        assert (result.action, result.reason, result.out[:12]) == (REDIRECT, "none", bytes(12))
+        assert result.out[12:] == bytes(wrapped(plane, frame, out=True, sport=sport_of(plane, result.out)))[12:]
+    with Witness(plane.slow, plane.up) as witness:
+        plane.run(plane.a, Ether(src=plane.a.mac, dst=BROADCAST, type=0x88B5) / Raw(bytes(46)))
+        assert [len(witness.frames(port)) for port in (plane.slow, plane.up)] == [1, 1]
+
+
+def test_ipv6_gets_through_whatever_the_way_takes(net):
+    """Its least MTU (RFC 8200 section 5), in pieces on the outside where it has to be."""
+    net.tunnel("192.0.2.1", net.up, slow=net.slow.ifindex)
+    net.peers[1].mtu = 1300
+    net.write_peer(1)
+    assert net.run(net.a, large(net, 6, 1250)).out[:6] != bytes(6)
+    result = net.run(net.a, large(net, 6, 1280))
+    assert (result.action, result.out[:12]) == (REDIRECT, bytes(12))
+    assert net.run(net.a, large(net, 6, 1281)).reason == "too-big"
+    assert net.world.events()[-1].mtu == 1280
+    assert net.run(net.a, large(net, 4, 1251)).reason == "too-big"
+    assert net.world.events()[-1].mtu == 1250
+
+
+MSS_OPTIONS = {"alone": [("MSS", 1460)], "odd": [("NOP", None), ("MSS", 1460), ("WScale", 7)], "last": [("Timestamp", (1, 0)), ("NOP", None), ("NOP", None), ("MSS", 1460)]}
+
+
+@pytest.mark.parametrize("options", MSS_OPTIONS.values(), ids=MSS_OPTIONS)
+def test_mss(plane, under, family, options):
+    """Lowered to what fits, both ways; the checksum is right."""
+    overlay(plane, under, mtu=1500)
+    fits = 1500 - (50 if under == 4 else 70) - (40 if family == 4 else 60)
+
+    def with_mss(value, sent_options, flags, outward):
+        changed = [(name, value if name == "MSS" else what) for name, what in sent_options]
+        segment = TCP(sport=1000 if outward else 80, dport=80 if outward else 1000, flags=flags, seq=1, ack=2 if flags == "SA" else 0, options=changed)
+        return to_peer(plane, family, segment, payload=b"") if outward else from_peer(plane, family, segment, payload=b"")
+
+    result = plane.run(plane.a, with_mss(1460, options, "S", True))
+    sent(plane, result, with_mss(min(fits, 1460), options, "S", True))
+    assert arrive(plane, with_mss(1460, options, "SA", False)).out == bytes(with_mss(fits, options, "SA", False))
+    plane.world.clear()
+    result = plane.run(plane.a, with_mss(536, options, "S", True))
+    sent(plane, result, with_mss(536, options, "S", True))
+
+
+# --- explain ---
+
+def test_explain(net, family):
+    page = net.explain(net.a, to_peer(net, family))
+    assert (page.why, page.action, page.to, page.vni, page.rule) == ("none", ACT_PEER, DEVICE_PEER | 1, VNI, RULE_OUT)
+    page = net.world.explain_tunnel(from_peer(net, family), 1, 1, net.up.ifindex)
+    assert (page.why, page.action, page.to, page.vni, page.rule) == ("none", ACT_PORT, net.a.ifindex, 0, RULE_IN)
+    assert net.world.explain_tunnel(from_peer(net, family), 1, 2, net.up.ifindex).why == "tunnel-source"
+    assert net.world.explain_tunnel(from_peer(net, family), 2, 1, net.up.ifindex).why == "tunnel-vni"
+    assert net.world.explain_tunnel(from_peer(net, family), 1, 9, net.up.ifindex).why == "tunnel-peer"
+    page = net.explain(net.up, wrapped(net, from_peer(net, family)), hook=TC_IN)
+    assert (page.why, net.world.rule_name(page.rule)) == ("none", "tunnel")
+    assert net.explain(net.up, wrapped(net, from_peer(net, family), peer=None), hook=TC_IN).why == "tunnel-peer"
+    assert net.world.flows() == [] and net.explain(net.a, Ether(src=net.a.mac, dst=BROADCAST, type=0x88B5) / Raw(bytes(46))).action == ACT_FLOOD
