@@ -43,10 +43,11 @@ class Scene:
     in red, to which blue routes. At the second: `db`, and a prefix of blue.
     """
 
-    def __init__(self, protocol="vxlan", family=4):
+    def __init__(self, protocol="vxlan", family=4, xdp="off"):
         self.fabric = f = Fabric(family, protocol)
         try:
-            self.one, self.two = f.heddle(docs=[IN, OUT]), f.heddle()
+            tunnel = {"decapsulate": "xdp"} if xdp == "native" else {}
+            self.one, self.two = f.heddle(docs=[IN, OUT], xdp=xdp, tunnel=tunnel), f.heddle()
             self.blue = f.network("blue", VNI, routesTo=["red"])
             self.red, self.green = f.network("red", 200, 78), f.network("green", 300)
             self.web = self.one.work(self.blue, 1, labels={"app": "web"})
@@ -67,7 +68,7 @@ class Scene:
         self.fabric.close()
 
 
-@pytest.fixture(scope="module", params=[("vxlan", 4), ("geneve", 6)], ids=lambda p: f"{p[0]}{p[1]}")
+@pytest.fixture(scope="module", params=[("vxlan", 4, "off"), ("geneve", 6, "native")], ids=lambda p: f"{p[0]}{p[1]}-{p[2]}")
 def scene(request):
     s = Scene(*request.param)
     yield s
@@ -235,7 +236,10 @@ def mute(scene):
         ns.run("ip", "neigh", "flush", "all")
 
 
-@pytest.fixture(scope="module", params=[("vxlan", 4), ("vxlan", 6), ("geneve", 4), ("geneve", 6)], ids=lambda p: f"{p[0]}{p[1]}")
+HOOKS = [("vxlan", 4, "off"), ("vxlan", 6, "native"), ("geneve", 4, "native"), ("geneve", 6, "off"), ("vxlan", 4, "generic")]
+
+
+@pytest.fixture(scope="module", params=HOOKS, ids=lambda p: f"{p[0]}{p[1]}-{p[2]}")
 def quiet(request):
     s = Scene(*request.param)
     mute(s)
@@ -352,7 +356,8 @@ def test_explain_control_packets_and_fragments(quiet):
     if scene.fabric.family == 4:
         frame = bytes(wrap(bytes(64), VNI, scene.two.address, scene.one.address, to, scene.fabric.protocol, flags="MF"))
         answer = scene.one.daemon.explain(frame=frame.hex(), uplink="up0")
-        assert (answer["verdict"], answer["rule"]["name"], answer["program"]) == ("allow", "tunnel", "tc_uplink_in")
+        program = "tc_uplink_in" if scene.one.daemon.status()["uplinks"][0]["xdp"] == "off" else "xdp_uplink"
+        assert (answer["verdict"], answer["rule"]["name"], answer["program"]) == ("allow", "tunnel", program)
 
 
 # --- status, flows, monitor, preview ---
@@ -360,10 +365,11 @@ def test_explain_control_packets_and_fragments(quiet):
 
 def test_status_says_where_headers_are_taken_off(scene):
     (uplink,) = scene.one.daemon.status()["uplinks"]
-    assert uplink["decapsulation"] == "tc"
+    where = "xdp" if uplink["xdp"] == "native" else "tc"
+    assert uplink["decapsulation"] == where
     table = scene.one.daemon.cli("status").stdout
     header, row = [line for line in table.splitlines() if line.startswith(("UPLINK", "up0"))]
-    assert row[header.index("DECAPSULATION") :].split()[0] == "tc"
+    assert row[header.index("DECAPSULATION") :].split()[0] == where
 
 
 def test_flows_name_peers(scene):
