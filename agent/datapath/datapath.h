@@ -205,7 +205,8 @@ int datapath_reject(struct datapath *dp, const struct hd_event *event, const str
 struct datapath_probe {
 	enum hd_hook hook;
 	uint32_t ifindex, ingress_ifindex;
-	uint16_t vlan_tci, vlan_proto; /* metadata tag (TC); vlan_proto 0: none */
+	uint16_t vlan_tci, vlan_proto;	  /* metadata tag (TC); vlan_proto 0: none */
+	uint32_t from_network, from_peer; /* of tc_tunnel_in, whose frame is the inner one */
 	const void *frame;
 	size_t length; /* >= 14 */
 };

@@ -99,7 +99,9 @@ int datapath_explain(struct datapath *dp, const struct datapath_probe *probe, st
 		.ingress_ifindex = probe->ingress_ifindex,
 		.vlan_present = probe->vlan_proto != 0,
 		.vlan_tci = probe->vlan_tci,
-		.vlan_proto = probe->vlan_proto};
+		.vlan_proto = probe->vlan_proto,
+		.from_network = probe->from_network,
+		.from_peer = probe->from_peer};
 	struct hd_explain explain = in;
 	int r;
 

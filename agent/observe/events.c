@@ -60,15 +60,50 @@ static bool is_audit(const struct hd_event *event)
 	return event->type == HD_EVENT_LOG && event->verdict == HD_ALLOW && event->reason != HD_R_NONE;
 }
 
-/* Of the port that the event's device is; uplinks have neither. */
-static void add_port(json_t *line, const struct view *view, uint32_t ifindex)
+/* Of the port that the event's device is. An uplink has neither; what came by it may be a network's. */
+static void add_port(json_t *line, const struct view *view, const struct hd_event *event)
 {
-	const struct topology_port *port = view_port(view, ifindex);
+	const struct topology_port *port = view_port(view, event->ifindex);
+	char network[VIEW_NETWORK_MAX];
 
-	if (!port)
-		return;
-	json_object_set_new(line, "network", json_string(port->object->port.network));
-	json_object_set_new(line, "port", json_sprintf("%s/%s", port->object->namespace_, port->object->name));
+	if (port) {
+		json_object_set_new(line, "network", json_string(port->object->port.network));
+		json_object_set_new(line, "port", json_sprintf("%s/%s", port->object->namespace_, port->object->name));
+	} else if (event->network) {
+		json_object_set_new(line, "network", json_string(view_network(view, event->network, network)));
+	}
+}
+
+/* Dropped as a tunnel packet: the addresses are the outer ones. */
+static bool is_outer(const struct hd_event *event)
+{
+	switch (event->reason) {
+	case HD_R_TUNNEL_MALFORMED:
+	case HD_R_TUNNEL_OPTION:
+	case HD_R_TUNNEL_VNI:
+	case HD_R_TUNNEL_PEER:
+	case HD_R_TUNNEL_ECN:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static uint32_t sending_peer(const struct view *view, const struct hd_event *event)
+{
+	const struct topology_peer *peer = is_outer(event) ? view_peer_at(view, &event->source) : NULL;
+
+	return event->hook == HD_HOOK_TC_TUNNEL_IN && event->peer ? event->peer : peer ? peer->index : 0;
+}
+
+static void add_peer(json_t *line, const struct view *view, const struct hd_event *event)
+{
+	uint32_t from = sending_peer(view, event);
+
+	if (from)
+		json_object_set_new(line, "sourcePeer", json_peer(view, from));
+	else if (event->peer)
+		json_object_set_new(line, "destinationPeer", json_peer(view, event->peer));
 }
 
 static void add_packet(json_t *line, const struct hd_event *event)
@@ -81,6 +116,12 @@ static void add_packet(json_t *line, const struct hd_event *event)
 			json_array_append_new(tags, json_integer(event->vlan[i] & 0xfff));
 	json_object_set_new(line, "vlan", tags);
 	json_object_set_new(line, "length", json_integer(event->length));
+	if (is_outer(event) && !is_ip(event)) { /* dropped by tc_tunnel_in, to which the uplink's program has given it as UDP */
+		json_object_set_new(line, "protocol", json_protocol(IPPROTO_UDP));
+		json_object_set_new(line, "source", json_address(&event->source));
+		json_object_set_new(line, "destination", json_address(&event->destination));
+		return;
+	}
 	if (!is_ip(event)) {
 		snprintf(text, sizeof(text), "0x%04x", ntohs(event->ethertype));
 		json_object_set_new(line, "etherType", event->ethertype ? json_string(text) : json_null());
@@ -121,7 +162,8 @@ json_t *event_json(const struct view *view, const struct hd_event *event)
 		"direction", direction_name(event->direction), "rule", json_rule(view, event->rule), "generation",
 		(json_int_t)event->generation);
 	if (line) {
-		add_port(line, view, event->ifindex);
+		add_port(line, view, event);
+		add_peer(line, view, event);
 		add_packet(line, event);
 	}
 	return line;

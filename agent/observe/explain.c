@@ -11,6 +11,8 @@
 #include <util/addr.h>
 #include <util/cleanup.h>
 
+#define PEER_LABEL_MAX 340 /* a name, and an address */
+
 static json_t *step(const struct explain_place *place, const char *name, const char *text)
 {
 	return json_pack("{s:s, s:s, s:s, s:s}", "step", name, "program", hook_name(place->hook), "device", place->device->name,
@@ -33,13 +35,29 @@ static void rule_label(const struct view *view, uint32_t id, char *text, size_t 
 			rule.name ? " " : "", rule.name ? rule.name : "");
 }
 
-static json_t *hook_step(const struct explain_place *place)
+/* With its address, by which people know it on the wire. */
+static void peer_label(const struct view *view, uint32_t index, char *text, size_t size)
+{
+	const struct topology_peer *peer = view_peer(view, index);
+	char name[VIEW_PEER_MAX], address[ADDR_TEXT_MAX] = "?";
+
+	if (peer)
+		addr_format(&peer->address, address);
+	snprintf(text, size, "%s (%s)", view_peer_name(view, index, name), address);
+}
+
+static json_t *hook_step(const struct view *view, const struct explain_place *place)
 {
 	const char *mode = place->hook == HD_HOOK_XDP_UPLINK ? place->attachment->xdp_mode : place->attachment->tc_mode;
-	char text[900];
+	char text[1200], peer[PEER_LABEL_MAX], network[VIEW_NETWORK_MAX];
 	json_t *json;
 
-	if (place->port)
+	if (place->hook == HD_HOOK_TC_TUNNEL_IN) {
+		peer_label(view, place->peer, peer, sizeof(peer));
+		snprintf(text, sizeof(text), "%s on %s (%s) judges what the peer %s sends into the network %s",
+			hook_name(place->hook), place->device->name, mode ? mode : "off", peer,
+			view_network(view, (uint16_t)place->network, network));
+	} else if (place->port)
 		snprintf(text, sizeof(text), "%s on %s (%s) judges what %s the port %s/%s of the network %s",
 			hook_name(place->hook), place->device->name, mode ? mode : "off",
 			place->hook == HD_HOOK_TC_PORT_IN ? "comes from" : "the host's stack sends to",
@@ -190,13 +208,26 @@ static bool is_audit(const struct view *view, const struct hd_explain *found)
 	return false;
 }
 
+/* Why there is no way to a peer, or that there is one. */
+static const char *reach_text(const struct view *view, uint32_t peer)
+{
+	const struct underlay_state *state = view->underlay ? underlay_find(view->underlay, peer) : NULL;
+
+	return state && state->reason ? state->reason : underlay_reach_name[state ? state->reach : UNDERLAY_PENDING];
+}
+
 static json_t *verdict_step(const struct view *view, const struct explain_place *place, const struct hd_explain *found)
 {
-	char text[600], rule[400];
+	char text[900], rule[400], peer[PEER_LABEL_MAX];
+	const char *why;
 	json_t *json;
 
 	rule_label(view, found->rule, rule, sizeof(rule));
-	if (found->verdict == HD_DROP)
+	if (found->reason == HD_R_NO_WAY && place->to_peer) {
+		why = reach_text(view, place->to_peer);
+		peer_label(view, place->to_peer, peer, sizeof(peer));
+		snprintf(text, sizeof(text), "drop: %s: %s: %s", reason_text(found->reason), peer, why);
+	} else if (found->verdict == HD_DROP)
 		snprintf(text, sizeof(text), "drop: %s", reason_text(found->reason));
 	else
 		snprintf(text, sizeof(text), "%s%s%s by %s", verdict_name(found->verdict), found->forwarded ? " (forwarded)" : "",
@@ -218,30 +249,82 @@ static void port_label(const struct topology_port *port, char *text, size_t size
 	snprintf(text, size, "%s/%s", port->object->namespace_, port->object->name);
 }
 
+/* The next hops, all of them: which one it is depends on the flow. */
+static void ways_label(const struct view *view, uint32_t peer, char *text, size_t size)
+{
+	const struct underlay_state *state = view->underlay ? underlay_find(view->underlay, peer) : NULL;
+	char next_hop[ADDR_TEXT_MAX];
+	size_t n = 0;
+
+	if (!state || !state->n) {
+		snprintf(text, size, "by the agent (%s), since no next hop is known: %s", TUNNEL_SLOW_DEVICE,
+			reach_text(view, peer));
+		return;
+	}
+	for (size_t i = 0; i < state->n && n < size; i++) {
+		const struct netdev *device = view_device(view, state->way[i].ifindex);
+
+		addr_format(&state->next_hop[i], next_hop);
+		n += (size_t)snprintf(
+			text + n, size - n, "%s %s (next hop %s)", i ? " or" : "by", device ? device->name : "?", next_hop);
+	}
+}
+
+/* Where it goes, in words. to: the port, when it is one. */
+static void delivery_text(
+	const struct view *view, const struct hd_explain *found, const struct topology_port *to, char *text, size_t size)
+{
+	char name[600], peer[PEER_LABEL_MAX], ways[400];
+	const struct netdev *device;
+
+	switch (found->action) {
+	case HD_ACT_NEXT:
+		snprintf(text, size, "to the host's stack");
+		break;
+	case HD_ACT_PORT:
+		port_label(to, name, sizeof(name));
+		snprintf(text, size, "%s to the port %s of the network %s", found->routed ? "routed" : "switched", name,
+			to->object->port.network);
+		break;
+	case HD_ACT_PEER:
+		peer_label(view, view_device_peer(found->to), peer, sizeof(peer));
+		ways_label(view, view_device_peer(found->to), ways, sizeof(ways));
+		snprintf(text, size, "%s to peer %s as VNI %u %s", found->routed ? "routed" : "switched", peer, found->vni, ways);
+		break;
+	case HD_ACT_FLOOD:
+		snprintf(text, size,
+			"to all ports and peers of the network that it is not from, as the policy of each port allows");
+		break;
+	case HD_ACT_WIRE:
+		device = view_device(view, found->to);
+		snprintf(text, size, "out by %s with the tag of its network", device ? device->name : "?");
+		break;
+	default:
+		snprintf(text, size, "answered from here");
+	}
+}
+
 static json_t *delivery_step(const struct view *view, const struct explain_place *place, const struct hd_explain *found)
 {
-	const struct topology_port *to = view_port(view, found->to);
-	char text[900] = "it goes on to the workload", name[600];
+	const struct topology_port *to = place->hook == HD_HOOK_TC_PORT_OUT ? place->port : view_port(view, found->to);
+	char text[1400] = "it goes on to the workload", name[600];
 	json_t *json;
 
-	if (place->hook == HD_HOOK_TC_PORT_OUT)
-		to = place->port;
-	else if (found->action == HD_ACT_PORT && to) {
-		port_label(to, name, sizeof(name));
-		snprintf(text, sizeof(text), "%s to the port %s of the network %s", found->routed ? "routed" : "switched", name,
-			to->object->port.network);
-	} else if (found->action == HD_ACT_NEXT)
-		snprintf(text, sizeof(text), "to the host's stack");
-	else if (found->action == HD_ACT_FLOOD)
-		snprintf(text, sizeof(text), "to all ports of the network that it is not from, as the policy of each allows");
-	else
-		snprintf(text, sizeof(text), "answered from here");
+	if (place->hook != HD_HOOK_TC_PORT_OUT && (to || found->action != HD_ACT_PORT))
+		delivery_text(view, found, to, text, sizeof(text));
 	json = step(place, "delivery", text);
-	if (json) {
-		if (to)
-			port_label(to, name, sizeof(name));
-		json_object_set_new(json, "port", to ? json_string(name) : json_null());
-		json_object_set_new(json, "routed", json_boolean(found->routed));
+	if (!json)
+		return NULL;
+	if (to)
+		port_label(to, name, sizeof(name));
+	json_object_set_new(json, "port", to ? json_string(name) : json_null());
+	json_object_set_new(json, "routed", json_boolean(found->routed));
+	if (found->action == HD_ACT_PEER) {
+		uint32_t index = view_device_peer(found->to);
+
+		json_object_set_new(json, "peer", json_peer(view, index));
+		json_object_set_new(json, "vni", json_integer(found->vni));
+		json_object_set_new(json, "ways", json_ways(view, index));
 	}
 	return json;
 }
@@ -271,15 +354,15 @@ static json_t *rules_json(const struct view *view, const struct explain_place *p
 	const struct topology_port *from = NULL, *to = NULL, *opener, *target;
 	json_t *rules = json_array();
 
-	if (!place->port) {
+	if (!place->port && !place->network) {
 		add_rule(rules, view, found->flow_reply ? !place->direction : place->direction, NULL, found->rule);
 		return rules;
 	}
-	if (place->hook == HD_HOOK_TC_PORT_IN) {
+	if (place->hook == HD_HOOK_TC_PORT_OUT) {
+		to = place->port;
+	} else {
 		from = place->port;
 		to = view_port(view, found->to ? found->to : place->to);
-	} else {
-		to = place->port;
 	}
 	opener = found->flow_reply ? to : from;
 	target = found->flow_reply ? from : to;
@@ -292,44 +375,169 @@ static json_t *rules_json(const struct view *view, const struct explain_place *p
 	return rules;
 }
 
-static json_t *answer(const struct view *view, const struct explain_place *place, const struct packet_view *packet,
-	const struct hd_explain *found, size_t length)
+/* The tunnel packet of a capture, as far as it could be read, in front of what is in it. */
+static json_t *tunnel_step(const struct view *view, const struct explain_place *place, const struct packet_tunnel *tunnel)
 {
-	json_t *path = json_array(), *next;
+	const char *protocol = view->topology->tunnel.protocol == HD_TUNNEL_GENEVE ? "Geneve" : "VXLAN";
+	char text[1200], source[ADDR_TEXT_MAX], peer[PEER_LABEL_MAX], network[VIEW_NETWORK_MAX];
+	json_t *json;
 
-	json_array_append_new(path, hook_step(place));
-	json_array_append_new(path, packet_step(place, packet, found, length));
+	addr_format(&tunnel->source, source);
+	if (place->peer)
+		peer_label(view, place->peer, peer, sizeof(peer));
+	else
+		snprintf(peer, sizeof(peer), "%s, who is no peer", source);
+	if (tunnel->control)
+		snprintf(text, sizeof(text), "a %s control packet from %s, which is the host's", protocol, peer);
+	else if (!tunnel->header)
+		snprintf(text, sizeof(text), "no %s header that can be read, from %s", protocol, peer);
+	else
+		snprintf(text, sizeof(text), "%s from %s with VNI %u: %s%s", protocol, peer, tunnel->vni,
+			place->network ? "the network " : "no network",
+			place->network ? view_network(view, (uint16_t)place->network, network) : " here has it");
+	json = step(place, "tunnel", text);
+	if (json) {
+		json_object_set_new(json, "peer", json_peer(view, place->peer));
+		json_object_set_new(json, "vni", tunnel->header && !tunnel->control ? json_integer(tunnel->vni) : json_null());
+	}
+	return json;
+}
+
+/* The port's, the frame's own, or the host's. NULL: what a peer sent is in none. */
+static const char *network_of(const struct view *view, const struct explain_place *place, char *buffer)
+{
+	if (place->hook == HD_HOOK_TC_TUNNEL_IN && !place->network)
+		return NULL;
+	return place->port ? place->port->object->port.network : view_network(view, (uint16_t)place->network, buffer);
+}
+
+/* What was asked, and what came of it. */
+struct judgement {
+	struct explain_place place;
+	struct packet_view packet;
+	struct hd_explain found;
+	size_t length;
+	bool read; /* packet says what was judged */
+};
+
+/* Appends what the program of that place did. */
+static void add_steps(json_t *path, const struct view *view, const struct judgement *j)
+{
+	const struct explain_place *place = &j->place;
+	const struct hd_explain *found = &j->found;
+
+	if (j->read) {
+		json_array_append_new(path, hook_step(view, place));
+		json_array_append_new(path, packet_step(place, &j->packet, found, j->length));
+	}
 	/* a packet that the parser refused never came to the flow table */
-	if (found->judged || found->found || found->verdict != HD_DROP)
+	if (j->read && (found->judged || found->found || found->verdict != HD_DROP))
 		json_array_append_new(path, flow_step(place, found));
 	if (found->judged)
 		json_array_append_new(path, policy_step(view, place, found));
 	json_array_append_new(path, verdict_step(view, place, found));
-	if (place->port && found->verdict == HD_ALLOW)
+	if ((place->port || place->network) && found->verdict == HD_ALLOW)
 		json_array_append_new(path, delivery_step(view, place, found));
 	if (place->hook == HD_HOOK_XDP_UPLINK && found->meta_written) {
 		struct explain_place tc = *place;
 
 		tc.hook = HD_HOOK_TC_UPLINK_IN;
-		next = step(&tc, "hook", "tc_uplink_in believes the XDP program's metadata and does not judge again");
-		json_array_append_new(path, next);
+		json_array_append_new(
+			path, step(&tc, "hook", "tc_uplink_in believes the XDP program's metadata and does not judge again"));
 	}
-	return json_pack("{s:s, s:b, s:s, s:s, s:o, s:o, s:o, s:o, s:s, s:s, s:I, s:s, s:o}", "verdict",
+}
+
+/* path: taken over. */
+static json_t *answer(const struct view *view, const struct judgement *j, json_t *path)
+{
+	const struct explain_place *place = &j->place;
+	const struct hd_explain *found = &j->found;
+	char network[VIEW_NETWORK_MAX];
+	uint32_t to_peer = found->verdict != HD_ALLOW ? place->to_peer : view_device_peer(found->to);
+
+	return json_pack("{s:s, s:b, s:s, s:s, s:o, s:o, s:s?, s:o, s:o, s:o, s:s, s:s, s:I, s:s, s:o}", "verdict",
 		verdict_name(found->verdict), "audit", is_audit(view, found), "reason", reason_name(found->reason), "reasonText",
 		reason_text(found->reason), "rule", json_rule(view, found->rule), "rules", rules_json(view, place, found),
-		"network", json_string(place->port ? place->port->object->port.network : NETWORK_HOST), "port",
+		"network", network_of(view, place, network), "port",
 		place->port ? json_sprintf("%s/%s", place->port->object->namespace_, place->port->object->name) : json_null(),
-		"device", place->device->name, "direction", direction_name(place->direction), "generation",
-		(json_int_t)found->generation, "program", hook_name(place->hook), "path", path);
+		"sourcePeer", json_peer(view, place->peer), "destinationPeer", json_peer(view, to_peer), "device",
+		place->device->name, "direction", direction_name(place->direction), "generation", (json_int_t)found->generation,
+		"program", hook_name(place->hook), "path", path);
+}
+
+/*
+ * TC finds the outer tag in the metadata: a receiving stack has taken it out of the frame before, and a VLAN device leaves it to the driver. An outgoing
+ * frame of a capture is taken as it is.
+ */
+static bool is_untagged(const struct explain_place *place, bool described)
+{
+	switch (place->hook) {
+	case HD_HOOK_TC_UPLINK_IN:
+	case HD_HOOK_TC_WIRE_IN:
+	case HD_HOOK_TC_TUNNEL_IN:
+	case HD_HOOK_TC_PORT_IN:
+		return true;
+	case HD_HOOK_TC_UPLINK_OUT:
+		return described;
+	default:
+		return false;
+	}
+}
+
+/* Runs the program of the place over the frame, which is changed. */
+static int judge(const struct view *view, struct explain_request *request, struct judgement *j)
+{
+	const struct explain_place *place = &j->place;
+	struct datapath_probe probe = {.hook = place->hook,
+		.ifindex = place->device->ifindex,
+		.ingress_ifindex = place->from,
+		.from_network = place->network,
+		.from_peer = place->peer,
+		.frame = request->frame};
+	int r;
+
+	j->length = request->length;
+	j->read = true;
+	if (is_untagged(place, request->described))
+		packet_untag(request->frame, &request->length, &probe.vlan_tci, &probe.vlan_proto);
+	probe.length = request->length;
+	r = datapath_explain(view->datapath, &probe, &j->found);
+	if (r < 0)
+		return r;
+	return j->found.done ? 0 : -EIO;
+}
+
+/* The inner frame of a tunnel packet that the uplink's program has found to be one. Appends what was found about the outer one. */
+static int judge_inner(const struct view *view, struct explain_request *request, struct judgement *j, json_t *path)
+{
+	struct packet_tunnel tunnel;
+	struct explain_place *place = &j->place;
+	enum hd_reason reason;
+
+	json_array_append_new(path, hook_step(view, place));
+	json_array_append_new(path, packet_step(place, &j->packet, &j->found, j->length));
+	reason = explain_unwrap(view, place, request->frame, request->length, &tunnel);
+	json_array_append_new(path, tunnel_step(view, place, &tunnel));
+	if (reason || tunnel.control) {
+		j->found = (struct hd_explain){.done = 1,
+			.verdict = reason ? HD_DROP : HD_ALLOW,
+			.reason = reason,
+			.rule = reason ? HD_RULE_NONE : HD_RULE_TUNNEL,
+			.generation = j->found.generation};
+		j->read = false;
+		return 0;
+	}
+	request->length -= tunnel.inner;
+	memmove(request->frame, request->frame + tunnel.inner, request->length);
+	packet_look(request->frame, request->length, &j->packet);
+	explain_find_receiver(view, place, &j->packet);
+	return judge(view, request, j);
 }
 
 int explain_run(const struct view *view, struct explain_request *request, json_t **ret, struct buffer *mistakes)
 {
-	struct datapath_probe probe = {0};
-	struct packet_view packet;
-	struct hd_explain found;
-	struct explain_place place;
-	size_t length;
+	struct judgement j = {0};
+	json_auto_t *path = json_array();
 	int r;
 
 	if (request->described) {
@@ -339,30 +547,18 @@ int explain_run(const struct view *view, struct explain_request *request, json_t
 			return r;
 		}
 	}
-	packet_look(request->frame, request->length, &packet);
-	r = explain_find_place(view, request, &packet, &place, mistakes);
+	packet_look(request->frame, request->length, &j.packet);
+	r = explain_find_place(view, request, &j.packet, &j.place, mistakes);
 	if (r < 0)
 		return r;
 	if (request->described)
-		explain_set_macs(view, &place, &packet, request->frame);
-	length = request->length;
-	/*
-	 * A receiving stack has taken the outer tag out of the frame before TC sees it, and a VLAN device leaves it to the
-	 * driver: TC finds it in the metadata. An outgoing frame of a capture is taken as it is.
-	 */
-	if (place.hook == HD_HOOK_TC_UPLINK_IN || place.hook == HD_HOOK_TC_WIRE_IN || place.hook == HD_HOOK_TC_PORT_IN ||
-		(place.hook == HD_HOOK_TC_UPLINK_OUT && request->described))
-		packet_untag(request->frame, &request->length, &probe.vlan_tci, &probe.vlan_proto);
-	probe.hook = place.hook;
-	probe.ifindex = place.device->ifindex;
-	probe.ingress_ifindex = place.from;
-	probe.frame = request->frame;
-	probe.length = request->length;
-	r = datapath_explain(view->datapath, &probe, &found);
+		explain_set_macs(view, &j.place, &j.packet, request->frame);
+	r = judge(view, request, &j);
+	if (r == 0 && !request->described && explain_is_tunnel(view, &j.place, &j.packet, &j.found))
+		r = judge_inner(view, request, &j, path);
 	if (r < 0)
 		return r;
-	if (!found.done)
-		return -EIO;
-	*ret = answer(view, &place, &packet, &found, length);
+	add_steps(path, view, &j);
+	*ret = answer(view, &j, json_incref(path));
 	return *ret ? 0 : -ENOMEM;
 }

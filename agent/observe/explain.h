@@ -22,6 +22,7 @@ struct explain_request {
 	/* "" where not given */
 	char uplink[IF_NAMESIZE], egress[IF_NAMESIZE]; /* both: forwarded from one to the other, judged as it leaves */
 	char port[EXPLAIN_NAME_MAX], namespace_[EXPLAIN_NAME_MAX], network[EXPLAIN_NAME_MAX];
+	char peer[EXPLAIN_NAME_MAX]; /* it comes from there, without its outer headers */
 };
 
 /* Reads the JSON of POST /v1/explain. -EINVAL with one mistake a line in `mistakes`, `FIELD: want …, got …`. Pure. */

@@ -131,7 +131,7 @@ static int find_uplink(const struct view *view, const struct explain_request *re
 
 /* --- ports --- */
 
-static bool has_address(const struct topology_port *port, const struct hd_addr *address)
+bool explain_has_address(const struct topology_port *port, const struct hd_addr *address)
 {
 	const struct port *document = &port->object->port;
 
@@ -157,7 +157,7 @@ static size_t count_ports(const struct view *view, const char *network, const st
 
 		if (network[0] && strcmp(network, port->object->port.network))
 			continue;
-		if (mac ? !has_mac(port, mac) : !has_address(port, address))
+		if (mac ? !has_mac(port, mac) : !explain_has_address(port, address))
 			continue;
 		*ret = port;
 		n++;
@@ -175,6 +175,7 @@ static int at_port(const struct view *view, const struct topology_port *port, en
 {
 	const struct topology_port *to = NULL;
 	char name[IF_NAMESIZE];
+	uint16_t network;
 
 	ret->port = port;
 	ret->device = port->ifindex ? view_device(view, port->ifindex) : NULL;
@@ -191,6 +192,9 @@ static int at_port(const struct view *view, const struct topology_port *port, en
 		if (count_ports(view, port->object->port.network, &packet->destination, NULL, &to) == 1 ||
 			count_ports(view, "", &packet->destination, NULL, &to) == 1)
 			ret->to = to->ifindex;
+		else if (packet->ip)
+			ret->to_peer =
+				topology_peer_towards(view->topology, port->record.network, &packet->destination, &network);
 		return 0;
 	}
 	/* What is not the host's own came in somewhere. */
@@ -224,13 +228,40 @@ static int find_named_port(const struct view *view, const struct explain_request
 	return at_port(view, port, HD_HOOK_TC_PORT_IN, packet, ret, mistakes);
 }
 
-/* By its addresses. 1: it has nothing to do with ports. */
+/* The uplink by which packets of the peer are likely to come. */
+static int at_peer(const struct view *view, const struct explain_request *request, const struct explain_sender *sender,
+	struct explain_place *ret, struct buffer *mistakes)
+{
+	const struct underlay_state *state = view->underlay ? underlay_find(view->underlay, sender->peer) : NULL;
+	const struct netdev *way = state && state->n ? view_device(view, state->way[0].ifindex) : NULL;
+
+	if (request->uplink[0]) {
+		ret->device = attached_uplink(view, request->uplink, &ret->attachment);
+	} else {
+		ret->device = way ? attached_uplink(view, way->name, &ret->attachment) : NULL;
+		if (!ret->device)
+			ret->device = first_attached(view, &ret->attachment);
+	}
+	if (!ret->device) {
+		buffer_printf(mistakes, "uplink: want a guarded uplink, got \"%s\"\n", request->uplink);
+		return -ENODEV;
+	}
+	ret->hook = HD_HOOK_TC_TUNNEL_IN;
+	ret->direction = HD_INGRESS;
+	ret->peer = sender->peer;
+	ret->network = sender->network;
+	ret->to = sender->to;
+	return 0;
+}
+
+/* By its addresses. 1: it has nothing to do with ports or peers. */
 static int find_port(const struct view *view, const struct explain_request *request, const struct packet_view *packet,
 	struct explain_place *ret, struct buffer *mistakes)
 {
 	const struct topology_port *from = NULL, *to = NULL;
-	size_t n_from, n_to;
-	char own[IF_NAMESIZE] = "";
+	struct explain_sender sender = {0};
+	size_t n_from, n_to, n_peers;
+	char own[IF_NAMESIZE] = "", host[IF_NAMESIZE] = "";
 
 	if (request->network[0] && !network_exists(view, request->network)) {
 		buffer_printf(mistakes, "network: want a Network, got \"%s\", which no document declares\n", request->network);
@@ -240,19 +271,25 @@ static int find_port(const struct view *view, const struct explain_request *requ
 	n_to = count_ports(view, request->network, &packet->destination, NULL, &to);
 	if (packet->ip && !request->network[0])
 		holder(&packet->source, own);
-	if (n_from + (own[0] != '\0') > 1 || (!n_from && n_to > 1)) {
+	if (packet->ip && !request->network[0])
+		holder(&packet->destination, host);
+	n_peers = explain_find_senders(view, request->network, packet, host[0] != '\0', &sender);
+	if (n_from + n_peers + (own[0] != '\0') > 1 || (!n_from && !n_peers && n_to > 1)) {
 		buffer_printf(mistakes, "network: want the name of one (or \"host\"): %s is an address in several\n",
-			n_from ? "from" : "to");
+			n_from || n_peers ? "from" : "to");
 		return -ENODEV;
 	}
 	if (n_from)
 		return at_port(view, from, HD_HOOK_TC_PORT_IN, packet, ret, mistakes);
+	if (n_peers)
+		return at_peer(view, request, &sender, ret, mistakes);
 	/* The host's stack finds the ports of networks that route to it. */
 	if (n_to && (request->network[0] || to->record.flags & HD_PORT_HOST))
 		return at_port(view, to, HD_HOOK_TC_PORT_OUT, packet, ret, mistakes);
 	if (!request->network[0])
 		return 1;
-	buffer_printf(mistakes, "from: want the address of a port in the network %s\n", request->network);
+	buffer_printf(
+		mistakes, "from: want the address of a port, or of one behind a peer, in the network %s\n", request->network);
 	return -ENODEV;
 }
 
@@ -278,11 +315,17 @@ int explain_find_place(const struct view *view, const struct explain_request *re
 	*ret = (struct explain_place){0};
 	if (request->port[0])
 		return find_named_port(view, request, packet, ret, mistakes);
+	if (request->peer[0]) {
+		struct explain_sender sender;
+
+		r = explain_find_named_peer(view, request, packet, &sender, mistakes);
+		return r < 0 ? r : at_peer(view, request, &sender, ret, mistakes);
+	}
 	if (!request->uplink[0] && !request->egress[0] && strcmp(request->network, NETWORK_HOST))
 		r = find_port(view, request, packet, ret, mistakes);
 	if (r == 1)
 		r = find_uplink(view, request, packet, ret, mistakes);
-	if (r < 0 || ret->port)
+	if (r < 0 || ret->port || ret->peer)
 		return r;
 	ret->network = wire_network(view, ret, request);
 	if (ret->network)
@@ -312,7 +355,6 @@ static bool is_group(const struct hd_addr *address)
 static void next_hop(const struct view *view, const struct topology_port *port, const struct hd_addr *address, uint8_t mac[6])
 {
 	const struct object *network = object_list_find(view->objects, OBJECT_NETWORK, NULL, port->object->port.network);
-	const struct topology_port *neighbour = NULL;
 	bool near = false;
 
 	memcpy(mac, gateway_mac, 6);
@@ -329,25 +371,27 @@ static void next_hop(const struct view *view, const struct topology_port *port, 
 		near = near && memcmp(&network->network.gateways[i], address, sizeof(*address)) != 0;
 	if (!near && !(network && !network->network.l3 && network->network.n_subnets == 0))
 		return;
-	if (count_ports(view, port->object->port.network, address, NULL, &neighbour) && neighbour->ifindex)
-		memcpy(mac, neighbour->record.mac, 6);
-	else
-		memcpy(mac, somebody, 6);
+	memcpy(mac, somebody, 6);
+	(void)explain_endpoint_mac(view, port->record.network, address, mac);
 }
 
-/* A described packet is for whoever has its address there. */
-static const uint8_t *mac_of(const struct view *view, uint32_t network, const struct hd_addr *address)
+/* As the sender's host puts it in the tunnel: routed there, unless it is from the network that it is in. */
+static void tunnel_macs(const struct view *view, const struct explain_place *place, const struct packet_view *packet,
+	uint8_t *destination, uint8_t *source)
 {
-	const struct topology *topology = view->topology;
+	uint16_t network = (uint16_t)place->network, origin;
+	uint32_t owner = topology_peer_towards(view->topology, network, &packet->source, &origin);
 
-	for (size_t i = 0; network && i < topology->n_endpoints; i++) {
-		const struct topology_endpoint *row = &topology->endpoints[i];
-
-		if (row->key.network == network && row->key.kind == HD_ENDPOINT_ADDRESS &&
-			memcmp(&row->key.addr, address, sizeof(*address)) == 0)
-			return row->value.mac;
-	}
-	return NULL;
+	memcpy(destination, gateway_mac, 6);
+	if (is_group(&packet->destination))
+		group_mac(&packet->destination, destination);
+	else
+		(void)explain_endpoint_mac(view, network, &packet->destination, destination);
+	memcpy(source, somebody, 6);
+	if (owner && origin != network)
+		memcpy(source, gateway_mac, 6);
+	else
+		(void)explain_endpoint_mac(view, network, &packet->source, source);
 }
 
 void explain_set_macs(
@@ -361,11 +405,15 @@ void explain_set_macs(
 	} else if (place->port) {
 		memcpy(destination, place->port->record.mac, 6);
 		memcpy(source, place->device->mac, 6);
+	} else if (place->hook == HD_HOOK_TC_TUNNEL_IN) {
+		tunnel_macs(view, place, packet, destination, source);
 	} else {
-		const uint8_t *mac = mac_of(view, place->network, &packet->destination);
 		bool in = place->direction == HD_INGRESS;
 
-		memcpy(destination, mac ? mac : in ? place->device->mac : somebody, 6);
+		memcpy(destination, in ? place->device->mac : somebody, 6);
 		memcpy(source, in ? somebody : place->device->mac, 6);
+		/* a described packet of a network is for whoever has its address there */
+		if (place->network)
+			(void)explain_endpoint_mac(view, (uint16_t)place->network, &packet->destination, destination);
 	}
 }

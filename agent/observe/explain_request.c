@@ -157,6 +157,8 @@ static bool parse_field(const char *key, const json_t *value, struct explain_req
 		return parse_name(value, ret->network);
 	if (FIELD("port", "a port's name"))
 		return parse_name(value, ret->port);
+	if (FIELD("peer", "a peer's name"))
+		return parse_name(value, ret->peer);
 	if (FIELD("namespace", "a namespace's name"))
 		return parse_name(value, ret->namespace_);
 	if (FIELD("frame", "28 or more hexadecimal digits, 9216 bytes at most"))
@@ -245,6 +247,8 @@ int explain_parse(const json_t *body, struct explain_request *ret, struct buffer
 	}
 	if (ret->port[0] && (ret->uplink[0] || ret->egress[0]))
 		buffer_add_string(mistakes, "port: want a port, or an uplink or egress, not both\n");
+	if (ret->peer[0] && (ret->port[0] || ret->egress[0]))
+		buffer_add_string(mistakes, "peer: want a peer, or a port or egress, not both\n");
 	if (mistakes->length > before)
 		return -EINVAL;
 	ret->described = !ret->length;

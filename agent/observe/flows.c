@@ -37,6 +37,10 @@ json_t *flow_json(const struct view *view, const struct datapath_flow *flow)
 		"forwarded", !!(f->flags & HD_FLOW_FORWARDED));
 	if (json && f->second_rule)
 		json_object_set_new(json, "secondRule", json_rule(view, f->second_rule));
+	for (unsigned side = HD_ORIG; json && side <= HD_REPLY; side++)
+		if (view_device_peer(f->device[side]))
+			json_object_set_new(json, side == HD_ORIG ? "sourcePeer" : "destinationPeer",
+				json_peer(view, view_device_peer(f->device[side])));
 	if (json && icmp)
 		json_object_set_new(json, "icmpId", json_integer(flow->source_port));
 	return json;

@@ -74,6 +74,33 @@ json_t *json_device(const struct view *view, uint32_t ifindex)
 	return device ? json_string(device->name) : json_null();
 }
 
+json_t *json_peer(const struct view *view, uint32_t peer)
+{
+	char name[VIEW_PEER_MAX];
+
+	return peer ? json_text(view_peer_name(view, peer, name)) : json_null();
+}
+
+static json_t *mac_json(const uint8_t mac[6])
+{
+	char text[18];
+
+	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+	return json_string(text);
+}
+
+json_t *json_ways(const struct view *view, uint32_t peer)
+{
+	const struct underlay_state *state = view->underlay ? underlay_find(view->underlay, peer) : NULL;
+	json_t *items = json_array();
+
+	for (size_t i = 0; state && i < state->n; i++)
+		json_array_append_new(
+			items, json_pack("{s:o, s:o, s:o}", "device", json_device(view, state->way[i].ifindex), "nextHop",
+				       json_address(&state->next_hop[i]), "mac", mac_json(state->way[i].destination)));
+	return items;
+}
+
 json_t *json_lines(const char *text)
 {
 	json_t *lines = json_array();

@@ -17,6 +17,10 @@ json_t *json_rule(const struct view *view, uint32_t id);
 json_t *json_protocol(uint8_t protocol);
 /* The device's name, or null when the interface is gone. */
 json_t *json_device(const struct view *view, uint32_t ifindex);
+/* The peer's name; null for 0. */
+json_t *json_peer(const struct view *view, uint32_t peer);
+/* Next hops of a peer: [{"device","nextHop","mac"}]. */
+json_t *json_ways(const struct view *view, uint32_t peer);
 /* NULL becomes null. */
 json_t *json_text(const char *text);
 /* An array of the lines of text; empty for NULL. */

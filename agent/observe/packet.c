@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
+#include <heddle/overlay.h>
 #include <observe/packet.h>
 #include <util/addr.h>
 
@@ -519,4 +520,91 @@ void packet_look(const uint8_t *frame, size_t length, struct packet_view *ret)
 		look_ip4(frame + at, length - at, ret);
 	else if (ret->ethertype == ETHERTYPE_IPV6)
 		look_ip6(frame + at, length - at, ret);
+}
+
+/* --- tunnel packets --- */
+
+/* Options that are not known may be skipped, unless they say otherwise (RFC 8926, section 3.5). */
+static enum hd_reason look_options(const uint8_t *frame, size_t length, size_t at, size_t size)
+{
+	size_t end = at + size;
+
+	while (at < end) {
+		if (at + sizeof(struct hd_geneve_option) > length)
+			return HD_R_TUNNEL_MALFORMED;
+		if (frame[at + 2] & HD_GENEVE_OPTION_CRITICAL)
+			return HD_R_TUNNEL_OPTION;
+		at += sizeof(struct hd_geneve_option) + 4 * (size_t)(frame[at + 3] & 0x1f);
+	}
+	return at == end ? HD_R_NONE : HD_R_TUNNEL_MALFORMED;
+}
+
+static enum hd_reason look_tunnel(const uint8_t *frame, size_t length, size_t at, unsigned protocol, struct packet_tunnel *ret)
+{
+	enum hd_reason reason = HD_R_NONE;
+	size_t options;
+
+	if (at + sizeof(struct hd_geneve) > length)
+		return HD_R_TUNNEL_MALFORMED;
+	ret->vni = (uint32_t)frame[at + 4] << 16 | (uint32_t)frame[at + 5] << 8 | frame[at + 6];
+	ret->inner = at + sizeof(struct hd_geneve);
+	if (protocol == HD_TUNNEL_VXLAN) {
+		ret->header = frame[at] & HD_VXLAN_VNI;
+		return ret->header ? HD_R_NONE : HD_R_TUNNEL_MALFORMED;
+	}
+	if (frame[at] >> 6)
+		return HD_R_TUNNEL_MALFORMED;
+	ret->control = frame[at + 1] & HD_GENEVE_CONTROL;
+	if (!ret->control && get16(frame + at + 2) != HD_GENEVE_ETHERNET)
+		return HD_R_TUNNEL_MALFORMED;
+	options = 4 * (size_t)(frame[at] & 0x3f);
+	if (!ret->control)
+		reason = look_options(frame, length, ret->inner, options);
+	ret->inner += options;
+	ret->header = reason == HD_R_NONE;
+	return reason;
+}
+
+/* The inner frame's form, and whether a mark of congestion on the outside may be lost (RFC 6040, section 4.2). */
+static enum hd_reason look_inner(const uint8_t *frame, size_t length, uint8_t outer_tos)
+{
+	uint16_t type = length >= 16 ? get16(frame + 12) : 0;
+	size_t at = 14;
+	uint8_t tos;
+
+	if (length < 16)
+		return HD_R_TUNNEL_MALFORMED;
+	for (unsigned tags = 0; type == ETHERTYPE_8021Q || type == ETHERTYPE_8021AD; tags++) {
+		if (tags == PACKET_TAGS)
+			return HD_R_VLAN_DEPTH;
+		if (at + 6 > length)
+			return HD_R_VLAN_TRUNCATED;
+		type = get16(frame + at + 2);
+		at += 4;
+	}
+	if ((outer_tos & 3) != 3 || (type != ETHERTYPE_IPV4 && type != ETHERTYPE_IPV6) || at + 2 > length)
+		return HD_R_NONE;
+	tos = type == ETHERTYPE_IPV4 ? frame[at + 1] : frame[at + 1] >> 4;
+	return tos & 3 ? HD_R_NONE : HD_R_TUNNEL_ECN;
+}
+
+enum hd_reason packet_unwrap(const uint8_t *frame, size_t length, unsigned protocol, struct packet_tunnel *ret)
+{
+	struct packet_view outer;
+	enum hd_reason reason;
+	size_t header;
+
+	*ret = (struct packet_tunnel){0};
+	packet_look(frame, length, &outer);
+	if (!outer.ip || outer.n_vlan || outer.protocol != IPPROTO_UDP)
+		return HD_R_TUNNEL_MALFORMED;
+	ret->source = outer.source;
+	header = outer.ip6 ? 40 : (size_t)(frame[14] & 15) * 4;
+	/* of IPv6 the programs take no extension headers there */
+	if (outer.ip6 && frame[14 + 6] != IPPROTO_UDP)
+		return HD_R_TUNNEL_MALFORMED;
+	reason = look_tunnel(frame, length, 14 + header + 8, protocol, ret);
+	if (reason || ret->control)
+		return reason;
+	return look_inner(frame + ret->inner, length - ret->inner, outer.ip6 ? (uint8_t)(get16(frame + 14) >> 4) : frame[15]);
 }

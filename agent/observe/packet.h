@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Frames made from a description, for `heddle explain`: complete, with right lengths and checksums. Pure functions. */
+/* For `heddle explain`: frames made from a description, complete, with right lengths and checksums; and frames looked at. Pure functions. */
 #ifndef HEDDLE_OBSERVE_PACKET_H
 #define HEDDLE_OBSERVE_PACKET_H
 
@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <heddle/reasons.h>
 #include <heddle/types.h>
 
 #define PACKET_MAX 256
@@ -48,5 +49,19 @@ void packet_look(const uint8_t *frame, size_t length, struct packet_view *ret);
 
 /* Takes the outermost VLAN tag out, as a receiving stack does before TC sees the frame. false: there is none. */
 bool packet_untag(uint8_t *frame, size_t *length, uint16_t *tci, uint16_t *protocol);
+
+/* What a tunnel packet says, as far as it can be read. */
+struct packet_tunnel {
+	struct hd_addr source; /* outer */
+	bool header;	       /* the tunnel header is a whole one, so that vni is valid */
+	bool control;	       /* Geneve's O bit: nothing of a workload is in it */
+	uint32_t vni;
+	size_t inner; /* offset of the inner frame */
+};
+/*
+ * Of an untagged frame that packet_look() says is UDP in IPv4 or IPv6; protocol: enum hd_tunnel_protocol. HD_R_NONE, or the reason that the programs would
+ * have for it, whoever sent it.
+ */
+enum hd_reason packet_unwrap(const uint8_t *frame, size_t length, unsigned protocol, struct packet_tunnel *ret);
 
 #endif

@@ -77,13 +77,23 @@ static json_t *programs_json(const struct view *view)
 	return items;
 }
 
-static json_t *uplink_json(const char *name, const struct netdev *device, const struct datapath_attachment *at)
+/* Where tunnel headers are taken off that come in there; NULL: there is no tunnel. */
+static const char *decapsulation_at(const struct view *view, const struct datapath_attachment *at)
 {
-	return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:I, s:o}", "device", name, "ifindex",
+	if (!view->host || !view->topology || view->topology->tunnel.protocol == HD_TUNNEL_NONE)
+		return NULL;
+	return strcmp(at->xdp_mode, "native") == 0 && view->host->tunnel_decapsulate != TUNNEL_DECAPSULATE_TC ? "xdp" : "tc";
+}
+
+static json_t *uplink_json(
+	const struct view *view, const char *name, const struct netdev *device, const struct datapath_attachment *at)
+{
+	return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:I, s:o, s:o}", "device", name, "ifindex",
 		device ? json_integer(device->ifindex) : json_null(), "state", at ? "attached" : "waiting", "xdp",
 		json_text(at ? at->xdp_mode : NULL), "xdpReason", json_text(at && at->xdp_reason[0] ? at->xdp_reason : NULL),
 		"tc", json_text(at ? at->tc_mode : NULL), "foreignAhead", (json_int_t)(at ? at->foreign_ahead : 0), "driver",
-		json_text(device && device->driver[0] ? device->driver : NULL));
+		json_text(device && device->driver[0] ? device->driver : NULL), "decapsulation",
+		json_text(at ? decapsulation_at(view, at) : NULL));
 }
 
 static json_t *uplinks_json(const struct view *view)
@@ -96,7 +106,8 @@ static json_t *uplinks_json(const struct view *view)
 		const char *name = view->host->uplinks[i].device;
 		const struct netdev *device = view_device_by_name(view, name);
 
-		json_array_append_new(items, uplink_json(name, device, device ? view_attachment(view, device->ifindex) : NULL));
+		json_array_append_new(
+			items, uplink_json(view, name, device, device ? view_attachment(view, device->ifindex) : NULL));
 	}
 	if (!view->adopted)
 		return items;
@@ -104,8 +115,8 @@ static json_t *uplinks_json(const struct view *view)
 	n = datapath_attachments(view->datapath, &attachments);
 	for (size_t i = 0; i < n; i++)
 		if (strcmp(attachments[i].device, TUNNEL_SLOW_DEVICE) != 0)
-			json_array_append_new(items,
-				uplink_json(attachments[i].device, view_device(view, attachments[i].ifindex), &attachments[i]));
+			json_array_append_new(items, uplink_json(view, attachments[i].device,
+							     view_device(view, attachments[i].ifindex), &attachments[i]));
 	return items;
 }
 
@@ -154,25 +165,6 @@ static json_t *ports_json(const struct view *view)
 	return items;
 }
 
-static json_t *mac_json(const uint8_t mac[6])
-{
-	char text[18];
-
-	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
-	return json_string(text);
-}
-
-static json_t *ways_json(const struct view *view, const struct underlay_state *state)
-{
-	json_t *items = json_array();
-
-	for (size_t i = 0; state && i < state->n; i++)
-		json_array_append_new(
-			items, json_pack("{s:o, s:o, s:o}", "device", json_device(view, state->way[i].ifindex), "nextHop",
-				       json_address(&state->next_hop[i]), "mac", mac_json(state->way[i].destination)));
-	return items;
-}
-
 static json_t *peer_mtu_json(const struct view *view, uint32_t peer)
 {
 	uint16_t mtu = view->datapath ? datapath_peer_mtu(view->datapath, peer) : 0;
@@ -200,7 +192,7 @@ static json_t *peers_json(const struct view *view)
 						     "address", json_address(&peer->address), "index", (json_int_t)peer->index,
 						     "state", underlay_reach_name[status_peer_reach(view, peer->index)], "reason",
 						     json_text(state ? state->reason : NULL), "mtu",
-						     peer_mtu_json(view, peer->index), "ways", ways_json(view, state)));
+						     peer_mtu_json(view, peer->index), "ways", json_ways(view, peer->index)));
 	}
 	return items;
 }
@@ -222,20 +214,18 @@ static json_t *tunnel_mtu_json(const struct view *view)
 /* By the program that takes the headers off on each uplink; another one may do it elsewhere. */
 static const char *decapsulation(const struct view *view)
 {
-	size_t xdp = 0, tc = 0;
+	const char *found = NULL;
 
 	for (size_t i = 0; view->host && i < view->host->n_uplinks; i++) {
 		const struct netdev *device = view_device_by_name(view, view->host->uplinks[i].device);
 		const struct datapath_attachment *at = device ? view_attachment(view, device->ifindex) : NULL;
+		const char *here = at ? decapsulation_at(view, at) : NULL;
 
-		if (!at)
-			continue;
-		if (strcmp(at->xdp_mode, "native") == 0 && view->host->tunnel_decapsulate != TUNNEL_DECAPSULATE_TC)
-			xdp++;
-		else
-			tc++;
+		if (here && found && strcmp(here, found) != 0)
+			return "mixed";
+		found = here ? here : found;
 	}
-	return xdp && tc ? "mixed" : xdp ? "xdp" : tc ? "tc" : NULL;
+	return found;
 }
 
 static json_t *tunnel_json(const struct view *view)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <observe/view.h>
@@ -48,6 +49,45 @@ const struct topology_port *view_port(const struct view *view, uint32_t ifindex)
 		if (view->topology->ports[i].ifindex == ifindex)
 			return &view->topology->ports[i];
 	return NULL;
+}
+
+static int peer_cmp(const void *a, const void *b)
+{
+	const struct topology_peer *x = a, *y = b;
+
+	return (x->index > y->index) - (x->index < y->index);
+}
+
+const struct topology_peer *view_peer(const struct view *view, uint32_t index)
+{
+	const struct topology_peer key = {.index = index};
+
+	if (!view->topology || !view->topology->n_peers)
+		return NULL;
+	return bsearch(&key, view->topology->peers, view->topology->n_peers, sizeof(key), peer_cmp);
+}
+
+uint32_t view_device_peer(uint32_t device)
+{
+	return device & HD_DEVICE_PEER && device != HD_DEVICE_WIRE ? device & ~HD_DEVICE_PEER : 0;
+}
+
+const struct topology_peer *view_peer_at(const struct view *view, const struct hd_addr *address)
+{
+	for (size_t i = 0; view->topology && i < view->topology->n_peers; i++)
+		if (!memcmp(&view->topology->peers[i].address, address, sizeof(*address)))
+			return &view->topology->peers[i];
+	return NULL;
+}
+
+const char *view_peer_name(const struct view *view, uint32_t index, char *buffer)
+{
+	const char *name = view->networks ? networks_peer_name(view->networks, index) : NULL;
+
+	if (name)
+		return name;
+	snprintf(buffer, VIEW_PEER_MAX, "#%u", index);
+	return buffer;
 }
 
 const char *view_network(const struct view *view, uint16_t network, char *buffer)

@@ -53,6 +53,15 @@ const struct datapath_attachment *view_attachment(const struct view *view, uint3
 bool view_is_uplink(const struct view *view, const char *device);
 /* The port on a device; NULL: none. */
 const struct topology_port *view_port(const struct view *view, uint32_t ifindex);
+/* The peer of an index; NULL: none. */
+const struct topology_peer *view_peer(const struct view *view, uint32_t index);
+/* Of an end of a flow, or of what a twin says, who is behind which peer: its index. 0: behind none. */
+uint32_t view_device_peer(uint32_t device);
+/* Whose end of the tunnel it is; NULL: no peer's. */
+const struct topology_peer *view_peer_at(const struct view *view, const struct hd_addr *address);
+/* Its name, or "#" and the number of one that is gone. buffer holds VIEW_PEER_MAX; never NULL. */
+#define VIEW_PEER_MAX 16
+const char *view_peer_name(const struct view *view, uint32_t index, char *buffer);
 /* The name of a network, or of the two that a zone is between ("a>b"). buffer holds VIEW_NETWORK_MAX; never NULL. */
 #define VIEW_NETWORK_MAX 512
 const char *view_network(const struct view *view, uint16_t network, char *buffer);

@@ -135,6 +135,16 @@ const struct topology_port *topology_find_port(const struct topology *topology, 
 /* The same rows and records; reasons may differ. NULL is one without anything. */
 bool topology_equal(const struct topology *a, const struct topology *b);
 
+/* Who has an address in a network; NULL: nobody, or it is in a prefix. */
+const struct hd_endpoint *topology_endpoint(const struct topology *topology, uint16_t network, const struct hd_addr *addr);
+/* The narrowest prefix of a peer that covers it; NULL: none. An endpoint of the address counts before it. */
+const struct hd_peer_prefix *topology_prefix(const struct topology *topology, uint16_t network, const struct hd_addr *addr);
+/* Who has it behind a tunnel, by either; 0: nobody. */
+uint32_t topology_peer_of(const struct topology *topology, uint16_t network, const struct hd_addr *addr);
+/* The same, also in the networks that this one routes to: *ret_network is where. */
+uint32_t topology_peer_towards(
+	const struct topology *topology, uint16_t network, const struct hd_addr *addr, uint16_t *ret_network);
+
 /* What a router says of a packet from the port on ifindex. source: the gateway's, of the destination's family. */
 struct topology_answer {
 	bool has_source;

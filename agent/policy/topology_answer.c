@@ -16,7 +16,7 @@ static const struct topology_port *switched_port(const struct topology *topology
 	return NULL;
 }
 
-static const struct hd_endpoint *endpoint_of(const struct topology *topology, uint16_t network, const struct hd_addr *addr)
+const struct hd_endpoint *topology_endpoint(const struct topology *topology, uint16_t network, const struct hd_addr *addr)
 {
 	struct topology_endpoint key = {.key = {.addr = *addr, .network = network, .kind = HD_ENDPOINT_ADDRESS}}, *found = NULL;
 
@@ -25,8 +25,8 @@ static const struct hd_endpoint *endpoint_of(const struct topology *topology, ui
 	return found ? &found->value : NULL;
 }
 
-/* The narrowest prefix of a peer that covers the address: prefixes are sorted by their lengths. */
-static uint32_t prefix_peer(const struct topology *topology, uint16_t network, const struct hd_addr *addr)
+/* Prefixes are sorted by their lengths. */
+const struct hd_peer_prefix *topology_prefix(const struct topology *topology, uint16_t network, const struct hd_addr *addr)
 {
 	for (size_t i = topology->n_prefixes; i-- > 0;) {
 		const struct topology_peer_prefix *row = &topology->prefixes[i];
@@ -34,19 +34,54 @@ static uint32_t prefix_peer(const struct topology *topology, uint16_t network, c
 
 		memcpy(prefix.b, row->key.addr, sizeof(prefix.b));
 		if (be16toh(row->key.network) == network && addr_in_prefix(addr, &prefix, (uint8_t)(row->key.length - 16)))
-			return row->value.peer;
+			return &row->value;
 	}
-	return 0;
+	return NULL;
+}
+
+/* The route leads from the network to another one that has the address in its subnets. */
+static bool leads_elsewhere(const struct topology_route *route, uint16_t network, const struct hd_addr *addr)
+{
+	struct hd_addr prefix;
+
+	memcpy(prefix.b, route->key.addr, sizeof(prefix.b));
+	return be16toh(route->key.network) == network && route->value.network != network &&
+	       addr_in_prefix(addr, &prefix, (uint8_t)(route->key.length - 16));
+}
+
+uint32_t topology_peer_of(const struct topology *topology, uint16_t network, const struct hd_addr *addr)
+{
+	const struct hd_endpoint *endpoint = topology_endpoint(topology, network, addr);
+	const struct hd_peer_prefix *prefix = endpoint ? NULL : topology_prefix(topology, network, addr);
+
+	return endpoint ? endpoint->peer : prefix ? prefix->peer : 0;
+}
+
+uint32_t topology_peer_towards(
+	const struct topology *topology, uint16_t network, const struct hd_addr *addr, uint16_t *ret_network)
+{
+	uint32_t peer = topology_peer_of(topology, network, addr);
+
+	*ret_network = network;
+	for (size_t i = 0; i < topology->n_routes && !peer; i++) {
+		const struct topology_route *route = &topology->routes[i];
+
+		if (!leads_elsewhere(route, network, addr))
+			continue;
+		*ret_network = (uint16_t)route->value.network;
+		peer = topology_peer_of(topology, *ret_network, addr);
+	}
+	return peer;
 }
 
 /* False: nobody has it in this network. */
 static bool find_owner(const struct topology *topology, uint16_t network, const struct hd_addr *addr, struct topology_answer *ret)
 {
-	const struct hd_endpoint *endpoint = endpoint_of(topology, network, addr);
+	const struct hd_endpoint *endpoint = topology_endpoint(topology, network, addr);
 	const struct topology_port *port = endpoint ? switched_port(topology, endpoint->ifindex) : NULL;
 
 	ret->mtu = port ? port->record.mtu : 0;
-	ret->peer = endpoint ? endpoint->peer : prefix_peer(topology, network, addr);
+	ret->peer = topology_peer_of(topology, network, addr);
 	return port || ret->peer;
 }
 
@@ -56,15 +91,9 @@ static void find_destination(
 {
 	bool found = find_owner(topology, network, addr, ret);
 
-	for (size_t i = 0; i < topology->n_routes && !found; i++) {
-		const struct topology_route *route = &topology->routes[i];
-		struct hd_addr prefix;
-
-		memcpy(prefix.b, route->key.addr, sizeof(prefix.b));
-		if (be16toh(route->key.network) == network && route->value.network != network &&
-			addr_in_prefix(addr, &prefix, (uint8_t)(route->key.length - 16)))
-			found = find_owner(topology, route->value.network, addr, ret);
-	}
+	for (size_t i = 0; i < topology->n_routes && !found; i++)
+		if (leads_elsewhere(&topology->routes[i], network, addr))
+			found = find_owner(topology, topology->routes[i].value.network, addr, ret);
 }
 
 void topology_answer(

@@ -154,6 +154,8 @@ static __always_inline struct hd_flow *known_flow(struct pkt *p)
 	}
 	if (table == TABLE_NEW)
 		p->found = HD_FOUND_NEW;
+	if (dry_run && !flow)
+		p->found = HD_FOUND_NONE; /* or a packet that is dropped before it is looked for again is told to have one */
 	return flow;
 }
 

@@ -178,7 +178,8 @@ def test_documents_that_cannot_be_read(fake, cli, tmp_path):
     ["explain", "--from", "a", "--to", "b", "--vlan", "1,"], ["explain", "--from", "a", "--to", "b", "--vlan", "1,2,3"],
     ["explain", "--from", "a", "--to", "b", "--vlan", ",1"], ["explain", "--from", "a", "--to", "b", "--uplink", "x", "--egress", "y"],
     ["explain", "--pcap", "x", "--from", "a"], ["explain", "--from", "a", "--to", "b", "--port", "p", "--uplink", "y"],
-    ["explain", "--from", "a", "--to", "b", "--port", "p", "--egress", "y"], ["explain", "--from", b"\xff", "--to", "b"], ["--socket", "x" * 200, "status"],
+    ["explain", "--from", "a", "--to", "b", "--port", "p", "--egress", "y"], ["explain", "--from", b"\xff", "--to", "b"],
+    ["explain", "--from", "a", "--to", "b", "--peer", "p", "--port", "q"], ["explain", "--from", "a", "--to", "b", "--peer", "p", "--egress", "y"], ["--socket", "x" * 200, "status"],
 ], ids=str)
 def test_usage(fake, cli, arguments):
     cli(*arguments, expect=2)

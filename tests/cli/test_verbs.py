@@ -473,3 +473,22 @@ def test_yaml_keeps_strings(fake, cli, value):
               value or "k": -9007199254740993}
     fake.answers["GET /v1/status"] = answer
     assert yaml.safe_load(cli("status", "-o", "yaml")[0]) == answer
+
+
+def test_peers_are_named(fake, cli):
+    """Beside the address that is behind one; where a frame has none, by themselves."""
+    there = {**FLOW, "destinationPeer": "node-b"}
+    fake.answers["GET /v1/flows"] = {"items": [{**FLOW, "sourcePeer": "node-c"}, there]}
+    rows = cli("flows")[0].splitlines()
+    assert "192.0.2.1:40000 (node-c)  [2001:db8::1]:22 " in rows[1]
+    assert "192.0.2.1:40000 " in rows[2] and "[2001:db8::1]:22 (node-b)" in rows[2]
+    frame = {"type": "drop", "verdict": "deny", "reason": "policy-deny", "etherType": "0x88b5", "vlan": [], "rule": None}
+    outer = {"type": "drop", "verdict": "drop", "reason": "tunnel-vni", "protocol": "UDP", "source": "::1", "destination": "::2", "sourcePeer": "node-b"}
+    fake.answers["GET /v1/monitor"] = stream({**frame, "sourcePeer": "node-b"}, {**frame, "destinationPeer": "node-c"}, outer)
+    lines = cli("monitor", expect=1)[0].splitlines()
+    assert "EtherType 0x88b5 from node-b  policy-deny" in lines[0]
+    assert "EtherType 0x88b5 to node-c  policy-deny" in lines[1]
+    assert "UDP ::1 (node-b) > ::2  tunnel-vni" in lines[2]
+    fake.answers["POST /v1/explain"] = EXPLANATION
+    cli("explain", "--from", "::1", "--to", "::2", "--dport", "1", "--network", "n", "--peer", "node-b")
+    assert json.loads(fake.requests[-1][2]) == {"from": "::1", "to": "::2", "dport": 1, "network": "n", "peer": "node-b"}

@@ -5,6 +5,7 @@
 
 #include <netinet/in.h>
 
+#include <heddle/overlay.h>
 #include <observe/packet.h>
 #include <util/addr.h>
 
@@ -19,6 +20,12 @@ static void look(const uint8_t *data, size_t size)
 	if (!frame)
 		return;
 	memcpy(frame, data, size);
+	for (unsigned protocol = HD_TUNNEL_VXLAN; protocol <= HD_TUNNEL_GENEVE; protocol++) {
+		struct packet_tunnel tunnel;
+
+		if (packet_unwrap(frame, size, protocol, &tunnel) == HD_R_NONE && !tunnel.control && tunnel.inner + 16 > size)
+			abort();
+	}
 	do
 		packet_look(frame, size, &view);
 	while (packet_untag(frame, &size, &tci, &protocol));

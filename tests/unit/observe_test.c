@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include <heddle/overlay.h>
 #include <observe/counters.h>
 #include <observe/events.h>
 #include <observe/explain.h>
@@ -109,6 +110,9 @@ static void test_explain_mistakes(void **state)
 			"uplink: want a device name"},
 		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":1,\"tcpFlags\":\"Q\"}", "tcpFlags: want letters"},
 		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":1,\"nonsense\":1}", "nonsense: unknown field"},
+		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":1,\"peer\":\"\"}", "peer: want a peer's name"},
+		{"{\"from\":\"192.0.2.1\",\"to\":\"192.0.2.2\",\"dport\":1,\"peer\":\"b\",\"egress\":\"eth1\"}",
+			"peer: want a peer, or a port or egress, not both"},
 		{"{\"frame\":\"00\"}", "frame: want 28"},
 		{"{\"frame\":\"zz00000000000000000000000000\"}", "frame: want 28"},
 		{"{\"frame\":\"0000000000000000000000000000\",\"from\":\"192.0.2.1\"}",
@@ -231,6 +235,42 @@ static void test_event_unparsed(void **state)
 	assert_null(event_json(&view, &event));
 }
 
+/* What a tunnel packet was dropped for has the outer addresses; what was in one, the inner ones. */
+static void test_event_of_peer(void **state)
+{
+	struct topology_peer peer = {.index = 5, .name = "node-b"};
+	struct topology topology = {.peers = &peer, .n_peers = 1};
+	struct view with = view;
+	struct hd_event event = tcp_event();
+	json_auto_t *inner = NULL, *out = NULL, *outer = NULL, *nobody = NULL;
+
+	(void)state;
+	with.topology = &topology;
+	assert_int_equal(addr_parse("192.168.77.2", &peer.address), 0);
+	event.hook = HD_HOOK_TC_TUNNEL_IN;
+	event.peer = 5;
+	inner = event_json(&with, &event);
+	assert_string_equal(text_of(inner, "sourcePeer"), "#5"); /* no names are known here */
+	assert_null(json_object_get(inner, "destinationPeer"));
+	event.hook = HD_HOOK_TC_PORT_IN;
+	out = event_json(&with, &event);
+	assert_string_equal(text_of(out, "destinationPeer"), "#5");
+	event = (struct hd_event){.type = HD_EVENT_DROP,
+		.verdict = HD_DROP,
+		.hook = HD_HOOK_TC_TUNNEL_IN,
+		.reason = HD_R_TUNNEL_VNI,
+		.source = peer.address};
+	outer = event_json(&with, &event);
+	assert_string_equal(text_of(outer, "source"), "192.168.77.2");
+	assert_string_equal(text_of(outer, "sourcePeer"), "#5");
+	assert_string_equal(text_of(outer, "protocol"), "UDP");
+	event.reason = HD_R_TUNNEL_PEER;
+	event.source.b[15]++;
+	nobody = event_json(&with, &event);
+	assert_string_equal(text_of(nobody, "source"), "192.168.77.3");
+	assert_null(json_object_get(nobody, "sourcePeer"));
+}
+
 /* --- names --- */
 
 static void test_names(void **state)
@@ -339,6 +379,13 @@ static void test_flow(void **state)
 	assert_string_equal(text_of(json, "network"), "host");
 	assert_int_equal(json_integer_value(json_object_get(json, "packets")), 5);
 	assert_string_equal(text_of(json_object_get(json, "rule"), "policy"), "builtin");
+	assert_null(json_object_get(json, "destinationPeer"));
+	json_decref(json);
+	flow.flow.device[HD_ORIG] = HD_DEVICE_PEER | 5;
+	flow.flow.device[HD_REPLY] = HD_DEVICE_WIRE;
+	json = flow_json(&view, &flow);
+	assert_string_equal(text_of(json, "sourcePeer"), "#5");
+	assert_null(json_object_get(json, "destinationPeer"));
 	json_decref(json);
 }
 
@@ -351,6 +398,7 @@ int main(void)
 		cmocka_unit_test(test_event),
 		cmocka_unit_test(test_event_audit),
 		cmocka_unit_test(test_event_unparsed),
+		cmocka_unit_test(test_event_of_peer),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_status),
 		cmocka_unit_test(test_metrics),

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include <heddle/overlay.h>
 #include <observe/packet.h>
 #include <util/addr.h>
 #include <util/cleanup.h>
@@ -260,6 +261,93 @@ static void test_flags(void **state)
 	}
 }
 
+/* A UDP packet of the family with these bytes behind its header. */
+static size_t wrap(uint8_t frame[PACKET_MAX], bool ip6, uint8_t tos, const void *payload, size_t n)
+{
+	struct packet_spec spec = base(ip6, IPPROTO_UDP);
+	size_t l4 = ip6 ? 54 : 34;
+
+	spec.destination_port = 4789;
+	(void)build(&spec, frame);
+	if (ip6)
+		frame[15] = (uint8_t)(tos << 4);
+	else
+		frame[15] = tos;
+	memcpy(frame + l4 + 8, payload, n);
+	return l4 + 8 + n;
+}
+
+/* The inner frame ends with the first two bytes of an IPv4 header; tos is the second. */
+#define INNER(tos) "\x02\0\0\0\0\1\x02\0\0\0\0\2\x08\0\x45" tos
+#define VXLAN "\x08\0\0\0\x12\x34\x56\0"
+#define GENEVE "\0\0\x65\x58\x12\x34\x56\0"
+
+static void test_tunnel(void **state)
+{
+	static const struct {
+		unsigned protocol;
+		const char *bytes;
+		size_t n;
+		uint8_t tos; /* outer */
+		enum hd_reason reason;
+		enum { NO_HEADER, WHOLE, CONTROL } what;
+	} cases[] = {
+#define VXLAN_CASE(text, ...) {HD_TUNNEL_VXLAN, text, sizeof(text) - 1, __VA_ARGS__}
+#define GENEVE_CASE(text, ...) \
+	{ \
+		HD_TUNNEL_GENEVE, text, sizeof(text) - 1, __VA_ARGS__ \
+	}
+		VXLAN_CASE(VXLAN INNER("\0"), 0, HD_R_NONE, WHOLE),
+		VXLAN_CASE("\xff\1\2\3\x12\x34\x56\7" INNER("\0"), 0, HD_R_NONE, WHOLE),
+		VXLAN_CASE("\x08\0\0\0\x12\x34\x56", 0, HD_R_TUNNEL_MALFORMED, NO_HEADER),
+		VXLAN_CASE("\0\0\0\0\x12\x34\x56\0" INNER("\0"), 0, HD_R_TUNNEL_MALFORMED, NO_HEADER),
+		VXLAN_CASE(VXLAN "\x02\0\0\0\0\1\x02\0\0\0\0\2\x08\0\x45", 0, HD_R_TUNNEL_MALFORMED, WHOLE),
+		/* RFC 6040: congestion marked on the outside is lost only where the inside does not know ECN */
+		VXLAN_CASE(VXLAN INNER("\0"), 3, HD_R_TUNNEL_ECN, WHOLE),
+		VXLAN_CASE(VXLAN INNER("\2"), 3, HD_R_NONE, WHOLE),
+		VXLAN_CASE(VXLAN INNER("\0"), 1, HD_R_NONE, WHOLE),
+		VXLAN_CASE(VXLAN "\x02\0\0\0\0\1\x02\0\0\0\0\2\x81\0\0\5\x08\0\x45\0", 3, HD_R_TUNNEL_ECN, WHOLE),
+		VXLAN_CASE(VXLAN "\x02\0\0\0\0\1\x02\0\0\0\0\2\x81\0\0\5\x08\0\x45", 0, HD_R_VLAN_TRUNCATED, WHOLE),
+		VXLAN_CASE(VXLAN "\x02\0\0\0\0\1\x02\0\0\0\0\2\x88\xa8\0\5\x81\0\0\6\x81\0\0\7\x08\0\x45\0", 0, HD_R_VLAN_DEPTH,
+			WHOLE),
+		GENEVE_CASE(GENEVE INNER("\0"), 0, HD_R_NONE, WHOLE),
+		GENEVE_CASE("\x40\0\x65\x58\x12\x34\x56\0" INNER("\0"), 0, HD_R_TUNNEL_MALFORMED, NO_HEADER),
+		GENEVE_CASE("\0\0\x08\0\x12\x34\x56\0" INNER("\0"), 0, HD_R_TUNNEL_MALFORMED, NO_HEADER),
+		GENEVE_CASE("\0\x80\0\0\x12\x34\x56\0", 0, HD_R_NONE, CONTROL),
+		GENEVE_CASE("\3\0\x65\x58\x12\x34\x56\0"
+			    "\1\2\3\1abcd"
+			    "\1\2\4\0" INNER("\0"),
+			0, HD_R_NONE, WHOLE),
+		GENEVE_CASE("\3\x40\x65\x58\x12\x34\x56\0"
+			    "\1\2\3\1abcd"
+			    "\1\2\x84\0" INNER("\0"),
+			0, HD_R_TUNNEL_OPTION, NO_HEADER),
+		GENEVE_CASE("\1\0\x65\x58\x12\x34\x56\0"
+			    "\1\2\3\1abcd" INNER("\0"),
+			0, HD_R_TUNNEL_MALFORMED, NO_HEADER),
+		GENEVE_CASE("\x3f\0\x65\x58\x12\x34\x56\0"
+			    "\1\2\3\1abcd",
+			0, HD_R_TUNNEL_MALFORMED, NO_HEADER),
+	};
+	struct packet_tunnel tunnel;
+	uint8_t frame[PACKET_MAX];
+
+	(void)state;
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(cases); i++) {
+		size_t n = i / 2, length = wrap(frame, i & 1, cases[n].tos, cases[n].bytes, cases[n].n);
+
+		if (packet_unwrap(frame, length, cases[n].protocol, &tunnel) != cases[n].reason ||
+			tunnel.header != (cases[n].what != NO_HEADER) || tunnel.control != (cases[n].what == CONTROL))
+			fail_msg("case %zu, IPv%d", n, i & 1 ? 6 : 4);
+		if (!tunnel.header)
+			continue;
+		assert_int_equal(tunnel.vni, 0x123456);
+		assert_true(tunnel.inner <= length);
+		if (cases[n].reason == HD_R_NONE && !tunnel.control)
+			assert_int_equal(frame[tunnel.inner], 2);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -271,6 +359,7 @@ int main(void)
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_every_protocol_fits),
 		cmocka_unit_test(test_flags),
+		cmocka_unit_test(test_tunnel),
 	};
 
 	return cmocka_run_group_tests_name("packet", tests, NULL, NULL);

@@ -113,6 +113,9 @@ _heddle()
 	explain" --port")
 		return
 		;;
+	explain" --peer")
+		return
+		;;
 	explain" -n" | explain" --namespace")
 		_heddle_words "default $(_heddle_names namespace)" "$cur"
 		return
@@ -188,7 +191,7 @@ _heddle()
 		_heddle_words " --drops --socket -o --output -h --help -V --version" "$cur"
 		;;
 	explain)
-		_heddle_words " --from --to --protocol --dport --sport --icmp-type --icmp-code --tcp-flags --vlan --reply --network --port -n --namespace --uplink --egress --pcap --socket -o --output -h --help -V --version" "$cur"
+		_heddle_words " --from --to --protocol --dport --sport --icmp-type --icmp-code --tcp-flags --vlan --reply --network --port --peer -n --namespace --uplink --egress --pcap --socket -o --output -h --help -V --version" "$cur"
 		;;
 	rules)
 		_heddle_words " --socket -o --output -h --help -V --version" "$cur"

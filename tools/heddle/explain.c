@@ -23,6 +23,7 @@ enum {
 	OPT_REPLY,
 	OPT_NETWORK,
 	OPT_PORT,
+	OPT_PEER,
 	OPT_NAMESPACE,
 	OPT_UPLINK,
 	OPT_EGRESS,
@@ -41,6 +42,7 @@ static const struct cli_option options[] = {
 	[OPT_REPLY] = {"reply", 0, NULL, NULL, "the packet is an answer, not the first of a connection"},
 	[OPT_NETWORK] = {"network", 0, "NAME", NULL, "the network it belongs to"},
 	[OPT_PORT] = {"port", 0, "NAME", NULL, "it comes from this port"},
+	[OPT_PEER] = {"peer", 0, "NAME", NULL, "it comes from this peer, and is what was in its tunnel packet"},
 	[OPT_NAMESPACE] = {"namespace", 'n', "NAMESPACE", "@namespace", "where the port is; default"},
 	[OPT_UPLINK] = {"uplink", 0, "DEV", "@device", "it comes in here"},
 	[OPT_EGRESS] = {"egress", 0, "DEV", "@device", "it leaves here"},
@@ -60,6 +62,7 @@ static const struct {
 	{OPT_TCP_FLAGS, "tcpFlags"},
 	{OPT_NETWORK, "network"},
 	{OPT_PORT, "port"},
+	{OPT_PEER, "peer"},
 	{OPT_NAMESPACE, "namespace"},
 	{OPT_UPLINK, "uplink"},
 	{OPT_EGRESS, "egress"},
@@ -279,6 +282,8 @@ static int explain_run(struct cli *cli)
 		return fail(CLI_USAGE, "--uplink and --egress exclude each other");
 	if (cli->value[OPT_PORT] && (cli->value[OPT_UPLINK] || cli->value[OPT_EGRESS]))
 		return fail(CLI_USAGE, "--port excludes --uplink and --egress");
+	if (cli->value[OPT_PEER] && (cli->value[OPT_PORT] || cli->value[OPT_EGRESS]))
+		return fail(CLI_USAGE, "--peer excludes --port and --egress");
 	code = make_request(cli, request);
 	if (code)
 		return code;

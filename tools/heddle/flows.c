@@ -28,8 +28,8 @@ static int table_flow(json_t *flow, void *userdata)
 	char text[TEXT_MAX];
 
 	table_cell(table, "%s", text_at(flow, "protocol"));
-	table_cell(table, "%s", endpoint_text(flow, "source", "sourcePort", text));
-	table_cell(table, "%s", endpoint_text(flow, "destination", "destinationPort", text));
+	table_cell(table, "%s", behind_text(flow, "source", "sourcePort", "sourcePeer", text));
+	table_cell(table, "%s", behind_text(flow, "destination", "destinationPort", "destinationPeer", text));
 	table_cell(table, "%s", text_at(flow, "state"));
 	table_cell(table, "%s", !proven ? "-" : json_is_true(proven) ? "yes" : "no");
 	table_cell(table, "%lld", number_at(flow, "packets"));

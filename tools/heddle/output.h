@@ -45,6 +45,9 @@ bool true_at(const json_t *object, const char *key);
 #define TEXT_MAX 320
 /* 192.0.2.1:80, [2001:db8::1]:80, or the address alone without a port. */
 const char *endpoint_text(const json_t *object, const char *address_key, const char *port_key, char out[TEXT_MAX]);
+/* The same, with the peer behind which it is: 10.77.0.2:80 (node-b). */
+const char *behind_text(
+	const json_t *object, const char *address_key, const char *port_key, const char *peer_key, char out[TEXT_MAX]);
 /* base/ssh, base#3 for a rule without a name; "-" none. */
 const char *rule_text(const json_t *rule, char out[TEXT_MAX]);
 /* HostPolicy/base, Port/shop/web-1: kind, namespace if there is one, name. */

@@ -23,8 +23,8 @@ static int table_change(json_t *flow, void *userdata)
 	table_cell(table, "%s", text_at(flow, "now"));
 	table_cell(table, "%s%s", text_at(flow, "then"), true_at(flow, "audit") ? " (audit)" : "");
 	table_cell(table, "%s", text_at(flow, "protocol"));
-	table_cell(table, "%s", endpoint_text(flow, "source", "sourcePort", text));
-	table_cell(table, "%s", endpoint_text(flow, "destination", "destinationPort", text));
+	table_cell(table, "%s", behind_text(flow, "source", "sourcePort", "sourcePeer", text));
+	table_cell(table, "%s", behind_text(flow, "destination", "destinationPort", "destinationPeer", text));
 	table_cell(table, "%s", text_at(flow, "state"));
 	table_cell(table, "%lld", number_at(flow, "packets"));
 	table_cell(table, "%s", text_at(flow, "device"));

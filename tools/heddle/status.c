@@ -29,15 +29,19 @@ static void print_state(const json_t *status)
 static void print_uplinks(const json_t *uplinks, bool ports)
 {
 	static const char *const columns[] = {"UPLINK", "STATE", "XDP", "TC", "AHEAD OF US", "NOTE"};
+	static const char *const with_tunnel[] = {"UPLINK", "STATE", "XDP", "TC", "AHEAD OF US", "DECAPSULATION", "NOTE"};
 	struct table *table;
 	const json_t *uplink;
+	bool tunnel = false;
 	size_t i;
 
 	if (!json_array_size(uplinks)) {
 		printf("\nno uplink is declared%s\n", ports ? "" : ": nothing is guarded");
 		return;
 	}
-	table = table_new(columns, 6);
+	json_array_foreach (uplinks, i, uplink)
+		tunnel = tunnel || string_at(uplink, "decapsulation");
+	table = tunnel ? table_new(with_tunnel, 7) : table_new(columns, 6);
 	table_right(table, 4);
 	json_array_foreach (uplinks, i, uplink) {
 		const char *note = string_at(uplink, "xdpReason");
@@ -47,6 +51,8 @@ static void print_uplinks(const json_t *uplinks, bool ports)
 		table_cell(table, "%s", text_at(uplink, "xdp"));
 		table_cell(table, "%s", text_at(uplink, "tc"));
 		table_cell(table, "%lld", number_at(uplink, "foreignAhead"));
+		if (tunnel)
+			table_cell(table, "%s", text_at(uplink, "decapsulation"));
 		table_cell(table, "%s", note ? note : "");
 	}
 	printf("\n");

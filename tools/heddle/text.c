@@ -43,6 +43,19 @@ const char *endpoint_text(const json_t *object, const char *address_key, const c
 	return out;
 }
 
+const char *behind_text(
+	const json_t *object, const char *address_key, const char *port_key, const char *peer_key, char out[TEXT_MAX])
+{
+	const char *peer = string_at(object, peer_key);
+	size_t length;
+
+	endpoint_text(object, address_key, port_key, out);
+	length = strlen(out);
+	if (peer)
+		snprintf(out + length, TEXT_MAX - length, " (%s)", peer);
+	return out;
+}
+
 const char *rule_text(const json_t *rule, char out[TEXT_MAX])
 {
 	const char *policy = string_at(rule, "policy"), *name = string_at(rule, "name");
@@ -131,10 +144,14 @@ const char *packet_text(const json_t *packet, char out[TEXT_MAX])
 
 	snprintf(out, TEXT_MAX, "%s", text_at(packet, "protocol"));
 	if (string_at(packet, "source"))
-		add(out, " %s > %s", endpoint_text(packet, "source", "sourcePort", source),
-			endpoint_text(packet, "destination", "destinationPort", destination));
+		add(out, " %s > %s", behind_text(packet, "source", "sourcePort", "sourcePeer", source),
+			behind_text(packet, "destination", "destinationPort", "destinationPeer", destination));
 	if (string_at(packet, "etherType"))
 		snprintf(out, TEXT_MAX, "EtherType %s", text_at(packet, "etherType"));
+	if (!string_at(packet, "source") && string_at(packet, "sourcePeer"))
+		add(out, " from %s", text_at(packet, "sourcePeer"));
+	if (!string_at(packet, "source") && string_at(packet, "destinationPeer"))
+		add(out, " to %s", text_at(packet, "destinationPeer"));
 	if (json_is_integer(json_object_get(packet, "icmpType")))
 		add(out, " type %lld code %lld", number_at(packet, "icmpType"), number_at(packet, "icmpCode"));
 	if (json_is_string(flags) && *json_string_value(flags))
