@@ -78,7 +78,7 @@ class Event(ctypes.Structure):
 
 class Probe(ctypes.Structure):
     _fields_ = [("hook", U32), ("ifindex", U32), ("ingress_ifindex", U32), ("vlan_tci", U16), ("vlan_proto", U16),
-                ("frame", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+                ("from_network", U32), ("from_peer", U32), ("frame", ctypes.c_void_p), ("length", ctypes.c_size_t)]
 
 
 class Explain(ctypes.Structure):
