@@ -142,11 +142,12 @@ __noinline int take_out(struct xdp_md *ctx, struct pkt *p)
 		r = decap_ecn(&o);
 	if (r)
 		return r;
+	/* A driver may have no room for metadata, or the header in more than one buffer. The metadata goes along with the frame's beginning. */
+	if (!hand_over(ctx, p, HD_META_TUNNEL, network, peer))
+		return TUNNEL_ENTER;
 	if (o.ecn != 0xff && inner_mark(ctx, &o, l3))
 		return HD_R_NONLINEAR;
-	if (bpf_xdp_adjust_head(ctx, o.inner))
-		return TUNNEL_ENTER;
-	return hand_over(ctx, p, HD_META_TUNNEL, network, peer) ? 0 : HD_R_NONLINEAR;
+	return bpf_xdp_adjust_head(ctx, o.inner) ? TUNNEL_ENTER : 0;
 }
 
 #ifndef XDP_SECTION

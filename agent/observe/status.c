@@ -79,10 +79,12 @@ static json_t *programs_json(const struct view *view)
 
 static json_t *uplink_json(const char *name, const struct netdev *device, const struct datapath_attachment *at)
 {
-	return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:I, s:o}", "device", name, "ifindex",
+	return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:o}", "device", name, "ifindex",
 		device ? json_integer(device->ifindex) : json_null(), "state", at ? "attached" : "waiting", "xdp",
 		json_text(at ? at->xdp_mode : NULL), "xdpReason", json_text(at && at->xdp_reason[0] ? at->xdp_reason : NULL),
-		"tc", json_text(at ? at->tc_mode : NULL), "foreignAhead", (json_int_t)(at ? at->foreign_ahead : 0), "driver",
+		"tc", json_text(at ? at->tc_mode : NULL), "decapsulation", json_text(at ? at->decapsulation : NULL),
+		"decapsulationReason", json_text(at && at->decap_reason[0] ? at->decap_reason : NULL), "foreignAhead",
+		(json_int_t)(at ? at->foreign_ahead : 0), "driver",
 		json_text(device && device->driver[0] ? device->driver : NULL));
 }
 
@@ -213,7 +215,7 @@ static json_t *tunnel_mtu_json(const struct view *view)
 	return lowest ? json_integer(lowest) : json_null();
 }
 
-/* By the program that takes the headers off on each uplink; another one may do it elsewhere. */
+/* By the program that takes the headers off on each uplink. */
 static const char *decapsulation(const struct view *view)
 {
 	size_t xdp = 0, tc = 0;
@@ -222,9 +224,9 @@ static const char *decapsulation(const struct view *view)
 		const struct netdev *device = view_device_by_name(view, view->host->uplinks[i].device);
 		const struct datapath_attachment *at = device ? view_attachment(view, device->ifindex) : NULL;
 
-		if (!at)
+		if (!at || !at->decapsulation)
 			continue;
-		if (strcmp(at->xdp_mode, "native") == 0 && view->host->tunnel_decapsulate != TUNNEL_DECAPSULATE_TC)
+		if (strcmp(at->decapsulation, "xdp") == 0)
 			xdp++;
 		else
 			tc++;

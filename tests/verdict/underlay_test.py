@@ -201,6 +201,13 @@ def test_taken_out(native, family):
         assert taken(native, wrapped(native, frame, head=geneve((0x102, 1, bytes(120)))))[2:] == ((1, 1), bytes(frame))
 
 
+def test_taken_out_of_several_buffers(native, family):
+    """A jumbo frame's headers are in the first one."""
+    for size in (3000, 5000, 8000):
+        frame = from_peer(native, family, payload=bytes(range(256)) * (size // 256))
+        assert taken(native, wrapped(native, frame)) == (2, "none", (1, 1), bytes(frame))
+
+
 def test_metadata_of_somebody_else(native):
     frame = from_peer(native, 4)
     forged = struct.pack("4I", META_TUNNEL, 0, 7, 7)
