@@ -104,7 +104,7 @@ int devices_attach(struct controller *c)
 			.xdp = host->uplinks[i].xdp,
 			.hides_tags = hides_tags(c, device),
 			.tunnel = host->has_tunnel,
-			.tunnel_in_xdp = host->has_tunnel && host->tunnel_decapsulate == TUNNEL_DECAPSULATE_XDP,
+			.decapsulate = host->tunnel_decapsulate,
 			.driver = device->driver,
 			.forward_judge = host->forward_judge,
 			.ethernet = device->type == ARPHRD_ETHER,

@@ -63,6 +63,9 @@ static __always_inline bool hand_over(struct xdp_md *ctx, const struct pkt *p, _
 	return true;
 }
 
+/* TC must believe what is taken out here, or it would be a packet of the underlay's. */
+#define TAKES_OUT (HD_PORT_TUNNEL | HD_PORT_DECAP | HD_PORT_XDP)
+
 /* The EtherType behind the tags of the inner frame, and the first bytes there: *l3. */
 static __always_inline int inner_type(struct xdp_md *ctx, struct outer *o, __u32 *l3)
 {
@@ -142,11 +145,50 @@ __noinline int take_out(struct xdp_md *ctx, struct pkt *p)
 		r = decap_ecn(&o);
 	if (r)
 		return r;
+	/* A driver may have no room for metadata, or the header in more than one buffer. The metadata goes along with the frame's beginning. */
+	if (!hand_over(ctx, p, HD_META_TUNNEL, network, peer))
+		return TUNNEL_ENTER;
 	if (o.ecn != 0xff && inner_mark(ctx, &o, l3))
 		return HD_R_NONLINEAR;
-	if (bpf_xdp_adjust_head(ctx, o.inner))
-		return TUNNEL_ENTER;
-	return hand_over(ctx, p, HD_META_TUNNEL, network, peer) ? 0 : HD_R_NONLINEAR;
+	return bpf_xdp_adjust_head(ctx, o.inner) ? TUNNEL_ENTER : 0;
+}
+
+/*
+ * Most of what an underlay brings, ahead of the parser: a whole packet of the plainest form to our end of the tunnel, in one buffer. Anything odd about
+ * it is not asked here, nor what there is to be said against it: the full way does that.
+ */
+static __always_inline bool plainly_ours(struct xdp_md *ctx, struct pkt *p)
+{
+	const struct hd_tunnel *own = tunnel_find();
+	struct ethhdr *eth = hook_data(ctx);
+	void *end = hook_data_end(ctx);
+	struct iphdr *ip4 = (void *)(eth + 1);
+	struct ipv6hdr *ip6 = (void *)(eth + 1);
+	__u32 left, stated;
+	struct udphdr *udp;
+
+	if (dry_run || !own || !own->protocol || (void *)(ip4 + 1) > end)
+		return false;
+	if (eth->h_proto == bpf_htons(ETH_P_IP)) {
+		udp = (void *)(ip4 + 1);
+		if (*(__u8 *)ip4 != 0x45 || ip4->protocol != PROTO_UDP || ip4->frag_off & bpf_htons(0xbfff))
+			return false;
+		stated = bpf_ntohs(ip4->tot_len) - sizeof(*ip4);
+		address4(&p->destination, ip4->daddr);
+	} else if (eth->h_proto == bpf_htons(ETH_P_IPV6) && (void *)(ip6 + 1) <= end) {
+		udp = (void *)(ip6 + 1);
+		if (*(__u8 *)ip6 >> 4 != 6 || ip6->nexthdr != PROTO_UDP)
+			return false;
+		stated = bpf_ntohs(ip6->payload_len);
+		__builtin_memcpy(&p->destination, &ip6->daddr, sizeof(p->destination));
+	} else {
+		return false;
+	}
+	if ((void *)(udp + 1) > end)
+		return false;
+	left = (__u32)(end - (void *)udp);
+	return udp->dest == own->port && bpf_ntohs(udp->len) == stated && stated >= sizeof(*udp) && stated <= left &&
+	       address_same(&p->destination, &own->address);
 }
 
 #ifndef XDP_SECTION
@@ -177,6 +219,8 @@ int xdp_uplink(struct xdp_md *ctx)
 	p.length = ctx->data_end - ctx->data;
 	p.segments = 1;
 	reason = port_enter(&p, c, port);
+	if (unlikely((p.port_flags & TAKES_OUT) == TAKES_OUT) && !reason && plainly_ours(ctx, &p) && !take_out(ctx, &p))
+		return XDP_PASS;
 	if (!reason)
 		reason = parse(ctx, &p, false);
 	/* A network's, which no policy of the host is asked about. */
@@ -186,7 +230,7 @@ int xdp_uplink(struct xdp_md *ctx)
 	}
 	if (unlikely(p.port_flags & HD_PORT_TUNNEL) && !reason) {
 		reason = tunnel_outer(ctx, &p);
-		if (reason == TUNNEL_ENTER && (p.port_flags & (HD_PORT_DECAP | HD_PORT_XDP)) == (HD_PORT_DECAP | HD_PORT_XDP)) {
+		if (reason == TUNNEL_ENTER && (p.port_flags & TAKES_OUT) == TAKES_OUT) {
 			reason = take_out(ctx, &p);
 			if (!reason)
 				return XDP_PASS;

@@ -235,8 +235,12 @@ static void adopt_roles(struct datapath *dp)
 	for (size_t i = 0; i < dp->n_attached; i++) {
 		struct hd_port record;
 
-		if (port_read(dp->live, dp->attached[i].ifindex, &record) == 0 && !(record.flags & HD_PORT_UPLINK))
+		if (port_read(dp->live, dp->attached[i].ifindex, &record) < 0)
+			continue;
+		if (!(record.flags & HD_PORT_UPLINK))
 			dp->attached[i].role = ROLE_PORT;
+		else if (record.flags & HD_PORT_TUNNEL)
+			dp->attached[i].decap = record.flags & HD_PORT_DECAP ? DECAP_XDP : DECAP_TC;
 	}
 }
 

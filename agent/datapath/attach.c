@@ -92,6 +92,7 @@ void attached_release(struct datapath *dp, size_t index)
 {
 	struct attached *at = &dp->attached[index];
 
+	decap_end(dp, at);
 	for (unsigned kind = 0; kind < LINK_KINDS; kind++)
 		attached_drop_link(dp, at, kind);
 	if (at->clsact)
@@ -232,7 +233,10 @@ static int attach_one(struct datapath *dp, struct load *load, struct attached *a
 	bool keep = !uplink->hides_tags && !xdp_spoils_tunnel(uplink) && xdp_keeps(at, uplink->xdp);
 	int r;
 
-	record.flags |= keep ? HD_PORT_XDP : 0;
+	if (!keep)
+		decap_end(dp, at);
+	else
+		record.flags |= HD_PORT_XDP | (decap_stays(load, at, uplink) ? HD_PORT_DECAP : 0);
 	at->written = NULL;
 	r = port_write(load, &record, policy);
 	if (r < 0)
@@ -241,6 +245,7 @@ static int attach_one(struct datapath *dp, struct load *load, struct attached *a
 	if (r < 0) {
 		log_warn(r, "cannot update the XDP program of %s: TC alone judges", at->device);
 		snprintf(at->xdp_reason, sizeof(at->xdp_reason), "the link cannot be updated: %s", strerror(-r));
+		decap_end(dp, at);
 		(void)port_set_flags(load, at->ifindex, 0, HD_PORT_XDP);
 		attached_drop_link(dp, at, LINK_XDP);
 	}
@@ -255,7 +260,7 @@ static int attach_one(struct datapath *dp, struct load *load, struct attached *a
 		else if (r == -EOPNOTSUPP)
 			r = 0; /* TC judges; xdp_reason says why */
 	}
-	return r;
+	return r < 0 ? r : decap_begin(load, at, uplink);
 }
 
 void count_foreign(const struct load *load, struct attached *at)
@@ -280,6 +285,8 @@ static const char *xdp_mode_name(const struct attached *at)
 	return at->xdp_flags == XDP_FLAGS_SKB_MODE ? "generic" : "native";
 }
 
+static const char *const decap_name[] = {[DECAP_NONE] = NULL, [DECAP_XDP] = "xdp", [DECAP_TC] = "tc"};
+
 int attached_report(struct datapath *dp)
 {
 	struct datapath_attachment *report = calloc(dp->n_attached + 1, sizeof(*report));
@@ -298,6 +305,8 @@ int attached_report(struct datapath *dp)
 		to->port = at->role == ROLE_PORT;
 		memcpy(to->device, at->device, sizeof(to->device));
 		memcpy(to->xdp_reason, at->xdp_reason, sizeof(to->xdp_reason));
+		to->decapsulation = to->port ? NULL : decap_name[at->decap];
+		memcpy(to->decap_reason, at->decap_reason, sizeof(to->decap_reason));
 		to->xdp_mode = xdp_mode_name(at);
 		to->tc_mode = at->clsact ? "clsact" : "tcx";
 		to->foreign_ahead = at->foreign_ahead;

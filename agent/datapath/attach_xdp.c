@@ -79,7 +79,8 @@ bool xdp_keeps(const struct attached *at, enum xdp_mode want)
 /* A veth with native XDP has no GSO: whoever is at its other end would send each segment by itself. */
 bool xdp_spoils_tunnel(const struct datapath_uplink *uplink)
 {
-	return uplink->tunnel && !uplink->tunnel_in_xdp && uplink->xdp == XDP_MODE_AUTO && strcmp(uplink->driver, "veth") == 0;
+	return uplink->tunnel && uplink->decapsulate != TUNNEL_DECAPSULATE_XDP && uplink->xdp == XDP_MODE_AUTO &&
+	       uplink_is_veth(uplink);
 }
 
 static void name_of_program(uint32_t id, char name[BPF_OBJ_NAME_LEN])

@@ -85,17 +85,21 @@ struct datapath_uplink {
 	bool ethernet; /* has an Ethernet header */
 	/* What ethtool -K should be told, so that XDP sees the tags of networks; XDP is off until then. NULL: it sees them. */
 	const char *hides_tags;
-	bool tunnel;	    /* packets of the tunnel come in there */
-	bool tunnel_in_xdp; /* and the document has XDP take their headers off */
-	bool slow;	    /* the agent's own device: nothing else comes in there, whatever the policies say */
+	bool tunnel;			       /* packets of the tunnel come in there */
+	enum tunnel_decapsulation decapsulate; /* who shall take their headers off */
+	bool slow; /* the agent's own device: nothing else comes in there, whatever the policies say */
 };
+
+#define DECAP_REASON 256
 
 /* What became of it. mode: "native", "generic", "off"; tc: "tcx", "clsact". */
 struct datapath_attachment {
 	char device[IF_NAMESIZE];
 	uint32_t ifindex;
 	const char *xdp_mode;
-	char xdp_reason[160]; /* why not better; "" none */
+	char xdp_reason[160];		 /* why not better; "" none */
+	const char *decapsulation;	 /* "xdp", "tc"; NULL: no tunnel packets come in there */
+	char decap_reason[DECAP_REASON]; /* why there; "" not known */
 	const char *tc_mode;
 	uint32_t program_id[HD_HOOKS]; /* what runs there, by hook; 0: nothing, or not known */
 	bool port;		       /* else an uplink */

@@ -142,6 +142,9 @@ extern const char *const link_kind_name[LINK_KINDS]; /* the pin is NAME_DEVICE *
 
 enum attached_role { ROLE_UPLINK, ROLE_PORT };
 
+/* Who takes frames out of their tunnel on an uplink. NONE: they come in elsewhere, or it is not known. */
+enum decap { DECAP_NONE, DECAP_XDP, DECAP_TC };
+
 /* A guarded or switched device, or one that an earlier agent had. */
 struct attached {
 	char device[IF_NAMESIZE];
@@ -157,6 +160,8 @@ struct attached {
 	uint32_t xdp_flags;	    /* XDP_FLAGS_DRV_MODE or XDP_FLAGS_SKB_MODE while link[LINK_XDP] is there */
 	bool clsact;		    /* our filters are on the clsact qdisc */
 	char xdp_reason[160];
+	enum decap decap;
+	char decap_reason[DECAP_REASON];
 	unsigned foreign_ahead;
 };
 
@@ -283,6 +288,10 @@ int attached_report(struct datapath *dp); /* what datapath_attachments() tells *
 int xdp_attach(struct datapath *dp, struct load *load, struct attached *at, const struct datapath_uplink *uplink);
 bool xdp_keeps(const struct attached *at, enum xdp_mode want);
 bool xdp_spoils_tunnel(const struct datapath_uplink *uplink); /* XDP is better left off there, unless the document asks for it */
+static inline bool uplink_is_veth(const struct datapath_uplink *uplink)
+{
+	return strcmp(uplink->driver, "veth") == 0;
+}
 int xdp_mode_of(uint32_t ifindex, uint32_t program_id, uint32_t *ret_flags);
 unsigned xdp_program(uint32_t flags); /* which one of a load goes with this mode */
 int xdp_update(struct load *load, const struct attached *at);
@@ -290,6 +299,14 @@ unsigned xdp_foreign(uint32_t ifindex, uint32_t own_id);
 int tcx_attach(struct datapath *dp, struct load *load, struct attached *at);
 unsigned tcx_foreign_ahead(uint32_t ifindex, int attach_type, uint32_t own_id); /* own_id 0: all that is there */
 void attached_drop_link(struct datapath *dp, struct attached *at, enum link_kind kind);
+
+/* attach_decap.c */
+/* The record says so already, and shall go on. */
+bool decap_stays(struct load *load, const struct attached *at, const struct datapath_uplink *uplink);
+/* Once XDP and TC are attached: XDP takes frames out where it shall, and status says why or why not. */
+int decap_begin(struct load *load, struct attached *at, const struct datapath_uplink *uplink);
+/* XDP does it no more, and no frame that it took out is on its way any more: waits for that. */
+void decap_end(struct datapath *dp, const struct attached *at);
 
 int clsact_attach(struct datapath *dp, struct load *load, struct attached *at);
 /* Takes our filters off the device, and the qdisc when it was made by us and nobody else uses it. */

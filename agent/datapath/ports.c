@@ -217,13 +217,13 @@ static int load_called(struct load *load, const struct topology *topology)
 
 int datapath_prepare(struct datapath *dp, const struct topology *topology, const struct hd_port_policy *policies)
 {
-	struct load *load = dp->next;
+	struct load *load = load_writable(dp);
 	int r;
 
-	if (!load || load->attached || (!topology->n_wires && !has_tunnel(topology)))
+	if (!load || (!topology->n_wires && !has_tunnel(topology)))
 		return 0;
 	r = load_called(load, topology);
-	if (r < 0)
+	if (r < 0 || load->attached)
 		return r;
 	rows_networks(load, topology);
 	r = write_records(dp, load, topology, policies);

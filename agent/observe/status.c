@@ -77,23 +77,15 @@ static json_t *programs_json(const struct view *view)
 	return items;
 }
 
-/* Where tunnel headers are taken off that come in there; NULL: there is no tunnel. */
-static const char *decapsulation_at(const struct view *view, const struct datapath_attachment *at)
+static json_t *uplink_json(const char *name, const struct netdev *device, const struct datapath_attachment *at)
 {
-	if (!view->host || !view->topology || view->topology->tunnel.protocol == HD_TUNNEL_NONE)
-		return NULL;
-	return strcmp(at->xdp_mode, "native") == 0 && view->host->tunnel_decapsulate != TUNNEL_DECAPSULATE_TC ? "xdp" : "tc";
-}
-
-static json_t *uplink_json(
-	const struct view *view, const char *name, const struct netdev *device, const struct datapath_attachment *at)
-{
-	return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:I, s:o, s:o}", "device", name, "ifindex",
+	return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:o}", "device", name, "ifindex",
 		device ? json_integer(device->ifindex) : json_null(), "state", at ? "attached" : "waiting", "xdp",
 		json_text(at ? at->xdp_mode : NULL), "xdpReason", json_text(at && at->xdp_reason[0] ? at->xdp_reason : NULL),
-		"tc", json_text(at ? at->tc_mode : NULL), "foreignAhead", (json_int_t)(at ? at->foreign_ahead : 0), "driver",
-		json_text(device && device->driver[0] ? device->driver : NULL), "decapsulation",
-		json_text(at ? decapsulation_at(view, at) : NULL));
+		"tc", json_text(at ? at->tc_mode : NULL), "decapsulation", json_text(at ? at->decapsulation : NULL),
+		"decapsulationReason", json_text(at && at->decap_reason[0] ? at->decap_reason : NULL), "foreignAhead",
+		(json_int_t)(at ? at->foreign_ahead : 0), "driver",
+		json_text(device && device->driver[0] ? device->driver : NULL));
 }
 
 static json_t *uplinks_json(const struct view *view)
@@ -106,8 +98,7 @@ static json_t *uplinks_json(const struct view *view)
 		const char *name = view->host->uplinks[i].device;
 		const struct netdev *device = view_device_by_name(view, name);
 
-		json_array_append_new(
-			items, uplink_json(view, name, device, device ? view_attachment(view, device->ifindex) : NULL));
+		json_array_append_new(items, uplink_json(name, device, device ? view_attachment(view, device->ifindex) : NULL));
 	}
 	if (!view->adopted)
 		return items;
@@ -115,8 +106,8 @@ static json_t *uplinks_json(const struct view *view)
 	n = datapath_attachments(view->datapath, &attachments);
 	for (size_t i = 0; i < n; i++)
 		if (strcmp(attachments[i].device, TUNNEL_SLOW_DEVICE) != 0)
-			json_array_append_new(items, uplink_json(view, attachments[i].device,
-							     view_device(view, attachments[i].ifindex), &attachments[i]));
+			json_array_append_new(items,
+				uplink_json(attachments[i].device, view_device(view, attachments[i].ifindex), &attachments[i]));
 	return items;
 }
 
@@ -211,21 +202,24 @@ static json_t *tunnel_mtu_json(const struct view *view)
 	return lowest ? json_integer(lowest) : json_null();
 }
 
-/* By the program that takes the headers off on each uplink; another one may do it elsewhere. */
+/* By the program that takes the headers off on each uplink. */
 static const char *decapsulation(const struct view *view)
 {
-	const char *found = NULL;
+	size_t xdp = 0, tc = 0;
 
 	for (size_t i = 0; view->host && i < view->host->n_uplinks; i++) {
 		const struct netdev *device = view_device_by_name(view, view->host->uplinks[i].device);
 		const struct datapath_attachment *at = device ? view_attachment(view, device->ifindex) : NULL;
 		const char *here = at ? decapsulation_at(view, at) : NULL;
 
-		if (here && found && strcmp(here, found) != 0)
-			return "mixed";
-		found = here ? here : found;
+		if (!at || !at->decapsulation)
+			continue;
+		if (strcmp(at->decapsulation, "xdp") == 0)
+			xdp++;
+		else
+			tc++;
 	}
-	return found;
+	return xdp && tc ? "mixed" : xdp ? "xdp" : tc ? "tc" : NULL;
 }
 
 static json_t *tunnel_json(const struct view *view)

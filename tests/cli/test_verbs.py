@@ -38,9 +38,22 @@ def test_status(fake, cli):
     assert "flows: 3 proven (at most 65536 of TCP, 16 of others), 1 unproven (at most 32768)\n" in out
     assert "not guarded: lo wg0\n" in out
     assert "objects: Host 1 HostPolicy 3\nmemory: agent 7.0 MiB, policy maps 1000 B\n" in out
+    assert "DECAPSULATION" not in out
     assert cli.json("status") == STATUS
     assert yaml.safe_load(cli("status", "-o", "yaml")[0]) == STATUS
     assert [request[:2] for request in fake.requests] == [("GET", "/v1/status")] * 3
+
+
+@pytest.mark.parametrize("xdp_reason, note", [(None, ""), ("not there", "not there; ")])
+def test_status_of_decapsulation(fake, cli, xdp_reason, note):
+    uplink = {**STATUS["uplinks"][0], "xdpReason": xdp_reason, "decapsulation": "tc", "decapsulationReason": "XDP is off"}
+    tunnel = {"protocol": "vxlan", "address": "192.0.2.1", "port": 4789, "decapsulation": "tc", "mtu": 1450, "slowPath": {}}
+    waiting = {"device": "eth2", "state": "waiting", "decapsulation": None, "decapsulationReason": None}
+    fake.answers["GET /v1/status"] = {**STATUS, "uplinks": [uplink, waiting], "tunnel": tunnel}
+    out, _ = cli("status")
+    assert ["UPLINK", "STATE", "XDP", "TC", "DECAPSULATION", "AHEAD", "OF", "US", "NOTE"] in words(out)
+    assert ["eth1", "attached", "native", "tcx", "tc", "2", *f"{note}decapsulation in tc: XDP is off".split()] in words(out)
+    assert [line for line in words(out) if line[:2] == ["eth2", "waiting"]][0][-2:] == ["-", "0"]
 
 
 def test_status_that_is_not_well(fake, cli):

@@ -469,21 +469,27 @@ static void test_the_program_of_the_tunnel(void **state)
 	assert_false(pinned("tc_uplink_in"));
 }
 
-static const struct datapath_attachment *attach(
-	struct world *w, const struct flat_policy *policy, bool tunnel, bool in_xdp, enum xdp_mode xdp)
+static const struct datapath_attachment *attach_as(struct world *w, const struct flat_policy *policy, bool tunnel,
+	enum tunnel_decapsulation decapsulate, enum xdp_mode xdp, const char *driver)
 {
 	struct datapath_uplink uplink = {.device = ENV_DEVICE,
 		.ifindex = env->ifindex,
 		.xdp = xdp,
-		.driver = "veth",
+		.driver = driver,
 		.ethernet = true,
 		.tunnel = tunnel,
-		.tunnel_in_xdp = in_xdp};
+		.decapsulate = decapsulate};
 	const struct datapath_attachment *list;
 
 	assert_int_equal(datapath_attach(w->dp, &uplink, 1, policy->uplink, 2), 0);
 	assert_int_equal(datapath_attachments(w->dp, &list), 1);
 	return list;
+}
+
+static const struct datapath_attachment *attach(
+	struct world *w, const struct flat_policy *policy, bool tunnel, bool in_xdp, enum xdp_mode xdp)
+{
+	return attach_as(w, policy, tunnel, in_xdp ? TUNNEL_DECAPSULATE_XDP : TUNNEL_DECAPSULATE_AUTO, xdp, "veth");
 }
 
 static void test_xdp_on_a_veth(void **state)
@@ -510,6 +516,79 @@ static void test_xdp_on_a_veth(void **state)
 	assert_string_equal(attach(&w, &policy, true, false, XDP_MODE_NATIVE)->xdp_mode, "native");
 	assert_string_equal(attach(&w, &policy, true, false, XDP_MODE_OFF)->xdp_mode, "off");
 	assert_string_equal(attach(&w, &policy, true, true, XDP_MODE_AUTO)->xdp_mode, "native");
+	tear_down(&w);
+}
+
+static uint16_t flags_of(struct world *w)
+{
+	struct hd_port port;
+
+	assert_int_equal(port_read(load_writable(w->dp), env->ifindex, &port), 0);
+	return port.flags;
+}
+
+/* Which program takes frames out, and what is said of it. */
+static void test_decapsulation(void **state)
+{
+	static const struct {
+		enum tunnel_decapsulation decapsulate;
+		enum xdp_mode xdp;
+		const char *driver, *expected, *reason;
+	} cases[] = {
+		{TUNNEL_DECAPSULATE_AUTO, XDP_MODE_AUTO, "veth", "tc", "XDP is off"},
+		{TUNNEL_DECAPSULATE_AUTO, XDP_MODE_NATIVE, "veth", "tc", "on a veth"},
+		{TUNNEL_DECAPSULATE_AUTO, XDP_MODE_AUTO, "other", "xdp", "XDP is native"},
+		{TUNNEL_DECAPSULATE_TC, XDP_MODE_AUTO, "other", "tc", "the Host document"},
+		{TUNNEL_DECAPSULATE_XDP, XDP_MODE_AUTO, "veth", "xdp", "the Host document"},
+		{TUNNEL_DECAPSULATE_XDP, XDP_MODE_GENERIC, "other", "tc", "takes native XDP: it is generic"},
+		{TUNNEL_DECAPSULATE_AUTO, XDP_MODE_GENERIC, "other", "tc", "XDP is generic"},
+		{TUNNEL_DECAPSULATE_XDP, XDP_MODE_NATIVE, "veth", "xdp", "the Host document"},
+		{TUNNEL_DECAPSULATE_XDP, XDP_MODE_OFF, "other", "tc", "it is off, off by the Host document"},
+	};
+	static struct flat_policy policy;
+	const struct datapath_attachment *at;
+	struct world w;
+	uint16_t flags;
+
+	(void)state;
+	assert_int_equal(env_make_link(env), 0);
+	set_up(&w);
+	flat_policy(&policy, w.generation, HD_ALLOW);
+	/* Before the tunnel's program is there nobody goes on with what XDP would take out. */
+	at = attach_as(&w, &policy, true, TUNNEL_DECAPSULATE_XDP, XDP_MODE_NATIVE, "veth");
+	assert_string_equal(at->decapsulation, "tc");
+	assert_non_null(strstr(at->decap_reason, "not loaded"));
+	plan(&w, TUNNEL BLUE);
+	assert_int_equal(datapath_prepare(w.dp, w.topology, NULL), 0);
+	at = attach_as(&w, &policy, true, TUNNEL_DECAPSULATE_XDP, XDP_MODE_NATIVE, "veth");
+	assert_string_equal(at->decapsulation, "xdp");
+	assert_int_equal(flags_of(&w), HD_PORT_UPLINK | HD_PORT_TUNNEL | HD_PORT_XDP | HD_PORT_DECAP);
+	apply(&w, TUNNEL BLUE);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		bool in_xdp = strcmp(cases[i].expected, "xdp") == 0;
+
+		at = attach_as(&w, &policy, true, cases[i].decapsulate, cases[i].xdp, cases[i].driver);
+		assert_string_equal(at->decapsulation, cases[i].expected);
+		if (!strstr(at->decap_reason, cases[i].reason))
+			fail_msg("case %zu: %s", i, at->decap_reason);
+		flags = flags_of(&w);
+		assert_int_equal(flags & HD_PORT_DECAP, in_xdp ? HD_PORT_DECAP : 0);
+		assert_true(!in_xdp || flags & HD_PORT_XDP);
+	}
+	/* Over other tables, under the same programs' eyes; then away with the tunnel. */
+	(void)attach_as(&w, &policy, true, TUNNEL_DECAPSULATE_XDP, XDP_MODE_NATIVE, "veth");
+	assert_int_equal(datapath_go_live(w.dp), 0);
+	load(&w);
+	flat_policy(&policy, w.generation, HD_ALLOW);
+	assert_int_equal(datapath_prepare(w.dp, w.topology, NULL), 0);
+	at = attach_as(&w, &policy, true, TUNNEL_DECAPSULATE_XDP, XDP_MODE_NATIVE, "veth");
+	assert_string_equal(at->decapsulation, "xdp");
+	assert_int_equal(flags_of(&w) & HD_PORT_DECAP, HD_PORT_DECAP);
+	assert_int_equal(datapath_go_live(w.dp), 0);
+	at = attach_as(&w, &policy, false, TUNNEL_DECAPSULATE_AUTO, XDP_MODE_AUTO, "veth");
+	assert_null(at->decapsulation);
+	assert_string_equal(at->decap_reason, "");
+	assert_int_equal(flags_of(&w), HD_PORT_UPLINK | HD_PORT_XDP);
 	tear_down(&w);
 }
 
@@ -609,6 +688,7 @@ int main(void)
 		cmocka_unit_test(test_a_load_takes_ways_over),
 		cmocka_unit_test(test_the_program_of_the_tunnel),
 		cmocka_unit_test(test_xdp_on_a_veth),
+		cmocka_unit_test(test_decapsulation),
 		cmocka_unit_test(test_no_room),
 		cmocka_unit_test(test_many),
 	};

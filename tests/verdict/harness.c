@@ -40,7 +40,7 @@ struct verdict_run {
 	uint32_t meta_left; /* XDP: bytes of metadata afterwards */
 	uint32_t mark_left; /* TC */
 	uint32_t out_length;
-	uint8_t out[4096]; /* XDP: metadata included */
+	uint8_t out[9216]; /* XDP: metadata included */
 };
 
 struct verdict_world *verdict_open(const char *bpffs, uint32_t flows, uint32_t flows_new, uint32_t flows_other);

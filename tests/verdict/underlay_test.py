@@ -201,6 +201,26 @@ def test_taken_out(native, family):
         assert taken(native, wrapped(native, frame, head=geneve((0x102, 1, bytes(120)))))[2:] == ((1, 1), bytes(frame))
 
 
+def test_taken_out_of_several_buffers(native, family):
+    """A jumbo frame's headers are in the first one."""
+    for size in (3000, 5000, 8000):
+        frame = from_peer(native, family, payload=bytes(range(256)) * (size // 256))
+        assert taken(native, wrapped(native, frame)) == (2, "none", (1, 1), bytes(frame))
+
+
+def test_odd_forms(native, family):
+    """What is not of the plainest form goes the full way, to the same end."""
+    frame = from_peer(native, family)
+    plain = bytes(wrapped(native, frame))
+    assert taken(native, plain + b"tail")[:3] == (2, "none", (1, 1)), "padding behind the packet"
+    udp = 14 + (20 if plain[12:14] == b"\x08\0" else 40)
+    for length, reason in ((7, "udp-length"), (len(plain) - udp + 1, "udp-length")):
+        broken = plain[:udp + 4] + struct.pack("!H", length) + plain[udp + 6:]
+        assert taken(native, broken)[:2] == (1, reason)
+    other = plain[:udp + 2] + b"\0\7" + plain[udp + 4:]
+    assert taken(native, other)[2:] == (None, other), "another port is not the tunnel's"
+
+
 def test_metadata_of_somebody_else(native):
     frame = from_peer(native, 4)
     forged = struct.pack("4I", META_TUNNEL, 0, 7, 7)

@@ -26,34 +26,38 @@ static void print_state(const json_t *status)
 	print_details(stdout, error);
 }
 
-static void print_uplinks(const json_t *uplinks, bool ports)
+/* tunnel: frames come out of one on the uplinks. */
+static void print_uplinks(const json_t *uplinks, bool ports, bool tunnel)
 {
 	static const char *const columns[] = {"UPLINK", "STATE", "XDP", "TC", "AHEAD OF US", "NOTE"};
-	static const char *const with_tunnel[] = {"UPLINK", "STATE", "XDP", "TC", "AHEAD OF US", "DECAPSULATION", "NOTE"};
+	static const char *const with_tunnel[] = {"UPLINK", "STATE", "XDP", "TC", "DECAPSULATION", "AHEAD OF US", "NOTE"};
 	struct table *table;
 	const json_t *uplink;
-	bool tunnel = false;
 	size_t i;
 
 	if (!json_array_size(uplinks)) {
 		printf("\nno uplink is declared%s\n", ports ? "" : ": nothing is guarded");
 		return;
 	}
-	json_array_foreach (uplinks, i, uplink)
-		tunnel = tunnel || string_at(uplink, "decapsulation");
 	table = tunnel ? table_new(with_tunnel, 7) : table_new(columns, 6);
-	table_right(table, 4);
+	table_right(table, tunnel ? 5 : 4);
 	json_array_foreach (uplinks, i, uplink) {
+		const char *decapsulation = string_at(uplink, "decapsulation"),
+			   *reason = string_at(uplink, "decapsulationReason");
 		const char *note = string_at(uplink, "xdpReason");
 
 		table_cell(table, "%s", text_at(uplink, "device"));
 		table_cell(table, "%s", text_at(uplink, "state"));
 		table_cell(table, "%s", text_at(uplink, "xdp"));
 		table_cell(table, "%s", text_at(uplink, "tc"));
-		table_cell(table, "%lld", number_at(uplink, "foreignAhead"));
 		if (tunnel)
-			table_cell(table, "%s", text_at(uplink, "decapsulation"));
-		table_cell(table, "%s", note ? note : "");
+			table_cell(table, "%s", decapsulation ? decapsulation : "-");
+		table_cell(table, "%lld", number_at(uplink, "foreignAhead"));
+		if (tunnel && decapsulation && reason)
+			table_cell(
+				table, "%s%sdecapsulation in %s: %s", note ? note : "", note ? "; " : "", decapsulation, reason);
+		else
+			table_cell(table, "%s", note ? note : "");
 	}
 	printf("\n");
 	table_print(table, stdout);
@@ -212,7 +216,8 @@ static int status_run(struct cli *cli)
 	if (cli->output != OUTPUT_TABLE)
 		return print_value(cli->output, status);
 	print_state(status);
-	print_uplinks(json_object_get(status, "uplinks"), json_array_size(json_object_get(status, "ports")) > 0);
+	print_uplinks(json_object_get(status, "uplinks"), json_array_size(json_object_get(status, "ports")) > 0,
+		json_is_object(json_object_get(status, "tunnel")));
 	print_ports(json_object_get(status, "ports"));
 	print_tunnel(json_object_get(status, "tunnel"));
 	print_peers(json_object_get(status, "peers"));
