@@ -210,7 +210,6 @@ static const char *decapsulation(const struct view *view)
 	for (size_t i = 0; view->host && i < view->host->n_uplinks; i++) {
 		const struct netdev *device = view_device_by_name(view, view->host->uplinks[i].device);
 		const struct datapath_attachment *at = device ? view_attachment(view, device->ifindex) : NULL;
-		const char *here = at ? decapsulation_at(view, at) : NULL;
 
 		if (!at || !at->decapsulation)
 			continue;
