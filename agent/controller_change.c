@@ -500,7 +500,7 @@ static int make_whole(const struct controller *c, const struct object_list *obje
 			r = object_list_add(ret, c->store.all.items[i]);
 	if (r >= 0)
 		object_list_sort(ret);
-	return r < 0 ? r : model_validate(ret, diag);
+	return r < 0 ? r : model_validate_change(ret, &c->store.all, diag);
 }
 
 static void write_difference(const struct object *before, const struct object *after, struct buffer *text)

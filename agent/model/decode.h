@@ -26,6 +26,8 @@ int decode_documents(const char *file, const char *text, size_t length, struct o
 /* Checks that need all objects together: references, duplicate names, more than one Host, uplinks declared, networks and ports
  * that would be in each other's way. -EINVAL with diag; -ENOMEM. */
 int model_validate(const struct object_list *all, struct diag *diag);
+/* The same, and sooner where most is as it was in `valid`: sorted objects in which it found nothing wrong. */
+int model_validate_change(const struct object_list *all, const struct object_list *valid, struct diag *diag);
 
 /* Limits of one input. Those who take text from outside allow less: what they took must be readable again once it was encoded. */
 #define DECODE_BYTES_MAX ((size_t)256 << 20)

@@ -92,7 +92,7 @@ static void check_uplinks(const struct object *host, const struct object *object
 	}
 }
 
-int model_validate(const struct object_list *all, struct diag *diag)
+int model_validate_change(const struct object_list *all, const struct object_list *valid, struct diag *diag)
 {
 	struct object_list sorted = {.n = all->n};
 	_cleanup_free_ struct object **items = NULL;
@@ -141,7 +141,14 @@ int model_validate(const struct object_list *all, struct diag *diag)
 			check_uplinks(host, object, diag);
 	}
 	if (validate_networks(&sorted, diag) < 0 || validate_ports(&sorted, host, diag) < 0 ||
-		validate_peers(&sorted, host, diag) < 0 || validate_workloads(&sorted, diag) < 0)
+		validate_peers(&sorted, host, diag) < 0)
+		return -ENOMEM;
+	if (validate_workloads(&sorted, diag->errors == errors ? valid : NULL, diag) < 0)
 		return -ENOMEM;
 	return diag->errors == errors ? 0 : -EINVAL;
+}
+
+int model_validate(const struct object_list *all, struct diag *diag)
+{
+	return model_validate_change(all, NULL, diag);
 }

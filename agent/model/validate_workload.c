@@ -10,6 +10,7 @@
 #include <model/kinds.h>
 #include <util/addr.h>
 #include <util/cleanup.h>
+#include <util/hash.h>
 
 /* A Port, or one of a Peer's. */
 struct workload {
@@ -248,47 +249,229 @@ static int check_names(const struct workload *workloads, size_t n, struct diag *
 	return 0;
 }
 
-/* How many there are. */
-static size_t list_workloads(const struct object_list *sorted, struct workload *out)
-{
-	size_t n_ports, n_peers, n = 0;
-	struct object **ports = validate_kind(sorted, OBJECT_PORT, &n_ports);
-	struct object **peers = validate_kind(sorted, OBJECT_PEER, &n_peers);
-	const struct object *network = NULL;
+/* --- those that have changed --- */
 
-	for (size_t i = 0; i < n_ports; i++)
-		out[n++] = (struct workload){.object = ports[i]};
-	for (size_t i = 0; i < n_peers; i++)
-		for (size_t j = 0; j < peers[i]->tunnel_peer.n_ports; j++)
-			out[n++] = (struct workload){
-				.object = peers[i], .remote = &peers[i]->tunnel_peer.ports[j], .index = (uint32_t)j};
-	for (size_t i = 0; i < n; i++) {
-		/* Many are in the network of the one before. */
-		if (!network || strcmp(network->name, network_of(&out[i])) != 0)
-			network = object_list_find(sorted, OBJECT_NETWORK, NULL, network_of(&out[i]));
-		out[i].network = network;
-	}
-	return n;
+/* Ports and Peers of the whole: those that are to be checked, and those that are in order among themselves. */
+struct split {
+	struct object **changed, **before; /* before: what the object was when it was in order; NULL: it was not there */
+	struct object **kept;
+	size_t n_changed, n_kept;
+};
+
+static void split_clear(struct split *split)
+{
+	free(split->changed);
+	free(split->before);
+	free(split->kept);
+}
+#define _cleanup_split_ __attribute__((cleanup(split_clear)))
+
+static bool same_networks(const struct object_list *sorted, const struct object_list *valid)
+{
+	size_t n, n_before;
+	struct object **now = validate_kind(sorted, OBJECT_NETWORK, &n),
+		      **before = validate_kind(valid, OBJECT_NETWORK, &n_before);
+
+	if (n != n_before)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (object_compare(now[i], before[i]) != 0 || !object_equal(now[i], before[i]))
+			return false;
+	return true;
 }
 
-int validate_workloads(const struct object_list *sorted, struct diag *diag)
+static int split_objects(const struct object_list *sorted, const struct object_list *valid, struct split *ret)
+{
+	ret->changed = calloc(sorted->n + 1, sizeof(struct object *));
+	ret->before = calloc(sorted->n + 1, sizeof(struct object *));
+	ret->kept = calloc(sorted->n + 1, sizeof(struct object *));
+	if (!ret->changed || !ret->before || !ret->kept)
+		return -ENOMEM;
+	for (size_t i = 0, j = 0; i < sorted->n; i++) {
+		struct object *object = sorted->items[i], *before = NULL;
+
+		if (object->kind != OBJECT_PORT && object->kind != OBJECT_PEER)
+			continue;
+		while (valid && j < valid->n && object_compare(valid->items[j], object) < 0)
+			j++;
+		if (valid && j < valid->n && object_compare(valid->items[j], object) == 0)
+			before = valid->items[j];
+		if (before && (before == object || object_equal(before, object))) {
+			ret->kept[ret->n_kept++] = object;
+		} else {
+			ret->before[ret->n_changed] = before;
+			ret->changed[ret->n_changed++] = object;
+		}
+	}
+	return 0;
+}
+
+static size_t count_workloads(const struct object *object)
+{
+	return object->kind == OBJECT_PEER ? object->tunnel_peer.n_ports : 1;
+}
+
+static struct workload workload_at(const struct object *object, size_t i)
+{
+	if (object->kind != OBJECT_PEER)
+		return (struct workload){.object = object};
+	return (struct workload){.object = object, .remote = &object->tunnel_peer.ports[i], .index = (uint32_t)i};
+}
+
+/* Many are in the network of the one before. */
+static void find_network(const struct object_list *sorted, struct workload *workload, const struct object **last)
+{
+	if (!*last || strcmp((*last)->name, network_of(workload)) != 0)
+		*last = object_list_find(sorted, OBJECT_NETWORK, NULL, network_of(workload));
+	workload->network = *last;
+}
+
+/* --- those that have changed, with the others --- */
+
+/* A hash set of what was nobody's among those that have changed. */
+struct fresh {
+	uint64_t *slots; /* 0: empty */
+	size_t size;	 /* a power of two, more than twice of what is in it */
+	size_t n;
+};
+
+static uint64_t hash_name(const struct workload *workload)
+{
+	return hash_string(hash_string(1, namespace_of(workload)), name_of(workload)) | 1;
+}
+
+static uint64_t hash_mac(const struct workload *workload)
+{
+	return hash_bytes((uintptr_t)workload->network, mac_of(workload), 6) | 1;
+}
+
+static uint64_t hash_address(const struct workload *workload, const struct hd_addr *addr)
+{
+	return hash_bytes((uintptr_t)workload->network, addr, sizeof(*addr)) | 1;
+}
+
+static bool fresh_has(const struct fresh *fresh, uint64_t hash)
+{
+	for (size_t place = hash >> 1;; place++) {
+		place &= fresh->size - 1;
+		if (fresh->slots[place] == hash || !fresh->slots[place])
+			return fresh->slots[place] == hash;
+	}
+}
+
+static void fresh_add(struct fresh *fresh, uint64_t hash)
+{
+	size_t place = (hash >> 1) & (fresh->size - 1);
+
+	while (fresh->slots[place] && fresh->slots[place] != hash)
+		place = (place + 1) & (fresh->size - 1);
+	fresh->slots[place] = hash;
+	fresh->n++;
+}
+
+/* The workload of that name as it was: at the same place from the beginning, or from the end. False: it is not there. */
+static bool find_before(const struct object *before, const struct workload *workload, struct workload *ret)
+{
+	size_t n = before ? count_workloads(before) : 0, behind = count_workloads(workload->object) - workload->index;
+	size_t places[] = {workload->index, n - behind};
+
+	for (size_t i = 0; i < 2; i++) {
+		if (places[i] >= n) /* n - behind, too, where that is less than nothing */
+			continue;
+		*ret = workload_at(before, places[i]);
+		if (strcmp(name_of(ret), name_of(workload)) == 0 && strcmp(namespace_of(ret), namespace_of(workload)) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void add_fresh(struct fresh *fresh, const struct workload *workload, const struct object *before)
+{
+	const struct own_addresses own = addresses_of(workload);
+	struct own_addresses had = {0};
+	const uint8_t *mac = mac_of(workload), *mac_before = NULL;
+	struct workload was;
+	bool found = find_before(before, workload, &was);
+
+	if (!found)
+		fresh_add(fresh, hash_name(workload));
+	if (found && strcmp(network_of(&was), network_of(workload)) == 0) {
+		had = addresses_of(&was);
+		mac_before = mac_of(&was);
+	}
+	if (mac && !(mac_before && memcmp(mac, mac_before, 6) == 0))
+		fresh_add(fresh, hash_mac(workload));
+	for (size_t i = 0; i < own.n; i++)
+		if (i >= had.n || memcmp(&own.items[i], &had.items[i], sizeof(struct hd_addr)) != 0)
+			fresh_add(fresh, hash_address(workload, &own.items[i]));
+}
+
+static bool has_fresh(const struct fresh *fresh, const struct workload *workload)
+{
+	const struct own_addresses own = addresses_of(workload);
+
+	if (fresh_has(fresh, hash_name(workload)) || (mac_of(workload) && fresh_has(fresh, hash_mac(workload))))
+		return true;
+	for (size_t i = 0; i < own.n; i++)
+		if (fresh_has(fresh, hash_address(workload, &own.items[i])))
+			return true;
+	return false;
+}
+
+/* Whether something that was nobody's among the changed ones is, or may be, one of the others'. n_claims: how much that can be. */
+static int check_others(
+	const struct object_list *sorted, const struct split *split, const struct workload *workloads, size_t n_claims, bool *ret)
+{
+	_cleanup_free_ uint64_t *slots = NULL;
+	struct fresh fresh = {.size = 64};
+	const struct object *network = NULL;
+
+	while (fresh.size < 2 * n_claims + 1)
+		fresh.size *= 2;
+	fresh.slots = slots = calloc(fresh.size, sizeof(*slots));
+	if (!slots)
+		return -ENOMEM;
+	for (size_t i = 0; i < split->n_changed; i++)
+		for (size_t j = 0; j < count_workloads(split->changed[i]); j++)
+			add_fresh(&fresh, workloads++, split->before[i]);
+	*ret = false;
+	if (fresh.n == 0)
+		return 0;
+	for (size_t i = 0; i < split->n_kept && !*ret; i++) {
+		for (size_t j = 0; j < count_workloads(split->kept[i]) && !*ret; j++) {
+			struct workload other = workload_at(split->kept[i], j);
+
+			find_network(sorted, &other, &network);
+			*ret = has_fresh(&fresh, &other);
+		}
+	}
+	return 0;
+}
+
+/* The changed ones by themselves, and whether they may be at odds with the others. */
+static int check_changed(const struct object_list *sorted, const struct split *split, bool *ret_at_odds, struct diag *diag)
 {
 	_cleanup_free_ struct workload *workloads = NULL;
 	_cleanup_free_ struct claim *claims = NULL;
-	size_t n = 0, n_claims;
+	const struct object *network = NULL;
+	size_t n = 0, n_claims = 0;
 
-	for (size_t i = 0; i < sorted->n; i++)
-		n += sorted->items[i]->kind == OBJECT_PORT   ? 1
-		     : sorted->items[i]->kind == OBJECT_PEER ? sorted->items[i]->tunnel_peer.n_ports
-							     : 0;
-	workloads = malloc((n + 1) * sizeof(*workloads));
-	if (!workloads)
-		return -ENOMEM;
-	n = n_claims = list_workloads(sorted, workloads);
+	*ret_at_odds = false;
+	for (size_t i = 0; i < split->n_changed; i++)
+		n += count_workloads(split->changed[i]);
 	if (n == 0)
 		return 0;
-	for (size_t i = 0; i < n; i++)
-		n_claims += addresses_of(&workloads[i]).n;
+	workloads = malloc(n * sizeof(*workloads));
+	if (!workloads)
+		return -ENOMEM;
+	n = 0;
+	for (size_t i = 0; i < split->n_changed; i++) {
+		for (size_t j = 0; j < count_workloads(split->changed[i]); j++) {
+			workloads[n] = workload_at(split->changed[i], j);
+			find_network(sorted, &workloads[n], &network);
+			n_claims += 2 + addresses_of(&workloads[n++]).n;
+		}
+	}
 	claims = malloc(n_claims * sizeof(*claims));
 	if (!claims)
 		return -ENOMEM;
@@ -296,5 +479,31 @@ int validate_workloads(const struct object_list *sorted, struct diag *diag)
 		check_network(&workloads[i], diag);
 	check_macs(workloads, n, claims, diag);
 	check_unique_addresses(workloads, n, claims, diag);
-	return check_names(workloads, n, diag);
+	if (check_names(workloads, n, diag) < 0)
+		return -ENOMEM;
+	return split->n_kept ? check_others(sorted, split, workloads, n_claims, ret_at_odds) : 0;
+}
+
+/* Most changes touch few of many workloads. Where one of those is wrong, all are looked at again, for messages that do not depend on what was there. */
+int validate_workloads(const struct object_list *sorted, const struct object_list *valid, struct diag *diag)
+{
+	bool at_odds = false;
+	int r;
+
+	if (valid && valid->n && same_networks(sorted, valid)) {
+		_cleanup_split_ struct split split = {0};
+		struct diag changed = {0};
+
+		r = split_objects(sorted, valid, &split);
+		if (r == 0)
+			r = check_changed(sorted, &split, &at_odds, &changed);
+		at_odds = at_odds || changed.errors;
+		diag_clear(&changed);
+		if (r < 0 || !at_odds)
+			return r;
+	}
+	_cleanup_split_ struct split all = {0};
+
+	r = split_objects(sorted, NULL, &all);
+	return r < 0 ? r : check_changed(sorted, &all, &at_odds, diag);
 }

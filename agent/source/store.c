@@ -115,13 +115,13 @@ static int complete(
 
 	r = merge_all(&next->all, next, &next->applied);
 	if (r == 0)
-		r = model_validate(&next->all, diag);
+		r = model_validate_change(&next->all, &store->all, diag);
 	if (r == 0 && next->pending) {
 		_cleanup_object_list_ struct object_list rolled_back = {0};
 
 		r = merge_all(&rolled_back, next, &next->before);
 		if (r == 0)
-			r = model_validate(&rolled_back, diag);
+			r = model_validate_change(&rolled_back, &store->all, diag);
 		if (r == -EINVAL)
 			diag_add(diag, NULL, 0, NULL,
 				"this would hold once the unconfirmed apply is rolled back: confirm it first");

@@ -193,7 +193,7 @@ static __always_inline bool forward_agrees(struct pkt *p, const struct hd_port *
 	__u32 owner;
 
 	if (p->action == HD_ACT_PEER) {
-		owner = peer_of(p, &p->destination, p->destination_network);
+		owner = endpoint ? endpoint->peer : peer_of(p, &p->destination, p->destination_network);
 		mac_copy(p->peer_mac, mac);
 		if (owner)
 			return (HD_DEVICE_PEER | owner) == p->to;

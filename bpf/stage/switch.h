@@ -122,6 +122,12 @@ static __always_inline bool moved_since(__u32 moved, const struct hd_flow *flow)
 	return moved && (__s32)(moved - flow->last_seen) >= 0;
 }
 
+/* Nothing about it can be ordinary: it is no use to look for its flow first. */
+static __always_inline bool opens_tcp(const struct pkt *p)
+{
+	return p->protocol == PROTO_TCP && p->tcp_flags & TCP_SYN;
+}
+
 /*
  * One lookup, mostly, of flows that are not TCP, too: the hint says in which table this one was last, and where it is wrong the other one is
  * asked. The hints are those of TCP: one flow that takes the other's costs it a lookup.
@@ -188,7 +194,7 @@ static __always_inline bool ordinary_from(HOOK_CTX *ctx, struct pkt *p, const st
 	bool routed;
 	__u32 to;
 
-	if (!p->family || p->fragment || (icmp_is(p) && !icmp_echo(p)))
+	if (!p->family || p->fragment || opens_tcp(p) || (icmp_is(p) && !icmp_echo(p)))
 		return false;
 	flow = known_flow(p);
 	if (!flow || moved_since(p->moved, flow))
@@ -237,7 +243,7 @@ static __always_inline bool ordinary_behind(HOOK_CTX *ctx, struct pkt *p, const 
 	bool routed;
 	__u32 to;
 
-	if (!peer || !p->family || p->fragment || (icmp_is(p) && !icmp_echo(p)) || mac_group(eth->h_dest))
+	if (!peer || !p->family || p->fragment || opens_tcp(p) || (icmp_is(p) && !icmp_echo(p)) || mac_group(eth->h_dest))
 		return false;
 	flow = known_flow(p);
 	if (!flow || moved_since(peer->moved, flow))

@@ -13,7 +13,7 @@ import tempfile
 import time
 
 from paths import traffic_rounds
-from ports import CLIENT, SERVER, frame_to, memory_of, nft_policy, pinned, policies, progbench, why
+from ports import BRIDGE_NF, CLIENT, SERVER, frame_to, memory_of, nft_policy, pinned, policies, progbench, why
 from programs import save
 from rigs import SERVICE_PORT, doc, ipv4_number, source, write_sources
 from updates import timed
@@ -34,9 +34,17 @@ class Rig:
         assert (client.ip4, server.ip4) == (CLIENT, SERVER)
 
 
+def bridge_calls(ns, on):
+    """Whether what passes a bridge passes the hooks of IP, too. On by default, where the kernel has that."""
+    for key in BRIDGE_NF:
+        if os.path.exists(f"/proc/sys/{key.replace('.', '/')}"):
+            ns.sysctl(key, int(bool(on)))
+
+
 def hosts(stack, kind, protocol="vxlan", mode="l2", documents=(), **kwargs):
     fabric = Fabric(4, protocol, mtu=UNDERLAY, work_mtu=INSIDE)
     stack.callback(fabric.close)
+    bridge_calls(fabric.ns, False)  # the wire between the hosts is nobody's firewall
     one, two = (getattr(fabric, kind)(**kwargs) for _ in range(2))
     network = fabric.network("blue", VNI, NET, mode=mode)
     client, server = one.work(network, 1, labels={"app": "client"}), two.work(network, 2, labels={"app": "server"})
@@ -54,8 +62,7 @@ def kernel(ruleset=None):
     def make(stack):
         rig = hosts(stack, "kernel")
         for end in rig.fabric.ends:
-            for key in ("iptables", "ip6tables", "arptables"):
-                end.ns.sysctl(f"net.bridge.bridge-nf-call-{key}", int(bool(ruleset and "table inet" in ruleset)))
+            bridge_calls(end.ns, ruleset and "table inet" in ruleset)
             if ruleset:
                 end.ns.run("nft", "-f", "-", input=ruleset)
         return rig
@@ -132,8 +139,8 @@ def udp_frame(a, b, sport, dport):
 class Wrapped:
     """Packets of an established flow to a peer and from it, and of one between two ports here."""
 
-    def __init__(self, folder, protocol):
-        self.fabric = Fabric(4, protocol, mtu=UNDERLAY, work_mtu=INSIDE)
+    def __init__(self, folder, protocol, family):
+        self.fabric = Fabric(family, protocol, mtu=UNDERLAY, work_mtu=INSIDE - 20 * (family == 6))
         try:
             f = self.fabric
             self.one, two = f.heddle(xdp="native", tunnel={"decapsulate": "xdp"}), f.heddle()
@@ -142,16 +149,18 @@ class Wrapped:
             f.up()
             udp_flow(a, b, 5000, 6000)
             udp_flow(a, near, 5001, 6001)
-            out = save(folder, f"out-{protocol}", bytes(udp_frame(a, b, 5000, 6000)))
-            local = save(folder, f"local-{protocol}", bytes(udp_frame(a, near, 5001, 6001)))
+            out = save(folder, f"out-{protocol}-{family}", bytes(udp_frame(a, b, 5000, 6000)))
+            local = save(folder, f"local-{protocol}-{family}", bytes(udp_frame(a, near, 5001, 6001)))
             ends = {"source": two.address, "destination": self.one.address, "to_mac": f.mac(1), "from_mac": f.mac(2)}
-            back = overlay.wrap(udp_frame(b, a, 6000, 5000), VNI, protocol=protocol, flags="DF", ttl=64, **ends)
-            back = save(folder, f"in-{protocol}", bytes(back))
+            back = overlay.wrap(udp_frame(b, a, 6000, 5000), VNI, protocol=protocol, **ends, **({"flags": "DF", "ttl": 64} if family == 4 else {}))
+            back = save(folder, f"in-{protocol}-{family}", bytes(back))
             port_in = pinned(self.one.daemon, "tc_port_in")
             progs = os.path.join(self.one.daemon.bpffs, "heddle", "progs")
             self.port = (self.one.ns, self.one.ns.ifindex(a.device))
             self.uplink = (self.one.ns, self.one.ns.ifindex(overlay.UPLINK))
             self.out = [f"empty=tc,empty_tc,{out},-,0", f"encapsulation=tc,{port_in},{out},-,0", f"local delivery=tc,{port_in},{local},-,0"]
+            if family == 6:
+                self.out += [f"{name}=tc,{name}_tc,{out},-,0" for name in ("room4", "room6")]
             self.back = [
                 f"empty tc=tc,empty_tc,{back},-,0",
                 f"decapsulation tc=tc,{progs}/tc_uplink_in,{back},-,0",
@@ -169,6 +178,8 @@ class Wrapped:
         back = progbench(*self.uplink, self.back, "--fresh", "--repeat", repeat)
         floor = progbench(*self.uplink, self.floor, "--repeat", repeat * 5)
         result = {name: (out[name]["ns"] - out["empty"]["ns"], out[name]["retval"]) for name in ("encapsulation", "local delivery")}
+        if "room6" in out:
+            result["new buffer"] = (out["room6"]["ns"] - out["room4"]["ns"], 0)
         for hook in ("tc", "xdp"):
             name, empty = f"decapsulation {hook}", back[f"empty {hook}"]
             if back[name]["length"] < empty["length"]:  # otherwise it left that to somebody else
@@ -180,24 +191,27 @@ TC_REDIRECT, XDP_PASS = 7, 2
 
 
 def programs(rounds, repeat):
-    """{protocol: {what: median ns above the empty program}}, interleaved; and the empty programs."""
+    """
+    {tunnel: {what: median ns above the empty program}}, interleaved; and the empty programs. "new buffer": what the encapsulation costs more
+    than outside of test runs, whose packets have no headroom for the headers of IPv6.
+    """
     samples, floors = {}, {}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         subjects_ = {}
-        for protocol in ("vxlan", "geneve"):
-            subjects_[protocol] = Wrapped(folder, protocol)
-            stack.callback(subjects_[protocol].fabric.close)
+        for name, protocol, family in (("vxlan", "vxlan", 4), ("geneve", "geneve", 4), ("vxlan6", "vxlan", 6)):
+            subjects_[name] = Wrapped(folder, protocol, family)
+            stack.callback(subjects_[name].fabric.close)
         for _ in range(rounds):
-            for protocol, subject in subjects_.items():
+            for name, subject in subjects_.items():
                 costs, floor = subject.measure(repeat)
                 assert costs["encapsulation"][1] == costs["local delivery"][1] == TC_REDIRECT, costs
                 assert costs.get("decapsulation xdp", (0, XDP_PASS))[1] == XDP_PASS, costs
                 for what, (ns, _) in costs.items():
-                    samples.setdefault(protocol, {}).setdefault(what, []).append(ns)
+                    samples.setdefault(name, {}).setdefault(what, []).append(ns)
                 for hook, ns in floor.items():
                     floors.setdefault(hook, []).append(ns)
         return {
-            "costs": {p: {what: statistics.median(ns) for what, ns in costs.items()} for p, costs in samples.items()},
+            "costs": {name: {what: statistics.median(ns) for what, ns in costs.items()} for name, costs in samples.items()},
             "floors": {hook: statistics.median(ns) for hook, ns in floors.items()},
         }
 

@@ -147,4 +147,20 @@ int lpm_xdp(struct xdp_md *ctx)
 	return bpf_map_lookup_elem(&bare_lpm, &key) ? XDP_DROP : XDP_PASS;
 }
 
+/*
+ * Room for the headers of a tunnel, and nothing else. A test run's skb has 64 bytes of headroom: where IPv6's need 70 the kernel moves the packet to a
+ * new buffer, which is what the two differ by.
+ */
+SEC("tc")
+int room4_tc(struct __sk_buff *skb)
+{
+	return bpf_skb_change_head(skb, 50, 0) ? -1 : 2; /* TC_ACT_SHOT */
+}
+
+SEC("tc")
+int room6_tc(struct __sk_buff *skb)
+{
+	return bpf_skb_change_head(skb, 70, 0) ? -1 : 2;
+}
+
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -136,6 +136,76 @@ static void test_workloads(void **state)
 		model_invalid(cases[i].text, cases[i].message);
 }
 
+static unsigned dice(unsigned *seed, unsigned n)
+{
+	*seed = *seed * 1103515245u + 12345u;
+	return (*seed >> 16) % n;
+}
+
+/* Of one Peer, or a Port: few names, addresses and MACs, so that they are often the same. seed 0: none. */
+static void random_workloads(struct buffer *text, unsigned seed, unsigned owner)
+{
+	unsigned n = seed ? dice(&seed, 4) : 0;
+
+	if (owner == 0) {
+		if (n)
+			buffer_printf(text, PORT("w%u", "mac: '02:00:00:00:00:%02x', addresses: [10.77.0.%u]"), dice(&seed, 100),
+				n, dice(&seed, 250), 1 + dice(&seed, 120));
+		return;
+	}
+	buffer_printf(text,
+		"{apiVersion: heddle.dev/v1alpha1, kind: Peer, metadata: {name: p%u}, spec: {address: 192.0.2.%u, ports: [",
+		owner, 10 + owner);
+	for (unsigned i = 0; i < n; i++)
+		buffer_printf(text,
+			"{name: w%u, namespace: n%u, network: %s, mac: '02:00:00:00:00:%02x', addresses: [10.77.0.%u, "
+			"10.77.0.%u], "
+			"labels: {app: a%u}}, ",
+			dice(&seed, 100), dice(&seed, 2), dice(&seed, 3) ? "blue" : "red", dice(&seed, 250), 1 + dice(&seed, 120),
+			121 + dice(&seed, 120), dice(&seed, 2));
+	buffer_printf(text, "]}}\n---\n");
+}
+
+/* What has changed against a whole in order is judged as the whole is. */
+static void test_changes(void **state)
+{
+	unsigned seed = 1, seeds[8] = {0}, good = 0, bad = 0;
+	struct object_list valid = {0};
+
+	(void)state;
+	for (unsigned round = 0; round < 4000; round++) {
+		_cleanup_diag_ struct diag whole = {0}, change = {0};
+		_cleanup_buffer_ struct buffer text = {0};
+		struct object_list all;
+		unsigned owner = dice(&seed, 8), before = seeds[owner], with = dice(&seed, 50);
+		int r;
+
+		seeds[owner] = dice(&seed, 1000);
+		buffer_printf(&text, HOST BLUE "%s", with ? RED : DOCUMENT("Network", "red", "vlan: 8, subnets: [10.77.0.0/26]"));
+		for (unsigned i = 0; i < 8; i++)
+			random_workloads(&text, seeds[i], i);
+		all = model_decode(text.data);
+		object_list_sort(&all);
+		r = model_validate(&all, &whole);
+		assert_int_equal(model_validate_change(&all, &valid, &change), r);
+		assert_int_equal(change.errors, whole.errors);
+		if (whole.text)
+			assert_string_equal(change.text, whole.text);
+		if (r < 0) {
+			seeds[owner] = before;
+			object_list_clear(&all);
+			bad++;
+			continue;
+		}
+		object_list_clear(&valid);
+		valid = all;
+		good++;
+	}
+	object_list_clear(&valid);
+	assert_in_range(good, 400, 3600);
+	assert_in_range(bad, 400, 3600);
+}
+
 /* 1,000 peers, 100,000 addresses and 10,000 prefixes, and all in one Peer: no longer than a look at each. */
 static void test_many(void **state)
 {
@@ -174,6 +244,7 @@ int main(void)
 		cmocka_unit_test(test_good),
 		cmocka_unit_test(test_peers),
 		cmocka_unit_test(test_workloads),
+		cmocka_unit_test(test_changes),
 		cmocka_unit_test(test_many),
 	};
 
