@@ -308,14 +308,26 @@ static __always_inline int judge_group(struct pkt *p)
 }
 
 /*
- * To somebody nobody knows, on a network that is on the wire: that is where the answer is going to come from. It needs a flow.
+ * To somebody nobody knows, on a network that is on the wire or has peers: that is where the answer is going to come from. It needs a flow. Who may
+ * answer is asked of the answer: a peer or the wire, if the address can be theirs.
  */
-static __always_inline bool leads_to_wire(struct pkt *p, const __u8 *destination)
+static __always_inline bool leads_outside(struct pkt *p, const __u8 *destination)
 {
-	if (p->fragment || from_outside(p) || mac_group(destination) || !wire_vlan(p->source_network))
+	const struct hd_network *record;
+	__u32 network = p->source_network;
+
+	if (p->fragment || from_outside(p) || mac_group(destination))
+		return false;
+	record = bpf_map_lookup_elem(&networks, &network);
+	if (!record)
+		return false;
+	if (record->vni && record->peers)
+		p->to = HD_DEVICE_OUTSIDE;
+	else if (record->vlan)
+		p->to = HD_DEVICE_WIRE;
+	else
 		return false;
 	p->judged = 1;
-	p->to = HD_DEVICE_WIRE;
 	return true;
 }
 
@@ -362,7 +374,7 @@ __noinline int judge_from(HOOK_CTX *ctx, struct pkt *p)
 		p->rule = HD_RULE_SWITCHED;
 		return too_big(ctx, p);
 	}
-	r = p->action == HD_ACT_FLOOD && !leads_to_wire(p, eth.h_dest) ? judge_group(p) : judge_flow(ctx, p, c);
+	r = p->action == HD_ACT_FLOOD && !leads_outside(p, eth.h_dest) ? judge_group(p) : judge_flow(ctx, p, c);
 	return r ? r : too_big(ctx, p);
 }
 

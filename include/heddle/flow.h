@@ -65,7 +65,10 @@ enum hd_flow_flags {
 /* Index of per-direction arrays in a flow. */
 enum hd_flow_side { HD_ORIG = 0, HD_REPLY = 1 };
 
-/* In place of a port: somebody behind the uplinks, with the tag of the network. By which of them, the fdb says. Peers: see HD_DEVICE_PEER. */
+/*
+ * In place of a port: somebody behind the uplinks, with the tag of the network. By which of them, the fdb says. Peers, and who is behind one or the
+ * other: see HD_DEVICE_PEER.
+ */
 #define HD_DEVICE_WIRE 0xffffffffu
 
 struct hd_flow {

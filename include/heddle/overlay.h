@@ -17,6 +17,8 @@
 
 /* In hd_flow.device[]: somebody behind a peer. HD_DEVICE_WIRE is none of these. */
 #define HD_DEVICE_PEER 0x80000000u
+/* The same before anybody has answered: a peer or the wire, whoever the network floods to. Whose the answer is takes its place. */
+#define HD_DEVICE_OUTSIDE HD_DEVICE_PEER
 
 enum hd_tunnel_protocol { HD_TUNNEL_NONE = 0, HD_TUNNEL_VXLAN = 1, HD_TUNNEL_GENEVE = 2 };
 
