@@ -140,6 +140,23 @@ def test_large_datagrams_without_df(underlay):
             assert echo(t.b.ns, t.a.ip6, size) or echo(t.b.ns, t.a.ip6, size), size  # the first may teach the path MTU
 
 
+@underlay
+@pytest.mark.parametrize("xdp", ["off", "native"])
+def test_fragments_that_do_not_fit(underlay, xdp):
+    """A datagram that the workload has cut to its own MTU, which is more than fits: there and back at the first try, and nothing is cut outside."""
+    with Two(underlay, mtu=1500, xdp=xdp) as t:
+        for size in (3000, 20_000):
+            with t.one.witness() as witness:
+                output = t.a.ns.run("ping", "-c", "1", "-W", "2", "-M", "dont", "-s", str(size), t.b.ip4, check=False).stdout
+                assert " 1 received" in output, output
+                frames = [Ether(f) for f in witness.frames()]
+            sent = [x for x in tunnelled(map(bytes, frames)) if Ether(x.inner).src == t.a.mac and IP in Ether(x.inner)]
+            assert max(len(x.inner) for x in sent) <= inside_mtu(1500, underlay) + overlay.ETHERNET
+            offsets = [Ether(x.inner)[IP].frag for x in sent]
+            assert offsets == sorted(offsets) and len(offsets) > size // 1500 + 1
+        assert (t.one.faults(), t.two.faults()) == ({}, {})
+
+
 def test_fragments_of_somebody_else():
     """What a peer that is not ours fragments: the kernel's device does, with DF off."""
     with Fabric(4, mtu=1500) as f:
