@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from lib import documents as doc
 from lib import overlay, traffic
 from lib.heddled import wait_for
 from lib.overlay import OUTER, Fabric, echo, expect_all, expect_bytes, expect_echoes, tunnelled
@@ -79,6 +80,23 @@ def test_too_big_for_the_uplink(underlay, mode):
             assert source == t.blue.gateway[family]
             forget(t.a)
         expect_all(t.a, t.b)
+
+
+@underlay
+def test_the_mtu_is_known_before_the_neighbour(underlay):
+    """Nobody has the peer's address, so nothing is resolved; what is too large for the uplink is told all the same."""
+    with Fabric(underlay, mtu=1500) as f:
+        one = f.heddle()
+        a = one.work(f.network(), 1)
+        silent = {4: "10.77.0.9", 6: "fd77::9"}
+        there = {"name": "w", "network": "blue", "mac": "02:00:00:00:88:01", "addresses": list(silent.values())}
+        one.extra = [doc.document("Peer", "silent", {"address": f.address(99), "ports": [there]})]
+        f.up()
+        wait_for(lambda: one.peers("mtu") == [1500], what="the MTU of the way is known")
+        assert [n >> 1 for n in one.peers("ways")] == [0]
+        for family, address in silent.items():
+            kind, code, source, mtu = icmp_error(a.ns, family, udp_send(a.ns, address, 1500 - UDP_HEADERS[family]))
+            assert (kind, code, source, mtu) == (*TOO_BIG[family], f.networks[0].gateway[family], inside_mtu(1500, underlay))
 
 
 def syn_sizes(w, family):
