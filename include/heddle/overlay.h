@@ -79,7 +79,12 @@ static_assert(sizeof(struct hd_peer) == 232, "hd_peer");
 #define HD_PEER_WAYS_SET(ways) ((ways)&1)
 #define HD_PEER_WAYS_COUNT(ways) ((ways) >> 1)
 #define HD_PATH_MTU_SECONDS 600 /* as Linux keeps one */
-#define HD_PATH_MTU_MIN 1280	/* what a router says below it is not believed: nothing of IPv6 would get through */
+/*
+ * The least that a router is believed: an error that says less, down to the 576 or 68 bytes that IPv4 allows a link, counts as one that says this. Anybody
+ * who can quote a tunnel packet could have everything cut to pieces else, and IPv6 inside needs as much by itself. A way over IPv4 that really takes
+ * less loses what is larger.
+ */
+#define HD_PATH_MTU_MIN 1280
 
 /* Underlay address → index: the map `peer_addresses`. Key: struct hd_addr, IPv4 mapped; value: __u32. */
 

@@ -275,3 +275,30 @@ def test_bulk_stays_whole():
             stop.set()
             thread.join()
         assert sent == got and max(sizes) > 10_000
+
+
+TUNNEL_OFFLOADS = ("tx-udp_tnl-segmentation", "off", "tx-udp_tnl-csum-segmentation", "off")
+
+
+@underlay
+def test_a_tunnel_of_the_workloads_own(underlay):
+    """The kernel cuts super-packets of one tunnel only. A workload whose device makes none of those gets its own tunnel through ours."""
+    with Two(underlay, mtu=1600) as t:
+        for w, peer, last in ((t.a, t.b, 1), (t.b, t.a, 2)):
+            w.ns.ip(
+                f"link add vx0 type vxlan id 9 local {w.ip4} remote {peer.ip4} dstport 4790",
+                f"addr add 10.9.0.{last}/24 dev vx0",
+                "link set vx0 up",
+            )
+        assert echo(t.a.ns, "10.9.0.2", 84)
+        client, server = traffic.accept_pair(t.a.ns, t.b.ns, "10.9.0.2", 7800)
+        with client, server:
+            client.send(bytes(64 << 10))
+            wait_for(lambda: t.one.drops("nonlinear") > 0, what="a super-packet is dropped")
+        for w in (t.a, t.b):
+            w.ns.run("ethtool", "-K", "eth0", *TUNNEL_OFFLOADS)
+        dropped = t.one.drops("nonlinear")
+        client, server = traffic.accept_pair(t.a.ns, t.b.ns, "10.9.0.2", 7801)
+        with client, server:
+            sent, got = traffic.transfer(client, server, 16 << 20, timeout=20)
+            assert sent == got and t.one.drops("nonlinear") == dropped
