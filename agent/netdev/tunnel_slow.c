@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <heddle/overlay.h>
 #include <netdev/tunnel_slow.h>
 #include <util/addr.h>
 #include <util/cleanup.h>
@@ -275,6 +276,20 @@ static bool read_outer(const struct tunnel_slow *slow, uint8_t *frame, size_t le
 	return true;
 }
 
+/* RFC 1071. */
+static __be16 checksum(const struct iphdr *ip)
+{
+	uint16_t words[sizeof(*ip) / 2];
+	uint32_t sum = 0;
+
+	memcpy(words, ip, sizeof(words));
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		sum += ntohs(words[i]);
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return htons((uint16_t)~sum);
+}
+
 static void put_control(struct msghdr *message, struct cmsghdr **at, int level, int type, int value)
 {
 	*at = *at ? CMSG_NXTHDR(message, *at) : CMSG_FIRSTHDR(message);
@@ -284,23 +299,81 @@ static void put_control(struct msghdr *message, struct cmsghdr **at, int level, 
 	memcpy(CMSG_DATA(*at), &value, sizeof(value));
 }
 
-static int send_outer(struct tunnel_slow *slow, const struct outer *outer)
+/* Its payload in parts. Counts it. */
+static void send_outer(struct tunnel_slow *slow, const struct outer *outer, struct iovec *parts, size_t n)
 {
 	bool ipv4 = addr_is_ipv4(&slow->address);
 	uint8_t control[2 * CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = {0};
 	union socket_address to;
-	struct iovec payload = {.iov_base = outer->payload, .iov_len = outer->length};
 	struct msghdr message = {.msg_name = &to,
 		.msg_namelen = put_address(&to, &outer->destination, slow->port),
-		.msg_iov = &payload,
-		.msg_iovlen = 1,
+		.msg_iov = parts,
+		.msg_iovlen = n,
 		.msg_control = control,
 		.msg_controllen = sizeof(control)};
 	struct cmsghdr *at = NULL;
 
 	put_control(&message, &at, ipv4 ? IPPROTO_IP : IPPROTO_IPV6, ipv4 ? IP_TOS : IPV6_TCLASS, outer->tos);
 	put_control(&message, &at, ipv4 ? IPPROTO_IP : IPPROTO_IPV6, ipv4 ? IP_TTL : IPV6_HOPLIMIT, outer->ttl);
-	return sendmsg(slow->socket, &message, 0) < 0 ? -errno : 0;
+	if (sendmsg(slow->socket, &message, 0) >= 0) {
+		slow->counts.sent++;
+	} else {
+		slow->counts.send_failed++;
+		log_debug("cannot send a tunnel packet: %s", strerror(errno));
+	}
+}
+
+/* Where the inner packet begins, if it is one of IPv4; 0: it is not. */
+static size_t find_inner(const struct outer *outer)
+{
+	size_t at = SHIM_SIZE + ETH_HLEN;
+
+	for (unsigned tags = 0; at <= outer->length; tags++, at += 4) {
+		uint16_t type = (uint16_t)(outer->payload[at - 2] << 8 | outer->payload[at - 1]);
+
+		if (tags == 2 || (type != ETH_P_8021Q && type != ETH_P_8021AD))
+			return type == ETH_P_IP ? at : 0;
+	}
+	return 0;
+}
+
+/*
+ * Cuts the inner packet (RFC 791 section 2.3). Options might have to be left out of all pieces but the first: such a packet, and any that is not what it is
+ * said to be, goes as it is.
+ */
+static bool send_pieces(struct tunnel_slow *slow, const struct outer *outer, size_t most)
+{
+	size_t at = find_inner(outer), length, step;
+	struct iphdr ip, piece;
+	uint16_t place;
+
+	if (!at || outer->length < at + sizeof(ip))
+		return false;
+	memcpy(&ip, outer->payload + at, sizeof(ip));
+	length = ntohs(ip.tot_len);
+	place = ntohs(ip.frag_off);
+	if (ip.version != 4 || ip.ihl != 5 || length <= sizeof(ip) || at + length > outer->length || place & (IP_DF | IP_RF) ||
+		most < sizeof(ip) + 8)
+		return false;
+	length -= sizeof(ip);
+	step = (most - sizeof(ip)) & ~(size_t)7;
+	piece = ip;
+	for (size_t done = 0; done < length; done += step) {
+		size_t n = length - done < step ? length - done : step;
+		uint16_t more = done + n < length ? IP_MF : place & IP_MF;
+		struct iovec parts[] = {
+			{.iov_base = outer->payload, .iov_len = at},
+			{.iov_base = &piece, .iov_len = sizeof(piece)},
+			{.iov_base = outer->payload + at + sizeof(ip) + done, .iov_len = n},
+		};
+
+		piece.tot_len = htons((uint16_t)(sizeof(piece) + n));
+		piece.frag_off = htons((uint16_t)(((place & IP_OFFMASK) + done / 8) | more));
+		piece.check = 0;
+		piece.check = checksum(&piece);
+		send_outer(slow, outer, parts, ARRAY_SIZE(parts));
+	}
+	return true;
 }
 
 int tunnel_slow_send(struct tunnel_slow *slow)
@@ -308,7 +381,8 @@ int tunnel_slow_send(struct tunnel_slow *slow)
 	for (unsigned i = 0; i < FRAMES_A_TURN; i++) {
 		ssize_t length = read(slow->device, slow->frame, sizeof(slow->frame));
 		struct outer outer = {0};
-		int r;
+		struct iovec whole;
+		struct hd_slow note;
 
 		if (length < 0)
 			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
@@ -316,13 +390,10 @@ int tunnel_slow_send(struct tunnel_slow *slow)
 			slow->counts.ignored++;
 			continue;
 		}
-		r = send_outer(slow, &outer);
-		if (r == 0) {
-			slow->counts.sent++;
-		} else {
-			slow->counts.send_failed++;
-			log_debug("cannot send a tunnel packet: %s", strerror(-r));
-		}
+		memcpy(&note, slow->frame, sizeof(note));
+		whole = (struct iovec){.iov_base = outer.payload, .iov_len = outer.length};
+		if (!note.cut || !send_pieces(slow, &outer, ntohs(note.cut)))
+			send_outer(slow, &outer, &whole, 1);
 	}
 	return 0;
 }
@@ -345,20 +416,6 @@ static uint8_t get_control(struct msghdr *message, int level, int type, uint8_t 
 		return (uint8_t)value;
 	}
 	return fallback;
-}
-
-/* RFC 1071. */
-static __be16 checksum(const struct iphdr *ip)
-{
-	uint16_t words[sizeof(*ip) / 2];
-	uint32_t sum = 0;
-
-	memcpy(words, ip, sizeof(words));
-	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
-		sum += ntohs(words[i]);
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return htons((uint16_t)~sum);
 }
 
 struct headers {

@@ -15,12 +15,12 @@
 
 static __always_inline bool is_port(__u32 device)
 {
-	return device && !(device & HD_DEVICE_PEER); /* HD_DEVICE_WIRE has that bit too */
+	return device && !(device & HD_DEVICE_PEER); /* HD_DEVICE_WIRE and HD_DEVICE_OUTSIDE have that bit too */
 }
 
 static __always_inline bool is_peer(__u32 device)
 {
-	return device & HD_DEVICE_PEER && device != HD_DEVICE_WIRE;
+	return device & HD_DEVICE_PEER && device != HD_DEVICE_WIRE && device != HD_DEVICE_OUTSIDE;
 }
 
 static __always_inline const struct hd_roots *network_roots(__u32 network, __u32 generation)
@@ -210,12 +210,26 @@ static __always_inline void flow_stamp(const struct pkt *p, struct hd_flow *flow
 	flow_judged(p, flow);
 }
 
+/* The place that the flow knows, and the packet's: where one of the two says no more than that it is outside, any peer or the wire is the same. */
+static __always_inline bool same_place(__u32 known, __u32 seen)
+{
+	return known == seen || (known & seen & HD_DEVICE_PEER && (known == HD_DEVICE_OUTSIDE || seen == HD_DEVICE_OUTSIDE));
+}
+
 /* Both ends are where the flow knows them. They have been looked up: a flow whose ends are elsewhere is of somebody who has gone. */
 static __always_inline bool flow_ours(const struct pkt *p, const struct hd_flow *flow)
 {
 	bool original = flow_side(p, flow) == HD_ORIG;
 
-	return flow->device[HD_ORIG] == (original ? p->from : p->to) && flow->device[HD_REPLY] == (original ? p->to : p->from);
+	return same_place(flow->device[HD_ORIG], original ? p->from : p->to) &&
+	       same_place(flow->device[HD_REPLY], original ? p->to : p->from);
+}
+
+/* Somebody who was outside has been heard, or learnt. Who opened a flow was known then. */
+static __always_inline void flow_place(const struct pkt *p, struct hd_flow *flow)
+{
+	if (unlikely(flow->device[HD_REPLY] == HD_DEVICE_OUTSIDE))
+		flow->device[HD_REPLY] = flow_side(p, flow) == HD_ORIG ? p->to : p->from;
 }
 
 /* side sent what the error is about: the error comes from the other end, and goes to that one. */
@@ -224,7 +238,7 @@ static __always_inline bool flow_told(const struct pkt *p, const struct hd_flow 
 	__u32 sender = side == HD_ORIG ? flow->device[HD_ORIG] : flow->device[HD_REPLY];
 	__u32 other = side == HD_ORIG ? flow->device[HD_REPLY] : flow->device[HD_ORIG];
 
-	return sender == p->to && other == p->from && flow_current(p, flow);
+	return same_place(sender, p->to) && same_place(other, p->from) && flow_current(p, flow);
 }
 
 /* One of the policies that let the flow be has changed: both are asked again, about the packet that opened it. */
@@ -261,8 +275,10 @@ __noinline int track_again(struct pkt *p, struct hd_flow *flow)
 static __always_inline int track_current(struct pkt *p, struct hd_flow *flow)
 {
 	p->second_rule = flow->second_rule;
-	if (!dry_run)
+	if (!dry_run) {
+		flow_place(p, flow);
 		flow_peer(p, flow);
+	}
 	return flow_current(p, flow) ? 0 : track_again(p, flow);
 }
 

@@ -244,6 +244,16 @@ static __always_inline __u32 size16(__u32 size)
 	return size > 0xffff ? 0 : size;
 }
 
+/* For the agent's device. fits_tunnel() has found out how much is too much. */
+static __always_inline void slow_note(void *macs, const struct pkt *p)
+{
+	struct hd_slow note = {};
+
+	if (p->slow && p->fragment && p->family == 4)
+		note.cut = bpf_htons(p->mtu);
+	__builtin_memcpy(macs, &note, sizeof(note));
+}
+
 /* Too large for the way: only the kernel's socket cuts on the outside. */
 static __always_inline bool encap_slow(
 	HOOK_CTX *ctx, const struct pkt *p, const struct hd_tunnel *own, const struct hd_peer *peer)
@@ -294,7 +304,7 @@ static __always_inline __u32 encap_around(
 		mac_copy(eth->h_source, way->source);
 	} else {
 		ifindex = own->slow;
-		__builtin_memset(eth, 0, 12);
+		slow_note(eth, &room->port);
 	}
 	length -= at;
 	asm volatile("" : "+r"(length), "+r"(at)); /* or clang joins bounds that 6.1 does not follow */

@@ -27,6 +27,7 @@ __noinline int fragment_first(struct pkt *p, __u32 reason)
 	struct hd_frag_key key;
 	struct hd_frag value = {};
 
+	static_assert(HD_REASON_COUNT <= 256, "hd_frag.reason");
 	if (!p || dry_run)
 		return 0;
 	fragment_key(p, &key);
@@ -40,9 +41,17 @@ __noinline int fragment_first(struct pkt *p, __u32 reason)
 	return 0;
 }
 
-__noinline int fragment_later(struct pkt *p)
+/* What is noted of the datagram. */
+static __always_inline struct hd_frag *fragment_find(const struct pkt *p)
 {
 	struct hd_frag_key key;
+
+	fragment_key(p, &key);
+	return bpf_map_lookup_elem(&frags, &key);
+}
+
+__noinline int fragment_later(struct pkt *p)
+{
 	const struct hd_frag *first;
 	const struct hd_control *c;
 	__u32 zero = 0;
@@ -50,8 +59,7 @@ __noinline int fragment_later(struct pkt *p)
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (!p || !c)
 		return HD_R_FRAG_UNKNOWN;
-	fragment_key(p, &key);
-	first = bpf_map_lookup_elem(&frags, &key);
+	first = fragment_find(p);
 	if (!first || (__s32)(p->now - first->seen) > (__s32)c->fragment_timeout || first->version != fragment_version(p))
 		return HD_R_FRAG_UNKNOWN;
 	/* Rewriting what the first one showed us (RFC 1858, RFC 3128). */

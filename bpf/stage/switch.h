@@ -56,27 +56,34 @@ static __always_inline bool may_be_cut(HOOK_CTX *ctx, const struct pkt *p)
 
 /*
  * Too large for the tunnel: its sender is told, on an L2 network too. What may be cut is cut on the outside, as are frames that nobody can be told
- * of. Not fragments: on the way by the agent smaller ones behind would overtake the first, and without that be nobody's. Their sender is told, and
- * makes smaller ones from then on.
+ * of. What is a fragment already is cut on the inside (struct hd_slow): the other host would have to put the outer packet together, and smaller ones
+ * behind overtake it there. All of a datagram take the way by the agent once its first one has. Fragments that nobody here judges, and of which
+ * nothing is noted, are told of like any packet.
  */
 __noinline int fits_tunnel(HOOK_CTX *ctx, struct pkt *p)
 {
 	const struct hd_tunnel *own = tunnel_find();
 	const struct hd_control *c;
 	const struct hd_peer *peer;
+	struct hd_frag *first;
 	__u32 zero = 0, room;
 
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (!p || !c || !own)
 		return HD_R_NO_WAY;
+	first = unlikely(p->fragment) ? fragment_find(p) : NULL;
 	peer = peer_find(p->to);
 	if (!peer || (!HD_PEER_WAYS_COUNT(peer->ways) && !own->slow))
 		return HD_R_NO_WAY;
 	room = too_big_for(ctx, p, peer, c);
-	if (!room)
+	if (!room) {
+		p->slow = p->fragment == FRAGMENT_LATER && first && first->flags & HD_FRAG_SLOW;
 		return 0;
-	p->slow = own->slow &&
-		  (!p->family || (!p->fragment && may_be_cut(ctx, p)) || (p->family == 6 && l3_size(ctx, p) <= IP6_MTU_MIN));
+	}
+	p->slow = own->slow && (!p->fragment || first) &&
+		  (!p->family || may_be_cut(ctx, p) || (p->family == 6 && l3_size(ctx, p) <= IP6_MTU_MIN));
+	if (p->slow && first && p->fragment == FRAGMENT_FIRST && !dry_run)
+		first->flags |= HD_FRAG_SLOW;
 	/* No less is told to IPv6, which has to get through (RFC 8200 section 5). */
 	p->mtu = p->family == 6 && own->slow && room < IP6_MTU_MIN ? IP6_MTU_MIN : room;
 	return p->slow ? 0 : HD_R_TOO_BIG;
@@ -316,14 +323,26 @@ static __always_inline int judge_group(struct pkt *p)
 }
 
 /*
- * To somebody nobody knows, on a network that is on the wire: that is where the answer is going to come from. It needs a flow.
+ * To somebody nobody knows, on a network that is on the wire or has peers: that is where the answer is going to come from. It needs a flow. Who may
+ * answer is asked of the answer: a peer or the wire, if the address can be theirs.
  */
-static __always_inline bool leads_to_wire(struct pkt *p, const __u8 *destination)
+static __always_inline bool leads_outside(struct pkt *p, const __u8 *destination)
 {
-	if (p->fragment || from_outside(p) || mac_group(destination) || !wire_vlan(p->source_network))
+	const struct hd_network *record;
+	__u32 network = p->source_network;
+
+	if (p->fragment || from_outside(p) || mac_group(destination))
+		return false;
+	record = bpf_map_lookup_elem(&networks, &network);
+	if (!record)
+		return false;
+	if (record->vni && record->peers)
+		p->to = HD_DEVICE_OUTSIDE;
+	else if (record->vlan)
+		p->to = HD_DEVICE_WIRE;
+	else
 		return false;
 	p->judged = 1;
-	p->to = HD_DEVICE_WIRE;
 	return true;
 }
 
@@ -370,7 +389,7 @@ __noinline int judge_from(HOOK_CTX *ctx, struct pkt *p)
 		p->rule = HD_RULE_SWITCHED;
 		return too_big(ctx, p);
 	}
-	r = p->action == HD_ACT_FLOOD && !leads_to_wire(p, eth.h_dest) ? judge_group(p) : judge_flow(ctx, p, c);
+	r = p->action == HD_ACT_FLOOD && !leads_outside(p, eth.h_dest) ? judge_group(p) : judge_flow(ctx, p, c);
 	return r ? r : too_big(ctx, p);
 }
 

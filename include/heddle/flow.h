@@ -65,7 +65,10 @@ enum hd_flow_flags {
 /* Index of per-direction arrays in a flow. */
 enum hd_flow_side { HD_ORIG = 0, HD_REPLY = 1 };
 
-/* In place of a port: somebody behind the uplinks, with the tag of the network. By which of them, the fdb says. Peers: see HD_DEVICE_PEER. */
+/*
+ * In place of a port: somebody behind the uplinks, with the tag of the network. By which of them, the fdb says. Peers, and who is behind one or the
+ * other: see HD_DEVICE_PEER.
+ */
 #define HD_DEVICE_WIRE 0xffffffffu
 
 struct hd_flow {
@@ -137,11 +140,16 @@ struct hd_frag_key {
 };
 static_assert(sizeof(struct hd_frag_key) == 40, "hd_frag_key");
 
+enum hd_frag_flags {
+	HD_FRAG_SLOW = 1 << 0, /* it went by hd_tunnel.slow: so do those that follow, or they would overtake it */
+};
+
 struct hd_frag {
 	__u32 seen;    /* tick of the first fragment; valid for hd_control.fragment_timeout */
 	__u32 version; /* of the policy set that judged it */
 	__u32 rule;
-	__u16 reason;	 /* enum hd_reason: HD_R_NONE passes, anything else drops the later ones alike */
+	__u8 reason;	 /* enum hd_reason: HD_R_NONE passes, anything else drops the later ones alike */
+	__u8 flags;	 /* enum hd_frag_flags */
 	__u16 first_end; /* bytes of L3 payload the first fragment covered: a later one may not begin below it */
 };
 static_assert(sizeof(struct hd_frag) == 16, "hd_frag");

@@ -17,6 +17,8 @@
 
 /* In hd_flow.device[]: somebody behind a peer. HD_DEVICE_WIRE is none of these. */
 #define HD_DEVICE_PEER 0x80000000u
+/* The same before anybody has answered: a peer or the wire, whoever the network floods to. Whose the answer is takes its place. */
+#define HD_DEVICE_OUTSIDE HD_DEVICE_PEER
 
 enum hd_tunnel_protocol { HD_TUNNEL_NONE = 0, HD_TUNNEL_VXLAN = 1, HD_TUNNEL_GENEVE = 2 };
 
@@ -32,6 +34,13 @@ struct hd_tunnel {
 	__u32 reserved;
 };
 static_assert(sizeof(struct hd_tunnel) == 32, "hd_tunnel");
+
+/* What a frame for hd_tunnel.slow has where its MACs would be. */
+struct hd_slow {
+	__u8 reserved[10]; /* 0 */
+	__be16 cut; /* the inner IPv4 packet, a fragment, goes in pieces of no more than so many bytes (RFC 791); 0: it goes as it is */
+};
+static_assert(sizeof(struct hd_slow) == 12, "hd_slow");
 
 /* One next hop. */
 struct hd_way {
@@ -70,7 +79,12 @@ static_assert(sizeof(struct hd_peer) == 232, "hd_peer");
 #define HD_PEER_WAYS_SET(ways) ((ways)&1)
 #define HD_PEER_WAYS_COUNT(ways) ((ways) >> 1)
 #define HD_PATH_MTU_SECONDS 600 /* as Linux keeps one */
-#define HD_PATH_MTU_MIN 1280	/* what a router says below it is not believed: nothing of IPv6 would get through */
+/*
+ * The least that a router is believed: an error that says less, down to the 576 or 68 bytes that IPv4 allows a link, counts as one that says this. Anybody
+ * who can quote a tunnel packet could have everything cut to pieces else, and IPv6 inside needs as much by itself. A way over IPv4 that really takes
+ * less loses what is larger.
+ */
+#define HD_PATH_MTU_MIN 1280
 
 /* Underlay address → index: the map `peer_addresses`. Key: struct hd_addr, IPv4 mapped; value: __u32. */
 

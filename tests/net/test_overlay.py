@@ -107,8 +107,9 @@ def test_routed_at_the_source(mode):
 
 
 @pytest.mark.parametrize("mode", ["l2", "l3"])
-def test_four_networks_with_the_same_addresses(mode):
-    with Fabric() as f:
+@pytest.mark.parametrize("protocol", ["vxlan", "geneve"])
+def test_four_networks_with_the_same_addresses(protocol, mode):
+    with Fabric(protocol=protocol) as f:
         one, two = two_hosts(f)
         networks = [f.network(f"n{i}", 200 + i, mode=mode) for i in range(4)]
         near = [one.work(n, 1) for n in networks]

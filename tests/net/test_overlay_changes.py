@@ -2,6 +2,7 @@
 """What changes under traffic: agents that are killed and started, workloads and peers that move, uplinks and routes that come and go."""
 
 import contextlib
+import os
 import signal
 import threading
 import time
@@ -96,8 +97,9 @@ def move(w, host):
     w.setup()
 
 
-def test_a_workload_moves_to_another_host():
-    """Documents on three hosts and the device: how long nobody hears it."""
+@pytest.mark.parametrize("to", [2, 0], ids=["third", "asker"])
+def test_a_workload_moves_to_another_host(to):
+    """Documents on three hosts and the device, to a host that was not in it, or to that of the one who asks: how long nobody hears it."""
     with Fabric() as f:
         hosts = [f.heddle() for _ in range(3)]
         blue = f.network()
@@ -121,12 +123,12 @@ def test_a_workload_moves_to_another_host():
         with loaded((a, other)):
             wait_for(lambda: len(answered) > 20, what="answers")
             began = time.monotonic()
-            move(c, hosts[2])
+            move(c, hosts[to])
             hosts[1].works.remove(c)
-            hosts[2].works.append(c)
-            for h in (hosts[2], hosts[1], hosts[0]):
+            hosts[to].works.append(c)
+            for h in (hosts[to], hosts[1], hosts[2 - to]):
                 h.put()
-            hosts[2].host.wait_port(c.name)
+            hosts[to].host.wait_port(c.name)
             wait_for(lambda: answered[-1] > began + 0.1 and len([t for t in answered if t > began]) > 20, what="answers after the move")
         stop.set()
         thread.join()
@@ -301,3 +303,50 @@ def test_no_route_at_all():
         f.routes_of(one.ns, 1, "up0")
         wait_for(lambda: ways(one) == [1], what="a way")
         expect_echoes(a, b)
+
+
+# --- no trace ---
+
+
+def all_of(ns):
+    """What of a host's network somebody could have changed, but for what comes and goes by itself."""
+    devices = sorted(line.split(":")[1].split("@")[0].strip() for line in ns.run("ip", "-o", "link").stdout.splitlines())
+    shown = {
+        "links": ns.run("ip", "-d", "link").stdout,
+        "addresses": ns.run("ip", "-o", "addr").stdout,
+        "routes": ns.run("ip", "route", "show", "table", "all").stdout + ns.run("ip", "-6", "route", "show", "table", "all").stdout,
+        "rules": ns.run("ip", "rule").stdout + ns.run("ip", "-6", "rule").stdout,
+        "qdiscs": ns.run("tc", "qdisc").stdout,
+        "programs": ns.run("bpftool", "net", "show").stdout,
+        "features": [ns.run("ethtool", "-k", d).stdout for d in devices],
+        "sysctl": ns.run("sysctl", "-a", "--pattern", r"net\.ipv[46]\.(conf|neigh|ip_forward|route)", check=False).stdout,
+    }
+    kept = [line for family in ("-4", "-6") for line in ns.run("ip", family, "-d", "neigh").stdout.splitlines() if _is_kept(line)]
+    return {**shown, "neighbours": kept}
+
+
+def _is_kept(line):
+    return any(word in line for word in ("PERMANENT", "extern_learn", "managed", "proto"))
+
+
+@pytest.mark.parametrize("protocol, underlay, xdp, decapsulate", [("vxlan", 4, "off", "tc"), ("geneve", 6, "native", "xdp")], ids=["vxlan4", "geneve6"])
+def test_detach_leaves_nothing(protocol, underlay, xdp, decapsulate):
+    with Fabric(underlay, protocol) as f:
+        one, other = f.heddle(start=False, xdp=xdp, tunnel={"decapsulate": decapsulate}), f.heddle()
+        blue = f.network()
+        a, b = one.work(blue, 1), other.work(blue, 2)
+        wait_for(lambda: "tentative" not in one.ns.run("ip", "-6", "addr").stdout, what="the kernel's own addresses")
+        before = all_of(one.ns)
+        one.daemon.start()
+        f.up()
+        expect_echoes(a, b, (84,))
+        during = all_of(one.ns)
+        assert "heddle-tunnel" in during["links"] and during["neighbours"]
+        assert {what for what in before if before[what] != during[what]} >= {"links", "programs", "neighbours"}
+        one.daemon.kill()
+        one.daemon.detach()
+        after = all_of(one.ns)
+        for what, was in before.items():
+            assert after[what] == was, what
+        assert not os.path.exists(f"{one.daemon.bpffs}/heddle")
+        overlay.expect_nothing(b, a)

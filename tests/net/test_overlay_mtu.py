@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from lib import documents as doc
 from lib import overlay, traffic
 from lib.heddled import wait_for
 from lib.overlay import OUTER, Fabric, echo, expect_all, expect_bytes, expect_echoes, tunnelled
@@ -81,6 +82,23 @@ def test_too_big_for_the_uplink(underlay, mode):
         expect_all(t.a, t.b)
 
 
+@underlay
+def test_the_mtu_is_known_before_the_neighbour(underlay):
+    """Nobody has the peer's address, so nothing is resolved; what is too large for the uplink is told all the same."""
+    with Fabric(underlay, mtu=1500) as f:
+        one = f.heddle()
+        a = one.work(f.network(), 1)
+        silent = {4: "10.77.0.9", 6: "fd77::9"}
+        there = {"name": "w", "network": "blue", "mac": "02:00:00:00:88:01", "addresses": list(silent.values())}
+        one.extra = [doc.document("Peer", "silent", {"address": f.address(99), "ports": [there]})]
+        f.up()
+        wait_for(lambda: one.peers("mtu") == [1500], what="the MTU of the way is known")
+        assert [n >> 1 for n in one.peers("ways")] == [0]
+        for family, address in silent.items():
+            kind, code, source, mtu = icmp_error(a.ns, family, udp_send(a.ns, address, 1500 - UDP_HEADERS[family]))
+            assert (kind, code, source, mtu) == (*TOO_BIG[family], f.networks[0].gateway[family], inside_mtu(1500, underlay))
+
+
 def syn_sizes(w, family):
     """MSS options of the SYNs and SYN-ACKs that reach a workload during connections to and from it."""
     return {dict(p[TCP].options).get("MSS") for p in map(Ether, w) if TCP in p and p[TCP].flags.S and (IPv6 in p) == (family == 6)}
@@ -138,6 +156,23 @@ def test_large_datagrams_without_df(underlay):
         for size in (1600, 3200, 20_000):
             assert echo(t.a.ns, t.b.ip4, size), size
             assert echo(t.b.ns, t.a.ip6, size) or echo(t.b.ns, t.a.ip6, size), size  # the first may teach the path MTU
+
+
+@underlay
+@pytest.mark.parametrize("xdp", ["off", "native"])
+def test_fragments_that_do_not_fit(underlay, xdp):
+    """A datagram that the workload has cut to its own MTU, which is more than fits: there and back at the first try, and nothing is cut outside."""
+    with Two(underlay, mtu=1500, xdp=xdp) as t:
+        for size in (3000, 20_000):
+            with t.one.witness() as witness:
+                output = t.a.ns.run("ping", "-c", "1", "-W", "2", "-M", "dont", "-s", str(size), t.b.ip4, check=False).stdout
+                assert " 1 received" in output, output
+                frames = [Ether(f) for f in witness.frames()]
+            sent = [x for x in tunnelled(map(bytes, frames)) if Ether(x.inner).src == t.a.mac and IP in Ether(x.inner)]
+            assert max(len(x.inner) for x in sent) <= inside_mtu(1500, underlay) + overlay.ETHERNET
+            offsets = [Ether(x.inner)[IP].frag for x in sent]
+            assert offsets == sorted(offsets) and len(offsets) > size // 1500 + 1
+        assert (t.one.faults(), t.two.faults()) == ({}, {})
 
 
 def test_fragments_of_somebody_else():
@@ -240,3 +275,30 @@ def test_bulk_stays_whole():
             stop.set()
             thread.join()
         assert sent == got and max(sizes) > 10_000
+
+
+TUNNEL_OFFLOADS = ("tx-udp_tnl-segmentation", "off", "tx-udp_tnl-csum-segmentation", "off")
+
+
+@underlay
+def test_a_tunnel_of_the_workloads_own(underlay):
+    """The kernel cuts super-packets of one tunnel only. A workload whose device makes none of those gets its own tunnel through ours."""
+    with Two(underlay, mtu=1600) as t:
+        for w, peer, last in ((t.a, t.b, 1), (t.b, t.a, 2)):
+            w.ns.ip(
+                f"link add vx0 type vxlan id 9 local {w.ip4} remote {peer.ip4} dstport 4790",
+                f"addr add 10.9.0.{last}/24 dev vx0",
+                "link set vx0 up",
+            )
+        assert echo(t.a.ns, "10.9.0.2", 84)
+        client, server = traffic.accept_pair(t.a.ns, t.b.ns, "10.9.0.2", 7800)
+        with client, server:
+            client.send(bytes(64 << 10))
+            wait_for(lambda: t.one.drops("nonlinear") > 0, what="a super-packet is dropped")
+        for w in (t.a, t.b):
+            w.ns.run("ethtool", "-K", "eth0", *TUNNEL_OFFLOADS)
+        dropped = t.one.drops("nonlinear")
+        client, server = traffic.accept_pair(t.a.ns, t.b.ns, "10.9.0.2", 7801)
+        with client, server:
+            sent, got = traffic.transfer(client, server, 16 << 20, timeout=20)
+            assert sent == got and t.one.drops("nonlinear") == dropped

@@ -167,6 +167,56 @@ static void to_peer(struct tunnel_slow *slow, int device, int far, bool ipv4)
 	assert_int_equal(*CMSG_DATA(CMSG_FIRSTHDR(&message)), 0xba);
 }
 
+#define INNER 22 /* in the payload, behind the shim and the inner Ethernet header */
+#define CUT 577
+
+/* A fragment in the middle of its datagram, cut into such as fit; with options, or of something else, it goes as it is. */
+static void pieces_to_peer(struct tunnel_slow *slow, int device, int far, bool ipv4)
+{
+	uint8_t frame[4096], got[4096];
+	size_t header = ipv4 ? 42 : 62, place = 1480 / 8, n = 1480, done = 0;
+	size_t length = make_outer(frame, ipv4, PORT, INNER + 20 + n);
+	uint8_t *inner = frame + header + INNER;
+
+	frame[11] = CUT & 0xff;
+	frame[10] = CUT >> 8;
+	memcpy(inner - 2, "\x08\0", 2);
+	memcpy(inner, "\x45\0\x05\xdc\x12\x34\x20\xb9\x40\x11\0\0\x0a\1\0\1\x0a\1\0\2", 20);
+	assert_int_equal(send(device, frame, length, 0), length);
+	wait_for(tunnel_slow_device_fd(slow));
+	assert_int_equal(tunnel_slow_send(slow), 0);
+	while (done < n) {
+		size_t size = n - done < 552 ? n - done : 552, sum = 0; /* the most of 8 bytes each */
+
+		wait_for(far);
+		assert_int_equal(recv(far, got, sizeof(got), 0), INNER + 20 + size);
+		assert_memory_equal(got, frame + header, INNER);
+		assert_int_equal(got[INNER + 2] << 8 | got[INNER + 3], 20 + size);
+		assert_int_equal(got[INNER + 6] << 8 | got[INNER + 7], 0x2000 | (place + done / 8));
+		assert_memory_equal(got + INNER + 4, inner + 4, 2);
+		assert_memory_equal(got + INNER + 12, inner + 12, 8);
+		for (size_t i = 0; i < 20; i += 2)
+			sum += (size_t)(got[INNER + i] << 8 | got[INNER + i + 1]);
+		assert_int_equal((sum & 0xffff) + (sum >> 16), 0xffff);
+		assert_memory_equal(got + INNER + 20, inner + 20 + done, size);
+		done += size;
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		static const uint8_t change[][2] = {{0, 0x46}, {6, 0x60}, {2, 0x06}};
+
+		memcpy(got, frame, length);
+		if (i < 3)
+			got[header + INNER + change[i][0]] = change[i][1];
+		else
+			got[header + INNER - 2] = 0x86; /* another type */
+		assert_int_equal(send(device, got, length, 0), length);
+		wait_for(tunnel_slow_device_fd(slow));
+		assert_int_equal(tunnel_slow_send(slow), 0);
+		wait_for(far);
+		assert_int_equal(recv(far, got, sizeof(got), 0), INNER + 20 + n);
+	}
+}
+
 static void from_peer(struct tunnel_slow *slow, int device, int far, bool ipv4)
 {
 	struct sockaddr_in6 to6 = {.sin6_family = AF_INET6, .sin6_port = htons(PORT)};
@@ -229,6 +279,7 @@ static void both_ways(bool ipv4)
 	device = packet_socket(slow);
 	far = far_socket(ipv4);
 	to_peer(slow, device, far, ipv4);
+	pieces_to_peer(slow, device, far, ipv4);
 	from_peer(slow, device, far, ipv4);
 	run("ip -o addr show dev heddle-tunnel | grep -c . | grep -qx 0");
 	run("ip link show dev heddle-tunnel | grep -q 'mtu 65521'");

@@ -5,7 +5,7 @@ import struct
 import pytest
 from overlay import (AD, BROADCAST, OTHER_VNI, OUTER, OWN, Q, R, R_MAC, S, SECOND_HOP, S_MAC, VNI, arp, arrive, from_peer, overlay, sent, sport_of, tagged,
                      to_peer, wrapped)
-from packets import ARP, IP, UDP, Ether, ICMPv6ND_NS, IPv6, Raw
+from packets import ARP, IP, TCP, UDP, Ether, ICMPv6ND_NS, IPv6, Raw
 from port_test import A, B, GATEWAY, OTHER_MAC, ip, link_local
 from ports import (ACCESS, ACT_ARP, ACT_PEER, DEVICE_PEER, GATEWAY_MAC, L2, MARK, NETWORK_L3, NETWORK_PEER_LEARNING, QINQ, REDIRECT, RULE_DENY, SHOT,
                    TRUNK, Learnt, Witness, leaf, mapped)
@@ -144,6 +144,51 @@ def test_learning(plane, family):
     plane.write(plane.b)
     assert plane.run(plane.b, Ether(src=OTHER_MAC, dst=plane.a.mac, type=0x88B5) / Raw(bytes(46))).action == REDIRECT
     assert (plane.world.lookup("fdb", key, Learnt).ifindex, plane.world.lookup("fdb", key, Learnt).peer) == (plane.b.ifindex, 0)
+
+
+@pytest.mark.parametrize("vlan", [0, 40])
+def test_an_answer_of_somebody_unknown(plane, family, vlan):
+    """A SYN that is flooded has a flow. Whose the answer is says where the flow ends, and an answer it is only if the address can be theirs."""
+    overlay(plane, flags=NETWORK_PEER_LEARNING)
+    prefix, address = PREFIX[family]
+    plane.prefix(1, prefix, 1)
+    plane.networks[1].vlan = vlan
+    plane.world.store("networks", struct.pack("I", 1), plane.networks[1])
+    plane.policy(plane.a, INGRESS, leaf(RULE_DENY, DENY))
+
+    def segment(flags, outward, **numbers):
+        ports = {"sport": 1000, "dport": 80} if outward else {"sport": 80, "dport": 1000}
+        l4 = TCP(flags=flags, **ports, **numbers)
+        if outward:
+            return to_peer(plane, family, l4, to={family: address}, mac=OTHER_MAC, payload=b"")
+        return from_peer(plane, family, l4, source=address, mac=OTHER_MAC, payload=b"")
+
+    def ends():
+        return list(plane.world.flow()[1].device)
+
+    answer = segment("SA", False, seq=7, ack=2)
+    assert arrive(plane, answer).reason == "tcp-no-flow"
+    for key in plane.world.keys("fdb", 12):
+        plane.world.lib.bpf_map_delete_elem(plane.world.fd("fdb"), key)
+    with Witness(plane.up) as witness:
+        for _ in range(2):
+            assert plane.run(plane.a, segment("S", True, seq=1)).reason == "none"
+            assert ends() == [plane.a.ifindex, DEVICE_PEER]
+        assert len(witness.frames(plane.up)) == 4, "to both peers"
+    assert arrive(plane, answer, peer=2).reason == "tunnel-source"
+    assert arrive(plane, segment("SA", False, seq=7, ack=3)).reason == "tcp-state"
+    assert arrive(plane, answer).out == bytes(answer)
+    assert ends() == [plane.a.ifindex, DEVICE_PEER | 1]
+    sent(plane, plane.run(plane.a, segment("A", True, seq=2, ack=8)), segment("A", True, seq=2, ack=8))
+    # Forgotten, it is flooded again, and the flow stays what it is.
+    for key in plane.world.keys("fdb", 12):
+        plane.world.lib.bpf_map_delete_elem(plane.world.fd("fdb"), key)
+    plane.peers[1].moved = (plane.world.now() + 1) & 0xFFFFFFFF
+    plane.write_peer(1)
+    assert plane.run(plane.a, segment("A", True, seq=2, ack=8)).action == SHOT
+    table, flow = plane.world.flow()
+    assert (table, list(flow.device)) == ("flows", [plane.a.ifindex, DEVICE_PEER | 1])
+    assert arrive(plane, segment("A", False, seq=8, ack=2)).action == REDIRECT
 
 
 def test_what_is_learnt_stays_while_it_is_heard(plane):

@@ -5,7 +5,7 @@ import struct
 import pytest
 from overlay import (BROADCAST, FAR, HOP, OTHER_VNI, OWN, R, R_MAC, S, SECOND_HOP, S_MAC, VNI, arp, arrive, from_peer, geneve, header, large, overlay,
                      sent, sport_of, to_peer, wrapped)
-from packets import ICMP, IP, TCP, UDP, Ether, IPOption_NOP, ICMPv6ND_NS, ICMPv6ND_RA, ICMPv6PacketTooBig, IPv6, Raw
+from packets import ICMP, IP, TCP, UDP, Ether, IPOption_NOP, ICMPv6ND_NS, ICMPv6ND_RA, ICMPv6PacketTooBig, IPv6, IPv6ExtHdrFragment, Raw
 from port_test import A, GATEWAY, OTHER_MAC, ip, link_local
 from ports import (ACCESS, ACT_FLOOD, ACT_PEER, ACT_PORT, DEVICE_PEER, GATEWAY_MAC, GENEVE, L2, NEXT, REDIRECT, RULE_DENY, RULE_IN, RULE_OUT, SHOT, VXLAN,
                    Witness, leaf)
@@ -354,6 +354,42 @@ def test_what_may_be_cut_is_cut_outside(plane, under):
         assert [len(witness.frames(port)) for port in (plane.slow, plane.up)] == [2, 0]
     overlay(plane, under, mtu=1400)
     assert [plane.run(plane.a, frame).reason for frame in frames] == ["too-big"] * 2
+
+
+def part(plane, family, offset, size, more=True, ident=7):
+    data = (bytes(UDP(sport=1000, dport=2000, len=4000)) + bytes(4000))[offset:offset + size]
+    if family == 4:
+        l3 = IP(src=A[4], dst=R[4], id=ident, frag=offset // 8, flags="MF" if more else 0, proto=17)
+    else:
+        l3 = IPv6(src=A[6], dst=R[6]) / IPv6ExtHdrFragment(nh=17, offset=offset // 8, m=int(more), id=ident)
+    return Ether(src=plane.a.mac, dst=R_MAC) / l3 / Raw(data)
+
+
+def test_fragments_are_cut_inside(plane, under):
+    """By the agent, which is told how small they have to be; those behind, however small, go the same way."""
+    overlay(plane, under, slow=1, mtu=1400)
+    room = 1400 - (50 if under == 4 else 70)
+
+    def slow(frame, cut):
+        result = plane.run(plane.a, frame)
+        assert (result.action, result.reason, result.out[:12]) == (REDIRECT, "none", bytes(10) + struct.pack("!H", cut))
+        assert result.out[12:] == bytes(wrapped(plane, frame, out=True, sport=sport_of(plane, result.out)))[12:]
+
+    assert plane.run(plane.a, part(plane, 4, 1480, 1480)).reason == "frag-unknown"
+    slow(part(plane, 4, 0, 1480), room)
+    slow(part(plane, 4, 1480, 1480), room)
+    slow(part(plane, 4, 2960, 48, False), 0)
+    # Another datagram, of small ones
+    for offset, more in ((0, True), (48, False)):
+        frame = part(plane, 4, offset, 48, more, ident=8)
+        sent(plane, plane.run(plane.a, frame), frame)
+    # Only its sender cuts a packet of IPv6, and what may not be cut stays whole.
+    assert plane.run(plane.a, part(plane, 6, 0, 1480)).reason == "too-big"
+    whole = part(plane, 4, 0, 1480, ident=9)
+    whole[IP].flags = "MF+DF"
+    assert plane.run(plane.a, whole).reason == "too-big"
+    overlay(plane, under, mtu=1400)
+    assert plane.run(plane.a, part(plane, 4, 0, 1480)).reason == "too-big"
 
 
 def test_slow(plane, under, family):

@@ -5,8 +5,8 @@ import struct
 import pytest
 from packets import ARP, IP, TCP, UDP, Dot1AD, Dot1Q, Ether, ICMPv6ND_NS, ICMPv6ND_RA, IPv6, Raw, unreachable
 from port_test import A, B, GATEWAY, OTHER_MAC, ip, link_local
-from ports import (ACT_PORT, ACT_WIRE, GATEWAY_MAC, IS_GATEWAY, L2, LEARNING, MARK, NETWORK_L3, PEER, REDIRECT, RULE_DENY, RULE_IN, RULE_OUT, RULE_PEER,
-                   SHOT, Learnt, Witness, leaf)
+from ports import (ACT_PORT, ACT_WIRE, DEVICE_PEER, GATEWAY_MAC, IS_GATEWAY, L2, LEARNING, MARK, NETWORK_L3, PEER, REDIRECT, RULE_DENY, RULE_IN, RULE_OUT,
+                   RULE_PEER, SHOT, Learnt, Witness, leaf)
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr
 from world import DENY, EGRESS, INGRESS, META_MAGIC, PORT_UPLINK, PORT_XDP, REJECT, TC_IN, TC_OUT, U32, WIRE_IN, XDP
 
@@ -231,6 +231,18 @@ def test_an_answer_of_somebody_unknown(lan, family):
     lan.policy(lan.a, INGRESS, leaf(RULE_DENY, DENY))
     assert arrive(lan, inbound(lan, family)).action == REDIRECT
     assert arrive(lan, inbound(lan, family, l4=UDP(sport=2000, dport=1001))).reason == "policy-deny"
+
+
+def test_an_answer_by_the_wire_or_a_peer(lan, family):
+    """Where the network has peers as well, the answer may come from either; the flow ends where it comes from."""
+    lan.tunnel("192.0.2.1")
+    lan.peer(1, "198.51.100.2", (lan.second, SECOND))
+    lan.vni(1, 77, 1)
+    assert lan.run(lan.a, outbound(lan, family)).reason == "none"
+    assert list(lan.world.flow()[1].device) == [lan.a.ifindex, DEVICE_PEER]
+    lan.policy(lan.a, INGRESS, leaf(RULE_DENY, DENY))
+    assert arrive(lan, inbound(lan, family)).action == REDIRECT
+    assert list(lan.world.flow()[1].device) == [lan.a.ifindex, WIRE]
 
 
 def test_an_address_that_a_port_has_is_not_out_there(lan, family):
