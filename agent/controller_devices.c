@@ -180,7 +180,8 @@ static void on_device(const struct netdev *device, bool gone, void *userdata)
 			continue;
 		concerns |= is_declared(c, known->name);
 		port = port_concerned(c, known->name, device->name);
-		if (gone && c->slow && known->ifindex == tunnel_slow_ifindex(c->slow))
+		/* Set down it takes no packets: that it is not there is said, and it is made again. */
+		if (c->slow && known->ifindex == tunnel_slow_ifindex(c->slow) && (gone || (known->up && !device->up)))
 			underlay_slow_again(c);
 		if (gone && port)
 			cni_sweep_later(c);

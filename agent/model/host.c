@@ -86,8 +86,8 @@ static bool finish_tunnel(struct decoder *d, const struct path *path, node_id no
 	struct path address = {.up = path, .key = "address"};
 	bool geneve = from->protocol == TUNNEL_GENEVE;
 
-	if (!document_address_is_unicast(&from->address))
-		return want(d, &address, node_field(d, node, "address"), "a unicast address of this host");
+	if (!document_address_of_tunnel(&from->address))
+		return want(d, &address, node_field(d, node, "address"), "a unicast address of this host, not of fe80::/10");
 	*(struct tunnel *)out = (struct tunnel){
 		.present = true,
 		.geneve = geneve,

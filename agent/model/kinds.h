@@ -51,6 +51,8 @@ const char *document_protocol_name(uint8_t protocol);
 bool document_protocol_has_ports(uint8_t protocol);
 /* Can be one host's own: not unspecified, loopback, multicast or broadcast. */
 bool document_address_is_unicast(const struct hd_addr *addr);
+/* An end of a tunnel: unicast, and not a link-local one of IPv6, which would need a device beside it. */
+bool document_address_of_tunnel(const struct hd_addr *addr);
 /* The subnet that the address lies in; NULL: none. */
 const struct prefix *document_subnet(const struct prefix *subnets, size_t n, const struct hd_addr *addr);
 /* Unicast, and neither the number of the IPv4 subnet nor its broadcast address. */
@@ -65,6 +67,8 @@ struct mac {
 	bool given;
 };
 bool value_mac(struct decoder *d, const struct path *path, node_id node, const void *type, void *out); /* struct mac */
+/* The same, and not the gateway's. */
+bool value_station_mac(struct decoder *d, const struct path *path, node_id node, const void *type, void *out);
 /* Unicast addresses, each once. *out: struct list of struct hd_addr. */
 bool value_workload_addresses(struct decoder *d, const struct path *path, node_id node, const void *type, void *out);
 /* *out: struct list of struct named_port. */

@@ -39,7 +39,7 @@ static const struct field workload_fields[] = {
 	{"name", value_text, &subdomain_text, offsetof(struct workload_draft, name), true},
 	{"namespace", value_text, &namespace_text, offsetof(struct workload_draft, namespace_), false},
 	{"network", value_text, &subdomain_text, offsetof(struct workload_draft, network), true},
-	{"mac", value_mac, NULL, offsetof(struct workload_draft, mac), false},
+	{"mac", value_station_mac, NULL, offsetof(struct workload_draft, mac), false},
 	{"addresses", value_workload_addresses, NULL, offsetof(struct workload_draft, addresses), false},
 	{"labels", value_labels, NULL, offsetof(struct workload_draft, labels), false},
 	{"ports", value_named_ports, NULL, offsetof(struct workload_draft, ports), false},
@@ -117,8 +117,8 @@ static bool finish_peer(struct decoder *d, const struct path *path, node_id node
 	const struct peer_draft *from = draft;
 	struct path address = {.up = path, .key = "address"};
 
-	if (!document_address_is_unicast(&from->address))
-		return want(d, &address, node_field(d, node, "address"), "a unicast address of that host");
+	if (!document_address_of_tunnel(&from->address))
+		return want(d, &address, node_field(d, node, "address"), "a unicast address of that host, not of fe80::/10");
 	*(struct tunnel_peer *)out = (struct tunnel_peer){
 		.address = from->address,
 		.ports = from->ports.items,

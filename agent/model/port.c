@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <heddle/network.h>
 #include <util/addr.h>
 
 /* --- which device --- */
@@ -65,6 +66,16 @@ bool value_mac(struct decoder *d, const struct path *path, node_id node, const v
 		return want(d, path, node, "the MAC address of one station, not of a group or of nobody");
 	mac->given = true;
 	return true;
+}
+
+bool value_station_mac(struct decoder *d, const struct path *path, node_id node, const void *type, void *out)
+{
+	static const uint8_t gateway[6] = HD_GATEWAY_MAC;
+	struct mac *mac = out;
+
+	if (!value_mac(d, path, node, type, mac))
+		return false;
+	return memcmp(mac->octets, gateway, 6) != 0 || want(d, path, node, "another MAC address than the gateway's");
 }
 
 static const struct list_type address_list = {
@@ -308,7 +319,7 @@ static const struct field port_fields[] = {
 	{"vf", value_mapping, &vf_schema, offsetof(struct port_draft, vf), false},
 	{"pci", value_text, &pci_text, offsetof(struct port_draft, pci), false},
 	{"network", value_text, &subdomain_text, offsetof(struct port_draft, network), true},
-	{"mac", value_mac, NULL, offsetof(struct port_draft, mac), false},
+	{"mac", value_station_mac, NULL, offsetof(struct port_draft, mac), false},
 	{"addresses", value_workload_addresses, NULL, offsetof(struct port_draft, addresses), false},
 	{"vlan", value_mapping, &vlan_schema, offsetof(struct port_draft, vlan), false},
 	{"ports", value_named_ports, NULL, offsetof(struct port_draft, ports), false},

@@ -202,6 +202,11 @@ bool document_address_is_unicast(const struct hd_addr *addr)
 	return at[0] != 0xff && memcmp(at, unspecified, 16) != 0 && memcmp(at, loopback, 16) != 0;
 }
 
+bool document_address_of_tunnel(const struct hd_addr *addr)
+{
+	return document_address_is_unicast(addr) && !(addr->b[0] == 0xfe && (addr->b[1] & 0xc0) == 0x80);
+}
+
 const struct prefix *document_subnet(const struct prefix *subnets, size_t n, const struct hd_addr *addr)
 {
 	for (size_t i = 0; i < n; i++)

@@ -321,6 +321,8 @@ static int check_device(struct building *b, struct topology_port *to, const stru
 	if (!port->has_mac && !device->has_peer_mac)
 		return wait_because(to, "the device has no peer whose MAC could be taken: spec.mac is needed");
 	mac = port->has_mac ? port->mac : device->peer_mac;
+	if (memcmp(mac, gateway_mac, sizeof(gateway_mac)) == 0)
+		return wait_because(to, "its MAC is the gateway's");
 	if (!home->object->network.l3 && topology_is_remote_mac(b, home->index, mac))
 		return wait_because(to, "its MAC is that of a port behind a Peer");
 	other = home->object->network.l3 ? NULL : port_of_mac(b, home->index, mac);

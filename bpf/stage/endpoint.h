@@ -162,22 +162,28 @@ static __always_inline bool network_travels(__u32 network)
 	return record && record->vni;
 }
 
-/* What somebody behind an uplink may have: any address that a host can have, unless it is given to somebody here or to a peer. */
-__noinline int address_foreign(struct pkt *p, struct hd_addr *address)
+/* A host can have it, and send from it: not unspecified, loopback, of a group or reserved (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5). */
+static __always_inline bool address_of_host(const struct hd_addr *address)
 {
 	__u32 first;
 
+	if (address_is4(address)) {
+		first = bpf_ntohl(address->w[3]) >> 24;
+		return first && first != 127 && first < 224;
+	}
+	return address->b[0] != 0xff && (address->q[0] || address->q[1] > bpf_cpu_to_be64(1) || address->w[2]);
+}
+
+/* What somebody behind an uplink may have: any address that a host can have, unless it is given to somebody here or to a peer. */
+__noinline int address_foreign(struct pkt *p, struct hd_addr *address)
+{
 	if (!p || !address || endpoint_find(address, p->source_network))
 		return 0;
 	if (network_travels(p->source_network) && peer_prefix_find(p->source_network, address))
 		return 0;
-	if (!address->q[0] && address->w[2] == bpf_htonl(0xffff)) {
-		first = bpf_ntohl(address->w[3]) >> 24;
-		return first && first != 127 && first < 224;
-	}
-	if (address->b[0] == 0xff || (!address->q[0] && address->q[1] <= bpf_cpu_to_be64(1) && !address->w[2]))
+	if (!address_of_host(address))
 		return 0;
-	return !link_local_given(address, p->source_network);
+	return address_is4(address) || !link_local_given(address, p->source_network);
 }
 
 /*
@@ -214,13 +220,13 @@ __noinline int peer_of(struct pkt *p, struct hd_addr *address, __u32 network)
 	return index;
 }
 
-/* What the peer that the frame came from has; as for ports, a link-local address belongs to its MAC. */
+/* What the peer that the frame came from has, be its prefix ever so wide; as for ports, a link-local address belongs to its MAC. */
 static __always_inline bool address_of_peer(struct pkt *p, struct hd_addr *address, const __u8 *mac)
 {
 	__u32 owner = peer_of(p, address, p->source_network);
 
 	if (owner || !address_of_mac(address, mac))
-		return owner == p->peer;
+		return owner == p->peer && address_of_host(address);
 	return !endpoint_find(address, p->source_network);
 }
 

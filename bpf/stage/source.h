@@ -127,7 +127,7 @@ __noinline int source_routed(struct pkt *p)
 		return 0;
 	route = route_find(p->destination_network, &p->source);
 	network = route ? route->network : 0;
-	if (!network || peer_of(p, &p->source, network) != p->peer)
+	if (!network || peer_of(p, &p->source, network) != p->peer || !address_of_host(&p->source))
 		return 0;
 	route = route_find(network, &p->destination);
 	if (!route || route->network != p->destination_network)

@@ -140,3 +140,26 @@ def test_super_packets_by_the_slow_path(hosts):
     thread.join(15)
     server.close()
     assert b"".join(received) == payload
+
+
+def test_the_device_is_set_down(hosts):
+    """By somebody else, as by a network manager that takes it for its own: it would swallow what it is given, so it is made again."""
+    router, a, b, family = hosts
+    wait_for(lambda: a.state() == b.state() == "reachable", what="ways both ways")
+    with a.ns:
+        before = socket.if_nametoindex("heddle-tunnel")
+    a.ns.ip("link set heddle-tunnel down")
+
+    def is_there():
+        with a.ns, contextlib.suppress(OSError):
+            return socket.if_nametoindex("heddle-tunnel") != before
+        return False
+
+    wait_for(is_there, timeout=10, what="another device")
+    wait_for(lambda: "tc_tunnel_in" in a.daemon.programs("heddle-tunnel"), what="its programs")
+    answer = move_next_hop(router, a, b, family)
+    process = a.workload.ns.popen("ping", "-c", "3", "-i", "0.3", "-W", "10", b.ip, stdout=subprocess.PIPE, text=True)
+    time.sleep(0.5)
+    answer()
+    output, _ = process.communicate(timeout=20)
+    assert " 3 received" in output, output

@@ -231,6 +231,8 @@ static void test_mistakes(void **state)
 		{PORT("  device: a\n  mac: 00:00:00:00:00:00\n"),
 			"t.yaml:7: spec.mac: want the MAC address of one station, not of a group or of nobody, got "
 			"00:00:00:00:00:00"},
+		{PORT("  device: a\n  mac: 02:68:65:64:64:6C\n"),
+			"t.yaml:7: spec.mac: want another MAC address than the gateway's, got 02:68:65:64:64:6C"},
 		{PORT("  device: a\n  addresses: [224.0.0.1]\n"),
 			"t.yaml:7: spec.addresses[0]: want a unicast address, got 224.0.0.1"},
 		{PORT("  device: a\n  addresses: ['::1']\n"), "t.yaml:7: spec.addresses[0]: want a unicast address, got \"::1\""},

@@ -322,6 +322,17 @@ static void test_learning(void **state)
 	assert_int_equal(w->topology->networks[1].record.vni, 1);
 }
 
+static void test_nobody_is_the_gateway(void **state)
+{
+	static const uint8_t gateway[] = HD_GATEWAY_MAC;
+	struct world *w = *state;
+
+	memcpy(w->device.peer_mac, gateway, sizeof(gateway));
+	build(w, TUNNEL BLUE PORT("p", "device: veth-a, network: blue"));
+	assert_int_equal(w->topology->ports[0].ifindex, 0);
+	assert_string_equal(w->topology->ports[0].reason, "its MAC is the gateway's");
+}
+
 /* What depends on devices and on the host's addresses no document could say. */
 static void test_who_is_here_counts(void **state)
 {
@@ -488,6 +499,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_rows, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_this_end, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_learning, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_nobody_is_the_gateway, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_who_is_here_counts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_what_has_not_changed, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_equal, set_up, tear_down),

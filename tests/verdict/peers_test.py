@@ -108,6 +108,19 @@ def test_prefixes(net, family):
     assert arrive(net, from_peer(net, family, source=address), peer=1).action == REDIRECT
 
 
+NOBODY = {4: ("0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"), 6: ("::", "::1", "ff02::1")}
+
+
+def test_nobody_behind_a_prefix(net, family):
+    """However wide the prefix is: what no host can send from is nobody's, on the link and routed."""
+    net.prefix(1, {4: "0.0.0.0/0", 6: "::/0"}[family], 2, mac=OTHER_MAC)
+    _, address = PREFIX[family]
+    for mac in (GATEWAY_MAC, OTHER_MAC):
+        for source in NOBODY[family]:
+            assert arrive(net, from_peer(net, family, source=source, mac=mac), peer=2).reason == "tunnel-source", (source, mac)
+        assert arrive(net, from_peer(net, family, source=address, mac=mac), peer=2).action == REDIRECT
+
+
 def test_the_router_of_a_prefix(net, family):
     """Its MAC is no endpoint's: the prefix says it."""
     prefix, address = PREFIX[family]
