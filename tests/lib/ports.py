@@ -151,6 +151,12 @@ class PortHost:
         """The rows of a pinned map as bpftool shows them."""
         return [r.get("formatted", r) for r in self.daemon.bpftool("map", "dump", "pinned", f"{self.daemon.bpffs}/heddle/maps/{name}")]
 
+    def forget(self, name):
+        """Every row of a pinned map."""
+        path = f"{self.daemon.bpffs}/heddle/maps/{name}"
+        for row in self.daemon.bpftool("map", "dump", "pinned", path):
+            self.daemon.bpftool("map", "delete", "pinned", path, "key", "hex", *(byte.removeprefix("0x") for byte in row["key"]))
+
     def close(self):
         self.stack.close()
 

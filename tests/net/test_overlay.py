@@ -340,6 +340,24 @@ def test_macs_are_learnt_from_peers():
             assert {Ether(t.inner).dst for t in tunnelled(witness.frames()) if IP in Ether(t.inner)} == {b.mac}
 
 
+def test_the_first_answer_of_somebody_unknown():
+    """The workload knows the MAC, its host does not: the SYN goes to every peer, and the connection is there with the first answer to it."""
+    with Fabric() as f:
+        one, two = two_hosts(f)
+        blue = f.network("blue", 100, learning=True)
+        a, b = one.work(blue, 200), two.work(blue, 2)
+        f.up()
+        one.put(*unlisted(one, two))
+        for family in (4, 6):
+            a.ns.ip(f"neigh replace {b.ip(family)} lladdr {b.mac} nud permanent dev eth0")
+            for _ in range(3):
+                one.host.forget("fdb")
+                client, server = traffic.accept_pair(a.ns, b.ns, b.ip(family), 7100 + family)
+                with client, server:
+                    assert traffic.retransmits(client) == 0
+        assert one.drops("tcp-no-flow") == 0
+
+
 def test_what_a_document_says_is_not_learnt_otherwise():
     """A MAC that is a port's here stays its own, whoever sends with it from elsewhere."""
     with Fabric() as f:

@@ -141,6 +141,7 @@ static void to_peer(struct tunnel_slow *slow, int device, int far, bool ipv4)
 		.msg_controllen = sizeof(control)};
 	size_t length = make_outer(frame, ipv4, PORT, LONG);
 	struct tunnel_slow_counts counts;
+	const struct cmsghdr *tos;
 
 	assert_int_equal(send(device, frame, length, 0), length);
 	/* for another port, cut off, and nothing of IP */
@@ -164,7 +165,8 @@ static void to_peer(struct tunnel_slow *slow, int device, int far, bool ipv4)
 	make_outer(frame, ipv4, PORT, LONG);
 	assert_memory_equal(got, frame + (ipv4 ? 42 : 62), LONG);
 	assert_int_equal(ntohs(from.in.sin_port), PORT);
-	assert_int_equal(*CMSG_DATA(CMSG_FIRSTHDR(&message)), 0xba);
+	tos = CMSG_FIRSTHDR(&message);
+	assert_true(tos && *CMSG_DATA(tos) == 0xba);
 }
 
 #define INNER 22 /* in the payload, behind the shim and the inner Ethernet header */

@@ -278,6 +278,7 @@ def test_an_address_that_moved(net, family):
     net.write_peer(1)
     for _ in range(2):
         sent(net, net.run(net.a, frame), frame, peer=2)
+    assert list(net.world.flow()[1].device) == [net.a.ifindex, DEVICE_PEER | 2], "another flow"
     assert arrive(net, from_peer(net, family), peer=1).reason == "tunnel-source"
     assert arrive(net, from_peer(net, family), peer=2).action == REDIRECT
 
