@@ -45,7 +45,7 @@ static const char *route_reason(const struct peer *peer)
 	case EHOSTUNREACH:
 		return "the route says unreachable";
 	}
-	return "no route leads there";
+	return "no route leads there from the tunnel's address";
 }
 
 static void lower(uint32_t *mtu, uint32_t by)

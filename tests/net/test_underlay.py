@@ -225,7 +225,7 @@ def test_routes_change(make):
     u.host.ip("rule del pref 90")
     u.comes_to("up1")
     u.host.ip("route del 10.90.0.0/16")
-    assert u.comes_to(state="no-route")["reason"] == "no route leads there"
+    assert u.comes_to(state="no-route")["reason"] == "no route leads there from the tunnel's address"
     assert u.managed() == [u.gateway(0)]  # of the peer on the link
     assert u.metric("heddle_peers") == {**dict.fromkeys(u.metric("heddle_peers"), 0), "reachable": 1, "no-route": 1}
     u.route()
