@@ -20,10 +20,10 @@ static void look(const uint8_t *data, size_t size)
 	if (!frame)
 		return;
 	memcpy(frame, data, size);
-	for (unsigned protocol = HD_TUNNEL_VXLAN; protocol <= HD_TUNNEL_GENEVE; protocol++) {
+	for (unsigned kind = HD_TUNNEL_VXLAN; kind <= HD_TUNNEL_GENEVE; kind++) {
 		struct packet_tunnel tunnel;
 
-		if (packet_unwrap(frame, size, protocol, &tunnel) == HD_R_NONE && !tunnel.control && tunnel.inner + 16 > size)
+		if (packet_unwrap(frame, size, kind, &tunnel) == HD_R_NONE && !tunnel.control && tunnel.inner + 16 > size)
 			abort();
 	}
 	do
