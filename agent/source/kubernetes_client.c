@@ -21,9 +21,10 @@
 #define LIBRARY "libcurl.so.4"
 #define PAGE 500
 #define CONNECT_MS 5000L
-#define STALLED_S 10L	   /* a list that does not come any further */
+#define STALLED_S 10L	   /* a page of a list that does not come any further */
+#define PAGE_MOST_S 120L   /* or that drips */
 #define WATCH_LEAST_S 240u /* then the server ends it, and it begins anew: so no half-dead connection lasts for ever */
-#define WATCH_GRACE_S 15u
+#define WATCH_GRACE_S 15L
 #define RETRY_FIRST_MS 100u
 #define RETRY_MOST_MS 15000u
 #define ABSENT_MS 60000u
@@ -415,10 +416,11 @@ static int set_request(struct kube_stream *stream, const char *url, unsigned wat
 	(void)curl.easy_setopt(easy, CURLOPT_WRITEDATA, stream);
 	(void)curl.easy_setopt(easy, CURLOPT_HTTPHEADER, stream->headers);
 	if (stream->watching) {
-		(void)curl.easy_setopt(easy, CURLOPT_TIMEOUT, (long)(watch_seconds + WATCH_GRACE_S));
+		(void)curl.easy_setopt(easy, CURLOPT_TIMEOUT, (long)watch_seconds + WATCH_GRACE_S);
 	} else {
 		(void)curl.easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
 		(void)curl.easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, STALLED_S);
+		(void)curl.easy_setopt(easy, CURLOPT_TIMEOUT, PAGE_MOST_S);
 	}
 	set_identity(easy, &stream->k->config);
 	return code == CURLE_OK ? 0 : -ENOMEM;
@@ -452,7 +454,8 @@ static int ask(struct kube_stream *stream)
 		buffer_printf(&url, "watch=1&allowWatchBookmarks=true&timeoutSeconds=%u&resourceVersion=", seconds);
 		add_escaped(&url, stream->version);
 	} else {
-		stream->state = KUBE_LISTING;
+		/* what is absent is so until it is there */
+		stream->state = stream->state == KUBE_ABSENT ? KUBE_ABSENT : KUBE_LISTING;
 		buffer_printf(&url, "limit=%d", PAGE);
 		if (stream->cursor) {
 			buffer_add_string(&url, "&continue=");
@@ -523,11 +526,6 @@ static void end_list(struct kube_stream *stream)
 	again_in(stream, 0);
 }
 
-static bool is_refused(const struct kube_stream *stream, long status)
-{
-	return status == 404 || (status == 403 && kube_kinds[stream->kind].optional);
-}
-
 static void end_refused(struct kube_stream *stream, long status)
 {
 	json_t *answer = NULL;
@@ -540,15 +538,11 @@ static void end_refused(struct kube_stream *stream, long status)
 	json_decref(answer);
 	if (status == 410) {
 		forget_place(stream);
-		set_error(stream, "");
-		again_in(stream, stream->failures++ ? RETRY_FIRST_MS : 0);
-		stream->state = KUBE_WAITING;
-		if (stream->failures > 3)
-			back_off(stream);
+		back_off(stream);
 		return;
 	}
-	if (kube_kinds[stream->kind].optional && is_refused(stream, status)) {
-		bool first = stream->state != KUBE_ABSENT && !stream->synced;
+	if (kube_kinds[stream->kind].optional && (status == 404 || status == 403)) {
+		bool first = !stream->synced;
 
 		forget_place(stream);
 		if (first)
