@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can go wrong with an API server: what is in force stays, and it is caught up with once the server is well again."""
 
+import base64
 import os
 import time
 
@@ -157,6 +158,18 @@ def test_token_rotation(follower):
     server.put(api.network_policy("new"))
     follower.expect("new")
     assert server.asked(POLICIES)[-1][2] == "second"
+
+
+@pytest.mark.parametrize("inline", [True, False], ids=["data", "files"])
+def test_client_certificate(inline):
+    with Follower(start=False) as f:
+        user = {"client-certificate": "crt", "client-key": "key"}
+        if inline:
+            user = {f"{k}-data": base64.b64encode(open(os.path.join(f.server.dir, v), "rb").read()).decode() for k, v in user.items()}
+        f.server.kubeconfig(**user)
+        f.daemon.start()
+        f.synced()
+        assert {r[2] for r in f.server.requests} == {""}
 
 
 def test_in_cluster_configuration_is_told_when_missing():

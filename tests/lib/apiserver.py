@@ -66,6 +66,9 @@ class ApiServer:
         )
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(self.certificate, self.key)
+        # its own certificate is that of a client too, for who has it
+        self.context.verify_mode = ssl.CERT_OPTIONAL
+        self.context.load_verify_locations(self.certificate)
 
     # --- whom it serves ---
 
@@ -223,7 +226,7 @@ class ApiServer:
         token = headers.get("authorization", "").removeprefix("Bearer ")
         with self.lock:
             self.requests.append((url.path, query, token))
-        if token not in self.tokens:
+        if token not in self.tokens and not connection.getpeercert():
             return self._refuse(connection, 401, "Unauthorized")
         if url.path not in KINDS or KINDS[url.path] in self.absent:
             return self._refuse(connection, 404, "the server could not find the requested resource")
