@@ -97,7 +97,7 @@ tools: $(TOOL_BIN)
 tests: all unit tools $(VERDICT_LIB)
 asan: $(BUILD)/asan/heddled $(BUILD)/asan/heddle-cni
 
-.PHONY: setup test test-unit test-verdict test-net test-cni test-differential test-cli test-load fuzz bench mutation lint check-kernels demo
+.PHONY: setup test test-unit test-verdict test-net test-cni test-kubernetes test-differential test-cli test-load fuzz bench mutation lint check-kernels demo
 setup:
 	tools/setup
 # Two makes, since on a fresh machine the first one runs without a compiler.
@@ -105,7 +105,7 @@ test demo: setup
 	+$(MAKE) --no-print-directory $@-built
 .PHONY: test-built demo-built
 test-built: tests
-	tests/run $(if $(PARTS),$(PARTS),unit cli verdict net cni differential load)
+	tests/run $(if $(PARTS),$(PARTS),unit cli verdict net cni kubernetes differential load)
 demo-built: all
 	tools/demo
 test-unit: unit
@@ -118,6 +118,8 @@ test-net: all tools
 	tests/run net
 test-cni: all
 	tests/run cni
+test-kubernetes: all
+	tests/run kubernetes
 test-differential: all tools
 	tests/run differential
 test-load: bpf tools

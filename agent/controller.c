@@ -108,6 +108,7 @@ static void controller_free(struct controller *c)
 	sd_event_source_disable_unref(c->confirm);
 	sd_event_source_disable_unref(c->events);
 	sd_event_source_disable_unref(c->rebuild);
+	cluster_free(c);
 	devices_free(c);
 	underlay_free(c);
 	ports_free(c);
@@ -170,6 +171,9 @@ static int start(struct controller *c)
 	r = files_watch(c->files, c->event, on_files_changed, c);
 	if (r < 0)
 		log_warn(r, "cannot watch the configured paths: changes are seen at SIGHUP only");
+	r = cluster_open(c);
+	if (r < 0)
+		return r;
 	r = change_start(c);
 	if (r < 0 && r != -EINVAL)
 		return r;
@@ -177,6 +181,8 @@ static int start(struct controller *c)
 	if (r < 0)
 		return log_err(r, "cannot set the timer of the rollback");
 	r = api_new(c->event, &api, &c->api);
+	if (r >= 0)
+		r = cluster_start(c);
 	if (r < 0)
 		return r;
 	confine(options->state_dir);
@@ -190,6 +196,7 @@ int controller_run(const struct controller_options *options)
 	int r;
 
 	c.view.objects = &c.store.all;
+	c.view.derived = &c.store.derived;
 	c.view.version = HEDDLE_VERSION;
 	c.view.started = (int64_t)clock_ms();
 	r = start(&c);

@@ -13,7 +13,10 @@ struct controller_options {
 	const char *const *config;
 	size_t n_config;
 	const char *run_dir, *state_dir, *bpffs;
-	const char *metrics; /* NULL: no TCP listener */
+	const char *metrics;	/* NULL: no TCP listener */
+	bool kubernetes;	/* follow an API server */
+	const char *kubeconfig; /* NULL: the in-cluster configuration */
+	const char *node_name;	/* NULL: NODE_NAME, then the host's name */
 };
 
 /* Runs until SIGTERM or SIGINT, which leave the data plane as it is. 0 or a negative errno; logs what fails. */

@@ -278,7 +278,7 @@ int change_start(struct controller *c)
 	}
 	/* An earlier agent's policy in force is a last good state too: it is better than closing the uplinks. */
 	if (r < 0 && loaded >= 0 && c->store.applied.n + c->store.cni.n) {
-		struct store without = {0};
+		struct store without = {.deriver = c->store.deriver};
 
 		log_err(0, "trying the files without the applied objects");
 		store_clear(&c->store);

@@ -255,10 +255,12 @@ static int give_addresses(struct controller *c, const struct object *network, co
 {
 	_cleanup_free_ struct ipam_range *ranges = NULL;
 	size_t n;
+	json_t *own = !request->ranges && c->kubernetes ? kubernetes_ranges(c->kubernetes, network) : NULL;
 	int r = take_wanted(network, request->ips, "ips", taken, ret, diag);
 
 	if (r == 0)
-		r = ipam_ranges(network, request->ranges, &ranges, &n, diag);
+		r = ipam_ranges(network, own ? own : request->ranges, &ranges, &n, diag);
+	json_decref(own);
 	for (int ipv4 = 1; ipv4 >= 0 && r == 0; ipv4--) {
 		struct hd_addr addr;
 
@@ -396,6 +398,9 @@ static int reserve(struct controller *c, const struct cni_request *request, json
 		diag_add(diag, NULL, 0, "network", "there is no Network %s", request->network);
 		return -EINVAL;
 	}
+	r = cluster_may_connect(c, network->name, request->namespace_, request->pod, diag);
+	if (r < 0)
+		return r;
 	/* the devices as they are by now */
 	(void)netdev_watch_dispatch(c->watch);
 	drop_old_reservations(c);

@@ -15,6 +15,7 @@
 #include <source/cni.h>
 #include <source/files.h>
 #include <source/ipam.h>
+#include <source/kubernetes.h>
 #include <source/remembered.h>
 #include <source/store.h>
 #include <util/cleanup.h>
@@ -32,10 +33,13 @@ struct controller {
 	struct ipam *ipam;	 /* where addresses are given out next */
 	bool ipam_due;		 /* that is to be kept */
 	struct reservation *reservations;
-	struct store store; /* what is in force */
-	bool save;	    /* the files' last good state is to be kept */
-	bool files_refused; /* the last load of the files was */
-	bool files_again;   /* it may be another matter since something else changed */
+	struct kubernetes *kubernetes; /* NULL: no cluster is followed */
+	struct store_deriver deriver;  /* of its objects */
+	unsigned kubernetes_failures;  /* in a row, to put in force what it says */
+	struct store store;	       /* what is in force */
+	bool save;		       /* the files' last good state is to be kept */
+	bool files_refused;	       /* the last load of the files was */
+	bool files_again;	       /* it may be another matter since something else changed */
 
 	/* policy */
 	struct datapath *datapath;
@@ -79,7 +83,8 @@ struct controller {
 	sd_event_source *underlay_io, *underlay_look, *slow_due, *slow_device, *slow_socket;
 
 	/* event sources */
-	sd_event_source *sweep, *later, *reattach, *confirm, *events, *netdev, *rebuild, *host_changes;
+	sd_event_source *sweep, *later, *reattach, *confirm, *kubernetes_save, *kubernetes_again, *events, *netdev, *rebuild,
+		*host_changes;
 
 	struct view view;
 	struct api *api;
@@ -162,6 +167,15 @@ void cni_sweep_later(struct controller *c); /* a port's device is gone: so is th
 int cni_place(struct controller *c);	    /* the ports whose devices are still there */
 void cni_free(struct controller *c);
 int cni_change(void *userdata, enum api_cni verb, const json_t *body, json_t **ret, struct diag *diag);
+
+/* --- controller_kubernetes.c: what the API server says --- */
+
+int cluster_open(struct controller *c);	 /* before the first policy: the last state on disk is part of it */
+int cluster_start(struct controller *c); /* after it */
+void cluster_free(struct controller *c); /* keeps its state */
+/* 0, or -EAGAIN with why a Pod cannot be connected to the cluster's network yet. */
+int cluster_may_connect(
+	const struct controller *c, const char *network, const char *namespace_, const char *pod, struct diag *diag);
 
 /* --- controller_rescue.c --- */
 

@@ -13,7 +13,7 @@
 static void usage(FILE *out)
 {
 	fputs("heddled [--config PATH]... [--run-dir DIR] [--state-dir DIR] [--bpffs DIR]\n"
-	      "        [--metrics ADDR:PORT] [--log-level LEVEL]\n"
+	      "        [--metrics ADDR:PORT] [--log-level LEVEL] [--kubernetes[=KUBECONFIG]] [--node-name NAME]\n"
 	      "heddled --check --config PATH...    decode and compile only; touches nothing\n"
 	      "heddled --detach [--run-dir DIR] [--bpffs DIR]\n"
 	      "        remove every program, link, map and pin of this instance\n"
@@ -23,6 +23,8 @@ static void usage(FILE *out)
 	      "  --state-dir DIR      last good state and applied objects (default /var/lib/heddle)\n"
 	      "  --bpffs DIR          where pins are kept under heddle/ (default /sys/fs/bpf)\n"
 	      "  --metrics ADDR:PORT  serve OpenMetrics at http://ADDR:PORT/metrics\n"
+	      "  --kubernetes[=PATH]  follow the API server of a kubeconfig, or of the cluster this is a Pod of\n"
+	      "  --node-name NAME     of this host in the cluster (default NODE_NAME, then the host's name)\n"
 	      "  --log-level LEVEL    error, warning, notice, info or debug (default info)\n"
 	      "  --version, --help\n",
 		out);
@@ -30,7 +32,7 @@ static void usage(FILE *out)
 
 int main(int argc, char **argv)
 {
-	enum { CONFIG = 256, RUN_DIR, STATE_DIR, BPFFS, METRICS, LOG_LEVEL, CHECK, DETACH, VERSION, HELP };
+	enum { CONFIG = 256, RUN_DIR, STATE_DIR, BPFFS, METRICS, LOG_LEVEL, KUBERNETES, NODE_NAME, CHECK, DETACH, VERSION, HELP };
 	static const struct option known[] = {
 		{"config", required_argument, NULL, CONFIG},
 		{"run-dir", required_argument, NULL, RUN_DIR},
@@ -38,6 +40,8 @@ int main(int argc, char **argv)
 		{"bpffs", required_argument, NULL, BPFFS},
 		{"metrics", required_argument, NULL, METRICS},
 		{"log-level", required_argument, NULL, LOG_LEVEL},
+		{"kubernetes", optional_argument, NULL, KUBERNETES},
+		{"node-name", required_argument, NULL, NODE_NAME},
 		{"check", no_argument, NULL, CHECK},
 		{"detach", no_argument, NULL, DETACH},
 		{"version", no_argument, NULL, VERSION},
@@ -73,6 +77,13 @@ int main(int argc, char **argv)
 			break;
 		case METRICS:
 			options.metrics = optarg;
+			break;
+		case KUBERNETES:
+			options.kubernetes = true;
+			options.kubeconfig = optarg;
+			break;
+		case NODE_NAME:
+			options.node_name = optarg;
 			break;
 		case LOG_LEVEL:
 			level = log_level_from_name(optarg);

@@ -87,7 +87,7 @@ enum MHD_Result api_get_cni_attachments(struct request *request)
 enum MHD_Result api_get_cni_status(struct request *request)
 {
 	const struct view *view = request->api->view;
-	const char *network = request_argument(request, "network");
+	const char *network = request_argument(request, "network"), *reason = NULL;
 
 	if (!view->cni)
 		return respond_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "the state directory cannot be used");
@@ -96,5 +96,9 @@ enum MHD_Result api_get_cni_status(struct request *request)
 			"the configured files are not in force, see `heddle status`");
 	if (network && !object_list_find(view->objects, OBJECT_NETWORK, NULL, network))
 		return respond_error(request, MHD_HTTP_NOT_FOUND, NULL, "there is no Network %.253s", network);
+	if (view->kubernetes && network && strcmp(network, kubernetes_network(view->host)) == 0)
+		reason = kubernetes_waits_for(view->kubernetes, NULL, NULL);
+	if (reason)
+		return respond_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "%s", reason);
 	return respond_json(request, MHD_HTTP_OK, json_pack("{s:b}", "ready", 1));
 }

@@ -88,7 +88,11 @@ static const char *source_of(const struct view *view, const struct object *objec
 {
 	if (object->file)
 		return "file";
-	return view->cni && object_list_find(view->cni, object->kind, object->namespace_, object->name) == object ? "cni" : "api";
+	/* with its Pod's labels, a Port of the plugin is another object */
+	if (view->cni && object_list_find(view->cni, object->kind, object->namespace_, object->name))
+		return "cni";
+	return view->derived && object_list_find(view->derived, object->kind, object->namespace_, object->name) ? "kubernetes"
+														: "api";
 }
 
 /*

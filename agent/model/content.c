@@ -92,7 +92,7 @@ static uint64_t hash_host(uint64_t hash, const struct host *host)
 	hash = hash_ports(hash, host->failsafe, host->n_failsafe);
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		hash = hash_u64(hash, numbers[i]);
-	return hash;
+	return host->kubernetes_network ? hash_string(hash, host->kubernetes_network) : hash;
 }
 
 static uint64_t hash_policy(uint64_t hash, const struct object *object)

@@ -208,6 +208,11 @@ static void host_spec(struct buffer *out, const struct host *host)
 	write_number(out, "eventsPerSecond", host->event_rate);
 	write_number(out, "rejectsPerSecond", host->reject_rate);
 	buffer_add_char(out, '}');
+	if (host->kubernetes_network) {
+		write_open(out, "kubernetes", '{');
+		write_text(out, "network", host->kubernetes_network);
+		buffer_add_char(out, '}');
+	}
 }
 
 void encode_text(const struct object *object, struct buffer *out)

@@ -190,6 +190,17 @@ static const struct schema log_schema = {
 	.defaults = &default_log,
 };
 
+/* --- kubernetes --- */
+
+static const struct field kubernetes_fields[] = {
+	{"network", value_text, &subdomain_text, 0, false},
+};
+static const struct schema kubernetes_schema = {
+	.what = "a mapping with network",
+	SCHEMA_FIELDS(kubernetes_fields),
+	.draft_size = sizeof(char *),
+};
+
 /* --- the host --- */
 
 struct host_draft {
@@ -200,6 +211,7 @@ struct host_draft {
 	struct limits limits;
 	struct log_settings log;
 	uint32_t pickup_seconds;
+	const char *kubernetes_network;
 };
 static_assert(sizeof(struct host_draft) <= SCHEMA_DRAFT_MAX, "host_draft");
 enum { FORWARD_PASS, FORWARD_JUDGE };
@@ -239,6 +251,7 @@ static bool finish_host(struct decoder *d, const struct path *path, node_id node
 		.log_every = from->log.every,
 		.event_rate = from->log.events,
 		.reject_rate = from->log.rejects,
+		.kubernetes_network = from->kubernetes_network,
 	};
 	return good;
 }
@@ -255,6 +268,7 @@ static const struct field host_fields[] = {
 	{"pickupSeconds", value_uint, &pickup_range, offsetof(struct host_draft, pickup_seconds), false},
 	{"limits", value_mapping, &limit_schema, offsetof(struct host_draft, limits), false},
 	{"log", value_mapping, &log_schema, offsetof(struct host_draft, log), false},
+	{"kubernetes", value_mapping, &kubernetes_schema, offsetof(struct host_draft, kubernetes_network), false},
 };
 static const struct host_draft host_defaults = {
 	.timeouts = DEFAULT_TIMEOUTS,

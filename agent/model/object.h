@@ -119,6 +119,7 @@ struct host {
 	uint32_t limit_flows, limit_flows_new, limit_flows_other, limit_rules;
 	/* Host.spec.log: {every, eventsPerSecond, rejectsPerSecond} */
 	uint32_t log_every, event_rate, reject_rate;
+	const char *kubernetes_network; /* that Pods are in; NULL: the default */
 };
 #define HOST_LOG_EVERY 1
 #define HOST_EVENT_RATE 100

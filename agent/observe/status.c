@@ -303,14 +303,36 @@ static json_t *last_error_json(const struct view *view)
 	return json_pack("{s:o, s:o}", "time", json_time(view->last_error_time), "details", json_lines(view->last_error));
 }
 
+static json_t *kubernetes_json(const struct view *view)
+{
+	struct kubernetes_status status;
+	json_t *kinds = json_array();
+
+	if (!view->kubernetes) {
+		json_decref(kinds);
+		return json_null();
+	}
+	kubernetes_get_status(view->kubernetes, &status);
+	for (size_t i = 0; i < KUBERNETES_KINDS; i++) {
+		const struct kubernetes_kind_status *kind = &status.kinds[i];
+
+		json_array_append_new(kinds, json_pack("{s:s, s:s, s:I, s:I, s:o}", "kind", kind->kind, "state", kind->state,
+						     "objects", (json_int_t)kind->objects, "leftOut", (json_int_t)kind->left_out,
+						     "error", json_text(kind->error)));
+	}
+	return json_pack("{s:s, s:s, s:b, s:b, s:o, s:o}", "server", status.server, "node", status.node, "connected",
+		status.connected, "synced", kubernetes_live(view->kubernetes), "lastSync",
+		status.last_sync ? json_time(status.last_sync) : json_null(), "kinds", kinds);
+}
+
 json_t *status_json(const struct view *view)
 {
-	return json_pack("{s:b, s:I, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:I, s:s, s:o}", "ready",
-		view->ready, "generation", (json_int_t)view->generation, "adopted", view->adopted, "lockdown", view->lockdown,
-		"programs", programs_json(view), "uplinks", uplinks_json(view), "unguarded", unguarded_json(view), "ports",
-		ports_json(view), "tunnel", tunnel_json(view), "peers", peers_json(view), "networks",
-		(int)status_count_objects(view, OBJECT_NETWORK), "flows", flows_json(view), "objects", objects_json(view),
-		"memory", memory_json(view), "lastError", last_error_json(view), "uptime",
+	return json_pack("{s:b, s:I, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:I, s:s, s:o}",
+		"ready", view->ready, "generation", (json_int_t)view->generation, "adopted", view->adopted, "lockdown",
+		view->lockdown, "programs", programs_json(view), "uplinks", uplinks_json(view), "unguarded", unguarded_json(view),
+		"ports", ports_json(view), "kubernetes", kubernetes_json(view), "tunnel", tunnel_json(view), "peers",
+		peers_json(view), "networks", (int)status_count_objects(view, OBJECT_NETWORK), "flows", flows_json(view),
+		"objects", objects_json(view), "memory", memory_json(view), "lastError", last_error_json(view), "uptime",
 		(json_int_t)((int64_t)clock_ms() - view->started) / 1000, "version", view->version, "pendingConfirm",
 		view->confirm_before ? json_pack("{s:o}", "confirmBefore", json_time(view->confirm_before)) : json_null());
 }

@@ -18,12 +18,15 @@
 #include <policy/compile.h>
 #include <policy/identities.h>
 #include <policy/topology.h>
+#include <source/kubernetes.h>
 
 struct view {
 	struct datapath *datapath;	     /* NULL: nothing loaded, there is nothing to read */
 	const struct compiler *compiler;     /* NULL with it */
 	const struct object_list *objects;   /* the documents in force */
 	const struct object_list *cni;	     /* those of them that are the CNI plugin's; NULL: its state cannot be used */
+	const struct object_list *derived;   /* and those that a cluster comes to */
+	const struct kubernetes *kubernetes; /* NULL: no cluster is followed */
 	const struct host *host;	     /* of the Host document in force; NULL: none */
 	const struct topology *topology;     /* networks and ports as they shall be; NULL: nothing loaded */
 	const struct networks *networks;     /* their numbers */

@@ -164,6 +164,9 @@ int cni_make_port(const struct cni_request *request, const char *mac, const stru
 		CNI_ANNOTATION_CONTAINER, request->key.container, CNI_ANNOTATION_INTERFACE, request->key.interface, "spec",
 		"device", request->device, "network", request->network, "mac", mac ? mac : request->mac, "addresses",
 		addresses_of(addresses, n_addresses));
+	if (document && request->pod && !is_label_value(request->pod))
+		json_object_set_new(json_object_get(json_object_get(document, "metadata"), "annotations"), CNI_ANNOTATION_POD,
+			json_string(request->pod));
 	text = document ? json_dumps(document, JSON_COMPACT) : NULL;
 	json_decref(document);
 	if (!text)

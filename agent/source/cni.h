@@ -13,6 +13,7 @@
 #define CNI_ANNOTATION_NAME "heddle.dev/cni-name"
 #define CNI_ANNOTATION_CONTAINER "heddle.dev/cni-container"
 #define CNI_ANNOTATION_INTERFACE "heddle.dev/cni-interface"
+#define CNI_ANNOTATION_POD "heddle.dev/cni-pod" /* the name of a Pod that is too long for a label */
 #define CNI_LABEL_POD "io.kubernetes.pod.name"
 #define CNI_LABEL_NAMESPACE "io.kubernetes.pod.namespace"
 

@@ -12,6 +12,7 @@ void store_clear(struct store *store)
 	object_list_clear(&store->applied);
 	object_list_clear(&store->cni);
 	object_list_clear(&store->before);
+	object_list_clear(&store->derived);
 	object_list_clear(&store->all);
 	*store = (struct store){0};
 }
@@ -97,13 +98,106 @@ static int find_changes(const struct object_list *old, const struct object_list 
 	return 0;
 }
 
-/* All of them: files', applied ones, and the CNI plugin's. */
-static int merge_all(struct object_list *to, const struct store *next, const struct object_list *applied)
+/* All that is derived from nothing: files', applied ones, and the CNI plugin's. */
+static int merge_base(struct object_list *to, const struct store *next, const struct object_list *applied)
 {
 	_cleanup_object_list_ struct object_list documents = {0};
 	int r = merge_lists(&documents, &next->files, applied);
 
 	return r < 0 ? r : merge_lists(to, &documents, &next->cni);
+}
+
+/* A derived object stands for one of the CNI plugin's of the same name. */
+static int merge_derived(struct object_list *to, const struct object_list *base, const struct object_list *derived)
+{
+	size_t i = 0, j = 0;
+	int r = 0;
+
+	while (r == 0 && (i < base->n || j < derived->n)) {
+		int order = i == base->n ? 1 : j == derived->n ? -1 : object_compare(base->items[i], derived->items[j]);
+
+		r = object_list_add(to, order < 0 ? base->items[i] : derived->items[j]);
+		i += order <= 0;
+		j += order >= 0;
+	}
+	return r;
+}
+
+static int validate_with(const struct object_list *base, const struct object_list *derived, struct diag *diag)
+{
+	_cleanup_object_list_ struct object_list all = {0};
+	int r = merge_derived(&all, base, derived);
+
+	return r < 0 ? r : model_validate(&all, diag);
+}
+
+/* Of candidates, those that can be had beside base and good are added to good; the others are refused, found by halving. */
+static int add_good(
+	const struct store *store, const struct object_list *base, const struct object_list *candidates, struct object_list *good)
+{
+	_cleanup_object_list_ struct object_list with = {0}, first = {0}, second = {0};
+	_cleanup_diag_ struct diag diag = {0};
+	int r = copy_list(&with, good);
+
+	if (r == 0)
+		r = copy_list(&with, candidates);
+	if (r < 0 || candidates->n == 0)
+		return r;
+	object_list_sort(&with);
+	r = validate_with(base, &with, &diag);
+	if (r == 0) {
+		struct object_list old = *good;
+
+		*good = with;
+		with = old;
+		return 0;
+	}
+	if (r != -EINVAL)
+		return r;
+	if (candidates->n == 1) {
+		store->deriver->refuse(store->deriver->userdata, candidates->items[0], diag.text ? diag.text : "it is invalid");
+		return 0;
+	}
+	r = 0;
+	for (size_t i = 0; i < candidates->n && r == 0; i++)
+		r = object_list_add(i < candidates->n / 2 ? &first : &second, candidates->items[i]);
+	if (r == 0)
+		r = add_good(store, base, &first, good);
+	return r < 0 ? r : add_good(store, base, &second, good);
+}
+
+/*
+ * The whole of next with these applied objects, checked; valid: what is in force. What is wrong with derived objects is no reason to refuse the
+ * others.
+ */
+static int compose(const struct store *next, const struct object_list *applied, struct object_list *derived,
+	struct object_list *all, const struct object_list *valid, struct diag *diag)
+{
+	const struct store_deriver *deriver = next->deriver;
+	_cleanup_object_list_ struct object_list base = {0}, good = {0};
+	_cleanup_diag_ struct diag ignored = {0};
+	int r = merge_base(&base, next, applied);
+
+	if (r == 0 && deriver)
+		r = deriver->derive(deriver->userdata, &base, &next->cni, derived);
+	if (r == 0)
+		r = merge_derived(all, &base, derived);
+	if (r < 0 || derived->n == 0)
+		return r < 0 ? r : model_validate_change(all, valid, diag);
+	r = model_validate_change(all, valid, &ignored);
+	if (r != -EINVAL)
+		return r;
+	r = model_validate(&base, diag);
+	if (r == 0)
+		r = add_good(next, &base, derived, &good);
+	if (r < 0)
+		return r;
+	object_list_clear(derived);
+	*derived = good;
+	good = (struct object_list){0};
+	object_list_clear(all);
+	*all = (struct object_list){0};
+	return merge_derived(all, &base, derived);
 }
 
 /* Fills in next.all and the changes, and checks the whole. */
@@ -113,15 +207,12 @@ static int complete(
 	struct store *next = &proposal->next;
 	int r;
 
-	r = merge_all(&next->all, next, &next->applied);
-	if (r == 0)
-		r = model_validate_change(&next->all, &store->all, diag);
+	next->deriver = store->deriver;
+	r = compose(next, &next->applied, &next->derived, &next->all, &store->all, diag);
 	if (r == 0 && next->pending) {
-		_cleanup_object_list_ struct object_list rolled_back = {0};
+		_cleanup_object_list_ struct object_list derived = {0}, rolled_back = {0};
 
-		r = merge_all(&rolled_back, next, &next->before);
-		if (r == 0)
-			r = model_validate_change(&rolled_back, &store->all, diag);
+		r = compose(next, &next->before, &derived, &rolled_back, &store->all, diag);
 		if (r == -EINVAL)
 			diag_add(diag, NULL, 0, NULL,
 				"this would hold once the unconfirmed apply is rolled back: confirm it first");
@@ -201,6 +292,11 @@ int store_propose_cni(const struct store *store, const struct object_list *cni, 
 	return finish(r, store, &proposal, NULL, ret, diag);
 }
 
+int store_propose_derived(const struct store *store, struct store_proposal *ret, struct diag *diag)
+{
+	return store_propose_cni(store, &store->cni, ret, diag);
+}
+
 static int refuse_while_pending(const struct store *store, struct diag *diag)
 {
 	if (!store->pending)
@@ -219,6 +315,11 @@ static int refuse_owned(const struct store *store, enum object_kind kind, const 
 	if (object_list_find(&store->cni, kind, namespace_, name)) {
 		diag_add(diag, NULL, line, NULL,
 			"want an object that nobody else owns, got %s of the CNI plugin: it goes with its container",
+			object_title(kind, namespace_, name, title));
+		return -EACCES;
+	}
+	if (!owner && object_list_find(&store->derived, kind, namespace_, name)) {
+		diag_add(diag, NULL, line, NULL, "want an object that nobody else owns, got %s of the cluster: change it there",
 			object_title(kind, namespace_, name, title));
 		return -EACCES;
 	}

@@ -177,11 +177,12 @@ HEDDLED = os.environ.get("HEDDLED_BIN") or os.path.join(TOP, os.environ.get("BUI
 
 
 def examples():
-    """The documents that each page shows; a page's are one configuration, but for the guide's section about two hosts."""
+    """The documents that each page shows; a page's are one configuration, but for the guide's sections about other hosts."""
     guide = re.split(r"^(?=## )", read("docs", "guide.md"), flags=re.M)
     hosts = [section for section in guide if section.splitlines()[0].endswith("Two hosts")]
-    texts = {"README.md": read("README.md"), "docs/guide.md": "".join(section for section in guide if section not in hosts),
-             "docs/guide.md, two hosts": "".join(hosts)}
+    clusters = [section for section in guide if section.splitlines()[0].endswith("A cluster")]
+    texts = {"README.md": read("README.md"), "docs/guide.md": "".join(section for section in guide if section not in hosts + clusters),
+             "docs/guide.md, two hosts": "".join(hosts), "docs/guide.md, a cluster": "".join(clusters)}
     pages = {name: "---\n".join(re.findall(r"```yaml\n(.*?)```", text, re.S)) for name, text in texts.items()}
     page = read("tools", "man", "heddle.yaml.5")
     pages["heddle.yaml.5"] = page[page.index(".Sh EXAMPLES"):].split(".Bd -literal\n")[1].split(".Ed")[0]
@@ -194,11 +195,23 @@ def check(path):
 
 
 @pytest.mark.parametrize("page, kind", [("README.md", "HostPolicy"), ("docs/guide.md", "HostPolicy"), ("docs/guide.md, two hosts", "Peer"),
+                                        ("docs/guide.md, a cluster", "Network"),
                                         ("heddle.yaml.5", "HostPolicy")])
 def test_documents_of_the_docs_are_good(page, kind, tmp_path):
     path = tmp_path / "documents.yaml"
     path.write_text(examples()[page])
     assert f"kind: {kind}" in path.read_text()
+    assert check(path) == (0, "")
+
+
+def test_the_documents_of_the_manifest(tmp_path):
+    """What cni/kubernetes.yaml gives each node, with its address filled in."""
+    text = read("cni", "kubernetes.yaml")
+    lines = text[text.index("  node.yaml: |") :].splitlines()[1:]
+    indented = [line[4:] for line in lines[: next(i for i, line in enumerate(lines) if not line.startswith("    "))]]
+    path = tmp_path / "node.yaml"
+    path.write_text("\n".join(indented).replace("NODE_IP", "192.0.2.1") + "\n")
+    assert "kubernetes: {network: pods}" in path.read_text()
     assert check(path) == (0, "")
 
 

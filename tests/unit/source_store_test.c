@@ -249,6 +249,79 @@ static void test_store_cni(void **state)
 	assert_non_null(strstr(diag.text, "confirm it first"));
 }
 
+/* --- what follows from the others --- */
+
+struct world {
+	struct object_list objects; /* sorted */
+	struct buffer refused;
+};
+
+static int derive(void *userdata, const struct object_list *base, const struct object_list *cni, struct object_list *ret)
+{
+	struct world *world = userdata;
+	int r = 0;
+
+	for (size_t i = 0; i < world->objects.n && r == 0; i++) {
+		struct object *object = world->objects.items[i];
+		bool is_cni = object_list_find(cni, object->kind, NULL, object->name) != NULL;
+
+		if (is_cni || !object_list_find(base, object->kind, NULL, object->name))
+			r = object_list_add(ret, object);
+	}
+	return r;
+}
+
+static void refuse(void *userdata, const struct object *object, const char *why)
+{
+	struct world *world = userdata;
+
+	assert_non_null(strstr(why, "which no document declares"));
+	buffer_printf(&world->refused, "%s ", object->name);
+}
+
+static void test_store_derived(void **state)
+{
+	struct world world = {.objects = decode(NULL, GROUP("c", "10.0.0.0/8") GROUP("own", "") POLICY("a", "f")
+							      POLICY("b", "none") POLICY("d", "own") POLICY("e", "nobody"))};
+	const struct store_deriver deriver = {.derive = derive, .refuse = refuse, .userdata = &world};
+	_cleanup_store_ struct store store = {.deriver = &deriver};
+	_cleanup_object_list_ struct object_list cni = decode(NULL, GROUP("c", ""));
+	struct store_proposal proposal = {0};
+	_cleanup_diag_ struct diag diag = {0};
+
+	(void)state;
+	object_list_sort(&world.objects);
+	/* the two that nothing is wrong with stay, whatever is beside them */
+	commit_files(&store, GROUP("f", ""), "c f own a d");
+	assert_string_equal(world.refused.data, "b e ");
+	/* in the place of the plugin's own, and never beside it */
+	assert_int_equal(store_propose_cni(&store, &cni, &proposal, &diag), 0);
+	assert_int_equal(proposal.n_changes, 0);
+	store_commit(&store, &proposal);
+	assert_objects(&store.all, "c f own a d");
+	assert_int_equal(object_list_find(&store.all, OBJECT_ADDRESS_GROUP, NULL, "c")->group.n_cidrs, 1);
+	/* what they need goes, and they go with it: files are not refused for them */
+	commit_files(&store, GROUP("none", ""), "c none own b d");
+	/* a file's own comes first; what is theirs cannot be applied */
+	commit_files(&store, GROUP("none", "") POLICY("d", "none"), "c none own b d");
+	assert_string_equal(object_list_find(&store.all, OBJECT_HOST_POLICY, NULL, "d")->file, "f.yaml");
+	assert_int_equal(propose_apply(&store, GROUP("own", "10.0.0.0/8"), false, &proposal, &diag), -EACCES);
+	assert_non_null(strstr(diag.text, "of the cluster"));
+	diag_clear(&diag);
+	/* a mistake of the files' own is theirs */
+	_cleanup_object_list_ struct object_list bad = decode("f.yaml", POLICY("x", "missing"));
+	assert_int_equal(store_propose_files(&store, &bad, &proposal, &diag), -EINVAL);
+	assert_non_null(strstr(diag.text, "missing"));
+	/* asked for again by itself, and over an apply and its rollback */
+	commit_apply(&store, GROUP("nobody", ""), true, "nobody created, e created", "c nobody none own b d e");
+	object_list_clear(&world.objects);
+	world.objects = (struct object_list){0};
+	assert_int_equal(store_propose_derived(&store, &proposal, &diag), 0);
+	store_commit(&store, &proposal);
+	assert_objects(&store.all, "c nobody none d");
+	buffer_clear(&world.refused);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -257,6 +330,7 @@ int main(void)
 		TEST(test_store_confirm),
 		TEST(test_store_start),
 		TEST(test_store_cni),
+		TEST(test_store_derived),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -97,6 +97,26 @@ static void print_ports(const json_t *ports)
 	table_print(table, stdout);
 }
 
+static void print_kubernetes(const json_t *kubernetes)
+{
+	const json_t *kind;
+	size_t i;
+
+	if (!json_is_object(kubernetes))
+		return;
+	printf("\nkubernetes: %s, as %s: %s%s\n", text_at(kubernetes, "server"), text_at(kubernetes, "node"),
+		json_is_true(json_object_get(kubernetes, "connected")) ? "connected" : "not connected",
+		json_is_true(json_object_get(kubernetes, "synced")) ? "" : ", not in step yet");
+	json_array_foreach (json_object_get(kubernetes, "kinds"), i, kind) {
+		const char *error = string_at(kind, "error");
+		long long out = number_at(kind, "leftOut");
+
+		if (error || out)
+			printf("kubernetes: %s: %s, %lld objects, %lld left out%s%s\n", text_at(kind, "kind"),
+				text_at(kind, "state"), number_at(kind, "objects"), out, error ? ": " : "", error ? error : "");
+	}
+}
+
 static void print_tunnel(const json_t *tunnel)
 {
 	const char *decapsulation = string_at(tunnel, "decapsulation");
@@ -219,6 +239,7 @@ static int status_run(struct cli *cli)
 	print_uplinks(json_object_get(status, "uplinks"), json_array_size(json_object_get(status, "ports")) > 0,
 		json_is_object(json_object_get(status, "tunnel")));
 	print_ports(json_object_get(status, "ports"));
+	print_kubernetes(json_object_get(status, "kubernetes"));
 	print_tunnel(json_object_get(status, "tunnel"));
 	print_peers(json_object_get(status, "peers"));
 	print_programs(json_object_get(status, "programs"));
