@@ -19,8 +19,6 @@
 #define SWEEP_AGAIN_US (30ull * 1000000)
 #define RESERVED_US (300ull * 1000000) /* a plugin that takes longer was killed */
 #define MTU_DEFAULT 1500u
-#define MTU_TUNNEL_IPV4 50u
-#define MTU_TUNNEL_IPV6 70u
 
 struct reservation {
 	struct reservation *next;
@@ -330,9 +328,7 @@ static uint32_t mtu_of(const struct controller *c, const struct network *network
 	}
 	if (mtu == UINT32_MAX)
 		mtu = MTU_DEFAULT;
-	if (network->vni && host && host->has_tunnel)
-		mtu -= addr_is_ipv4(&host->tunnel_address) ? MTU_TUNNEL_IPV4 : MTU_TUNNEL_IPV6;
-	return mtu;
+	return network->vni && c->topology ? mtu - c->topology->tunnel.overhead : mtu;
 }
 
 static json_t *reserve_answer(const struct controller *c, const struct object *network, const struct object *port)

@@ -6,11 +6,11 @@
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <libmnl/libmnl.h>
 
+#include <netdev/ethtool.h>
 #include <netdev/netdev.h>
 #include <util/cleanup.h>
 #include <util/log.h>
@@ -42,61 +42,25 @@ DEFINE_CLEANUP(struct netdev_watch *, netdev_watch_free);
 
 /* --- one interface --- */
 
-static int ethtool(const struct netdev *device, void *command)
-{
-	_cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct ifreq request = {.ifr_data = command};
-
-	if (fd < 0)
-		return -errno;
-	memcpy(request.ifr_name, device->name, sizeof(request.ifr_name));
-	return ioctl(fd, SIOCETHTOOL, &request) < 0 ? -errno : 0;
-}
-
 bool netdev_takes_tags(const struct netdev *device)
 {
 	struct ethtool_value flags = {.cmd = ETHTOOL_GFLAGS};
 
-	return ethtool(device, &flags) == 0 && flags.data & ETH_FLAG_RXVLAN;
-}
-
-/* Features have names, no numbers: 0 if the kernel has none of that name. */
-static bool feature(const struct netdev *device, const char *name)
-{
-	struct {
-		struct ethtool_sset_info info;
-		uint32_t count;
-	} set = {.info = {.cmd = ETHTOOL_GSSET_INFO, .sset_mask = 1ull << ETH_SS_FEATURES}};
-	_cleanup_free_ struct ethtool_gstrings *names = NULL;
-	_cleanup_free_ struct ethtool_gfeatures *features = NULL;
-	uint32_t at = 0, blocks;
-
-	if (ethtool(device, &set) < 0 || !set.info.sset_mask)
-		return false;
-	blocks = (set.count + 31) / 32;
-	names = calloc(1, sizeof(*names) + (size_t)set.count * ETH_GSTRING_LEN);
-	features = calloc(1, sizeof(*features) + blocks * sizeof(features->features[0]));
-	if (!names || !features)
-		return false;
-	*names = (struct ethtool_gstrings){.cmd = ETHTOOL_GSTRINGS, .string_set = ETH_SS_FEATURES, .len = set.count};
-	*features = (struct ethtool_gfeatures){.cmd = ETHTOOL_GFEATURES, .size = blocks};
-	if (ethtool(device, names) < 0 || ethtool(device, features) < 0)
-		return false;
-	while (at < names->len && strncmp((const char *)names->data + (size_t)at * ETH_GSTRING_LEN, name, ETH_GSTRING_LEN) != 0)
-		at++;
-	return at < names->len && at / 32 < features->size && features->features[at / 32].active >> at % 32 & 1;
+	return ethtool_run(device->name, &flags) == 0 && flags.data & ETH_FLAG_RXVLAN;
 }
 
 bool netdev_takes_service_tags(const struct netdev *device)
 {
-	return feature(device, "rx-vlan-stag-hw-parse");
+	struct ethtool_feature feature;
+
+	return ethtool_feature_get(device->name, "rx-vlan-stag-hw-parse", &feature) == 0 && feature.active;
 }
 
 static void find_driver(struct netdev *device)
 {
 	struct ethtool_drvinfo info = {.cmd = ETHTOOL_GDRVINFO};
 
-	if (ethtool(device, &info) == 0)
+	if (ethtool_run(device->name, &info) == 0)
 		snprintf(device->driver, sizeof(device->driver), "%.*s", (int)sizeof(info.driver) - 1, info.driver);
 }
 

@@ -7,11 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <linux/ethtool.h>
-#include <linux/sockios.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 
+#include <netdev/ethtool.h>
 #include <netdev/settings.h>
 #include <util/buffer.h>
 #include <util/cleanup.h>
@@ -21,7 +18,6 @@
 #define FILE_NAME "settings"
 #define FILE_LIMIT (4u << 20)
 #define SCTP_FEATURE "tx-sctp-segmentation"
-#define FEATURES_MAX 256
 
 /* What there is to set. get and set work on the device as it is called now. -EOPNOTSUPP, -ENOENT: it has no such thing. */
 struct knob {
@@ -31,84 +27,19 @@ struct knob {
 	int (*set)(const char *device, int value);
 };
 
-/* --- features of ethtool --- */
-
-static int ethtool(const char *device, void *command)
-{
-	_cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct ifreq request = {.ifr_data = command};
-
-	if (fd < 0)
-		return -errno;
-	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", device);
-	return ioctl(fd, SIOCETHTOOL, &request) < 0 ? -errno : 0;
-}
-
-static int feature_index(const char *device)
-{
-	struct {
-		struct ethtool_sset_info info;
-		uint32_t count;
-	} set = {.info = {.cmd = ETHTOOL_GSSET_INFO, .sset_mask = 1ull << ETH_SS_FEATURES}};
-	_cleanup_free_ struct ethtool_gstrings *names = NULL;
-	int r = ethtool(device, &set);
-
-	if (r < 0)
-		return r;
-	if (!set.info.sset_mask || set.count > FEATURES_MAX)
-		return -EOPNOTSUPP;
-	names = calloc(1, sizeof(*names) + (size_t)set.count * ETH_GSTRING_LEN);
-	if (!names)
-		return -ENOMEM;
-	names->cmd = ETHTOOL_GSTRINGS;
-	names->string_set = ETH_SS_FEATURES;
-	names->len = set.count;
-	r = ethtool(device, names);
-	if (r < 0)
-		return r;
-	for (uint32_t i = 0; i < names->len; i++)
-		if (strncmp((const char *)&names->data[(size_t)i * ETH_GSTRING_LEN], SCTP_FEATURE, ETH_GSTRING_LEN) == 0)
-			return (int)i;
-	return -EOPNOTSUPP;
-}
+/* --- a feature of ethtool --- */
 
 static int sctp_get(const char *device)
 {
-	struct {
-		struct ethtool_gfeatures head;
-		struct ethtool_get_features_block blocks[FEATURES_MAX / 32];
-	} features = {.head = {.cmd = ETHTOOL_GFEATURES, .size = FEATURES_MAX / 32}};
-	int index = feature_index(device), r = index < 0 ? index : ethtool(device, &features);
-	uint32_t bit = index < 0 ? 0 : 1u << index % 32;
+	struct ethtool_feature feature;
+	int r = ethtool_feature_get(device, SCTP_FEATURE, &feature);
 
-	if (r < 0)
-		return r;
-	if (!(features.blocks[index / 32].available & bit))
-		return -EOPNOTSUPP;
-	return !!(features.blocks[index / 32].requested & bit);
+	return r < 0 ? r : feature.available ? feature.requested : -EOPNOTSUPP;
 }
 
 static int sctp_set(const char *device, int value)
 {
-	struct {
-		struct ethtool_sfeatures head;
-		struct ethtool_set_features_block blocks[FEATURES_MAX / 32];
-	} features = {.head = {.cmd = ETHTOOL_SFEATURES}};
-	int index = feature_index(device);
-
-	if (index < 0)
-		return index;
-	/* The kernel takes the number of blocks that it has, no more. */
-	features.head.size = (uint32_t)index / 32 + 1;
-	for (;;) {
-		int r;
-
-		features.blocks[index / 32].valid = 1u << index % 32;
-		features.blocks[index / 32].requested = value ? 1u << index % 32 : 0;
-		r = ethtool(device, &features);
-		if (r != -EINVAL || ++features.head.size > FEATURES_MAX / 32)
-			return r;
-	}
+	return ethtool_feature_set(device, SCTP_FEATURE, value);
 }
 
 /* --- IPv6 --- */

@@ -71,15 +71,6 @@ int file_write_all(int fd, const void *data, size_t length)
 	return 0;
 }
 
-int file_sync_directory(int dir_fd)
-{
-	_cleanup_close_ int fd = -1;
-
-	/* dir_fd may be AT_FDCWD or an O_PATH descriptor: neither can be synced. */
-	fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
-}
-
 static int write_pieces(int dir_fd, const char *path, const struct iovec *pieces, size_t n, mode_t mode, bool sync)
 {
 	_cleanup_close_ int parent = -1, fd = -1;

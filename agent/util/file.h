@@ -28,7 +28,6 @@ int file_write_all(int fd, const void *data, size_t length);
 
 /* mkdir -p, with this mode for those it makes. 0 when it is there. */
 int file_make_directory(const char *path, mode_t mode);
-int file_sync_directory(int dir_fd);
 
 /* Entries of a directory left from file_write() calls that a crash cut short: names that begin with this are nobody's. */
 #define FILE_TEMPORARY_PREFIX ".heddle-tmp-"
