@@ -236,24 +236,34 @@ static __always_inline int leave_wire(struct __sk_buff *skb, struct pkt *p)
 	return 0;
 }
 
+/* What comes in by an uplink for a network, on no port. NULL: maps of one entry always have it. */
+static __always_inline struct pkt *enter_outside(struct __sk_buff *skb, const struct hd_control *c, __u8 hook)
+{
+	struct hd_scratch *room = scratch_room();
+	struct pkt *p;
+
+	if (!room || !c)
+		return NULL;
+	p = &room->port;
+	enter(skb, p, HD_INGRESS);
+	p->hook = hook;
+	p->now = bpf_jiffies64();
+	p->generation = READ_ONCE(c->generation);
+	return p;
+}
+
 SEC("tc")
 int tc_wire_in(struct __sk_buff *skb)
 {
-	struct hd_scratch *room;
 	struct hd_control *c;
 	__u32 zero = 0;
 	struct pkt *p;
 	int reason;
 
-	room = scratch_room();
 	c = bpf_map_lookup_elem(&control, &zero);
-	if (!room || !c)
+	p = enter_outside(skb, c, HD_HOOK_TC_WIRE_IN);
+	if (!p)
 		return TC_ACT_SHOT; /* lint: drop-reason, never: maps of one entry have it */
-	p = &room->port;
-	enter(skb, p, HD_INGRESS);
-	p->hook = HD_HOOK_TC_WIRE_IN;
-	p->now = bpf_jiffies64();
-	p->generation = READ_ONCE(c->generation);
 	reason = !dry_run && headless(skb) ? HD_R_ETH_TRUNCATED : parse_linear(skb, p, false);
 	if (!reason)
 		reason = enter_wire(skb, p);
@@ -323,21 +333,15 @@ int tc_tunnel_in(struct __sk_buff *skb)
 {
 	const struct hd_meta_tunnel *meta;
 	struct hd_explain *page;
-	struct hd_scratch *room;
 	struct hd_control *c;
 	__u32 zero = 0;
 	struct pkt *p;
 	int reason;
 
-	room = scratch_room();
 	c = bpf_map_lookup_elem(&control, &zero);
-	if (!room || !c)
+	p = enter_outside(skb, c, HD_HOOK_TC_TUNNEL_IN);
+	if (!p)
 		return TC_ACT_SHOT; /* lint: drop-reason, never: maps of one entry have it */
-	p = &room->port;
-	enter(skb, p, HD_INGRESS);
-	p->hook = HD_HOOK_TC_TUNNEL_IN;
-	p->now = bpf_jiffies64();
-	p->generation = READ_ONCE(c->generation);
 	page = dry_run ? explain_page() : NULL;
 	meta = taken_out(skb);
 	if (page) { /* of an inner frame */
