@@ -113,7 +113,6 @@ class Cluster:
         self.workloads = {}  # by network and IPv4 address
         self.prober = matrix.Prober()
         self.daemon = None
-        self._markers = itertools.count(1)
         self.base = [*(network_document(mode, name, **network) for name in networks), *extra]
         try:
             if guarded:
@@ -148,26 +147,8 @@ class Cluster:
         return result + list(state.policies)
 
     def put(self, *documents, timeout=10):
-        """
-        Exactly these documents beside those that stay, in one file, so in one transaction; returns once they are in force. An address group
-        of a name of its own goes with them: when the daemon has it, it has the rest.
-        """
-        marker = f"state-{next(self._markers)}"
-        self.daemon.write("50-cluster.yaml", *documents, doc.group(marker, "192.0.2.1/32"))
-        before = self.daemon.status().get("lastError")
-
-        def in_force():
-            try:
-                self.daemon.api.get(f"/v1/objects/addressgroup/{marker}")
-                return True
-            except heddled.ApiError as e:
-                if e.status != 404:
-                    raise
-            error = self.daemon.status().get("lastError")
-            assert not error or error == before, f"refused: {error}"
-            return False
-
-        heddled.wait_for(in_force, timeout, interval=0.005, what=f"{marker} in force")
+        """Exactly these documents beside those that stay; returns once they are in force."""
+        self.daemon.put("50-cluster.yaml", *documents, timeout=timeout)
 
     def set(self, state):
         """The state in force, and its pods under their names as the prober's ends."""

@@ -4,6 +4,7 @@
 import contextlib
 import glob
 import http.client
+import itertools
 import json
 import os
 import queue
@@ -102,6 +103,7 @@ class Heddled:
         self.socket = os.path.join(self.run_dir, "heddled.sock")
         self.options, self.env = list(options), dict(env or {})
         self.process = None
+        self._markers = itertools.count(1)
         self.log_path = os.path.join(self.dir, "log")
         self.api = Api(self.socket)
         if docs:
@@ -117,6 +119,28 @@ class Heddled:
             f.write(content)
         os.rename(path + ".tmp~", path)
         return path
+
+    def put(self, name, *docs, timeout=10):
+        """
+        Exactly these documents in the file of that name, in one transaction; returns once they are in force. An address group of a name of
+        its own goes with them: when the daemon has it, it has the rest.
+        """
+        marker = f"state-{next(self._markers)}"
+        self.write(name, *docs, doc.group(marker, "192.0.2.1/32"))
+        before = self.status().get("lastError")
+
+        def in_force():
+            try:
+                self.api.get(f"/v1/objects/addressgroup/{marker}")
+                return True
+            except ApiError as e:
+                if e.status != 404:
+                    raise
+            error = self.status().get("lastError")
+            assert not error or error == before, f"refused: {error}"
+            return False
+
+        wait_for(in_force, timeout, interval=0.005, what=f"{marker} in force")
 
     def unlink(self, name):
         os.unlink(os.path.join(self.config, name))

@@ -13,7 +13,6 @@ kernel's VXLAN device on a bridge, and Open vSwitch's userspace datapath.
 import contextlib
 import errno
 import hashlib
-import itertools
 import os
 import shutil
 import socket
@@ -133,6 +132,29 @@ class End:
         pass
 
 
+class Rig:
+    """What a test has made on a fabric, self.fabric: up when it is made, gone with it. build() makes it, settled() may wait for more."""
+
+    def __init__(self, fabric, **options):
+        self.fabric = fabric
+        try:
+            self.build(**options)
+            fabric.up()
+            self.settled()
+        except BaseException:
+            fabric.close()
+            raise
+
+    def settled(self):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.fabric.close()
+
+
 class HeddleEnd(End):
     """A host with heddled. What it is told is one file: documents() may be changed, and put() puts them in force at once."""
 
@@ -140,7 +162,7 @@ class HeddleEnd(End):
         super().__init__(fabric, number)
         self.uplinks = uplinks or [UPLINK]
         self.extra, self.own = [], list(docs)  # documents beside those of networks, ports and peers
-        self._markers, self._before = itertools.count(1), {}
+        self._before = {}
         tunnel = {"protocol": fabric.protocol, "address": self.address, "port": PORT[fabric.protocol], **(tunnel or {})}
         spec = {"uplinks": [{"device": d, "xdp": xdp} for d in self.uplinks], "tunnel": tunnel, **spec}
         self.host = ports.PortHost(start=False, host_spec=spec, env=env, options=options)
@@ -155,23 +177,8 @@ class HeddleEnd(End):
         return [*networks, *(w.port() for w in self.works), *(e.peer() for e in ends), *self.own, *self.extra]
 
     def put(self, *documents, timeout=10):
-        """Exactly these documents beside the Host, in one transaction; returns once they are in force."""
-        marker = f"state-{next(self._markers)}"
-        self.daemon.write("50-overlay.yaml", *(documents or self.documents()), doc.group(marker, "192.0.2.1/32"))
-        before = self.daemon.status().get("lastError")
-
-        def in_force():
-            try:
-                self.daemon.api.get(f"/v1/objects/addressgroup/{marker}")
-                return True
-            except heddled.ApiError as e:
-                if e.status != 404:
-                    raise
-            error = self.daemon.status().get("lastError")
-            assert not error or error == before, f"refused: {error}"
-            return False
-
-        heddled.wait_for(in_force, timeout, interval=0.005, what=f"{marker} in force")
+        """Exactly these documents beside the Host; returns once they are in force."""
+        self.daemon.put("50-overlay.yaml", *(documents or self.documents()), timeout=timeout)
 
     def up(self):
         self.put()

@@ -10,28 +10,19 @@ from lib.overlay import Fabric, dissect, expect_all, expect_echoes, tunnelled
 from lib.raw import ARP, IP, UDP, Capture, Dot1Q, Ether, IPv6, Raw, Wire
 
 
-class Mixed:
+class Mixed(overlay.Rig):
     """One host with heddled, one with the kernel's device, a workload of one network on each."""
 
     def __init__(self, family, quiet=False, xdp="off", mode="l2", **fabric):
-        self.fabric = Fabric(family, **fabric)
-        try:
-            self.ours, self.theirs = self.fabric.heddle(xdp=xdp), self.fabric.kernel()
-            self.blue = self.fabric.network("blue", 0x123456, mode=mode)
-            self.a, self.b = self.ours.work(self.blue, 1), self.theirs.work(self.blue, 2)
-            if quiet:
-                self.a.quiet()
-                self.b.quiet()
-            self.fabric.up()
-        except BaseException:
-            self.fabric.close()
-            raise
+        super().__init__(Fabric(family, **fabric), quiet=quiet, xdp=xdp, mode=mode)
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc):
-        self.fabric.close()
+    def build(self, quiet, xdp, mode):
+        self.ours, self.theirs = self.fabric.heddle(xdp=xdp), self.fabric.kernel()
+        self.blue = self.fabric.network("blue", 0x123456, mode=mode)
+        self.a, self.b = self.ours.work(self.blue, 1), self.theirs.work(self.blue, 2)
+        if quiet:
+            self.a.quiet()
+            self.b.quiet()
 
 
 family = pytest.mark.parametrize("family", [4, 6], ids=["over4", "over6"])

@@ -23,25 +23,18 @@ def inside_mtu(mtu, underlay):
     return mtu - OUTER[underlay] - overlay.ETHERNET
 
 
-class Two:
+class Two(overlay.Rig):
     def __init__(self, underlay=4, protocol="vxlan", mode="l2", xdp="off", **fabric):
-        self.fabric = f = Fabric(underlay, protocol, **fabric)
-        try:
-            self.one, self.two = f.heddle(xdp=xdp), f.heddle(xdp=xdp)
-            self.blue = f.network("blue", 100, mode=mode)
-            self.a, self.b = self.one.work(self.blue, 1), self.two.work(self.blue, 2)
-            f.up()
-            for end in (self.one, self.two):
-                wait_for(lambda end=end: end.peers("mtu") == [f.mtu], what="the MTU of the way is known")
-        except BaseException:
-            f.close()
-            raise
+        super().__init__(Fabric(underlay, protocol, **fabric), mode=mode, xdp=xdp)
 
-    def __enter__(self):
-        return self
+    def build(self, mode, xdp):
+        self.one, self.two = self.fabric.heddle(xdp=xdp), self.fabric.heddle(xdp=xdp)
+        self.blue = self.fabric.network("blue", 100, mode=mode)
+        self.a, self.b = self.one.work(self.blue, 1), self.two.work(self.blue, 2)
 
-    def __exit__(self, *exc):
-        self.fabric.close()
+    def settled(self):
+        for end in (self.one, self.two):
+            wait_for(lambda: end.peers("mtu") == [self.fabric.mtu], what="the MTU of the way is known")
 
     def told(self, family, size):
         """What the sender of a datagram that makes an IP packet of `size` is told."""

@@ -12,24 +12,15 @@ CLASS, KIND, CRITICAL = 0x0102, 0x21, 0xA1
 family = pytest.mark.parametrize("family", [4, 6], ids=["over4", "over6"])
 
 
-class Mixed:
+class Mixed(overlay.Rig):
     def __init__(self, protocol, family, mode="l2", **fabric):
-        self.fabric = Fabric(family, protocol, **fabric)
-        try:
-            self.ours, self.theirs = self.fabric.heddle(), self.fabric.ovs()
-            self.blue, self.red = self.fabric.network("blue", 100, mode=mode), self.fabric.network("red", 101, 78, mode=mode)
-            self.a, self.b = self.ours.work(self.blue, 1), self.theirs.work(self.blue, 2)
-            self.c, self.d = self.ours.work(self.red, 1), self.theirs.work(self.red, 2)
-            self.fabric.up()
-        except BaseException:
-            self.fabric.close()
-            raise
+        super().__init__(Fabric(family, protocol, **fabric), mode=mode)
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc):
-        self.fabric.close()
+    def build(self, mode):
+        self.ours, self.theirs = self.fabric.heddle(), self.fabric.ovs()
+        self.blue, self.red = self.fabric.network("blue", 100, mode=mode), self.fabric.network("red", 101, 78, mode=mode)
+        self.a, self.b = self.ours.work(self.blue, 1), self.theirs.work(self.blue, 2)
+        self.c, self.d = self.ours.work(self.red, 1), self.theirs.work(self.red, 2)
 
 
 @family
