@@ -230,6 +230,11 @@ def ways(end):
     return [n >> 1 for n in end.peers("ways")]
 
 
+def devices(end):
+    """By which uplinks each peer is reached."""
+    return [[way["device"] for way in peer["ways"]] for peer in end.daemon.status()["peers"]]
+
+
 @pytest.mark.parametrize("underlay", [4, 6], ids=["over4", "over6"])
 def test_flows_are_spread(underlay):
     with Fabric(underlay, routed=True) as f:
@@ -281,7 +286,7 @@ def test_a_route_changes():
         with loaded((a, b)) as (load,):
             for way in (0, 1):
                 one.ns.run("ip", "route", "replace", "default", "via", f.link_address(1, 4, way, 254), "dev", f"up{way}")
-                wait_for(lambda: ways(one) == [1], what="one way")
+                wait_for(lambda way=way: devices(one) == [[f"up{way}"]], what="one way, and that one")
                 with one.witness(1 - way) as witness:
                     load.wait_exchanges(20)
                     assert tunnelled(witness.frames()) == []
