@@ -619,7 +619,9 @@ def dissect(frames, *fields, options=()):
         # Frames of both directions come one after the other, and a busy machine sends twice: nothing is said of sequence numbers
         argv += ["-o", "udp.ignore_ipv6_zero_checksum:TRUE", "-o", "tcp.analyze_sequence_numbers:FALSE", *options]
         sequence = "_ws.expert.group == 0x02000000"
-        warned = ["-V", "-Y", f"_ws.malformed || _ws.expert.severity >= 0x600000 && !({sequence})"]
+        # Linux's stack sends a TCP checksum that comes to 0 as 0xffff, its equal, once in 65536 packets
+        equal = 'tcp.checksum == 0xffff && _ws.expert.message contains "instead of 0x0000"'
+        warned = ["-V", "-Y", f"_ws.malformed || _ws.expert.severity >= 0x600000 && !({sequence}) && !({equal})"]
         bad = subprocess.run([*argv, *warned], capture_output=True, text=True, check=True)
         said = [line.strip() for line in bad.stdout.splitlines() if "Expert Info" in line or line.startswith("Frame ")]
         assert not bad.stdout, f"tshark warns: {said[:10]}\n{bad.stdout[:2000]}"

@@ -297,6 +297,9 @@ def router(world):
           ip addr add 192.0.2.1/32 dev lo; ip -6 addr add 2001:db8::1/128 dev lo
           ip addr add 203.0.113.1/24 dev v0; ip -6 addr add 2001:db8:3::1/64 dev v0 nodad
           sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1""")
+    # IPv6 leaves a device out of its routes until the kernel's link watch has seen the carrier
+    sh("""for i in $(seq 100); do ip -6 route get 2001:db8:3::50 2>/dev/null | grep -q 'dev v0' && ip link show v0 | grep -q 'state UP' &&
+              exit 0; sleep 0.05; done; exit 1""")
     yield world
     sh("""ip link del v0; ip addr del 192.0.2.1/32 dev lo; ip -6 addr del 2001:db8::1/128 dev lo
           sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0""")
