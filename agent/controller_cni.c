@@ -282,17 +282,36 @@ static int give_addresses(struct controller *c, const struct object *network, co
 	return r;
 }
 
+/* A Port's, or that of a workload, or of a router, of another host. */
+static bool has_mac(const struct object *object, const char *network, const uint8_t mac[6])
+{
+	const struct tunnel_peer *peer = &object->tunnel_peer;
+
+	if (object->kind == OBJECT_PORT)
+		return object->port.has_mac && memcmp(object->port.mac, mac, 6) == 0 && !strcmp(object->port.network, network);
+	if (object->kind != OBJECT_PEER)
+		return false;
+	for (size_t i = 0; i < peer->n_ports; i++)
+		if (peer->ports[i].has_mac && memcmp(peer->ports[i].mac, mac, 6) == 0 && !strcmp(peer->ports[i].network, network))
+			return true;
+	for (size_t i = 0; i < peer->n_prefixes; i++)
+		if (peer->prefixes[i].has_mac && memcmp(peer->prefixes[i].mac, mac, 6) == 0 &&
+			!strcmp(peer->prefixes[i].network, network))
+			return true;
+	return false;
+}
+
+/* As with addresses, also by what an apply may bring back. */
 static bool mac_is_taken(const struct controller *c, const char *network, const uint8_t mac[6])
 {
-	for (size_t i = 0; i < c->store.all.n; i++) {
-		const struct object *port = c->store.all.items[i];
-
-		if (port->kind == OBJECT_PORT && port->port.has_mac && memcmp(port->port.mac, mac, 6) == 0 &&
-			!strcmp(port->port.network, network))
+	for (size_t i = 0; i < c->store.all.n; i++)
+		if (has_mac(c->store.all.items[i], network, mac))
 			return true;
-	}
+	for (size_t i = 0; i < c->store.before.n; i++)
+		if (has_mac(c->store.before.items[i], network, mac))
+			return true;
 	for (const struct reservation *at = c->reservations; at; at = at->next)
-		if (memcmp(at->port->port.mac, mac, 6) == 0)
+		if (has_mac(at->port, network, mac))
 			return true;
 	return false;
 }

@@ -75,6 +75,27 @@ def test_workloads_of_other_hosts_have_theirs():
         assert sorted(c.address() for c in made) == [f"10.79.0.{n}" for n in (1, 4, 5, 6)]
 
 
+def test_no_workload_has_the_mac_of_another_hosts():
+    """The MAC is made of the attachment, so the same attachment would have had it again."""
+    shared = doc.network("small", mode="l2", vni=79, subnets=["10.79.0.0/29"], gateway=["10.79.0.3"])
+    with CniHost(docs=(shared,), host_spec={"tunnel": {"protocol": "vxlan", "address": "192.0.2.1"}}) as host:
+        runtime, c = host.runtime(network="small", version="1.1.0"), host.container()
+
+        def mac():
+            runtime.add(c)
+            runtime.delete(c)
+            return c.result["interfaces"][1]["mac"]
+
+        first = mac()
+        assert mac() == first
+        there = {"name": "db", "network": "small", "mac": first, "addresses": ["10.79.0.2"]}
+        host.daemon.apply(doc.document("Peer", "node-b", {"address": "192.0.2.2", "ports": [there]}))
+        second = mac()
+        router = {"network": "small", "cidr": "10.79.0.4/31", "mac": second}
+        host.daemon.apply(doc.document("Peer", "node-c", {"address": "192.0.2.3", "prefixes": [router]}))
+        assert len({first, second, mac()}) == 3
+
+
 @pytest.mark.parametrize("ranges, wanted", [
     (["10.77.0.64/30", "fd77::5:0/112"], {"10.77.0.64", "10.77.0.65", "10.77.0.66", "10.77.0.67"}),
     (["10.77.0.8-10.77.0.9"], {"10.77.0.8", "10.77.0.9"}),
