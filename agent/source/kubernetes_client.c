@@ -1,77 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-/*
- * One stream a kind: list it page by page, then watch from there for as long as that works, and list again when it does not. All of them
- * in the agent's event loop, through libcurl's multi interface. HTTP/1.1: a connection each, so that one that hangs does not hold the others up.
- *
- * libcurl and what it brings (TLS above all) are several MiB that an agent without Kubernetes shall not carry: it is loaded here.
- */
+/* One stream a kind: list it page by page, then watch from there for as long as that works, and list again when it does not. */
 #include <source/kubernetes_internal.h>
 
-#include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
 #include <util/clock.h>
-#include <util/file.h>
 #include <util/log.h>
 
-#define LIBRARY "libcurl.so.4"
 #define PAGE 500
-#define CONNECT_MS 5000L
-#define STALLED_S 10L	   /* a page of a list that does not come any further */
-#define PAGE_MOST_S 120L   /* or that drips */
 #define WATCH_LEAST_S 240u /* then the server ends it, and it begins anew: so no half-dead connection lasts for ever */
-#define WATCH_GRACE_S 15L
 #define RETRY_FIRST_MS 100u
 #define RETRY_MOST_MS 15000u
 #define ABSENT_MS 60000u
-#define REFUSAL_MAX 4096u
-#define TOKEN_MAX 65536u
 #define QUIET_US 5000u	   /* after the last event of one transaction */
 #define PATIENCE_US 20000u /* since its first, should they never end */
-
-#define CURL_FUNCTIONS(X) \
-	X(global_init) \
-	X(easy_init) \
-	X(easy_setopt) \
-	X(easy_getinfo) \
-	X(easy_cleanup) \
-	X(easy_strerror) \
-	X(multi_init) \
-	X(multi_setopt) \
-	X(multi_add_handle) \
-	X(multi_remove_handle) \
-	X(multi_socket_action) \
-	X(multi_assign) \
-	X(multi_info_read) \
-	X(multi_cleanup) \
-	X(slist_append) \
-	X(slist_free_all)
-#define POINTER(name) __typeof__(curl_##name) *name;
-static struct {
-	CURL_FUNCTIONS(POINTER)
-} curl;
-#undef POINTER
-
-int kube_client_load(void)
-{
-	static void *library;
-	bool good;
-
-	if (library)
-		return 0;
-	library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
-	good = library != NULL;
-#define FIND(name) good = good && (*(void **)&curl.name = dlsym(library, "curl_" #name)) != NULL;
-	CURL_FUNCTIONS(FIND)
-#undef FIND
-	if (!good || curl.global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-		return log_err(-ELIBACC, "--kubernetes needs %s: %s", LIBRARY, library ? "it lacks what is needed" : dlerror());
-	return 0;
-}
 
 /* --- telling --- */
 
@@ -278,41 +223,23 @@ static int take_piece(void *userdata, const char *text, size_t length)
 	return stream->watching ? take_event(stream, text, length) : take_listed(stream, text, length);
 }
 
-static long status_of(CURL *easy)
-{
-	long status = 0;
-
-	(void)curl.easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-	return status;
-}
-
-static size_t on_header(char *data, size_t size, size_t n, void *userdata)
+static void on_answered(void *userdata)
 {
 	struct kube_stream *stream = userdata;
 
-	/* the empty line: all of them are here */
-	if (n == 2 && data[0] == '\r' && status_of(stream->easy) == 200) {
-		stream->answered = true;
-		if (stream->watching) {
-			stream->state = KUBE_WATCHING;
-			stream->error[0] = '\0';
-			heard(stream->k);
-		}
+	stream->answered = true;
+	if (stream->watching) {
+		stream->state = KUBE_WATCHING;
+		stream->error[0] = '\0';
+		heard(stream->k);
 	}
-	return size * n;
 }
 
-static size_t on_body(char *data, size_t size, size_t n, void *userdata)
+static int on_body(void *userdata, const char *data, size_t length)
 {
 	struct kube_stream *stream = userdata;
-	size_t length = size * n, room = REFUSAL_MAX - stream->refusal.length;
-	int r;
+	int r = kube_split_feed(&stream->split, data, length);
 
-	if (!stream->answered) {
-		buffer_add(&stream->refusal, data, length < room ? length : room);
-		return length;
-	}
-	r = kube_split_feed(&stream->split, data, length);
 	if (r == -EMSGSIZE)
 		set_error(stream, "an object is too large");
 	else if (r == -EBADMSG)
@@ -321,41 +248,10 @@ static size_t on_body(char *data, size_t size, size_t n, void *userdata)
 		set_error(stream, strerror(-r));
 	if (r < 0)
 		stream->expired = true;
-	return r < 0 ? 0 : length;
+	return r;
 }
 
 /* --- what is asked --- */
-
-/* Read each time: the file is another one before the token in it runs out. */
-static int add_token(struct kube_stream *stream)
-{
-	const struct kube_config *config = &stream->k->config;
-	_cleanup_free_ char *read = NULL, *header = NULL;
-	const char *token = config->token;
-	struct curl_slist *grown;
-	size_t length;
-
-	if (config->token_file) {
-		int r = file_read(AT_FDCWD, config->token_file, TOKEN_MAX, &read, &length, NULL);
-
-		if (r < 0)
-			return log_err(r, "cannot read %s", config->token_file);
-		read[strcspn(read, "\r\n")] = '\0';
-		token = read;
-	}
-	if (!token)
-		return 0;
-	if (asprintf(&header, "Authorization: Bearer %s", token) < 0) {
-		header = NULL;
-		return -ENOMEM;
-	}
-	grown = curl.slist_append(stream->headers, header);
-	explicit_bzero(header, strlen(header));
-	if (!grown)
-		return -ENOMEM;
-	stream->headers = grown;
-	return 0;
-}
 
 /* What a cursor or a version holds is the server's: only what needs no escape is sent as it is. */
 static void add_escaped(struct buffer *url, const char *text)
@@ -370,88 +266,19 @@ static void add_escaped(struct buffer *url, const char *text)
 	}
 }
 
-static void set_blob(CURL *easy, CURLoption option, const struct kube_blob *blob)
-{
-	struct curl_blob copy = {.data = blob->data, .len = blob->length, .flags = CURL_BLOB_COPY};
-
-	if (blob->data)
-		(void)curl.easy_setopt(easy, option, &copy);
-}
-
-static void set_identity(CURL *easy, const struct kube_config *config)
-{
-	if (config->ca_file)
-		(void)curl.easy_setopt(easy, CURLOPT_CAINFO, config->ca_file);
-	if (config->certificate_file)
-		(void)curl.easy_setopt(easy, CURLOPT_SSLCERT, config->certificate_file);
-	if (config->key_file)
-		(void)curl.easy_setopt(easy, CURLOPT_SSLKEY, config->key_file);
-	set_blob(easy, CURLOPT_CAINFO_BLOB, &config->ca);
-	set_blob(easy, CURLOPT_SSLCERT_BLOB, &config->certificate);
-	set_blob(easy, CURLOPT_SSLKEY_BLOB, &config->key);
-	if (config->insecure) {
-		(void)curl.easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
-		(void)curl.easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L);
-	}
-}
-
-static int set_request(struct kube_stream *stream, const char *url, unsigned watch_seconds)
-{
-	CURL *easy = stream->easy;
-	CURLcode code = curl.easy_setopt(easy, CURLOPT_URL, url);
-
-	(void)curl.easy_setopt(easy, CURLOPT_PRIVATE, stream);
-	(void)curl.easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-	(void)curl.easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "https");
-	(void)curl.easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	(void)curl.easy_setopt(easy, CURLOPT_PROXY, "");
-	(void)curl.easy_setopt(easy, CURLOPT_USERAGENT, "heddled/" HEDDLE_VERSION);
-	(void)curl.easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
-	(void)curl.easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
-	(void)curl.easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 15L);
-	(void)curl.easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 5L);
-	(void)curl.easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
-	(void)curl.easy_setopt(easy, CURLOPT_HEADERDATA, stream);
-	(void)curl.easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
-	(void)curl.easy_setopt(easy, CURLOPT_WRITEDATA, stream);
-	(void)curl.easy_setopt(easy, CURLOPT_HTTPHEADER, stream->headers);
-	if (stream->watching) {
-		(void)curl.easy_setopt(easy, CURLOPT_TIMEOUT, (long)watch_seconds + WATCH_GRACE_S);
-	} else {
-		(void)curl.easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
-		(void)curl.easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, STALLED_S);
-		(void)curl.easy_setopt(easy, CURLOPT_TIMEOUT, PAGE_MOST_S);
-	}
-	set_identity(easy, &stream->k->config);
-	return code == CURLE_OK ? 0 : -ENOMEM;
-}
-
-static void end_request(struct kube_stream *stream)
-{
-	if (stream->easy) {
-		(void)curl.multi_remove_handle(stream->k->multi, stream->easy);
-		curl.easy_cleanup(stream->easy);
-	}
-	stream->easy = NULL;
-	if (stream->headers)
-		curl.slist_free_all(stream->headers);
-	stream->headers = NULL;
-}
-
 static int ask(struct kube_stream *stream)
 {
 	_cleanup_buffer_ struct buffer url = {0};
-	unsigned seconds = WATCH_LEAST_S + random_number() % WATCH_LEAST_S;
-	int r;
+	struct kube_asked asked = {0};
 
 	stream->watching = stream->version != NULL;
 	stream->answered = stream->expired = false;
 	stream->began_us = clock_us();
-	stream->refusal.length = 0;
 	kube_split_reset(&stream->split, !stream->watching);
 	buffer_printf(&url, "%s%s?", stream->k->config.server, kube_kinds[stream->kind].path);
 	if (stream->watching) {
-		buffer_printf(&url, "watch=1&allowWatchBookmarks=true&timeoutSeconds=%u&resourceVersion=", seconds);
+		asked.watch_seconds = WATCH_LEAST_S + random_number() % WATCH_LEAST_S;
+		buffer_printf(&url, "watch=1&allowWatchBookmarks=true&timeoutSeconds=%u&resourceVersion=", asked.watch_seconds);
 		add_escaped(&url, stream->version);
 	} else {
 		/* what is absent is so until it is there */
@@ -464,16 +291,8 @@ static int ask(struct kube_stream *stream)
 			stream->round = ++stream->k->round;
 		}
 	}
-	stream->easy = curl.easy_init();
-	if (url.failed || !stream->easy)
-		return -ENOMEM;
-	stream->headers = curl.slist_append(NULL, "Accept: application/json");
-	r = stream->headers ? add_token(stream) : -ENOMEM;
-	if (r == 0)
-		r = set_request(stream, url.data, seconds);
-	if (r == 0 && curl.multi_add_handle(stream->k->multi, stream->easy) != CURLM_OK)
-		r = -ENOMEM;
-	return r;
+	asked.url = url.data;
+	return url.failed ? -ENOMEM : kube_request_begin(&stream->request, &asked);
 }
 
 static void begin(struct kube_stream *stream)
@@ -481,7 +300,6 @@ static void begin(struct kube_stream *stream)
 	int r = ask(stream);
 
 	if (r < 0) {
-		end_request(stream);
 		set_error(stream, strerror(-r));
 		back_off(stream);
 	}
@@ -526,16 +344,12 @@ static void end_list(struct kube_stream *stream)
 	again_in(stream, 0);
 }
 
-static void end_refused(struct kube_stream *stream, long status)
+static void end_refused(struct kube_stream *stream)
 {
-	json_t *answer = NULL;
-	const char *message = NULL;
+	long status = stream->request.status;
 	char text[256];
 
-	if (stream->refusal.length && kube_parse(stream->refusal.data, stream->refusal.length, &answer) == 0)
-		message = json_string_value(json_object_get(answer, "message"));
-	snprintf(text, sizeof(text), "HTTP %ld%s%s", status, message ? ": " : "", message ? message : "");
-	json_decref(answer);
+	kube_request_refusal(&stream->request, text, sizeof(text));
 	if (status == 410) {
 		forget_place(stream);
 		back_off(stream);
@@ -560,148 +374,57 @@ static void end_refused(struct kube_stream *stream, long status)
 	back_off(stream);
 }
 
-static void end_watch(struct kube_stream *stream, CURLcode result)
+static void end_watch(struct kube_stream *stream, const char *error)
 {
 	bool soon = clock_us() - stream->began_us < 1000000;
 
 	/* what was cut off in the middle comes again */
 	if (stream->expired)
 		forget_place(stream);
-	else if (result != CURLE_OK && result != CURLE_OPERATION_TIMEDOUT)
-		set_error(stream, curl.easy_strerror(result));
+	else if (error)
+		set_error(stream, error);
 	stream->failures = soon ? stream->failures : 0;
 	back_off(stream);
 }
 
-static void on_end(struct kube_stream *stream, CURLcode result)
+static void on_end(void *userdata, const char *error, bool timed_out)
 {
-	long status = status_of(stream->easy);
+	struct kube_stream *stream = userdata;
 
-	end_request(stream);
 	if (stream->expired && !stream->watching) {
 		forget_place(stream);
 		back_off(stream);
 	} else if (stream->answered && stream->watching) {
-		end_watch(stream, result);
-	} else if (result != CURLE_OK) {
-		set_error(stream, curl.easy_strerror(result));
+		end_watch(stream, timed_out ? NULL : error);
+	} else if (error) {
+		set_error(stream, error);
 		/* of a list, the pages so far still count: a cursor lives for minutes */
 		back_off(stream);
 	} else if (stream->answered) {
 		end_list(stream);
 	} else {
-		end_refused(stream, status);
+		end_refused(stream);
 	}
 }
 
-/* --- in the event loop --- */
+static const struct kube_request_ops stream_ops = {.answered = on_answered, .body = on_body, .ended = on_end};
 
-static void reap(struct kubernetes *k)
+/* --- life --- */
+
+static int client_start(struct kubernetes *k)
 {
-	CURLMsg *message;
-	int left;
+	int r = kube_requests_start(k);
 
-	while ((message = curl.multi_info_read(k->multi, &left))) {
-		CURLcode result = message->data.result;
-		struct kube_stream *stream = NULL;
-
-		if (message->msg != CURLMSG_DONE)
-			continue;
-		(void)curl.easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&stream);
-		if (stream)
-			on_end(stream, result);
-	}
-}
-
-static int on_socket(sd_event_source *source, int fd, uint32_t revents, void *userdata)
-{
-	struct kubernetes *k = userdata;
-	int running, action = (revents & EPOLLIN ? CURL_CSELECT_IN : 0) | (revents & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
-			      (revents & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
-
-	(void)source;
-	(void)curl.multi_socket_action(k->multi, fd, action, &running);
-	reap(k);
-	return 0;
-}
-
-static int on_multi_timer(sd_event_source *source, uint64_t now, void *userdata)
-{
-	struct kubernetes *k = userdata;
-	int running;
-
-	(void)source, (void)now;
-	(void)curl.multi_socket_action(k->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	reap(k);
-	return 0;
-}
-
-static int want_timer(CURLM *multi, long ms, void *userdata)
-{
-	struct kubernetes *k = userdata;
-
-	(void)multi;
-	if (ms < 0)
-		return sd_event_source_set_enabled(k->multi_timer, SD_EVENT_OFF) < 0 ? -1 : 0;
-	if (sd_event_source_set_time_relative(k->multi_timer, (uint64_t)ms * 1000) < 0)
-		return -1;
-	return sd_event_source_set_enabled(k->multi_timer, SD_EVENT_ONESHOT) < 0 ? -1 : 0;
-}
-
-static int want_socket(CURL *easy, curl_socket_t fd, int what, void *userdata, void *assigned)
-{
-	struct kubernetes *k = userdata;
-	sd_event_source *source = assigned;
-	uint32_t events = (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
-	int r;
-
-	(void)easy;
-	if (what == CURL_POLL_REMOVE) {
-		(void)curl.multi_assign(k->multi, fd, NULL);
-		sd_event_source_disable_unref(source);
-		return 0;
-	}
-	if (source)
-		return sd_event_source_set_io_events(source, events) < 0 ? -1 : 0;
-	r = sd_event_add_io(k->event, &source, fd, events, on_socket, k);
-	if (r < 0)
-		return -1;
-	(void)curl.multi_assign(k->multi, fd, source);
-	return 0;
-}
-
-static int add_timer(struct kubernetes *k, sd_event_source **ret, sd_event_time_handler_t handler, void *userdata)
-{
-	int r = sd_event_add_time(k->event, ret, CLOCK_MONOTONIC, 0, 500, handler, userdata);
-
-	return r < 0 ? r : sd_event_source_set_enabled(*ret, SD_EVENT_OFF);
-}
-
-int kube_client_start(struct kubernetes *k)
-{
-	int r;
-
-	k->multi = curl.multi_init();
-	if (!k->multi)
-		return -ENOMEM;
-	r = add_timer(k, &k->multi_timer, on_multi_timer, k);
 	if (r >= 0)
-		r = add_timer(k, &k->told, on_told, k);
-	if (r < 0)
-		return r;
-	(void)curl.multi_setopt(k->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
-	(void)curl.multi_setopt(k->multi, CURLMOPT_SOCKETDATA, k);
-	(void)curl.multi_setopt(k->multi, CURLMOPT_TIMERFUNCTION, want_timer);
-	(void)curl.multi_setopt(k->multi, CURLMOPT_TIMERDATA, k);
-	for (size_t i = 0; i < KUBERNETES_KINDS; i++) {
+		r = kube_add_timer(k, &k->told, on_told, k);
+	for (size_t i = 0; i < KUBERNETES_KINDS && r >= 0; i++) {
 		struct kube_stream *stream = &k->streams[i];
 
-		r = add_timer(k, &stream->timer, on_timer, stream);
-		if (r < 0)
-			return r;
-		again_in(stream, 0);
+		r = kube_add_timer(k, &stream->timer, on_timer, stream);
+		if (r >= 0)
+			again_in(stream, 0);
 	}
-	return 0;
+	return r < 0 ? r : 0;
 }
 
 void kube_client_free(struct kubernetes *k)
@@ -710,16 +433,13 @@ void kube_client_free(struct kubernetes *k)
 		struct kube_stream *stream = &k->streams[i];
 
 		if (k->multi)
-			end_request(stream);
+			kube_request_free(&stream->request);
 		sd_event_source_disable_unref(stream->timer);
 		forget_place(stream);
-		buffer_clear(&stream->refusal);
 		buffer_clear(&stream->split.piece);
 		buffer_clear(&stream->split.rest);
 	}
-	if (k->multi)
-		(void)curl.multi_cleanup(k->multi);
-	sd_event_source_disable_unref(k->multi_timer);
+	kube_requests_free(k);
 	sd_event_source_disable_unref(k->told);
 	sd_event_unref(k->event);
 }
@@ -731,9 +451,10 @@ int kubernetes_start(struct kubernetes *k, sd_event *event, kubernetes_changed c
 	k->userdata = userdata;
 	for (size_t i = 0; i < KUBERNETES_KINDS; i++) {
 		k->streams[i].k = k;
+		k->streams[i].request = (struct kube_request){.k = k, .ops = &stream_ops, .userdata = &k->streams[i]};
 		k->streams[i].kind = (enum kube_kind)i;
 		k->streams[i].split.take = take_piece;
 		k->streams[i].split.userdata = &k->streams[i];
 	}
-	return kube_client_start(k);
+	return client_start(k);
 }

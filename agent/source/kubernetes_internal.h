@@ -121,6 +121,41 @@ void kube_sweep(struct kubernetes *k, enum kube_kind kind, uint32_t round); /* t
 void kube_cache_clear(struct kubernetes *k);
 int kube_parse(const char *text, size_t length, json_t **ret); /* -EBADMSG */
 
+/* --- one request (kubernetes_request.c) --- */
+
+/* What becomes of it. An `error` is why it broke off; without one, request->status says what the answer is. It may be begun anew from there. */
+struct kube_request_ops {
+	void (*answered)(void *userdata); /* with 200; may be NULL */
+	int (*body)(
+		void *userdata, const char *data, size_t length); /* of a 200; an error breaks it off. NULL: nobody reads it */
+	void (*ended)(void *userdata, const char *error, bool timed_out);
+};
+
+struct kube_request {
+	struct kubernetes *k;
+	const struct kube_request_ops *ops;
+	void *userdata;
+	CURL *easy; /* NULL: nothing is under way */
+	struct curl_slist *headers;
+	long status;	       /* of the answer; 0: none yet */
+	struct buffer refusal; /* the beginning of a body that is not what was asked for */
+};
+
+struct kube_asked {
+	const char *url;
+	unsigned watch_seconds;		/* 0: it has an end */
+	const char *patch, *patch_type; /* NULL: only read */
+};
+
+int kube_client_load(void); /* libcurl; logs */
+int kube_requests_start(struct kubernetes *k);
+void kube_requests_free(struct kubernetes *k);
+int kube_request_begin(struct kube_request *request, const struct kube_asked *asked);
+void kube_request_end(struct kube_request *request);				       /* ended() is not told */
+void kube_request_free(struct kube_request *request);				       /* likewise */
+void kube_request_refusal(const struct kube_request *request, char *ret, size_t size); /* what an answer other than 200 says */
+int kube_add_timer(struct kubernetes *k, sd_event_source **ret, sd_event_time_handler_t handler, void *userdata); /* off */
+
 /* --- streams (kubernetes_client.c) --- */
 
 enum kube_state { KUBE_WAITING, KUBE_LISTING, KUBE_WATCHING, KUBE_ABSENT };
@@ -129,10 +164,8 @@ struct kube_stream {
 	struct kubernetes *k;
 	enum kube_kind kind;
 	enum kube_state state;
-	CURL *easy; /* NULL: nothing is under way */
-	struct curl_slist *headers;
+	struct kube_request request;
 	struct kube_split split;
-	struct buffer refusal; /* the beginning of a body that is not what was asked for */
 	char *cursor;	       /* of the next page of a list */
 	char *version;	       /* to watch from; NULL: list */
 	uint64_t last_version; /* of the watch's last event, as far as it is a number */
@@ -147,8 +180,6 @@ struct kube_stream {
 	sd_event_source *timer;
 };
 
-int kube_client_load(void); /* libcurl; logs */
-int kube_client_start(struct kubernetes *k);
 void kube_client_free(struct kubernetes *k);
 
 struct kubernetes {
