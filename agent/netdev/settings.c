@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,19 +45,20 @@ static int sctp_set(const char *device, int value)
 
 /* --- IPv6 --- */
 
-static int ipv6_open(const char *device, int flags)
+int settings_open_ipv6(const char *device, int flags)
 {
-	char path[128];
+	const char *sysctls = getenv("HEDDLE_PROC_SYS");
+	char path[PATH_MAX];
 	int fd = -1;
 
-	snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/disable_ipv6", device);
+	snprintf(path, sizeof(path), "%s/net/ipv6/conf/%s/disable_ipv6", sysctls && *sysctls ? sysctls : "/proc/sys", device);
 	fd = open(path, flags | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }
 
 static int ipv6_get(const char *device)
 {
-	_cleanup_close_ int fd = ipv6_open(device, O_RDONLY);
+	_cleanup_close_ int fd = settings_open_ipv6(device, O_RDONLY);
 	char value[4] = "";
 
 	if (fd < 0)
@@ -66,7 +68,7 @@ static int ipv6_get(const char *device)
 
 static int ipv6_set(const char *device, int value)
 {
-	_cleanup_close_ int fd = ipv6_open(device, O_WRONLY);
+	_cleanup_close_ int fd = settings_open_ipv6(device, O_WRONLY);
 
 	if (fd < 0)
 		return fd;

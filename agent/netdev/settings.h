@@ -28,4 +28,7 @@ struct settings_device *settings_find(struct settings_device *devices, size_t n,
  */
 int settings_sync(const char *run_dir, struct settings_device *devices, size_t n);
 
+/* The file that says whether a device is without IPv6, below HEDDLE_PROC_SYS where that is set: a container's own /proc/sys is read-only. */
+int settings_open_ipv6(const char *device, int flags);
+
 #endif

@@ -16,9 +16,11 @@
 #include <sys/uio.h>
 
 #include <heddle/overlay.h>
+#include <netdev/settings.h>
 #include <netdev/tunnel_slow.h>
 #include <util/addr.h>
 #include <util/cleanup.h>
+#include <util/file.h>
 #include <util/log.h>
 
 /* linux/udp.h has these, and cannot be included beside netinet/udp.h. */
@@ -56,13 +58,11 @@ DEFINE_CLEANUP(struct tunnel_slow *, tunnel_slow_close);
 /* Router solicitations and the like have no business there. Where there is no IPv6 there is no file. */
 static void refuse_ipv6(const char *device)
 {
-	char path[96];
-	_cleanup_close_ int fd = -1;
+	_cleanup_close_ int fd = settings_open_ipv6(device, O_WRONLY);
+	int r = fd < 0 ? fd : file_write_all(fd, "1", 1);
 
-	snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/disable_ipv6", device);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, "1", 1) != 1)
-		log_debug("cannot disable IPv6 on %s: %s", device, strerror(errno));
+	if (r < 0)
+		log_debug("cannot disable IPv6 on %s: %s", device, strerror(-r));
 }
 
 static int set_up_device(struct tunnel_slow *slow)
