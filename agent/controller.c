@@ -67,6 +67,8 @@ static int on_hup(sd_event_source *source, const struct signalfd_siginfo *info, 
 	if (c->told_ready)
 		(void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_us());
 	change_files(c);
+	if (c->kubernetes)
+		kubernetes_ask_again(c->kubernetes);
 	if (c->told_ready)
 		(void)sd_notify(0, "READY=1");
 	return 0;
@@ -108,6 +110,7 @@ static void controller_free(struct controller *c)
 	sd_event_source_disable_unref(c->confirm);
 	sd_event_source_disable_unref(c->events);
 	sd_event_source_disable_unref(c->rebuild);
+	node_free(c);
 	cluster_free(c);
 	devices_free(c);
 	underlay_free(c);
@@ -171,7 +174,9 @@ static int start(struct controller *c)
 	r = files_watch(c->files, c->event, on_files_changed, c);
 	if (r < 0)
 		log_warn(r, "cannot watch the configured paths: changes are seen at SIGHUP only");
-	r = cluster_open(c);
+	r = node_open(c, !found);
+	if (r >= 0)
+		r = cluster_open(c);
 	if (r < 0)
 		return r;
 	r = change_start(c);
@@ -185,6 +190,7 @@ static int start(struct controller *c)
 		r = cluster_start(c);
 	if (r < 0)
 		return r;
+	node_look(c);
 	confine(options->state_dir);
 	return 0;
 }
@@ -206,6 +212,7 @@ int controller_run(const struct controller_options *options)
 		r = sd_event_loop(c.event);
 		if (r < 0)
 			log_err(r, "the event loop failed");
+		node_leave(&c);
 		/* what was put off */
 		policy_settle(&c);
 		if (c.save)
@@ -315,6 +322,9 @@ int controller_detach(const struct controller_options *options)
 	if (r < 0)
 		return r;
 	r = settings_sync(options->run_dir, NULL, 0);
+	if (r < 0)
+		return r;
+	r = node_forget(options);
 	if (r < 0)
 		return r;
 	if (asprintf(&socket_path, "%s/%s", options->run_dir, API_SOCKET_NAME) > 0)

@@ -17,6 +17,9 @@ struct controller_options {
 	bool kubernetes;	/* follow an API server */
 	const char *kubeconfig; /* NULL: the in-cluster configuration */
 	const char *node_name;	/* NULL: NODE_NAME, then the host's name */
+	const char *node_ready; /* the taint to take off this node once it can serve; NULL: nothing is said at the server */
+	const char *cni_config; /* a configuration list for the runtime, there while this node can serve; NULL: none */
+	const char *cni_dir;	/* where the runtime looks for it */
 };
 
 /* Runs until SIGTERM or SIGINT, which leave the data plane as it is. 0 or a negative errno; logs what fails. */

@@ -106,6 +106,7 @@ void change_commit(struct controller *c, struct store_proposal *proposal)
 	c->files_again = c->files_refused;
 	c->view.confirm_before = c->applied ? (int64_t)(applied_deadline(c->applied) / 1000) : 0;
 	change_later(c);
+	node_look(c);
 }
 
 /* --- the files --- */

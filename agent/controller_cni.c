@@ -413,7 +413,7 @@ static int reserve(struct controller *c, const struct cni_request *request, json
 		diag_add(diag, NULL, 0, "network", "there is no Network %s", request->network);
 		return -EINVAL;
 	}
-	r = cluster_may_connect(c, network->name, request->namespace_, request->pod, diag);
+	r = cluster_may_connect(c, request, diag);
 	if (r < 0)
 		return r;
 	/* the devices as they are by now */

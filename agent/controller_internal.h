@@ -90,6 +90,8 @@ struct controller {
 	struct api *api;
 	char *last_error;
 	bool told_ready;
+	struct told *told; /* what a runtime is told; NULL: nothing */
+	bool served;	   /* the API has been there */
 };
 
 /* --- controller_policy.c: a set of objects becomes the policy in force --- */
@@ -174,8 +176,15 @@ int cluster_open(struct controller *c);	 /* before the first policy: the last st
 int cluster_start(struct controller *c); /* after it */
 void cluster_free(struct controller *c); /* keeps its state */
 /* 0, or -EAGAIN with why a Pod cannot be connected to the cluster's network yet. */
-int cluster_may_connect(
-	const struct controller *c, const char *network, const char *namespace_, const char *pod, struct diag *diag);
+int cluster_may_connect(const struct controller *c, const struct cni_request *request, struct diag *diag);
+
+/* --- controller_node.c: what a runtime and the cluster are told of this node --- */
+
+int node_open(struct controller *c, bool fresh); /* reads what the runtime is to be told. fresh: nothing was in force */
+void node_look(struct controller *c);		 /* whether it can serve may have changed */
+void node_leave(struct controller *c);		 /* a clean end */
+void node_free(struct controller *c);
+int node_forget(const struct controller_options *options); /* --detach */
 
 /* --- controller_rescue.c --- */
 

@@ -124,6 +124,8 @@ static void on_changed(void *userdata)
 	c->kubernetes_failures = 0;
 	if (proposal.different)
 		change_commit(c, &proposal);
+	else
+		node_look(c);
 }
 
 int cluster_start(struct controller *c)
@@ -147,14 +149,17 @@ void cluster_free(struct controller *c)
 	c->view.kubernetes = NULL;
 }
 
-int cluster_may_connect(
-	const struct controller *c, const char *network, const char *namespace_, const char *pod, struct diag *diag)
+int cluster_may_connect(const struct controller *c, const struct cni_request *request, struct diag *diag)
 {
+	const struct kubernetes_wanted wanted = {.namespace_ = request->namespace_,
+		.pod = request->pod,
+		.uid = request->uid,
+		.address = !request->addresses && !request->ranges};
 	const char *reason;
 
-	if (!c->kubernetes || strcmp(network, kubernetes_network(c->view.host)) != 0)
+	if (!c->kubernetes || strcmp(request->network, kubernetes_network(c->view.host)) != 0)
 		return 0;
-	reason = kubernetes_waits_for(c->kubernetes, namespace_, pod);
+	reason = kubernetes_waits_for(c->kubernetes, &wanted);
 	if (!reason)
 		return 0;
 	diag_add(diag, NULL, 0, NULL, "%s", reason);

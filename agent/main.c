@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include <controller.h>
+#include <source/kubernetes.h>
 #include <util/cleanup.h>
 #include <util/log.h>
 
@@ -14,8 +15,9 @@ static void usage(FILE *out)
 {
 	fputs("heddled [--config PATH]... [--run-dir DIR] [--state-dir DIR] [--bpffs DIR]\n"
 	      "        [--metrics ADDR:PORT] [--log-level LEVEL] [--kubernetes[=KUBECONFIG]] [--node-name NAME]\n"
+	      "        [--node-ready[=TAINT]] [--cni-config FILE] [--cni-dir DIR]\n"
 	      "heddled --check --config PATH...    decode and compile only; touches nothing\n"
-	      "heddled --detach [--run-dir DIR] [--bpffs DIR]\n"
+	      "heddled --detach [--run-dir DIR] [--bpffs DIR] [--cni-config FILE] [--cni-dir DIR]\n"
 	      "        remove every program, link, map and pin of this instance\n"
 	      "\n"
 	      "  --config PATH        file or directory of documents (default /etc/heddle)\n"
@@ -25,6 +27,11 @@ static void usage(FILE *out)
 	      "  --metrics ADDR:PORT  serve OpenMetrics at http://ADDR:PORT/metrics\n"
 	      "  --kubernetes[=PATH]  follow the API server of a kubeconfig, or of the cluster this is a Pod of\n"
 	      "  --node-name NAME     of this host in the cluster (default NODE_NAME, then the host's name)\n"
+	      "  --node-ready[=TAINT] once Pods can be connected, take TAINT off this node, and its condition NetworkUnavailable "
+	      "back\n"
+	      "                       (default " KUBERNETES_TAINT ")\n"
+	      "  --cni-config FILE    a CNI configuration list, which is in --cni-dir while Pods can be connected\n"
+	      "  --cni-dir DIR        (default /etc/cni/net.d)\n"
 	      "  --log-level LEVEL    error, warning, notice, info or debug (default info)\n"
 	      "  --version, --help\n",
 		out);
@@ -32,7 +39,23 @@ static void usage(FILE *out)
 
 int main(int argc, char **argv)
 {
-	enum { CONFIG = 256, RUN_DIR, STATE_DIR, BPFFS, METRICS, LOG_LEVEL, KUBERNETES, NODE_NAME, CHECK, DETACH, VERSION, HELP };
+	enum {
+		CONFIG = 256,
+		RUN_DIR,
+		STATE_DIR,
+		BPFFS,
+		METRICS,
+		LOG_LEVEL,
+		KUBERNETES,
+		NODE_NAME,
+		NODE_READY,
+		CNI_CONFIG,
+		CNI_DIR,
+		CHECK,
+		DETACH,
+		VERSION,
+		HELP
+	};
 	static const struct option known[] = {
 		{"config", required_argument, NULL, CONFIG},
 		{"run-dir", required_argument, NULL, RUN_DIR},
@@ -42,6 +65,9 @@ int main(int argc, char **argv)
 		{"log-level", required_argument, NULL, LOG_LEVEL},
 		{"kubernetes", optional_argument, NULL, KUBERNETES},
 		{"node-name", required_argument, NULL, NODE_NAME},
+		{"node-ready", optional_argument, NULL, NODE_READY},
+		{"cni-config", required_argument, NULL, CNI_CONFIG},
+		{"cni-dir", required_argument, NULL, CNI_DIR},
 		{"check", no_argument, NULL, CHECK},
 		{"detach", no_argument, NULL, DETACH},
 		{"version", no_argument, NULL, VERSION},
@@ -53,7 +79,8 @@ int main(int argc, char **argv)
 		.n_config = 1,
 		.run_dir = "/run/heddle",
 		.state_dir = "/var/lib/heddle",
-		.bpffs = "/sys/fs/bpf"};
+		.bpffs = "/sys/fs/bpf",
+		.cni_dir = "/etc/cni/net.d"};
 	_cleanup_free_ const char **config = calloc((size_t)argc, sizeof(*config));
 	bool check = false, detach = false;
 	size_t n_config = 0;
@@ -85,6 +112,15 @@ int main(int argc, char **argv)
 		case NODE_NAME:
 			options.node_name = optarg;
 			break;
+		case NODE_READY:
+			options.node_ready = optarg ? optarg : KUBERNETES_TAINT;
+			break;
+		case CNI_CONFIG:
+			options.cni_config = optarg;
+			break;
+		case CNI_DIR:
+			options.cni_dir = optarg;
+			break;
 		case LOG_LEVEL:
 			level = log_level_from_name(optarg);
 			if (level < 0) {
@@ -111,6 +147,10 @@ int main(int argc, char **argv)
 			usage(stderr);
 			return 2;
 		}
+	}
+	if (options.node_ready && !options.kubernetes) {
+		fputs("heddled: --node-ready: want --kubernetes with it\n", stderr);
+		return 2;
 	}
 	if (optind < argc || (check && detach)) {
 		usage(stderr);

@@ -90,9 +90,9 @@ static int run_ipam(struct adding *a)
 static json_t *reserve_body(const struct adding *a)
 {
 	const struct config *config = a->config;
-	json_t *body = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s*, s:s*, s:s*, s:O}", "name", config->name, "containerID",
+	json_t *body = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s*, s:s*, s:s*, s:s*, s:O}", "name", config->name, "containerID",
 		config->env.container, "ifname", config->env.ifname, "network", config->network, "device", a->device, "namespace",
-		config->namespace_, "pod", config->pod, "mac", config->mac, "labels", config->labels);
+		config->namespace_, "pod", config->pod, "uid", config->uid, "mac", config->mac, "labels", config->labels);
 	json_t *addresses;
 	char text[ADDR_TEXT_MAX];
 

@@ -8,18 +8,23 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 
 #include <util/clock.h>
 
 #define ANSWER_MAX (64u << 20)
 #define HEAD_MAX 16384u
 #define RETRY_MS 10
+#define LEFT_NAME "left" /* beside the socket; heddled knows it too */
+#define LEFT_SECONDS 60
 
 struct agent {
 	int fd;
@@ -73,6 +78,19 @@ int agent_connect(const char *path, int timeout_ms, struct agent **ret)
 	agent->fd = TAKE_FD(fd);
 	*ret = agent;
 	return 0;
+}
+
+bool agent_has_left(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char left[PATH_MAX];
+	struct stat status;
+	time_t now = time(NULL);
+
+	if (!slash || (size_t)(slash - path) + sizeof("/" LEFT_NAME) > sizeof(left))
+		return false;
+	snprintf(left, sizeof(left), "%.*s/" LEFT_NAME, (int)(slash - path), path);
+	return stat(left, &status) == 0 && status.st_mtime <= now && now - status.st_mtime < LEFT_SECONDS;
 }
 
 void agent_close(struct agent *agent)

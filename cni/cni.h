@@ -72,8 +72,8 @@ struct config {
 	enum verb verb;
 	enum version version; /* of the configuration, and of the answer */
 	struct environment env;
-	char *arguments; /* a copy of CNI_ARGS, which the next four point into */
-	const char *pod, *namespace_, *args_ip, *args_mac;
+	char *arguments; /* a copy of CNI_ARGS, which the next five point into */
+	const char *pod, *namespace_, *uid, *args_ip, *args_mac;
 	json_t *root;		/* standard input */
 	const char *name;	/* of the configuration; NULL: VERSION, and STATUS without one */
 	const char *network;	/* of heddle; NULL: none given */
@@ -172,7 +172,12 @@ int netns_allow_ipv6(int netns, const char *device);
 
 struct agent;								 /* a connection */
 int agent_connect(const char *path, int timeout_ms, struct agent **ret); /* -EAGAIN: not in time */
-void agent_close(struct agent *agent);					 /* NULL is fine */
+/*
+ * It ended in good order a moment ago, while it could serve, as it does when it is upgraded: the next one is on its way. A node that says meanwhile
+ * that it has no network loses its Pods to other nodes' Services.
+ */
+bool agent_has_left(const char *path);
+void agent_close(struct agent *agent); /* NULL is fine */
 static inline void agent_close_p(struct agent **agent)
 {
 	agent_close(*agent);

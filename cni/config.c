@@ -164,6 +164,7 @@ static int take_arguments(struct config *config, struct failure *failure)
 	} known[] = {
 		{"K8S_POD_NAME", &config->pod},
 		{"K8S_POD_NAMESPACE", &config->namespace_},
+		{"K8S_POD_UID", &config->uid},
 		{"IP", &config->args_ip},
 		{"MAC", &config->args_mac},
 	};

@@ -320,8 +320,12 @@ int verb_status(const struct config *config, struct failure *failure)
 	unsigned status = 0;
 	int r = agent_connect(config->socket, AGENT_CONNECT_MS, &agent);
 
+	if ((r == -ENOENT || r == -ECONNREFUSED) && agent_has_left(config->socket))
+		return config->ipam ? delegate_run(config, "STATUS", NULL, failure) : 0;
 	buffer_add_string(&path, "/v1/cni/status?network=");
 	agent_quote(&path, config->network);
+	if (config->ipam || config->ranges)
+		buffer_add_string(&path, "&addresses=given");
 	if (r == 0)
 		r = path.failed ? -ENOMEM : agent_ask(agent, path.data, NULL, AGENT_DEL_MS, &status, &answer);
 	if (r < 0)

@@ -86,19 +86,14 @@ enum MHD_Result api_get_cni_attachments(struct request *request)
 /* Whether an ADD to the network could be done now. */
 enum MHD_Result api_get_cni_status(struct request *request)
 {
-	const struct view *view = request->api->view;
-	const char *network = request_argument(request, "network"), *reason = NULL;
+	const char *network = request_argument(request, "network"), *addresses = request_argument(request, "addresses"), *reason;
+	int r;
 
-	if (!view->cni)
-		return respond_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "the state directory cannot be used");
-	if (!view->compiler || view->lockdown || view->adopted)
-		return respond_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, NULL,
-			"the configured files are not in force, see `heddle status`");
-	if (network && !object_list_find(view->objects, OBJECT_NETWORK, NULL, network))
-		return respond_error(request, MHD_HTTP_NOT_FOUND, NULL, "there is no Network %.253s", network);
-	if (view->kubernetes && network && strcmp(network, kubernetes_network(view->host)) == 0)
-		reason = kubernetes_waits_for(view->kubernetes, NULL, NULL);
-	if (reason)
-		return respond_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "%s", reason);
+	if (addresses && strcmp(addresses, "given") != 0)
+		return respond_error(request, MHD_HTTP_BAD_REQUEST, NULL, "addresses: want given, got %.64s", addresses);
+	r = status_cni(request->api->view, network, addresses != NULL, &reason);
+	if (r < 0)
+		return respond_error(request, r == -ENOENT ? MHD_HTTP_NOT_FOUND : MHD_HTTP_SERVICE_UNAVAILABLE, NULL,
+			"%s%s%.253s", reason, r == -ENOENT ? ": " : "", r == -ENOENT ? network : "");
 	return respond_json(request, MHD_HTTP_OK, json_pack("{s:b}", "ready", 1));
 }

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -323,6 +324,26 @@ static json_t *kubernetes_json(const struct view *view)
 	return json_pack("{s:s, s:s, s:b, s:b, s:o, s:o}", "server", status.server, "node", status.node, "connected",
 		status.connected, "synced", kubernetes_live(view->kubernetes), "lastSync",
 		status.last_sync ? json_time(status.last_sync) : json_null(), "kinds", kinds);
+}
+
+int status_cni(const struct view *view, const char *network, bool given, const char **ret_reason)
+{
+	const struct kubernetes_wanted wanted = {.address = !given};
+
+	*ret_reason = NULL;
+	if (!view->cni)
+		*ret_reason = "the state directory cannot be used";
+	else if (!view->compiler || view->lockdown || view->adopted)
+		*ret_reason = "the configured files are not in force, see `heddle status`";
+	if (*ret_reason)
+		return -EAGAIN;
+	if (network && !object_list_find(view->objects, OBJECT_NETWORK, NULL, network)) {
+		*ret_reason = "there is no such Network";
+		return -ENOENT;
+	}
+	if (view->kubernetes && network && strcmp(network, kubernetes_network(view->host)) == 0)
+		*ret_reason = kubernetes_waits_for(view->kubernetes, &wanted);
+	return *ret_reason ? -EAGAIN : 0;
 }
 
 json_t *status_json(const struct view *view)

@@ -19,4 +19,10 @@ size_t status_count_objects(const struct view *view, enum object_kind kind);
 /* Why a port is not ready; NULL: it is. */
 const char *status_port_reason(const struct view *view, const struct topology_port *port);
 
+/*
+ * Whether an ADD to the network (NULL: to any) could be done now: 0, -ENOENT: there is no such Network, or -EAGAIN, both with why. given: its
+ * address comes from elsewhere than from this node's podCIDRs.
+ */
+int status_cni(const struct view *view, const char *network, bool given, const char **ret_reason);
+
 #endif

@@ -63,6 +63,7 @@ int cni_parse(const json_t *body, bool whole, struct cni_request *ret, struct di
 		good &= take_text(body, "device", true, &request.device, diag);
 		good &= take_text(body, "namespace", false, &request.namespace_, diag);
 		good &= take_text(body, "pod", false, &request.pod, diag);
+		good &= take_text(body, "uid", false, &request.uid, diag);
 		good &= take_text(body, "mac", false, &request.mac, diag);
 		good &= take_json(body, "labels", JSON_OBJECT, &request.labels, diag);
 		good &= take_json(body, "ips", JSON_ARRAY, &request.ips, diag);

@@ -28,6 +28,7 @@ struct cni_request {
 	const char *network;	      /* the Network's name */
 	const char *device;	      /* the host's end */
 	const char *namespace_, *pod; /* NULL: not told */
+	const char *uid;	      /* of the Pod; NULL: not told */
 	const char *mac;	      /* NULL: any */
 	const json_t *labels;	      /* NULL: none */
 	const json_t *ips;	      /* wanted; NULL: none in particular */

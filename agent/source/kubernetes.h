@@ -18,6 +18,7 @@
 struct kubernetes;
 struct sd_event;
 
+#define KUBERNETES_TAINT "heddle.dev/not-ready"
 #define KUBERNETES_NETWORK "pods"				 /* where Host.spec.kubernetes names none */
 #define KUBERNETES_TUNNEL_ANNOTATION "heddle.dev/tunnel-address" /* of a Node, when its InternalIP is not the tunnel's */
 
@@ -35,6 +36,8 @@ int kubernetes_load(struct kubernetes *k, const char *state_dir);
 int kubernetes_save(struct kubernetes *k, const char *state_dir); /* not synced: it may be lost with the machine */
 int kubernetes_start(struct kubernetes *k, struct sd_event *event, kubernetes_changed changed, void *userdata);
 
+void kubernetes_ask_again(struct kubernetes *k); /* for the kinds that the server did not have */
+
 /*
  * What the cluster comes to beside `base` (sorted: files', applied and CNI plugin's objects; cni: the latter alone), sorted. Ports are to take
  * the place of the CNI plugin's ones of the same name. What stays the same is the same pointer as the last time.
@@ -45,11 +48,22 @@ int kubernetes_derive(
 void kubernetes_refuse(struct kubernetes *k, const struct object *object, const char *why);
 
 bool kubernetes_live(const struct kubernetes *k); /* every kind was listed once, or the last state on disk counts */
-/* What a Pod of this node waits for before it may be connected; NULL: nothing. namespace_ and pod may be NULL: no Pod. */
-const char *kubernetes_waits_for(const struct kubernetes *k, const char *namespace_, const char *pod);
-const char *kubernetes_network(const struct host *host); /* that Pods are in; host may be NULL */
+/* A Pod of this node. Each may be NULL: no Pod, whichever has the name. */
+struct kubernetes_wanted {
+	const char *namespace_, *pod, *uid;
+	bool address; /* one of this node's podCIDRs is needed */
+};
+const char *kubernetes_waits_for(
+	const struct kubernetes *k, const struct kubernetes_wanted *wanted); /* before that may be connected; NULL: nothing */
+const char *kubernetes_network(const struct host *host);		     /* that Pods are in; host may be NULL */
 /* The podCIDRs of this node that lie in a subnet of the network, if that is the cluster's; new, or NULL: none. */
 json_t *kubernetes_ranges(const struct kubernetes *k, const struct object *network);
+
+/*
+ * This node can serve: the taint of this key is taken off it, and its condition NetworkUnavailable, where it has one, becomes False. Tried until
+ * it is done, or `ready` is false. To be called again when something has changed.
+ */
+void kubernetes_mark_ready(struct kubernetes *k, const char *taint, bool ready);
 
 struct kubernetes_kind_status {
 	const char *kind, *state; /* listing, watching, absent, waiting */

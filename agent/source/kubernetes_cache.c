@@ -208,9 +208,28 @@ static json_t *reduce_metadata(const json_t *metadata, bool annotated)
 	return ret;
 }
 
-static json_t *reduce_node(const json_t *spec, const json_t *status, json_t *ret)
+/* Of this node alone: what there is to do once it is ready. */
+static json_t *reduce_conditions(const json_t *conditions)
 {
-	json_t *own = json_object(), *addresses = json_array(), *address;
+	json_t *ret = json_array(), *condition, *kept;
+	size_t i;
+
+	json_array_foreach (conditions, i, condition) {
+		const char *type = json_string_value(json_object_get(condition, "type"));
+
+		if (!type || strcmp(type, KUBE_CONDITION) != 0)
+			continue;
+		kept = json_object();
+		copy_field(kept, condition, "type");
+		copy_field(kept, condition, "status");
+		json_array_append_new(ret, kept);
+	}
+	return ret;
+}
+
+static json_t *reduce_node(const json_t *spec, const json_t *status, bool is_own, json_t *ret)
+{
+	json_t *own = json_object(), *addresses = json_array(), *address, *state;
 	size_t i;
 
 	copy_field(own, spec, "podCIDRs");
@@ -222,8 +241,13 @@ static json_t *reduce_node(const json_t *spec, const json_t *status, json_t *ret
 		if (type && strcmp(type, "InternalIP") == 0)
 			json_array_append(addresses, address);
 	}
+	state = json_pack("{s:o}", "addresses", addresses);
+	if (is_own) {
+		copy_field(own, spec, "taints");
+		json_object_set_new(state, "conditions", reduce_conditions(json_object_get(status, "conditions")));
+	}
 	json_object_set_new(ret, "spec", own);
-	json_object_set_new(ret, "status", json_pack("{s:o}", "addresses", addresses));
+	json_object_set_new(ret, "status", state);
 	return ret;
 }
 
@@ -275,7 +299,22 @@ static json_t *reduce_pod(const json_t *spec, const json_t *status, json_t *ret)
 	return ret;
 }
 
-static json_t *reduce(enum kube_kind kind, const json_t *object)
+/* Of Pods of this node alone: kubelet says of which one it speaks, a name may be another's by now. */
+static void keep_uid(json_t *to, const json_t *metadata)
+{
+	json_t *mirror = json_object_get(json_object_get(metadata, "annotations"), KUBE_MIRROR);
+
+	copy_field(to, metadata, "uid");
+	if (json_is_string(mirror))
+		json_object_set_new(to, "annotations", json_pack("{s:O}", KUBE_MIRROR, mirror));
+}
+
+static bool is_own(const struct kubernetes *k, const json_t *name)
+{
+	return json_is_string(name) && strcmp(json_string_value(name), k->node) == 0;
+}
+
+static json_t *reduce(const struct kubernetes *k, enum kube_kind kind, const json_t *object)
 {
 	const json_t *metadata = json_object_get(object, "metadata"), *spec = json_object_get(object, "spec");
 	json_t *ret = json_pack("{s:s, s:s, s:o}", "apiVersion", kube_kinds[kind].version, "kind", kube_kinds[kind].name,
@@ -285,10 +324,12 @@ static json_t *reduce(enum kube_kind kind, const json_t *object)
 		return NULL;
 	switch (kind) {
 	case KUBE_NODE:
-		return reduce_node(spec, json_object_get(object, "status"), ret);
+		return reduce_node(spec, json_object_get(object, "status"), is_own(k, json_object_get(metadata, "name")), ret);
 	case KUBE_POD:
 		if (json_object_get(metadata, "deletionTimestamp"))
 			json_object_set_new(json_object_get(ret, "metadata"), "deletionTimestamp", json_string("1"));
+		if (is_own(k, json_object_get(spec, "nodeName")))
+			keep_uid(json_object_get(ret, "metadata"), metadata);
 		return reduce_pod(spec, json_object_get(object, "status"), ret);
 	case KUBE_NAMESPACE:
 		return ret;
@@ -434,7 +475,7 @@ int kube_put(struct kubernetes *k, enum kube_kind kind, const json_t *object)
 
 	if (!take_key(kind, object, &namespace_, &name, &version))
 		return -EBADMSG;
-	reduced = reduce(kind, object);
+	reduced = reduce(k, kind, object);
 	text = reduced ? json_dumps(reduced, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
 	item = kube_find(k, kind, namespace_, name);
 	if (!item && text)

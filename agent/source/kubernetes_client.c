@@ -216,7 +216,7 @@ static int take_listed(struct kube_stream *stream, const char *text, size_t leng
 	return r;
 }
 
-static int take_piece(void *userdata, const char *text, size_t length)
+int kube_take_piece(void *userdata, const char *text, size_t length)
 {
 	struct kube_stream *stream = userdata;
 
@@ -424,6 +424,8 @@ static int client_start(struct kubernetes *k)
 		if (r >= 0)
 			again_in(stream, 0);
 	}
+	if (r >= 0)
+		r = kube_node_start(k);
 	return r < 0 ? r : 0;
 }
 
@@ -439,9 +441,17 @@ void kube_client_free(struct kubernetes *k)
 		buffer_clear(&stream->split.piece);
 		buffer_clear(&stream->split.rest);
 	}
+	kube_node_free(k);
 	kube_requests_free(k);
 	sd_event_source_disable_unref(k->told);
 	sd_event_unref(k->event);
+}
+
+void kubernetes_ask_again(struct kubernetes *k)
+{
+	for (size_t i = 0; i < KUBERNETES_KINDS; i++)
+		if (k->streams[i].state == KUBE_ABSENT && !k->streams[i].request.easy)
+			again_in(&k->streams[i], 0);
 }
 
 int kubernetes_start(struct kubernetes *k, sd_event *event, kubernetes_changed changed, void *userdata)
@@ -453,7 +463,7 @@ int kubernetes_start(struct kubernetes *k, sd_event *event, kubernetes_changed c
 		k->streams[i].k = k;
 		k->streams[i].request = (struct kube_request){.k = k, .ops = &stream_ops, .userdata = &k->streams[i]};
 		k->streams[i].kind = (enum kube_kind)i;
-		k->streams[i].split.take = take_piece;
+		k->streams[i].split.take = kube_take_piece;
 		k->streams[i].split.userdata = &k->streams[i];
 	}
 	return client_start(k);

@@ -587,15 +587,50 @@ bool kubernetes_live(const struct kubernetes *k)
 	return k->live;
 }
 
-const char *kubernetes_waits_for(const struct kubernetes *k, const char *namespace_, const char *pod)
+/* Without a UID on one of both sides, the name has to do. A static Pod is another one at the server: its mirror says whose it is. */
+static bool is_that(const struct kubernetes *k, const struct kube_item *pod, const char *uid)
 {
+	const char *own, *mirrored;
+	json_t *json = NULL;
+	bool ret = true;
+
+	if (!uid)
+		return true;
+	if (!pod->pod.host || strcmp(pod->pod.host->name, k->node) != 0)
+		return false;
+	if (kube_parse(pod->text, strlen(pod->text), &json) == 0) {
+		const json_t *metadata = json_object_get(json, "metadata");
+
+		own = json_string_value(json_object_get(metadata, "uid"));
+		mirrored = json_string_value(json_object_get(json_object_get(metadata, "annotations"), KUBE_MIRROR));
+		ret = !own || strcmp(own, uid) == 0 || (mirrored && strcmp(mirrored, uid) == 0);
+	}
+	json_decref(json);
+	return ret;
+}
+
+const char *kubernetes_waits_for(const struct kubernetes *k, const struct kubernetes_wanted *wanted)
+{
+	const struct kube_item *pod;
+
 	if (!k->live)
 		return "the API server has not said yet what is in the cluster";
 	if (!kube_find(k, KUBE_NODE, "", k->node))
 		return "the API server does not know this node: see --node-name";
-	if (namespace_ && pod && !kube_find(k, KUBE_POD, namespace_, pod))
+	if (wanted->address) {
+		json_t *ranges = k->network ? kubernetes_ranges(k, k->network) : NULL;
+		bool none = !ranges;
+
+		json_decref(ranges);
+		if (none)
+			return "this node has no podCIDR yet that lies in a subnet of the network";
+	}
+	if (!wanted->namespace_ || !wanted->pod)
+		return NULL;
+	pod = kube_find(k, KUBE_POD, wanted->namespace_, wanted->pod);
+	if (!pod)
 		return "the API server has not said yet what labels the Pod has";
-	return NULL;
+	return is_that(k, pod, wanted->uid) ? NULL : "what the API server has said so far is of an earlier Pod of this name";
 }
 
 json_t *kubernetes_ranges(const struct kubernetes *k, const struct object *network)

@@ -25,6 +25,9 @@ struct kube_kind_info {
 };
 extern const struct kube_kind_info kube_kinds[KUBERNETES_KINDS];
 
+#define KUBE_MIRROR "kubernetes.io/config.mirror" /* annotation of a static Pod's mirror: the UID that kubelet has for it */
+#define KUBE_CONDITION "NetworkUnavailable"	  /* of a Node */
+
 /* --- the server (kubernetes_config.c) --- */
 
 struct kube_blob {
@@ -156,6 +159,11 @@ void kube_request_free(struct kube_request *request);				       /* likewise */
 void kube_request_refusal(const struct kube_request *request, char *ret, size_t size); /* what an answer other than 200 says */
 int kube_add_timer(struct kubernetes *k, sd_event_source **ret, sd_event_time_handler_t handler, void *userdata); /* off */
 
+/* --- this node at the server (kubernetes_node.c) --- */
+
+int kube_node_start(struct kubernetes *k);
+void kube_node_free(struct kubernetes *k);
+
 /* --- streams (kubernetes_client.c) --- */
 
 enum kube_state { KUBE_WAITING, KUBE_LISTING, KUBE_WATCHING, KUBE_ABSENT };
@@ -180,6 +188,7 @@ struct kube_stream {
 	sd_event_source *timer;
 };
 
+int kube_take_piece(void *stream, const char *text, size_t length); /* of a list or a watch; an error ends it */
 void kube_client_free(struct kubernetes *k);
 
 struct kubernetes {
@@ -204,6 +213,11 @@ struct kubernetes {
 	sd_event *event;
 	sd_event_source *multi_timer, *told;
 	struct kube_stream streams[KUBERNETES_KINDS];
+	struct kube_request patch; /* of this node, see kubernetes_mark_ready() */
+	sd_event_source *patch_again;
+	char *patch_taint; /* NULL: it is not to be marked */
+	uint64_t patched;  /* hash of the node as it was when that was done */
+	unsigned patch_failures;
 	uint64_t first_us; /* of the changes that were not told yet; 0: none */
 	int64_t last_sync;
 	kubernetes_changed changed;

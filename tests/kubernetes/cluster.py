@@ -2,6 +2,7 @@
 """Two nodes joined by an underlay, each with its heddled, an API server that both follow, and Pods that the CNI plugin connects."""
 
 import contextlib
+import itertools
 
 from lib import apiserver as api
 from lib import documents as doc
@@ -12,10 +13,14 @@ from runtime import Container, Runtime
 PODS = doc.network("pods", vni=77, mode="l3", subnets=["10.77.0.0/16", "fd77::/48"], gateway=["10.77.255.254", "fd77::fe"])
 
 
+_numbers = itertools.count(1)
+
+
 class Pod:
     def __init__(self, node, name, container, labels, ports, ns):
         self.node, self.name, self.container, self.ns_name = node, name, container, ns
         self.ns, self.labels, self.ports = container.ns, labels, ports
+        self.uid = f"uid-{next(_numbers)}"
 
     @property
     def ip(self):
@@ -23,7 +28,7 @@ class Pod:
 
     def document(self, **more):
         ips = [a for a in (self.container.address(4), self.container.address(6)) if a] if self.container.result else []
-        return api.pod(self.name, self.node.name, ips, ns=self.ns_name, labels=self.labels, ports=self.ports, **more)
+        return api.pod(self.name, self.node.name, ips, ns=self.ns_name, labels=self.labels, ports=self.ports, **{"uid": self.uid, **more})
 
 
 class Cluster:
@@ -99,5 +104,5 @@ class Cluster:
         return pod
 
     def add(self, pod, **config):
-        args = f"IgnoreUnknown=1;K8S_POD_NAMESPACE={pod.ns_name};K8S_POD_NAME={pod.name};K8S_POD_INFRA_CONTAINER_ID={pod.container.id}"
+        args = f"IgnoreUnknown=1;K8S_POD_NAMESPACE={pod.ns_name};K8S_POD_NAME={pod.name};K8S_POD_UID={pod.uid};K8S_POD_INFRA_CONTAINER_ID={pod.container.id}"
         self.runtime(pod.node, **config).add(pod.container, args=args)

@@ -53,6 +53,7 @@ class ApiServer:
         self.tokens = {"first"}
         self.faults = {}  # name: how many times still
         self.requests = []  # (path, query, token)
+        self.patches = []  # (path, type, body)
         self.sockets, self.connections = {}, set()
         self.dir = tempfile.mkdtemp(prefix=f"hdt-{os.getpid()}-api")
         self.certificate, self.key = os.path.join(self.dir, "crt"), os.path.join(self.dir, "key")
@@ -169,7 +170,8 @@ class ApiServer:
             self.lock.notify_all()
 
     def fail(self, name, times=1):
-        """truncate (an event, then the end), stall (a list), 500, 410 (a page), garbage, halves (each event in two chunks)"""
+        """truncate (an event, then the end), cut (a chunk that is not whole, then the end), stall (a list), drip (a list, a byte at a time), 500, 403 (a
+        patch), 410 (a page), garbage, halves (each event in small chunks), twice (each event)"""
         self.faults[name] = times
 
     def fails(self, name):
@@ -228,6 +230,8 @@ class ApiServer:
             self.requests.append((url.path, query, token))
         if token not in self.tokens and not connection.getpeercert():
             return self._refuse(connection, 401, "Unauthorized")
+        if first[0] == "PATCH":
+            return self._patch(connection, url.path, headers, file.read(int(headers["content-length"])))
         if url.path not in KINDS or KINDS[url.path] in self.absent:
             return self._refuse(connection, 404, "the server could not find the requested resource")
         if self.fails("500"):
@@ -262,11 +266,48 @@ class ApiServer:
         body = json.dumps({"kind": KINDS[path] + "List", "apiVersion": "v1", "metadata": metadata, "items": items}).encode()
         if self.fails("garbage"):
             body = body[: len(body) // 2] + b"]}"
+        if self.fails("drip"):
+            connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+            for byte in body:
+                connection.sendall(bytes([byte]))
+                time.sleep(0.5)
+            return False
         if self.fails("stall"):
             connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body[: len(body) // 2])
             time.sleep(30)
             return False
         return self._answer(connection, 200, body)
+
+    def _patch(self, connection, path, headers, body):
+        """Of a Node: a JSON patch of the kinds that are in use, and conditions, which a strategic merge patch has by their type."""
+        name, _, status = path.removeprefix(PATHS["Node"] + "/").partition("/")
+        self.patches.append((path, headers["content-type"], patch := json.loads(body)))
+        if self.fails("403"):
+            return self._refuse(connection, 403, f'nodes "{name}" is forbidden')
+        with self.lock:
+            node = self.kinds[PATHS["Node"]].objects.get((None, name))
+        if node is None:
+            return self._refuse(connection, 404, f'nodes "{name}" not found')
+        node = json.loads(json.dumps(node))
+        if status:
+            assert headers["content-type"] == "application/strategic-merge-patch+json"
+            for new in patch["status"]["conditions"]:
+                conditions = node["status"].setdefault("conditions", [])
+                old = next((c for c in conditions if c["type"] == new["type"]), None)
+                if old is None:
+                    conditions.append(new)
+                else:
+                    old.update(new)
+        else:
+            assert headers["content-type"] == "application/json-patch+json"
+            for step in patch:
+                part, _, last = step["path"].lstrip("/").rpartition("/")
+                if step["op"] == "test" and node[part].get(last) != step["value"]:
+                    return self._refuse(connection, 422, "the server rejected our request due to an error in our request")
+                if step["op"] == "replace":
+                    node[part][last] = step["value"]
+        self.put(node)
+        return self._answer(connection, 200, json.dumps(node).encode())
 
     def _watch(self, connection, kind, version):
         def chunk(data):
@@ -294,6 +335,11 @@ class ApiServer:
                     at = len(kind.log)
             lines = [e[2].encode() if e[1] is None else json.dumps({"type": e[1], "object": e[2]}).encode() + b"\n" for e in events]
             data = b"".join(lines)
+            if self.faults.get("twice"):
+                data += data
+            if self.fails("cut"):
+                connection.sendall(f"{2 * len(data):x}\r\n".encode() + data)
+                return False
             if self.fails("truncate"):
                 chunk(data[: len(data) // 2])
                 return False
@@ -320,11 +366,14 @@ class ApiServer:
 # --- objects ---
 
 
-def node(name, address, *cidrs, labels=None, **annotations):
+def node(name, address, *cidrs, labels=None, taints=(), conditions=(), **annotations):
     metadata = {"name": name, "labels": {"kubernetes.io/hostname": name, **(labels or {})}, "annotations": annotations}
     addresses = [{"type": "Hostname", "address": name}, {"type": "InternalIP", "address": address}]
     spec = {"podCIDR": cidrs[0], "podCIDRs": list(cidrs)} if cidrs else {}
-    return {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": spec, "status": {"addresses": addresses, "conditions": []}}
+    if taints:
+        spec["taints"] = list(taints)
+    status = {"addresses": addresses, "conditions": list(conditions)}
+    return {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": spec, "status": status}
 
 
 def namespace(name, **labels):
@@ -332,14 +381,14 @@ def namespace(name, **labels):
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}, "spec": {"finalizers": ["kubernetes"]}}
 
 
-def pod(name, on=None, ips=(), ns="default", labels=None, ports=(), phase="Running", **spec):
+def pod(name, on=None, ips=(), ns="default", labels=None, ports=(), phase="Running", uid=None, annotations=None, **spec):
     containers = [{"name": "main", "image": "none", "ports": [{"name": n, "containerPort": p, "protocol": "TCP"} for n, p in ports]}]
     if on:
         spec["nodeName"] = on
     status = {"phase": phase, "conditions": [{"type": "Ready", "status": "True"}]}
     if ips:
         status.update(podIP=ips[0], podIPs=[{"ip": ip} for ip in ips])
-    metadata = {"name": name, "namespace": ns, "labels": labels or {}, "annotations": {"a/b": "c"}}
+    metadata = {"name": name, "namespace": ns, "uid": uid or f"uid-of-{ns}-{name}", "labels": labels or {}, "annotations": {"a/b": "c", **(annotations or {})}}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": containers, **spec}, "status": status}
 
 
