@@ -31,10 +31,14 @@ class Pod:
         return api.pod(self.name, self.node.name, ips, ns=self.ns_name, labels=self.labels, ports=self.ports, **{"uid": self.uid, **more})
 
 
+def cidrs_of(number):
+    return f"10.77.{number}.0/24", f"fd77:0:0:{number}::/64"
+
+
 class Cluster:
     """The nodes are node-1 and node-2; their podCIDRs 10.77.1.0/24 and so on."""
 
-    def __init__(self, nodes=2, start=True, **server):
+    def __init__(self, nodes=2, start=True, network=PODS, cidrs=cidrs_of, **server):
         self.stack = contextlib.ExitStack()
         try:
             self.server = self.stack.enter_context(api.ApiServer(**server))
@@ -42,14 +46,14 @@ class Cluster:
             self.nodes = []
             for number in range(1, nodes + 1):
                 options = [f"--kubernetes={self.server.kubeconfig()}", f"--node-name=node-{number}"]
-                end = self.fabric.heddle(options=options, docs=[PODS], start=False)
+                end = self.fabric.heddle(options=options, docs=[network], start=False)
                 self.server.listen(end.ns)
                 self.nodes.append(end)
             self.server.put(api.namespace("default"))
             for n in self.nodes:
-                self.server.put(api.node(n.name, n.address, f"10.77.{n.number}.0/24", f"fd77:0:0:{n.number}::/64"))
+                self.server.put(api.node(n.name, n.address, *cidrs(n.number)))
             for n in self.nodes:
-                n.daemon.write("10-network.yaml", PODS)
+                n.daemon.write("10-network.yaml", network)
                 if start:
                     n.daemon.start()
                     self.wait_synced(n)
