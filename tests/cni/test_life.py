@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ends of daemon, plugin and machine at bad moments: nothing leaks, and nobody's is taken."""
 
-import json
 import os
-import random
 import shutil
 import signal
 import subprocess
-import threading
 import time
 
 import pytest
@@ -15,7 +12,8 @@ from conftest import CniHost
 from lib.fixtures import SLOW
 from lib.heddled import wait_for
 from lib.traffic import ping
-from runtime import HEDDLE_CNI, CniError, Container
+from runtime import CniError
+from storm import Storm
 
 STORM = 500 if SLOW else 30
 GATEWAYS = {"10.77.0.254", "fd77::fe", "10.78.0.254", "fd78::fe"}
@@ -157,92 +155,11 @@ def test_a_full_disk_refuses_a_container_and_leaves_nothing():
         runtime.add(c)
 
 
-class Storm:
-    """Containers come and go in several threads, as a runtime has them, while somebody kills."""
-
-    def __init__(self, host, count):
-        self.host, self.left = host, count
-        self.lock, self.random = threading.Lock(), random.Random(7)
-        self.daemon = threading.RLock()
-        self.added = self.failed = 0
-        self.errors = []
-
-    def take(self):
-        with self.lock:
-            self.left -= 1
-            return self.left >= 0
-
-    def call(self, runtime, command, c, fatal):
-        """None: it was killed. Otherwise the answer, or CniError."""
-        plugin = runtime.plugins[0]
-        env = runtime.environment(command, c)
-        process = self.host.ns.popen(
-            HEDDLE_CNI, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True
-        )
-        if fatal:
-            timer = threading.Timer(self.random.random() * 0.05, process.kill)
-            timer.start()
-        out, err = process.communicate(json.dumps(runtime.config(plugin)), timeout=60)
-        if process.returncode == 0:
-            return json.loads(out) if out.strip() else {}
-        if process.returncode < 0:
-            return None
-        raise CniError("heddle-cni", process.returncode, json.loads(out), err)
-
-    def add(self, runtime, c):
-        """One that finds no agent is tried again, as kubelet does."""
-        for _ in range(5):
-            try:
-                return self.call(runtime, "ADD", c, self.random.random() < 0.3)
-            except CniError as e:
-                self.call(runtime, "DEL", c, False)
-                if e.code != 11:
-                    return None
-                time.sleep(0.3)
-        return None
-
-    def work(self):
-        runtime = self.host.runtime()
-        while self.take():
-            c = Container()
-            try:
-                answer = self.add(runtime, c)
-                self.added += bool(answer)
-                self.failed += not answer
-                # a runtime calls DEL until it is done, whatever became of the ADD
-                for attempt in range(20):
-                    try:
-                        if self.call(runtime, "DEL", c, attempt == 0 and self.random.random() < 0.3) is not None:
-                            break
-                    except CniError as e:
-                        last = e
-                        time.sleep(0.1)
-                else:
-                    raise last
-            except Exception as e:  # pylint: disable=broad-exception-caught
-                self.errors.append(e)
-            finally:
-                c.close()
-
-    def run(self):
-        threads = [threading.Thread(target=self.work) for _ in range(4)]
-        for t in threads:
-            t.start()
-        while any(t.is_alive() for t in threads):
-            time.sleep(0.2 + self.random.random())
-            self.host.daemon.kill()
-            time.sleep(self.random.random() * 0.2)
-            self.host.daemon.start()
-        for t in threads:
-            t.join()
-        assert self.errors == []
-
-
 def test_storm(fresh):
     # once to have everything loaded and pinned
     fresh.runtime().delete(fresh.added(fresh.runtime()))
     pins = fresh.daemon.pinned_maps()
-    storm = Storm(fresh, STORM)
+    storm = Storm(fresh.ns, fresh.daemon, fresh.runtime, STORM)
     storm.run()
     assert storm.added and storm.failed
     print(f"{storm.added} added, {storm.failed} killed or failed")
