@@ -334,9 +334,7 @@ class ApiServer:
                     events = kind.log[at:]
                     at = len(kind.log)
             lines = [e[2].encode() if e[1] is None else json.dumps({"type": e[1], "object": e[2]}).encode() + b"\n" for e in events]
-            data = b"".join(lines)
-            if self.faults.get("twice"):
-                data += data
+            data = b"".join(line + line for line in lines) if self.fails("twice") else b"".join(lines)
             if self.fails("cut"):
                 connection.sendall(f"{2 * len(data):x}\r\n".encode() + data)
                 return False
