@@ -346,10 +346,10 @@ int tc_tunnel_in(struct __sk_buff *skb)
 	meta = taken_out(skb);
 	if (page) { /* of an inner frame */
 		p->peer = peer_find(page->from_peer) ? page->from_peer : 0;
-		reason = p->peer ? decap_network(p, page->from_network, 0) : HD_R_TUNNEL_PEER;
+		reason = p->peer ? decap_network(p, page->from_network) : HD_R_TUNNEL_PEER;
 	} else if (meta) {
 		p->peer = meta->peer;
-		reason = peer_find(meta->peer) ? decap_network(p, meta->network, 0) : HD_R_TUNNEL_PEER;
+		reason = peer_find(meta->peer) ? decap_network(p, meta->network) : HD_R_TUNNEL_PEER;
 	} else {
 		reason = dry_run ? HD_R_TUNNEL_PEER : decap(skb);
 	}

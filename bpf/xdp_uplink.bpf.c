@@ -115,11 +115,9 @@ static __always_inline long inner_mark(struct xdp_md *ctx, const struct outer *o
 __noinline int take_out(struct xdp_md *ctx, struct pkt *p)
 {
 	const struct hd_tunnel *own = tunnel_find();
-	const struct hd_network *record;
-	struct hd_vni_key key = {};
-	const struct hd_vni *found;
-	__u32 peer, network, l3;
+	struct hd_tunnel_hint who = {};
 	struct outer o = {};
+	__u32 l3;
 	int r;
 
 	if (!p || !own || dry_run)
@@ -127,30 +125,26 @@ __noinline int take_out(struct xdp_md *ctx, struct pkt *p)
 	r = decap_ip(ctx, p, &o);
 	if (r)
 		return r;
-	peer = peer_at(&p->source);
-	if (!peer_find(peer))
-		return HD_R_TUNNEL_PEER;
-	r = decap_header(ctx, own->protocol, &o, &key.vni);
+	r = decap_origin(ctx, own, p, &o, &who);
 	if (r == DECAP_CONTROL) {
 		p->rule = HD_RULE_TUNNEL;
 		return TUNNEL_OURS;
 	}
-	found = r ? NULL : bpf_map_lookup_elem(&vnis, &key);
-	network = found ? found->network : 0;
-	record = bpf_map_lookup_elem(&networks, &network);
-	if (r || !network || !record || record->vni != key.vni)
-		return r ? r : HD_R_TUNNEL_VNI;
-	r = inner_type(ctx, &o, &l3);
+	if (!r)
+		r = inner_type(ctx, &o, &l3);
 	if (!r)
 		r = decap_ecn(&o);
 	if (r)
 		return r;
-	/* A driver may have no room for metadata, or the header in more than one buffer. The metadata goes along with the frame's beginning. */
-	if (!hand_over(ctx, p, HD_META_TUNNEL, network, peer))
+	/*
+	 * The headers may be in more than one buffer. Ahead of the metadata, which would have to be moved; a driver may have no room for that: what was
+	 * taken off is still there, and is put back.
+	 */
+	if (bpf_xdp_adjust_head(ctx, o.inner))
 		return TUNNEL_ENTER;
-	if (o.ecn != 0xff && inner_mark(ctx, &o, l3))
-		return HD_R_NONLINEAR;
-	return bpf_xdp_adjust_head(ctx, o.inner) ? TUNNEL_ENTER : 0;
+	if (!hand_over(ctx, p, HD_META_TUNNEL, who.network, who.peer))
+		return bpf_xdp_adjust_head(ctx, -(int)o.inner) ? HD_R_NONLINEAR : TUNNEL_ENTER;
+	return o.ecn != 0xff && inner_mark(ctx, &o, l3 - o.inner) ? HD_R_NONLINEAR : 0;
 }
 
 /*

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The overlay: peers, and what leads to them. Made afresh with each load and written by the agent; but programs note path MTUs in `peers`.
+ * The overlay: peers, and what leads to them. Made afresh with each load and written by the agent; but programs note path MTUs in `peers`, and write `tunnel_hints`.
  * max_entries are the least ones; the agent sets the real ones before it creates the maps.
  */
 #ifndef HEDDLE_MAPS_OVERLAY_H
@@ -39,6 +39,13 @@ struct {
 	__type(key, struct hd_vni_key);
 	__type(value, struct hd_vni);
 } vnis SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, HD_TUNNEL_HINTS);
+	__type(key, __u32); /* hash of outer source and VNI */
+	__type(value, struct hd_tunnel_hint);
+} tunnel_hints SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);

@@ -61,6 +61,7 @@ enum map_group { MAP_FLOW, MAP_KEPT, MAP_GROWN, MAP_FRESH };
 	X(PEERS, "peers", FRESH) \
 	X(PEER_ADDRESSES, "peer_addresses", FRESH) \
 	X(VNIS, "vnis", FRESH) \
+	X(TUNNEL_HINTS, "tunnel_hints", FRESH) \
 	X(PEER_PREFIXES, "peer_prefixes", FRESH) \
 	X(PEER_MEMBERS, "peer_members", FRESH)
 

@@ -14,12 +14,12 @@
 /* What the kernel leaves of a packet at least, if it thinks it one of IPv6. */
 #define SHRUNK_MIN (sizeof(struct ethhdr) + sizeof(struct ipv6hdr))
 
-/* Network and rights of a frame that a peer sent with that VNI. */
-static __always_inline int decap_network(struct pkt *p, __u32 network, __u32 vni)
+/* Network and rights of a frame that a peer sent into it. */
+static __always_inline int decap_network(struct pkt *p, __u32 network)
 {
 	const struct hd_network *record = bpf_map_lookup_elem(&networks, &network);
 
-	if (!network || !record || !(record->flags & HD_NETWORK_USED) || !record->vni || (vni && record->vni != vni))
+	if (!network || !record || !(record->flags & HD_NETWORK_USED) || !record->vni)
 		return HD_R_TUNNEL_VNI;
 	p->network = p->source_network = p->destination_network = network;
 	p->port_flags = (record->flags & HD_NETWORK_L3 ? 0 : HD_PORT_L2) |
@@ -136,8 +136,7 @@ __noinline int decap(HOOK_CTX *ctx)
 {
 	const struct hd_tunnel *own = tunnel_find();
 	struct hd_scratch *room = scratch_room();
-	struct hd_vni_key key = {};
-	const struct hd_vni *found;
+	struct hd_tunnel_hint who = {};
 	struct outer o = {};
 	struct pkt *p;
 	int r;
@@ -148,16 +147,10 @@ __noinline int decap(HOOK_CTX *ctx)
 	r = decap_ip(ctx, p, &o);
 	if (r)
 		return r;
-	p->peer = peer_at(&p->source);
-	if (!peer_find(p->peer)) {
-		p->peer = 0;
-		return HD_R_TUNNEL_PEER;
-	}
-	r = decap_header(ctx, own->protocol, &o, &key.vni);
-	if (r)
-		return r;
-	found = bpf_map_lookup_elem(&vnis, &key);
-	r = found ? decap_network(p, found->network, key.vni) : HD_R_TUNNEL_VNI;
+	r = decap_origin(ctx, own, p, &o, &who);
+	p->peer = who.peer;
+	if (!r)
+		r = decap_network(p, who.network);
 	if (!r)
 		r = decap_inner(ctx, room, &o);
 	if (!r)

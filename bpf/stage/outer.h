@@ -6,6 +6,8 @@
 #include "packet.h"
 #include "peer.h"
 
+#include <maps/network.bpf.h>
+
 #define DECAP_CONTROL -1 /* is for the host, no frame of a workload */
 
 #define ECN_MASK 3
@@ -45,6 +47,21 @@ static __always_inline long decap_read(HOOK_CTX *ctx, __u32 at, void *to, __u32 
 		return hook_load(ctx, at, to, size);
 	__builtin_memcpy(to, data, size);
 	return 0;
+}
+
+/* The hint says so, and it is still true. */
+static __always_inline bool peer_is(__u32 index, const struct hd_addr *address)
+{
+	const struct hd_peer *peer = peer_find(index);
+
+	return peer && address_same(&peer->address, address);
+}
+
+static __always_inline bool network_has_vni(__u32 network, __u32 vni)
+{
+	const struct hd_network *record = bpf_map_lookup_elem(&networks, &network);
+
+	return network && vni && record && record->flags & HD_NETWORK_USED && record->vni == vni;
 }
 
 /* Options that are not known are skipped, unless they say that they must not be (RFC 8926 section 3.5). None is known. */
@@ -96,34 +113,73 @@ static __always_inline int decap_ip(HOOK_CTX *ctx, struct pkt *p, struct outer *
 	return 0;
 }
 
-/* What the tunnel header says: *vni, and where the inner frame is. */
-static __always_inline int decap_header(HOOK_CTX *ctx, __u32 protocol, struct outer *o, __u32 *vni)
+union tunnel_header {
+	struct hd_vxlan vxlan;
+	struct hd_geneve geneve;
+};
+
+/* What else the tunnel header says, and where the inner frame is. */
+static __always_inline int decap_header(HOOK_CTX *ctx, __u32 protocol, struct outer *o, const union tunnel_header *header)
 {
-	union {
-		struct hd_vxlan vxlan;
-		struct hd_geneve geneve;
-	} header;
-	__u32 at = o->l4 + sizeof(struct udphdr), options;
+	__u32 options;
 	int r;
 
-	if (decap_read(ctx, at, &header, sizeof(header)))
-		return HD_R_TUNNEL_MALFORMED;
-	*vni = bpf_ntohl(header.vxlan.vni) >> 8;
-	o->inner = at + sizeof(header);
+	o->inner = o->l4 + sizeof(struct udphdr) + sizeof(*header);
 	if (likely(protocol == HD_TUNNEL_VXLAN))
-		return header.vxlan.flags & HD_VXLAN_VNI ? 0 : HD_R_TUNNEL_MALFORMED;
-	if (header.geneve.length >> 6)
+		return header->vxlan.flags & HD_VXLAN_VNI ? 0 : HD_R_TUNNEL_MALFORMED;
+	if (header->geneve.length >> 6)
 		return HD_R_TUNNEL_MALFORMED;
-	if (header.geneve.flags & HD_GENEVE_CONTROL)
+	if (header->geneve.flags & HD_GENEVE_CONTROL)
 		return DECAP_CONTROL;
-	if (header.geneve.protocol != bpf_htons(HD_GENEVE_ETHERNET))
+	if (header->geneve.protocol != bpf_htons(HD_GENEVE_ETHERNET))
 		return HD_R_TUNNEL_MALFORMED;
-	options = 4u * (header.geneve.length & 0x3f);
+	options = 4u * (header->geneve.length & 0x3f);
 	if (!options)
 		return 0;
 	r = decap_options(ctx, o->inner, options);
 	o->inner += options;
 	return r;
+}
+
+/*
+ * Whose the frame is and which network it is in, by outer source and VNI, and what is wrong with its tunnel header: 0, DECAP_CONTROL or a drop reason.
+ * Somebody who is no peer (who->peer 0) is told of before anything that he wrote.
+ */
+static __always_inline int decap_origin(
+	HOOK_CTX *ctx, const struct hd_tunnel *own, const struct pkt *p, struct outer *o, struct hd_tunnel_hint *who)
+{
+	union tunnel_header header = {};
+	const struct hd_vni *found;
+	struct hd_tunnel_hint *hint;
+	struct hd_vni_key key = {};
+	bool known = false, cut;
+	int r;
+
+	cut = decap_read(ctx, o->l4 + sizeof(struct udphdr), &header, sizeof(header));
+	key.vni = bpf_ntohl(header.vxlan.vni) >> 8;
+	hint = tunnel_hint(&p->source, key.vni);
+	if (likely(hint && !cut)) {
+		who->peer = READ_ONCE(hint->peer);
+		who->network = READ_ONCE(hint->network);
+		known = peer_is(who->peer, &p->source) && network_has_vni(who->network, key.vni);
+	}
+	if (unlikely(!known)) {
+		who->peer = peer_at(&p->source);
+		if (!peer_find(who->peer))
+			who->peer = 0;
+	}
+	if (!who->peer)
+		return HD_R_TUNNEL_PEER;
+	r = cut ? HD_R_TUNNEL_MALFORMED : decap_header(ctx, own->protocol, o, &header);
+	if (likely(r || known))
+		return r;
+	found = bpf_map_lookup_elem(&vnis, &key);
+	who->network = found ? found->network : 0;
+	if (!network_has_vni(who->network, key.vni))
+		return HD_R_TUNNEL_VNI;
+	if (hint)
+		*hint = *who;
+	return 0;
 }
 
 /*

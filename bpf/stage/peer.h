@@ -34,6 +34,15 @@ static __always_inline __u32 peer_at(const struct hd_addr *address)
 	return index ? *index : 0;
 }
 
+/* The place for what is known of frames with that outer source and VNI. */
+static __always_inline struct hd_tunnel_hint *tunnel_hint(const struct hd_addr *source, __u32 vni)
+{
+	__u64 x = (source->q[0] ^ source->q[1] ^ (__u64)vni << 8) * 0x9e3779b97f4a7c15ull;
+	__u32 at = (x >> 40) & (HD_TUNNEL_HINTS - 1);
+
+	return bpf_map_lookup_elem(&tunnel_hints, &at);
+}
+
 /* --- addresses --- */
 
 static __always_inline void address4(struct hd_addr *to, __be32 from)

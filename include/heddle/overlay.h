@@ -96,6 +96,17 @@ struct hd_vni {
 	__u32 network;
 };
 
+/*
+ * The map `tunnel_hints`: whom outer address and VNI of a frame led to the last time, in the place that a hash of the two gives. May be wrong: the
+ * records of the peer and of the network say whether it is theirs. A hash lookup is a call with calls in it, and this is in place of two.
+ */
+struct hd_tunnel_hint {
+	__u32 peer;
+	__u32 network;
+};
+static_assert(sizeof(struct hd_tunnel_hint) == 8, "hd_tunnel_hint");
+#define HD_TUNNEL_HINTS 8192 /* a power of two */
+
 /* Longest prefix of (network, address) → who has it: the map `peer_prefixes`. Key: struct hd_route_key. */
 struct hd_peer_prefix {
 	__u32 peer;

@@ -3,12 +3,12 @@
 import struct
 
 import pytest
-from overlay import (AD, FAR, HOP, NOBODY, OTHER_VNI, OUTER, OWN, Q, R, R_MAC, arp, arrive, from_peer, geneve, header, large, overlay, sent, tagged,
+from overlay import (AD, FAR, HOP, NOBODY, OTHER_VNI, OUTER, OWN, Q, R, R_MAC, VNI, arp, arrive, from_peer, geneve, header, large, overlay, sent, tagged,
                      to_peer, wrapped)
 from packets import ICMP, IP, TCP, UDP, Ether, ICMPv6DestUnreach, ICMPv6PacketTooBig, IPv6, IPv6ExtHdrFragment, Raw
 from port_test import A, ip
-from ports import GENEVE, MARK, NEXT, REDIRECT, SHOT, TUNNEL_PORT
-from world import META_MAGIC, META_TUNNEL, PORT_DECAP, PORT_TUNNEL, PORT_UPLINK, PORT_XDP, TC_IN, TC_OUT, TUNNEL_IN, U32, XDP
+from ports import GENEVE, MARK, NETWORK_USED, NEXT, REDIRECT, SHOT, TUNNEL_PORT, mapped
+from world import META_MAGIC, META_TUNNEL, PORT_DECAP, PORT_TUNNEL, PORT_UPLINK, PORT_XDP, TC_IN, TC_OUT, TUNNEL_IN, U32, XDP, number
 
 
 # --- the uplink ---
@@ -245,6 +245,63 @@ def test_reasons_in_xdp(native, family):
         control = wrapped(native, frame, head=geneve(flags=0x80))
         verdict, _, meta, out = taken(native, control)
         assert (verdict, meta, out) == (2, None, bytes(control)), "the host's"
+
+
+HINTS = number("overlay.h", "HD_TUNNEL_HINTS")
+
+
+def hint(plane, peer, network):
+    """Whatever address and VNI a frame has, that is what is remembered of them."""
+    for at in range(HINTS):
+        plane.world.store("tunnel_hints", struct.pack("I", at), struct.pack("II", peer, network))
+
+
+def hints(plane):
+    """Those that say something."""
+    every = (bytes(plane.world.lookup("tunnel_hints", struct.pack("I", at), U32 * 2)) for at in range(HINTS))
+    return [struct.unpack("II", one) for one in every if any(one)]
+
+
+@pytest.mark.parametrize("peer, network", [(0, 0), (1, 0), (0, 1), (2, 1), (1, 2), (0xffffffff, 0xffffffff)])
+def test_wrong_hints(native, peer, network):
+    """They save lookups, and nothing else."""
+    native.network(2)
+    native.vni(2, OTHER_VNI, 2)
+    frame = from_peer(native, 4)
+    hint(native, peer, network)
+    assert taken(native, wrapped(native, frame)) == (2, "none", (1, 1), bytes(frame))
+    hint(native, peer, network)
+    assert arrive(native, frame).action == REDIRECT
+    assert (1, 1) in hints(native), "it is found without a lookup the next time"
+    hint(native, peer, network)
+    for packet, reason in ((wrapped(native, frame, peer=None), "tunnel-peer"), (wrapped(native, frame, vni=OTHER_VNI + 1), "tunnel-vni")):
+        assert taken(native, packet)[:2] == (1, reason)
+        assert native.run(native.up, packet, hook=TC_IN).reason == reason
+
+
+def test_what_a_hint_remembers_has_gone(native):
+    """The records have the last word: of the peer, of its address, of the network and its VNI."""
+    frame = wrapped(native, from_peer(native, 4))
+    hint(native, 0, 0)
+
+    def outcome():
+        return taken(native, frame)[1], native.run(native.up, frame, hook=TC_IN).reason
+
+    assert outcome() == ("none", "none") and hints(native) == [(1, 1)]
+    peer, network = native.peers[1], native.networks[1]
+    peer.flags = 0
+    native.write_peer(1)
+    assert outcome() == ("tunnel-peer",) * 2
+    peer.flags = 1
+    peer.address[:] = mapped(NOBODY[native.under])
+    native.write_peer(1)
+    native.world.lib.bpf_map_delete_elem(native.world.fd("peer_addresses"), mapped(FAR[native.under]))
+    assert outcome() == ("tunnel-peer",) * 2
+    native.peer(1, FAR[native.under])
+    for flags, vni in ((0, VNI), (NETWORK_USED, OTHER_VNI), (NETWORK_USED, 0)):
+        network.flags, network.vni = flags, vni
+        native.world.store("networks", struct.pack("I", 1), network)
+        assert outcome() == ("tunnel-vni",) * 2, (flags, vni)
 
 
 @pytest.mark.parametrize("tags", [[], [(Q, 10, 0)], [(AD, 10, 0), (Q, 7, 0)]], ids=["untagged", "one tag", "two tags"])
