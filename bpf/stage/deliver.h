@@ -72,24 +72,59 @@ static __always_inline int retag_wire(HOOK_CTX *ctx, const struct pkt *p, __u32 
 
 /* --- routing --- */
 
+/* RFC 1624; the TTL is the upper half of its word. */
+static __always_inline __u16 checksum_after(__u16 checksum)
+{
+	__u32 sum = checksum + bpf_htons(0x0100);
+
+	return sum + (sum >= 0xffff);
+}
+
 static __always_inline long route_ttl(HOOK_CTX *ctx, const struct pkt *p)
 {
 	struct {
 		__u8 ttl, protocol;
 		__u16 checksum;
 	} ip4;
-	__u32 sum;
 	__u8 hop_limit = p->hop_limit - 1;
 
 	if (p->family == 6)
 		return bpf_skb_store_bytes(ctx, p->l3 + offsetof(struct ipv6hdr, hop_limit), &hop_limit, 1, BPF_F_RECOMPUTE_CSUM);
 	if (hook_load(ctx, p->l3 + offsetof(struct iphdr, ttl), &ip4, sizeof(ip4)))
 		return -1;
-	/* RFC 1624; the TTL is the upper half of its word. */
-	sum = ip4.checksum + bpf_htons(0x0100);
-	ip4.checksum = sum + (sum >= 0xffff);
+	ip4.checksum = checksum_after(ip4.checksum);
 	ip4.ttl = hop_limit;
 	return bpf_skb_store_bytes(ctx, p->l3 + offsetof(struct iphdr, ttl), &ip4, sizeof(ip4), 0);
+}
+
+/* Up to the checksum of IPv4. */
+struct route_head {
+	struct ethhdr eth;
+	__u8 ip[8];
+	__u8 ttl, protocol;
+	__u16 checksum;
+} __attribute__((packed, aligned(2)));
+static_assert(sizeof(struct route_head) == sizeof(struct ethhdr) + offsetof(struct iphdr, saddr), "as on the wire");
+
+/*
+ * MACs and TTL of the plain IPv4 frame in one write: each of them is a call, and makes sure of the frame again. What is in between is written as it is.
+ * False: it is no such frame.
+ */
+static __always_inline bool route_plain(HOOK_CTX *ctx, const struct pkt *p, const __u8 *mac, long *ret)
+{
+	static const __u8 gateway[6] = HD_GATEWAY_MAC;
+	const struct route_head *have = hook_data(ctx);
+	struct route_head head;
+
+	if (p->family != 4 || p->l3 != sizeof(struct ethhdr) || p->peer || (void *)(have + 1) > hook_data_end(ctx))
+		return false;
+	head = *have;
+	mac_copy(head.eth.h_dest, mac);
+	mac_copy(head.eth.h_source, gateway);
+	head.ttl--;
+	head.checksum = checksum_after(head.checksum);
+	*ret = bpf_skb_store_bytes(ctx, 0, &head, sizeof(head), 0);
+	return true;
 }
 
 /*
@@ -99,6 +134,7 @@ static __always_inline long route_ttl(HOOK_CTX *ctx, const struct pkt *p)
 static __always_inline long route_rewrite(HOOK_CTX *ctx, const struct pkt *p, const struct hd_port *port)
 {
 	struct ethhdr eth = {.h_source = HD_GATEWAY_MAC};
+	long r;
 
 	mac_copy(eth.h_dest, port->mac);
 	if (unlikely(port->flags & HD_PORT_LEARNING)) { /* several may live there, each with a MAC of its own */
@@ -107,6 +143,8 @@ static __always_inline long route_rewrite(HOOK_CTX *ctx, const struct pkt *p, co
 		if (endpoint && mac_given(endpoint->mac))
 			mac_copy(eth.h_dest, endpoint->mac);
 	}
+	if (likely(route_plain(ctx, p, eth.h_dest, &r)))
+		return r;
 	if (bpf_skb_store_bytes(ctx, 0, &eth, 2 * sizeof(eth.h_dest), 0))
 		return -1;
 	return p->peer ? 0 : route_ttl(ctx, p);
