@@ -111,7 +111,7 @@ def paths(rounds, seconds):
                 rigs[name] = rig
             except AssertionError as error:  # what this kernel does not have
                 skipped[name] = "this kernel has no connection tracking for bridges" if name == NATIVE else why(error)
-        return {"medians": traffic_rounds(rigs, rounds, seconds, placed=True, busy=True), "skipped": skipped}
+        return {"samples": traffic_rounds(rigs, rounds, seconds, placed=True, busy=True), "skipped": skipped}
 
 
 # --- nanoseconds a packet ---

@@ -90,7 +90,7 @@ def busy_ns():
 
 def traffic_rounds(rigs, rounds, seconds, placed=False, busy=False):
     """
-    {rig: {mode: median}}, interleaved. A rig has namespaces `client` and `server`, and the server's address `server4`. placed: who runs
+    {rig: {mode: one value a round}}, interleaved. A rig has namespaces `client` and `server`, and the server's address `server4`. placed: who runs
     where is not left to the scheduler. To and fro, both ends share one CPU, so that the path is measured and not how long the other CPU
     takes to wake up; one way, each has its own. busy: also MODE_cpu, the machine's CPU time in ns for one of what the mode counts.
     """
@@ -114,7 +114,16 @@ def traffic_rounds(rigs, rounds, seconds, placed=False, busy=False):
                     samples[name].setdefault(mode, []).append(rate)
                     if busy:
                         samples[name].setdefault(f"{mode}_cpu", []).append((busy_ns() - before) / max(1, rate * seconds))
+    return samples
+
+
+def medians(samples):
     return {name: {mode: statistics.median(values) for mode, values in modes.items()} for name, modes in samples.items()}
+
+
+def ratio(samples, name, peer, mode):
+    """Of two rigs: the median of the ratios within the rounds. A machine that others share is not as fast in one round as in another."""
+    return statistics.median(a / b for a, b in zip(samples[name][mode], samples[peer][mode]))
 
 
 def run(rounds, seconds):
@@ -129,4 +138,4 @@ def run(rounds, seconds):
                 rigs[name] = pair
             except AssertionError as error:  # a peer that this machine does not have
                 skipped[name] = str(error).splitlines()[0]
-        return {"medians": traffic_rounds(rigs, rounds, seconds), "skipped": skipped}
+        return {"samples": traffic_rounds(rigs, rounds, seconds), "skipped": skipped}

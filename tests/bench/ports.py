@@ -15,7 +15,7 @@ import tempfile
 import time
 
 from paths import traffic_rounds
-from programs import save
+from programs import PEERS, save
 from rigs import PROGBENCH, SERVICE_PORT, SHELL, Pair, doc, ipv4_number, new_flow_sources, prefixes, rule_port, source, write_sources
 from updates import memory, timed
 
@@ -159,7 +159,7 @@ def paths(rounds, seconds):
                 rigs[name] = rig
             except AssertionError as error:  # what this kernel does not have
                 skipped[name] = "this kernel has no connection tracking for bridges" if name == NATIVE else why(error)
-        return {"medians": traffic_rounds(rigs, rounds, seconds, placed=True), "skipped": skipped}
+        return {"samples": traffic_rounds(rigs, rounds, seconds, placed=True), "skipped": skipped}
 
 
 # --- scale ---
@@ -330,7 +330,10 @@ def pinned(daemon, hook):
 
 
 class Outside:
-    """A port that rules of blocks and ports guard, and what the host forwards to it from outside: tc_port_out, sources of every block."""
+    """
+    A port that rules of blocks and ports guard, and what the host forwards to it from outside: tc_port_out. "new": its source drawn from PEERS
+    of the blocks, "every": from all of them.
+    """
 
     def __init__(self, folder, count):
         self.cluster = cluster.Cluster("l3", networks=[cluster.NETWORK], routesTo=["host"])
@@ -342,10 +345,14 @@ class Outside:
             self.load_ms = timed(lambda: c.daemon.api.post("/v1/apply", doc.text(*self.policies)))
             w = c.workload(SERVER)
             self.ns, self.ifindex = c.host, c.host.ifindex(w.device)
-            sources = write_sources(os.path.join(folder, f"out{count}"), new_flow_sources(count, count))
+            drawn = {
+                draw: write_sources(os.path.join(folder, f"{draw}{count}"), new_flow_sources(count, blocks))
+                for draw, blocks in (("new", min(PEERS, count)), ("every", count))
+            }
             syn = save(folder, f"outsyn{count}", frame_to(w.mac, "02:68:65:64:64:6c", "16.0.0.1", SERVER, 80))
-            self.subjects = [f"base=tc,empty_tc,{syn},{sources},131000"]
-            self.subjects.append(f"new=tc,{pinned(c.daemon, 'tc_port_out')},{syn},{sources},131000")
+            program = pinned(c.daemon, "tc_port_out")
+            self.subjects = [f"base=tc,empty_tc,{syn},{drawn['every']},131000"]
+            self.subjects += [f"{draw}=tc,{program},{syn},{sources},131000" for draw, sources in drawn.items()]
             # forwarded, not the host's own
             self.options = ["--ingress", 1]
         except BaseException:
@@ -404,8 +411,11 @@ class Between:
 
 
 def growth(kind, counts, wanted, rounds, repeat):
-    """By count: median ns of a new flow above the empty program, interleaved across the daemons; what a change costs, and memory."""
-    samples = {count: [] for count in counts}
+    """
+    By count: median ns of a new flow above the empty program, interleaved across the daemons, and every_ns where the kind has "every"; what a
+    change costs, and memory.
+    """
+    samples = {}
     rigs = {}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         for count in counts:
@@ -414,20 +424,23 @@ def growth(kind, counts, wanted, rounds, repeat):
         for _ in range(rounds):
             for count, rig in rigs.items():
                 ns = progbench(rig.ns, rig.ifindex, rig.subjects, "--repeat", repeat, *rig.options)
-                assert ns["new"]["retval"] in wanted, f"{count}: the SYN did not pass ({ns})"
-                samples[count].append(ns["new"]["ns"] - ns["base"]["ns"])
-        return {count: {"ns": statistics.median(samples[count]), **rig.updates(max(3, rounds // 2))} for count, rig in rigs.items()}
+                base = ns.pop("base")["ns"]
+                for draw, run_ in ns.items():
+                    assert run_["retval"] in wanted, f"{count}: the SYN did not pass ({ns})"
+                    samples.setdefault((count, "ns" if draw == "new" else f"{draw}_ns"), []).append(run_["ns"] - base)
+        medians = {count: {what: statistics.median(values) for (n, what), values in samples.items() if n == count} for count in counts}
+        return {count: {**medians[count], **rig.updates(max(3, rounds // 2))} for count, rig in rigs.items()}
 
 
 TC_NEXT, TC_OK, TC_REDIRECT = -1, 0, 7
 
 
 def run(rounds, seconds, quick=False):
-    result = {"paths": paths(rounds, seconds)}
+    result, few = {"paths": paths(rounds, seconds)}, 1 if quick else 7
     parts = {
         "thousand": lambda: thousand(3 if quick else 15),
-        "rules": lambda: growth(Outside, (10, 1000) if quick else (10, 1000, 10_000, 100_000), (TC_NEXT, TC_OK), rounds, 50_000),
-        "identities": lambda: growth(Between, (10, 1000) if quick else (10, 1000, 5000), (TC_REDIRECT,), rounds, 50_000),
+        "rules": lambda: growth(Outside, (10, 1000) if quick else (10, 1000, 10_000, 100_000), (TC_NEXT, TC_OK), few, 50_000),
+        "identities": lambda: growth(Between, (10, 1000) if quick else (10, 1000, 5000), (TC_REDIRECT,), few, 50_000),
     }
     for name, part in parts.items():
         try:
