@@ -48,7 +48,7 @@ CFLAGS_FUZZ := -std=gnu11 -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-li
 LDFLAGS_ALL := -Wl,--as-needed -Wl,-z,relro,-z,now $(LDFLAGS)
 AGENT_LIBS := -lmicrohttpd -lsystemd -lbpf -lelf -lz -lmnl -lyaml -ljansson -lcap-ng -lseccomp -lpthread -lm
 CNI_LIBS := -lmnl -ljansson -lm
-CLI_LIBS := -lcurl -ljansson -lyaml -lpcap
+CLI_LIBS := -lcurl -ljansson -lyaml -lpcap -lmnl -lz
 
 MULTIARCH = $(shell $(CC) -print-multiarch)
 BPF_CFLAGS = -target bpf -mcpu=v3 -g -O2 -Wall -Werror -Iinclude -I. -I/usr/include/$(MULTIARCH)
@@ -56,7 +56,7 @@ BPF_CFLAGS = -target bpf -mcpu=v3 -g -O2 -Wall -Werror -Iinclude -I. -I/usr/incl
 # --- sources ---
 
 AGENT_SRC := $(filter-out agent/main.c,$(wildcard agent/*.c agent/*/*.c))
-CLI_SRC := $(wildcard tools/heddle/*.c)
+CLI_SRC := $(wildcard tools/heddle/*.c tools/doctor/*.c)
 CNI_SRC := $(wildcard cni/*.c)
 BPF_SRC := $(wildcard bpf/*.bpf.c)
 UNIT_SRC := $(wildcard tests/unit/*_test.c)
@@ -254,6 +254,12 @@ $(BUILD)/tests/fuzz/cni_fuzz: $(BUILD)/fuzz/tests/fuzz/cni_fuzz.o $(BUILD)/fuzz/
 	@mkdir -p $(@D)
 	$(call say,LINK)
 	$(Q)$(CLANG) $(subst fuzzer-no-link,fuzzer,$(CFLAGS_FUZZ)) $^ $(LDFLAGS_ALL) $(CNI_LIBS) -o $@
+$(BUILD)/fuzz/libdoctor.a: $(patsubst %.c,$(BUILD)/fuzz/%.o,$(wildcard tools/doctor/*.c agent/util/*.c))
+	$(archive)
+$(BUILD)/tests/fuzz/doctor_fuzz: $(BUILD)/fuzz/tests/fuzz/doctor_fuzz.o $(BUILD)/fuzz/libdoctor.a
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(CLANG) $(subst fuzzer-no-link,fuzzer,$(CFLAGS_FUZZ)) $^ $(LDFLAGS_ALL) $(CLI_LIBS) -o $@
 $(BUILD)/tests/fuzz/%_fuzz: $(BUILD)/fuzz/tests/fuzz/%_fuzz.o $(BUILD)/fuzz/libheddle.a
 	@mkdir -p $(@D)
 	$(call say,LINK)
@@ -282,7 +288,7 @@ $(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libheddle.a
 
 # --- for editors and clang-tidy ---
 
-compile_commands.json: Makefile tools/compile-commands $(wildcard agent/*.c agent/*/*.c tools/heddle/*.c cni/*.c bpf/*.c tests/*/*.c)
+compile_commands.json: Makefile tools/compile-commands $(wildcard agent/*.c agent/*/*.c tools/heddle/*.c tools/doctor/*.c cni/*.c bpf/*.c tests/*/*.c)
 	$(call say,GEN)
 	$(Q)tools/compile-commands "$(CLANG) $(BPF_CFLAGS)" '$(CC) $(CPPFLAGS_ALL) $(filter-out -Werror,$(CFLAGS_ALL))' \
 		$(filter %.c,$^) >$@

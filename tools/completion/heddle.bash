@@ -132,10 +132,14 @@ _heddle()
 		_heddle_files "$cur"
 		return
 		;;
+	doctor" --sysroot")
+		_heddle_files "$cur"
+		return
+		;;
 	esac
 	case $verb in
 	"")
-		_heddle_words "status wait apply diff preview policy confirm get delete flows monitor explain rules counters completion --socket -o --output -h --help -V --version" "$cur"
+		_heddle_words "status wait apply diff preview policy confirm get delete flows monitor explain rules counters doctor completion --socket -o --output -h --help -V --version" "$cur"
 		;;
 	status)
 		_heddle_words " --socket -o --output -h --help -V --version" "$cur"
@@ -198,6 +202,9 @@ _heddle()
 		;;
 	counters)
 		_heddle_words " --socket -o --output -h --help -V --version" "$cur"
+		;;
+	doctor)
+		_heddle_words " --sysroot -a --all --strict --socket -o --output -h --help -V --version" "$cur"
 		;;
 	completion)
 		if [[ $cur != -* && $place -eq 0 ]]; then

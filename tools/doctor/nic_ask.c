@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What no file of /sys says: features and queues (ethtool), XDP features (netlink's netdev family, from 6.3 on), eswitch mode (devlink). Of another
+ * machine's tree: what sosreport keeps of the tools' output, below sos_commands/networking/.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <net/if.h>
+#include <stdlib.h>
+#include <string.h>
+#include <linux/devlink.h>
+#include <linux/ethtool.h>
+#include <linux/genetlink.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <libmnl/libmnl.h>
+
+#include <util/buffer.h>
+#include <util/cleanup.h>
+
+#include <tools/doctor/nic.h>
+#include <tools/doctor/parse.h>
+
+#define FEATURES_MAX 512
+/* linux/netdev.h, which not every header package has. */
+enum { NETDEV_GET = 1, NETDEV_IFINDEX = 1, NETDEV_XDP_FEATURES = 3 };
+
+void nic_facts_clear(struct nic_facts *facts)
+{
+	free(facts->features);
+	facts->features = NULL;
+}
+
+/* --- answers --- */
+
+/* The attributes behind the generic header of a whole, well-formed message; NULL: it is none. */
+static const struct nlmsghdr *checked(const void *message, size_t length)
+{
+	const struct nlmsghdr *header = message;
+
+	if (length > INT32_MAX || !mnl_nlmsg_ok(header, (int)length) || header->nlmsg_type < NLMSG_MIN_TYPE ||
+		mnl_nlmsg_get_payload_len(header) < sizeof(struct genlmsghdr))
+		return NULL;
+	return header;
+}
+
+int nic_parse_family(const void *message, size_t length)
+{
+	const struct nlmsghdr *header = checked(message, length);
+	const struct nlattr *attribute;
+
+	if (header)
+		mnl_attr_for_each(
+			attribute, header, sizeof(struct genlmsghdr)) if (mnl_attr_get_type(attribute) == CTRL_ATTR_FAMILY_ID &&
+									  mnl_attr_validate(attribute, MNL_TYPE_U16) ==
+										  0) return mnl_attr_get_u16(attribute);
+	return -1;
+}
+
+int nic_parse_eswitch(const void *message, size_t length)
+{
+	const struct nlmsghdr *header = checked(message, length);
+	const struct nlattr *attribute;
+
+	if (header)
+		mnl_attr_for_each(attribute, header,
+			sizeof(struct genlmsghdr)) if (mnl_attr_get_type(attribute) == DEVLINK_ATTR_ESWITCH_MODE &&
+						       mnl_attr_validate(attribute, MNL_TYPE_U16) ==
+							       0) return mnl_attr_get_u16(attribute) ==
+				DEVLINK_ESWITCH_MODE_SWITCHDEV
+			? ESWITCH_SWITCHDEV
+			: ESWITCH_LEGACY;
+	return -1;
+}
+
+bool nic_parse_xdp(const void *message, size_t length, uint32_t *ret_ifindex, uint64_t *ret_features)
+{
+	const struct nlmsghdr *header = checked(message, length);
+	const struct nlattr *attribute;
+	bool has_index = false, has_features = false;
+
+	if (!header)
+		return false;
+	mnl_attr_for_each(attribute, header, sizeof(struct genlmsghdr))
+	{
+		if (mnl_attr_get_type(attribute) == NETDEV_IFINDEX && mnl_attr_validate(attribute, MNL_TYPE_U32) == 0) {
+			*ret_ifindex = mnl_attr_get_u32(attribute);
+			has_index = true;
+		} else if (mnl_attr_get_type(attribute) == NETDEV_XDP_FEATURES &&
+			   mnl_attr_validate(attribute, MNL_TYPE_U64) == 0) {
+			*ret_features = mnl_attr_get_u64(attribute);
+			has_features = true;
+		}
+	}
+	return has_index && has_features;
+}
+
+/* --- questions --- */
+
+#define MESSAGE_SIZE 8192
+
+/* One question, one answer. -ENOENT: no such family. */
+static ssize_t ask(struct nlmsghdr *request, void *answer)
+{
+	struct mnl_socket *socket = mnl_socket_open2(NETLINK_GENERIC, SOCK_CLOEXEC);
+	const struct nlmsghdr *header = answer;
+	ssize_t length = -1;
+	int r = 0;
+
+	if (!socket)
+		return -errno;
+	request->nlmsg_flags = NLM_F_REQUEST;
+	request->nlmsg_seq = 1;
+	if (mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0 || mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
+		r = -errno;
+	else
+		length = mnl_socket_recvfrom(socket, answer, MESSAGE_SIZE);
+	if (r == 0 && length < 0)
+		r = -errno;
+	mnl_socket_close(socket);
+	if (r < 0)
+		return r;
+	if (length >= (ssize_t)sizeof(*header) && header->nlmsg_type == NLMSG_ERROR) {
+		const struct nlmsgerr *error = mnl_nlmsg_get_payload(header);
+
+		return (size_t)length < sizeof(*header) + sizeof(*error) || !error->error ? -EBADMSG : error->error;
+	}
+	return length;
+}
+
+static struct nlmsghdr *begin(void *buffer, int family, uint8_t command)
+{
+	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
+	struct genlmsghdr *header;
+
+	request->nlmsg_type = (uint16_t)family;
+	header = mnl_nlmsg_put_extra_header(request, sizeof(*header));
+	header->cmd = command;
+	header->version = 1;
+	return request;
+}
+
+static int find_family(const char *name)
+{
+	_Alignas(struct nlmsghdr) uint8_t buffer[256] = {0}, answer[MESSAGE_SIZE];
+	struct nlmsghdr *request = begin(buffer, GENL_ID_CTRL, CTRL_CMD_GETFAMILY);
+	ssize_t length;
+
+	mnl_attr_put_strz(request, CTRL_ATTR_FAMILY_NAME, name);
+	length = ask(request, answer);
+	return length < 0 ? (int)length : nic_parse_family(answer, (size_t)length);
+}
+
+static void ask_xdp(const char *name, struct nic_facts *facts)
+{
+	_Alignas(struct nlmsghdr) uint8_t buffer[256] = {0}, answer[MESSAGE_SIZE];
+	unsigned ifindex = if_nametoindex(name);
+	int family = ifindex ? find_family("netdev") : -1;
+	struct nlmsghdr *request;
+	uint32_t answered;
+	ssize_t length;
+
+	if (family < 0)
+		return;
+	request = begin(buffer, family, NETDEV_GET);
+	mnl_attr_put_u32(request, NETDEV_IFINDEX, ifindex);
+	length = ask(request, answer);
+	facts->has_xdp = length > 0 && nic_parse_xdp(answer, (size_t)length, &answered, &facts->xdp) && answered == ifindex;
+}
+
+static void ask_eswitch(struct doctor *doctor, const char *pci, struct nic_facts *facts)
+{
+	_Alignas(struct nlmsghdr) uint8_t buffer[512] = {0}, answer[MESSAGE_SIZE];
+	int family = find_family(DEVLINK_GENL_NAME);
+	struct nlmsghdr *request;
+	ssize_t length;
+
+	if (family < 0)
+		return;
+	request = begin(buffer, family, DEVLINK_CMD_ESWITCH_GET);
+	mnl_attr_put_strz(request, DEVLINK_ATTR_BUS_NAME, "pci");
+	mnl_attr_put_strz(request, DEVLINK_ATTR_DEV_NAME, pci);
+	length = ask(request, answer);
+	if (length == -EPERM)
+		doctor_unread(doctor, (int)length, "the eswitch mode of %s (devlink; CAP_NET_ADMIN)", pci);
+	if (length > 0)
+		facts->eswitch = nic_parse_eswitch(answer, (size_t)length);
+}
+
+/* --- ethtool --- */
+
+static int run(const char *name, void *command)
+{
+	_cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq request = {.ifr_data = command};
+
+	if (fd < 0)
+		return -errno;
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
+	return ioctl(fd, SIOCETHTOOL, &request) < 0 ? -errno : 0;
+}
+
+/* The kernel's own names; the tool has older ones for some, which nic.c knows too. */
+static char *ask_features(const char *name)
+{
+	struct {
+		struct ethtool_sset_info info;
+		uint32_t count;
+	} set = {.info = {.cmd = ETHTOOL_GSSET_INFO, .sset_mask = 1ull << ETH_SS_FEATURES}};
+	struct {
+		struct ethtool_gfeatures head;
+		struct ethtool_get_features_block blocks[FEATURES_MAX / 32];
+	} features = {.head = {.cmd = ETHTOOL_GFEATURES, .size = FEATURES_MAX / 32}};
+	_cleanup_free_ struct ethtool_gstrings *names = NULL;
+	struct buffer text = {0};
+
+	if (run(name, &set) < 0 || !set.info.sset_mask || set.count > FEATURES_MAX)
+		return NULL;
+	names = calloc(1, sizeof(*names) + (size_t)set.count * ETH_GSTRING_LEN);
+	if (!names)
+		return NULL;
+	names->cmd = ETHTOOL_GSTRINGS;
+	names->string_set = ETH_SS_FEATURES;
+	names->len = set.count;
+	if (run(name, names) < 0 || run(name, &features) < 0)
+		return NULL;
+	for (uint32_t i = 0; i < names->len && i < set.count; i++) {
+		bool on = features.blocks[i / 32].active & 1u << i % 32;
+
+		buffer_printf(&text, "%.*s: %s\n", ETH_GSTRING_LEN, (const char *)&names->data[(size_t)i * ETH_GSTRING_LEN],
+			on ? "on" : "off");
+	}
+	if (text.failed)
+		buffer_clear(&text);
+	return text.data;
+}
+
+static void ask_queues(const char *name, struct nic_facts *facts)
+{
+	struct ethtool_channels channels = {.cmd = ETHTOOL_GCHANNELS};
+	struct ethtool_rxfh_indir table = {.cmd = ETHTOOL_GRXFHINDIR, .size = 0};
+
+	if (run(name, &channels) == 0) {
+		/* Some have one interrupt for both directions, others one for each. */
+		facts->combined = (int)(channels.combined_count ?: channels.rx_count);
+		facts->combined_max = (int)(channels.max_combined ?: channels.max_rx);
+	}
+	if (run(name, &table) == 0)
+		facts->indirection = (int)table.size;
+}
+
+/* --- what sosreport keeps --- */
+
+static void read_recorded(struct doctor *doctor, const char *name, const char *pci, struct nic_facts *facts)
+{
+	_cleanup_free_ char *channels = doctor_text(doctor, "sos_commands/networking/ethtool_-l_%s", name), *eswitch = NULL;
+	char address[64];
+
+	facts->features = doctor_text(doctor, "sos_commands/networking/ethtool_-k_%s", name);
+	if (channels) {
+		facts->combined_max = parse_channels(channels, true);
+		facts->combined = parse_channels(channels, false);
+	}
+	if (!pci)
+		return;
+	snprintf(address, sizeof(address), "%s", pci);
+	for (char *c = address; *c; c++)
+		if (!isalnum((unsigned char)*c) && !strchr("_-.", *c))
+			*c = '_';
+	eswitch = doctor_text(doctor, "sos_commands/networking/devlink_dev_eswitch_show_pci_%s", address);
+	if (eswitch && strstr(eswitch, "mode switchdev"))
+		facts->eswitch = ESWITCH_SWITCHDEV;
+	else if (eswitch && strstr(eswitch, "mode legacy"))
+		facts->eswitch = ESWITCH_LEGACY;
+}
+
+void nic_ask(struct doctor *doctor, const char *name, const char *pci, struct nic_facts *ret)
+{
+	*ret = (struct nic_facts){.combined = -1, .combined_max = -1, .indirection = -1, .eswitch = -1};
+	if (!doctor->live) {
+		read_recorded(doctor, name, pci, ret);
+		return;
+	}
+	ret->features = ask_features(name);
+	ask_queues(name, ret);
+	ask_xdp(name, ret);
+	if (pci)
+		ask_eswitch(doctor, pci, ret);
+}
