@@ -113,6 +113,7 @@ static void controller_free(struct controller *c)
 	node_free(c);
 	cluster_free(c);
 	devices_free(c);
+	sriov_free(c);
 	underlay_free(c);
 	ports_free(c);
 	files_free(c->files);

@@ -147,9 +147,13 @@ static bool is_port(const struct controller *c, const char *name)
 {
 	const struct topology *topology = c->topology;
 
-	for (size_t i = 0; topology && i < topology->n_ports; i++)
-		if (topology->ports[i].object->port.device && !strcmp(topology->ports[i].object->port.device, name))
+	for (size_t i = 0; topology && i < topology->n_ports; i++) {
+		const struct topology_port *port = &topology->ports[i];
+		const char *device = port->object->port.device ?: port->ifindex ? port->device : NULL;
+
+		if (device && !strcmp(device, name))
 			return true;
+	}
 	return false;
 }
 
@@ -180,6 +184,7 @@ static void on_device(const struct netdev *device, bool gone, void *userdata)
 			continue;
 		concerns |= is_declared(c, known->name);
 		port = port_concerned(c, known->name, device->name);
+		port |= sriov_concerned(c, gone ? known : device);
 		/* Set down it takes no packets: that it is not there is said, and it is made again. */
 		if (c->slow && known->ifindex == tunnel_slow_ifindex(c->slow) && (gone || (known->up && !device->up)))
 			underlay_slow_again(c);
@@ -208,7 +213,7 @@ static void on_device(const struct netdev *device, bool gone, void *userdata)
 	c->devices = grown;
 	c->devices[c->n_devices++] = *device;
 	show_devices(c);
-	if (concerns || port_concerned(c, device->name, device->name))
+	if (port_concerned(c, device->name, device->name) | sriov_concerned(c, device) | concerns)
 		devices_attach_later(c, 0);
 }
 

@@ -8,6 +8,7 @@
 #include <api/api.h>
 #include <controller.h>
 #include <netdev/hostnet.h>
+#include <netdev/sriov.h>
 #include <netdev/tunnel_slow.h>
 #include <netdev/underlay.h>
 #include <observe/view.h>
@@ -57,6 +58,14 @@ struct controller {
 	size_t n_devices;
 	int attach_error;      /* of the last attempt; 0: all that exist are attached */
 	uint64_t attach_retry; /* us until the next attempt */
+
+	/* VFs; nothing of it is opened before a document, or somebody who asks, needs it */
+	struct sriov sriov;	 /* who is whose, as it was put together last */
+	struct devlink *devlink; /* NULL: this kernel has none, or it is not needed yet */
+	int sriov_events;	 /* fd; -1 */
+	bool sriov_open;	 /* those two were opened, as far as they can be */
+	bool sriov_due;		 /* something changed since */
+	sd_event_source *sriov_io, *devlink_io;
 
 	/* networks and ports */
 	struct networks *networks;     /* their numbers */
@@ -138,6 +147,18 @@ int ports_install(struct controller *c);
 /* Without devices, for --check. */
 int ports_check(const struct object_list *all, const struct host *host, const struct networks *networks, struct diag *diag);
 void ports_look_again(struct controller *c); /* devices or addresses changed */
+
+/* --- controller_sriov.c: VFs, and the devices that stand for them --- */
+
+/* Where the ports are that name a VF or a PCI address; *ret, to be freed, holds the texts too. n 0: there are none. */
+int sriov_places(struct controller *c, const struct object_list *all, struct topology_place **ret, size_t *ret_n);
+/* The table as of now. */
+int sriov_look(struct controller *c);
+/* A device that may decide where such a port is came, changed, or went. */
+bool sriov_concerned(struct controller *c, const struct netdev *device);
+/* MAC of who is behind the device of such a port; false: not told. */
+bool sriov_mac(const struct controller *c, uint32_t ifindex, uint8_t ret[6]);
+void sriov_free(struct controller *c);
 
 /* --- controller_underlay.c: the other ends of the tunnel --- */
 

@@ -166,9 +166,31 @@ static struct topology_device describe(struct netdev *device, bool needs_mac)
 	return known;
 }
 
+/* Of those the places have, the ones that no port names as well. */
+static size_t describe_places(
+	const struct controller *c, const struct topology_place *places, size_t n_places, struct topology_device *to, size_t n)
+{
+	for (size_t i = 0; i < n_places; i++) {
+		struct netdev *device = NULL;
+		bool there = false;
+
+		for (size_t j = 0; j < c->n_devices && places[i].device && !device; j++)
+			if (strcmp(c->devices[j].name, places[i].device) == 0)
+				device = &c->devices[j];
+		for (size_t j = 0; j < n && device; j++)
+			there |= to[j].ifindex == device->ifindex;
+		if (!device || there)
+			continue;
+		to[n] = describe(device, false);
+		to[n].has_peer_mac = sriov_mac(c, device->ifindex, to[n].peer_mac);
+		n++;
+	}
+	return n;
+}
+
 /* The devices that ports name, and the uplinks, once each. Both lists of ports and devices are long: sorted, one pass tells. */
 static int describe_all(const struct controller *c, const struct object_list *all, const struct host *host, size_t n_ports,
-	struct topology_device *to)
+	const struct topology_place *places, size_t n_places, struct topology_device *to)
 {
 	_cleanup_free_ struct netdev **devices = calloc(c->n_devices + 1, sizeof(struct netdev *));
 	_cleanup_free_ struct object **ports = calloc(n_ports + 1, sizeof(struct object *));
@@ -192,6 +214,7 @@ static int describe_all(const struct controller *c, const struct object_list *al
 		if (j < c->n_devices && order == 0)
 			to[n++] = describe(devices[j], !port->has_mac);
 	}
+	n = describe_places(c, places, n_places, to, n);
 	for (size_t i = 0; i < host->n_uplinks; i++)
 		for (size_t j = 0; j < c->n_devices; j++)
 			if (strcmp(devices[j]->name, host->uplinks[i].device) == 0)
@@ -214,15 +237,25 @@ static int build(
 	size_t n_ports = count_ports(all);
 	_cleanup_free_ struct topology_device *devices = calloc(n_ports + host->n_uplinks + 1, sizeof(*devices));
 	struct topology_input input = {.objects = all, .host = host, .networks = c->networks, .devices = devices};
-	int n = devices ? describe_all(c, all, host, n_ports, devices) : -ENOMEM;
+	struct topology_place *places = NULL;
+	size_t n_places = 0;
+	int n = devices ? sriov_places(c, all, &places, &n_places) : -ENOMEM;
 
-	if (n < 0)
+	if (n == 0)
+		n = describe_all(c, all, host, n_ports, places, n_places, devices);
+	if (n < 0) {
+		free(places);
 		return n;
+	}
+	input.places = places;
+	input.n_places = n_places;
 	input.n_devices = (size_t)n;
 	input.host_addresses = c->addresses;
 	input.n_host_addresses = c->n_addresses;
 	input.before = c->topology;
-	return topology_build(&input, ret, diag);
+	n = topology_build(&input, ret, diag);
+	free(places);
+	return n;
 }
 
 int ports_propose(

@@ -13,6 +13,7 @@
 #include <netdev/ethtool.h>
 #include <netdev/netdev.h>
 #include <util/cleanup.h>
+#include <util/hash.h>
 #include <util/log.h>
 
 /* A message of one link with its statistics and its VFs can be long; the kernel never makes one longer than this. */
@@ -76,7 +77,13 @@ static void find_kind(const struct nlattr *info, struct netdev *device)
 	}
 }
 
-static bool parse_link(const struct nlmsghdr *message, struct netdev *ret)
+static void take_text(const struct nlattr *attribute, char *ret, size_t size)
+{
+	if (mnl_attr_validate(attribute, MNL_TYPE_NUL_STRING) == 0 && strlen(mnl_attr_get_str(attribute)) < size)
+		snprintf(ret, size, "%s", mnl_attr_get_str(attribute));
+}
+
+bool netdev_parse(const struct nlmsghdr *message, struct netdev *ret)
 {
 	const struct ifinfomsg *link = mnl_nlmsg_get_payload(message);
 	const struct nlattr *attribute;
@@ -114,6 +121,18 @@ static bool parse_link(const struct nlmsghdr *message, struct netdev *ret)
 			break;
 		case IFLA_LINKINFO:
 			find_kind(attribute, ret);
+			break;
+		case IFLA_PHYS_PORT_NAME:
+			take_text(attribute, ret->port_name, sizeof(ret->port_name));
+			break;
+		case IFLA_PHYS_SWITCH_ID:
+			ret->switch_id = hash_bytes(1, mnl_attr_get_payload(attribute), mnl_attr_get_payload_len(attribute));
+			break;
+		case IFLA_PARENT_DEV_BUS_NAME:
+			take_text(attribute, ret->parent_bus, sizeof(ret->parent_bus));
+			break;
+		case IFLA_PARENT_DEV_NAME:
+			take_text(attribute, ret->parent_name, sizeof(ret->parent_name));
 			break;
 		default:
 			break;
@@ -177,7 +196,7 @@ static int on_message(const struct nlmsghdr *message, void *userdata)
 		return MNL_CB_OK;
 	switch (message->nlmsg_type) {
 	case RTM_NEWLINK:
-		if (!parse_link(message, &device))
+		if (!netdev_parse(message, &device))
 			break;
 		watch->r = remember(watch, &device);
 		if (watch->r < 0)
@@ -365,7 +384,7 @@ static int take_mac(const struct nlmsghdr *message, void *userdata)
 {
 	struct netdev *found = userdata;
 
-	(void)parse_link(message, found);
+	(void)netdev_parse(message, found);
 	return MNL_CB_OK;
 }
 

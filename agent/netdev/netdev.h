@@ -23,7 +23,16 @@ struct netdev {
 	bool peer_asked;      /* for whoever calls netdev_peer_mac() to note the answer */
 	bool has_peer_mac;
 	uint8_t peer_mac[6];
+	/* Of an embedded switch, and of the bus; "" and 0: not told. What does not fit is none that is looked for. */
+	char port_name[16];   /* phys_port_name: util/port_name.h */
+	uint64_t switch_id;   /* a hash of phys_switch_id */
+	char parent_bus[12];  /* "pci", "netdevsim" */
+	char parent_name[20]; /* the device on that bus: a PCI address */
 };
+
+struct nlmsghdr;
+/* An RTM_NEWLINK, long enough for its header, to what it says: pure, so the driver is not told. false: it is not whole. */
+bool netdev_parse(const struct nlmsghdr *message, struct netdev *ret);
 
 struct netdev_watch;
 /* Called once for every interface at the start, then on each change; gone: it was removed (only ifindex and name are valid). */

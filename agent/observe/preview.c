@@ -57,10 +57,17 @@ static int make_places(struct preview *preview)
 	if (!places)
 		return -ENOMEM;
 	for (size_t i = 0; i < view->n_devices; i++) {
+		const struct topology_port *port = view_port(view, view->devices[i].ifindex);
+		char name[IF_NAMESIZE];
+
+		if (port)
+			policy_image_name(&port->object->port, name);
+		else
+			snprintf(name, sizeof(name), "%s", view->devices[i].name);
 		places[i].ifindex = view->devices[i].ifindex;
 		for (unsigned which = 0; which < POLICIES; which++) {
 			places[i].uplink[which] = policy_image_uplink(preview->image[which], view->devices[i].name);
-			places[i].port[which] = policy_image_port(preview->image[which], view->devices[i].name);
+			places[i].port[which] = policy_image_port(preview->image[which], name);
 		}
 	}
 	qsort(places, view->n_devices, sizeof(*places), place_cmp);

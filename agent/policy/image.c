@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +11,7 @@
 #include <policy/image.h>
 #include <policy/lookup.h>
 #include <util/cleanup.h>
+#include <util/hash.h>
 
 #define ECHO_REQUEST 8
 #define ECHO_REQUEST6 128
@@ -87,6 +90,16 @@ static void set_name(struct image_device *device, const char *name)
 	strncpy(device->name, name, IF_NAMESIZE - 1);
 }
 
+void policy_image_name(const struct port *port, char ret[IF_NAMESIZE])
+{
+	uint64_t hash = hash_u64(hash_string(hash_string(1, port->vf_pf), port->pci), port->vf_index);
+
+	if (port->device)
+		snprintf(ret, IF_NAMESIZE, "%s", port->device);
+	else
+		snprintf(ret, IF_NAMESIZE, "/%014" PRIx64, hash & 0xffffffffffffff); /* no interface has a slash in its name */
+}
+
 static void copy_uplinks(struct policy_image *image, const struct policy_delta *delta)
 {
 	for (size_t i = 0; i < delta->n_uplinks; i++) {
@@ -105,9 +118,7 @@ static void copy_ports(struct policy_image *image, const struct policy_delta *de
 		const struct port_policy *port = &delta->ports[i];
 		struct image_device *device = &image->ports[image->n_ports];
 
-		if (!port->port->port.device)
-			continue;
-		set_name(device, port->port->port.device);
+		policy_image_name(&port->port->port, device->name);
 		device->network = port->network;
 		device->roots = image->networks[port->network % HD_NETWORKS];
 		device->policy = port->policy;

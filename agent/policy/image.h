@@ -6,6 +6,8 @@
 #ifndef HEDDLE_POLICY_IMAGE_H
 #define HEDDLE_POLICY_IMAGE_H
 
+#include <net/if.h>
+
 #include <policy/compile.h>
 
 struct policy_image;
@@ -28,6 +30,9 @@ const struct compiler *policy_image_compiler(const struct policy_image *image);
 struct image_device;
 const struct image_device *policy_image_uplink(const struct policy_image *image, const char *device);
 const struct image_device *policy_image_port(const struct policy_image *image, const char *device);
+
+/* What a Port's device is called here. It is another than the kernel's where the document names a VF or a PCI address. */
+void policy_image_name(const struct port *port, char ret[IF_NAMESIZE]);
 
 /* A flow, from its opener's side. */
 struct image_flow {

@@ -225,20 +225,6 @@ __attribute__((format(printf, 2, 3))) static int wait_because(struct topology_po
 	return n < 0 ? -ENOMEM : 0;
 }
 
-static int compare_devices(const void *a, const void *b)
-{
-	return strcmp((*(const struct topology_device *const *)a)->name, (*(const struct topology_device *const *)b)->name);
-}
-
-static const struct topology_device *find_device(const struct building *b, const char *name)
-{
-	const struct topology_device wanted = {.name = name}, *key = &wanted, **found = NULL;
-
-	if (b->input->n_devices)
-		found = bsearch(&key, b->devices, b->input->n_devices, sizeof(struct topology_device *), compare_devices);
-	return found ? *found : NULL;
-}
-
 /* Where the port with this MAC in this network stands in the hash table, or belongs. */
 static size_t mac_place(const struct building *b, uint16_t network, const uint8_t mac[6])
 {
@@ -301,19 +287,26 @@ static const char *title(const struct topology_port *port, char text[OBJECT_TITL
 static int check_device(struct building *b, struct topology_port *to, const struct home *home, const struct topology_device **ret)
 {
 	const struct port *port = &to->object->port;
+	const struct topology_place *place = port->device ? NULL : topology_find_place(b, to->object);
+	const char *name = place ? place->device : port->device;
 	const struct topology_device *device;
 	const struct topology_port *other;
 	char text[OBJECT_TITLE_MAX], address[ADDR_TEXT_MAX];
 	const uint8_t *mac;
 
 	*ret = NULL;
-	if (!port->device)
-		return wait_because(to, "%s is not supported yet", port->pci ? "pci" : "vf");
 	if (!home)
 		return wait_because(to, "there is no network %s", port->network);
-	device = find_device(b, port->device);
+	if (!name)
+		return wait_because(to, "%s", place && place->reason ? place->reason : "its device is not looked for here");
+	device = topology_device(b, name);
 	if (!device)
-		return wait_because(to, "there is no device %s", port->device);
+		return wait_because(to, "there is no device %s", name);
+	other = topology_port_of_device(b, device->ifindex);
+	if (other)
+		return wait_because(to, "its device %s is that of %s", name, title(other, text));
+	if (place && topology_is_uplink(b, name))
+		return wait_because(to, "its device %s is an uplink of the Host", name);
 	if (!device->ethernet)
 		return wait_because(to, "the device has no Ethernet header");
 	if (device->enslaved)
@@ -400,7 +393,7 @@ static int add_port(struct building *b, struct object *object)
 
 	if (r == 0 && device) {
 		to.ifindex = device->ifindex;
-		to.device = port->device;
+		snprintf(to.device, sizeof(to.device), "%s", device->name);
 		to.record = (struct hd_port){.ifindex = device->ifindex,
 			.network = home->index,
 			.flags = port_flags(home, port, device),
@@ -447,10 +440,7 @@ static int add_indexes(struct building *b)
 	b->devices = calloc(b->input->n_devices + 1, sizeof(struct topology_device *));
 	if (!b->macs || !b->devices)
 		return -ENOMEM;
-	for (size_t i = 0; i < b->input->n_devices; i++)
-		b->devices[i] = &b->input->devices[i];
-	if (b->input->n_devices)
-		qsort(b->devices, b->input->n_devices, sizeof(struct topology_device *), compare_devices);
+	topology_index_devices(b);
 	return 0;
 }
 
@@ -597,7 +587,7 @@ static int add_uplinks(struct building *b)
 	const struct host *host = b->input->host;
 
 	for (size_t i = 0; i < host->n_uplinks; i++) {
-		const struct topology_device *device = find_device(b, host->uplinks[i].device);
+		const struct topology_device *device = topology_device(b, host->uplinks[i].device);
 
 		if (device && device->ethernet &&
 			VEC_PUSH(&b->members, (struct topology_member){.network = 0, .id = device->ifindex}) < 0)

@@ -8,6 +8,8 @@
 #ifndef HEDDLE_POLICY_TOPOLOGY_H
 #define HEDDLE_POLICY_TOPOLOGY_H
 
+#include <net/if.h>
+
 #include <heddle/network.h>
 #include <heddle/overlay.h>
 #include <heddle/port.h>
@@ -27,23 +29,32 @@ struct topology_device {
 	uint8_t peer_mac[6];
 };
 
+/* What a Port comes to that names a VF or a PCI address. */
+struct topology_place {
+	const struct object *port;
+	const char *device; /* NULL: none yet, */
+	const char *reason; /* for this reason */
+};
+
 struct topology_input {
 	const struct object_list *objects; /* that model_validate() has nothing to say against */
 	const struct host *host;	   /* never NULL */
 	const struct networks *networks;   /* that has numbers for the objects */
 	const struct topology_device *devices;
 	size_t n_devices;
+	const struct topology_place *places; /* of all such Ports, sorted by topology_sort_places(); none: all of them wait */
+	size_t n_places;
 	const struct hd_addr *host_addresses; /* the host's own */
 	size_t n_host_addresses;
 	const struct topology *before; /* an earlier one: the rows of Peers that are the same are taken from it. NULL: none */
 };
 
 struct topology_port {
-	struct object *object; /* a reference */
-	uint32_t ifindex;      /* 0: not switched */
-	char *reason;	       /* why it waits; NULL: it is ready. With an ifindex: switched, but nothing gets through yet */
-	struct hd_port record; /* but for its policy; valid with an ifindex */
-	const char *device;    /* as the kernel calls it; valid with an ifindex, as long as the object */
+	struct object *object;	  /* a reference */
+	uint32_t ifindex;	  /* 0: not switched */
+	char *reason;		  /* why it waits; NULL: it is ready. With an ifindex: switched, but nothing gets through yet */
+	struct hd_port record;	  /* but for its policy; valid with an ifindex */
+	char device[IF_NAMESIZE]; /* as the kernel calls it; valid with an ifindex */
 };
 
 struct topology_network {
@@ -130,6 +141,7 @@ struct topology {
  */
 int topology_build(const struct topology_input *input, struct topology **ret, struct diag *diag);
 void topology_free(struct topology *topology); /* NULL is fine */
+void topology_sort_places(struct topology_place *places, size_t n);
 /* By namespace and name; NULL: none. */
 const struct topology_port *topology_find_port(const struct topology *topology, const struct object *port);
 /* The same rows and records; reasons may differ. NULL is one without anything. */

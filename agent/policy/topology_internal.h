@@ -59,6 +59,14 @@ struct home *topology_home(const struct building *b, const char *network); /* NU
 int topology_compare_endpoints(const void *a, const void *b);
 int topology_compare_members(const void *a, const void *b);
 
+/* topology_device.c; NULL: none */
+void topology_index_devices(struct building *b);
+const struct topology_device *topology_device(const struct building *b, const char *name);
+const struct topology_place *topology_find_place(const struct building *b, const struct object *port);
+/* Documents call devices by several names: that two mean the same shows here only. */
+const struct topology_port *topology_port_of_device(const struct building *b, uint32_t ifindex);
+bool topology_is_uplink(const struct building *b, const char *name);
+
 /* topology_peers.c */
 int topology_add_overlay(struct building *b); /* once there are homes */
 /* The address is where a peer is. */

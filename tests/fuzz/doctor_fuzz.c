@@ -5,6 +5,7 @@
 
 #include <tools/doctor/nic.h>
 #include <tools/doctor/parse.h>
+#include <util/port_name.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -18,7 +19,6 @@ static void count(unsigned n, void *userdata)
 static void texts(const char *text)
 {
 	char value[16];
-	unsigned pf, vf;
 	int counted = 0, told = parse_list(text, 4096, count, &counted);
 
 	if (told >= 0 && told != counted)
@@ -28,7 +28,7 @@ static void texts(const char *text)
 	parse_interrupt_chip(text, "IR-");
 	parse_argument(text, "iommu", value, sizeof(value));
 	parse_option(text, "CONFIG_X");
-	parse_port_name(text, &pf, &vf);
+	port_name_parse(text);
 	parse_feature(text, "tso");
 	if (parse_channels(text, true) < -1 || parse_channels(text, false) < -1)
 		abort();

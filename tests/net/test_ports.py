@@ -96,11 +96,13 @@ def test_devices_that_cannot_be_ports(host):
         doc.port("tap", "tap0", "blue"),
         doc.port("tun", "tun0", "blue", mac="02:00:00:00:00:99"),
         {**doc.port("vf", None, "blue"), "spec": {"network": "blue", "vf": {"pf": "eth1", "index": 3}}},
+        {**doc.port("pci", None, "blue"), "spec": {"network": "blue", "pci": "ffff:01:10.0"}},
     )
     host.wait_port("a")
     assert host.port("tap")["reason"] == "the device has no peer whose MAC could be taken: spec.mac is needed"
     assert host.port("tun")["reason"] == "the device has no Ethernet header"
-    assert host.port("vf")["reason"] == "vf is not supported yet"
+    assert host.port("vf")["reason"] == "there is no device eth1"
+    assert host.port("pci")["reason"] == "there is no interface of a PCI device ffff:01:10.0"
     # one that joins a bridge is not switched any more, and is again when it leaves
     host.ns.ip(f"link set {a.device} master br0")
     host.wait_port("a", "waiting", reason="the device belongs to a bridge, bond or VRF: take it out of there first")

@@ -539,38 +539,6 @@ static void test_lists(void **state)
 	assert_int_equal(parse_list("99999999999999999999999", 64, NULL, NULL), -1);
 }
 
-static void test_port_names(void **state)
-{
-	static const struct {
-		const char *name;
-		enum port_flavour flavour;
-		unsigned pf, vf;
-	} cases[] = {
-		{"p0", FLAVOUR_UPLINK, 0, 0},
-		{"p1s2", FLAVOUR_UPLINK, 0, 0},
-		{"pf1", FLAVOUR_PF, 1, 0},
-		{"pf0vf3", FLAVOUR_VF, 0, 3},
-		{"c1pf0vf127", FLAVOUR_VF, 0, 127},
-		{"pf0sf88", FLAVOUR_SF, 0, 88},
-		{"pf0vf", FLAVOUR_NONE, 0, 0},
-		{"pf0vf3x", FLAVOUR_NONE, 0, 0},
-		{"eth0", FLAVOUR_NONE, 0, 0},
-		{"", FLAVOUR_NONE, 0, 0},
-		{"c", FLAVOUR_NONE, 0, 0},
-	};
-
-	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		unsigned pf, vf;
-
-		assert_int_equal(parse_port_name(cases[i].name, &pf, &vf), cases[i].flavour);
-		if (cases[i].flavour == FLAVOUR_VF || cases[i].flavour == FLAVOUR_SF) {
-			assert_int_equal(pf, cases[i].pf);
-			assert_int_equal(vf, cases[i].vf);
-		}
-	}
-}
-
 static void test_texts(void **state)
 {
 	char value[32];
@@ -665,7 +633,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_rubbish, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_live, setup, teardown),
 		cmocka_unit_test(test_lists),
-		cmocka_unit_test(test_port_names),
 		cmocka_unit_test(test_texts),
 		cmocka_unit_test(test_btf),
 		cmocka_unit_test(test_answers),

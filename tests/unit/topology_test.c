@@ -30,6 +30,10 @@ struct world {
 	struct topology_device devices[8];
 	size_t n_devices;
 	const struct host *document; /* NULL: one without uplinks */
+	struct {
+		const char *port, *device, *reason;
+	} placed[4]; /* Ports by VF or PCI address */
+	size_t n_placed;
 	struct hd_addr host[4];
 	size_t n_host;
 	struct diag diag;
@@ -90,12 +94,20 @@ static int try_build(struct world *w, const char *text)
 		.n_devices = w->n_devices,
 		.host_addresses = w->host,
 		.n_host_addresses = w->n_host};
+	struct topology_place places[4];
 	struct topology *topology = NULL;
 	int r;
 
 	object_list_clear(&w->list);
 	diag_clear(&w->diag);
 	policy_documents(&w->list, text);
+	input.places = places;
+	for (size_t i = 0; i < w->n_placed; i++)
+		for (size_t j = 0; j < w->list.n; j++)
+			if (strcmp(w->list.items[j]->name, w->placed[i].port) == 0)
+				places[input.n_places++] = (struct topology_place){
+					.port = w->list.items[j], .device = w->placed[i].device, .reason = w->placed[i].reason};
+	topology_sort_places(places, input.n_places);
 	r = networks_assign(w->networks, &w->list, &w->diag);
 	if (r == 0)
 		r = topology_build(&input, &topology, &w->diag);
@@ -312,14 +324,58 @@ static void test_a_port(void **state)
 		assert_int_equal(w->topology->host[i].has_source, addr_is_ipv4(&w->topology->host[i].address));
 }
 
+/* What a VF or a PCI address comes to is told from outside; it waits, and is a port once it comes to a device, whatever that is called then. */
+static void test_places(void **state)
+{
+	static const char text[] = NETWORK("blue", "vlan: 10") PORT("a", "vf: {pf: eth1, index: 0}, network: blue") PORT(
+		"b", "pci: '0000:01:10.0', network: blue") PORT("c", "device: rep1, network: blue, mac: '02:00:00:00:00:77'");
+	struct world *w = *state;
+
+	add_device(w, "rep0", 7)->peer_elsewhere = false;
+	add_device(w, "rep1", 8);
+	w->placed[0].port = "a";
+	w->placed[0].reason = "eth1 has no VFs yet";
+	w->n_placed = 1;
+	build(w, text);
+	assert_int_equal(w->topology->ports[0].ifindex, 0);
+	assert_string_equal(w->topology->ports[0].reason, "eth1 has no VFs yet");
+
+	w->placed[0].device = "rep0";
+	w->placed[1].port = "b";
+	w->placed[1].device = "rep0";
+	w->n_placed = 2;
+	build(w, text);
+	assert_int_equal(w->topology->ports[0].ifindex, 7);
+	assert_string_equal(w->topology->ports[0].device, "rep0");
+	assert_int_equal(w->topology->ports[0].record.flags & HD_PORT_PEER, 0);
+	assert_string_equal(w->topology->ports[1].reason, "its device rep0 is that of Port default/a");
+	assert_null(w->topology->ports[2].reason);
+
+	/* The same device by another name is the same port. */
+	w->devices[0].name = w->placed[0].device = "renamed";
+	w->placed[1].device = "rep1";
+	build(w, text);
+	assert_string_equal(w->topology->ports[0].device, "renamed");
+	assert_int_equal(w->topology->ports[1].ifindex, 8);
+	assert_string_equal(w->topology->ports[2].reason, "its device rep1 is that of Port default/b");
+
+	/* What the Host says is an uplink. */
+	struct uplink uplink = {.device = "rep1"};
+	const struct host host = {.uplinks = &uplink, .n_uplinks = 1};
+
+	w->document = &host;
+	build(w, text);
+	assert_string_equal(w->topology->ports[1].reason, "its device rep1 is an uplink of the Host");
+}
+
 static void test_why_ports_wait(void **state)
 {
 	static const struct {
 		const char *port, *reason;
 	} cases[] = {
 		{"device: nowhere, network: blue", "there is no device nowhere"},
-		{"vf: {pf: eth1, index: 3}, network: blue", "vf is not supported yet"},
-		{"pci: '0000:01:10.0', network: blue", "pci is not supported yet"},
+		{"vf: {pf: eth1, index: 3}, network: blue", "its device is not looked for here"},
+		{"pci: '0000:01:10.0', network: blue", "its device is not looked for here"},
 		{"device: tun0, network: blue", "the device has no Ethernet header"},
 		{"device: tap0, network: blue", "the device has no peer whose MAC could be taken: spec.mac is needed"},
 		{"device: slave, network: blue", "the device belongs to a bridge, bond or VRF: take it out of there first"},
@@ -484,6 +540,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_long_names_stay_apart, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_all_numbers_taken, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_port, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_places, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_why_ports_wait, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_vlans, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_wires, set_up, tear_down),

@@ -21,6 +21,7 @@
 #include <util/file.h>
 #include <util/hash.h>
 #include <util/log.h>
+#include <util/port_name.h>
 
 static void test_addresses(void **state)
 {
@@ -295,9 +296,46 @@ static void test_log(void **state)
 	assert_int_equal(suppressed, 2);
 }
 
+static void test_port_names(void **state)
+{
+	static const struct {
+		const char *text;
+		struct port_name name;
+	} cases[] = {
+		{"p0", {.flavour = PORT_UPLINK}},
+		{"p1s2", {.flavour = PORT_UPLINK}},
+		{"pf1", {.flavour = PORT_PF, .pf = 1}},
+		{"pf0vf3", {.flavour = PORT_VF, .pf = 0, .number = 3}},
+		{"pf1vfr12", {.flavour = PORT_VF, .pf = 1, .number = 12}},
+		{"p0pf1vf2", {.flavour = PORT_VF, .pf = 1, .number = 2}},
+		{"c1pf0vf127", {.flavour = PORT_VF, .external = true, .number = 127}},
+		{"pf0sf88", {.flavour = PORT_SF, .number = 88}},
+		{"pf0vf", {0}},
+		{"pf0vf3x", {0}},
+		{"pf0xf3", {0}},
+		{"pf4294967296vf1", {0}},
+		{"eth0", {0}},
+		{"pfvf0", {0}},
+		{"p", {0}},
+		{"c", {0}},
+		{"", {0}},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct port_name name = port_name_parse(cases[i].text);
+
+		assert_int_equal(name.flavour, cases[i].name.flavour);
+		assert_int_equal(name.external, cases[i].name.external);
+		assert_int_equal(name.pf, cases[i].name.pf);
+		assert_int_equal(name.number, cases[i].name.number);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_port_names),
 		cmocka_unit_test(test_addresses),
 		cmocka_unit_test(test_cidrs),
 		cmocka_unit_test(test_cover),

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <util/cleanup.h>
+#include <util/port_name.h>
 
 #include <tools/doctor/nic.h>
 #include <tools/doctor/parse.h>
@@ -443,9 +444,8 @@ static void look_at(struct doctor *doctor, const char *name)
 static bool is_representor(struct doctor *doctor, const char *name)
 {
 	_cleanup_free_ char *port = doctor_text(doctor, "sys/class/net/%s/phys_port_name", name);
-	unsigned pf, vf;
 
-	return port && parse_port_name(port, &pf, &vf) >= FLAVOUR_PF;
+	return port && port_name_parse(port).flavour >= PORT_PF;
 }
 
 void doctor_nics(struct doctor *doctor)

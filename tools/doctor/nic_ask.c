@@ -40,7 +40,9 @@ static const struct nlmsghdr *checked(const void *message, size_t length)
 {
 	const struct nlmsghdr *header = message;
 
-	if (length > INT32_MAX || !mnl_nlmsg_ok(header, (int)length) || header->nlmsg_type < NLMSG_MIN_TYPE ||
+	/* libmnl takes the length for a signed one, and looks for attributes up to the aligned end. */
+	if (length > INT32_MAX || !mnl_nlmsg_ok(header, (int)length) || header->nlmsg_len > length ||
+		MNL_ALIGN(header->nlmsg_len) > length || header->nlmsg_type < NLMSG_MIN_TYPE ||
 		mnl_nlmsg_get_payload_len(header) < sizeof(struct genlmsghdr))
 		return NULL;
 	return header;

@@ -165,40 +165,6 @@ char parse_option(const char *config, const char *option)
 	return 'n';
 }
 
-enum port_flavour parse_port_name(const char *name, unsigned *ret_pf, unsigned *ret_vf)
-{
-	unsigned long pf = 0, n = 0, controller;
-
-	*ret_pf = *ret_vf = 0;
-	if (*name == 'c') {
-		name++;
-		if (!read_number(&name, &controller))
-			return FLAVOUR_NONE;
-	}
-	if (*name++ != 'p')
-		return FLAVOUR_NONE;
-	if (*name != 'f')
-		/* p0, and p0s1 where a port is split */
-		return read_number(&name, &pf) && (!*name || (*name++ == 's' && read_number(&name, &n) && !*name))
-			       ? FLAVOUR_UPLINK
-			       : FLAVOUR_NONE;
-	name++;
-	if (!read_number(&name, &pf) || pf > UINT16_MAX)
-		return FLAVOUR_NONE;
-	*ret_pf = (unsigned)pf;
-	if (!*name)
-		return FLAVOUR_PF;
-	if (strncmp(name, "vf", 2) != 0 && strncmp(name, "sf", 2) != 0)
-		return FLAVOUR_NONE;
-	enum port_flavour flavour = *name == 'v' ? FLAVOUR_VF : FLAVOUR_SF;
-
-	name += 2;
-	if (!read_number(&name, &n) || *name || n > UINT32_MAX)
-		return FLAVOUR_NONE;
-	*ret_vf = (unsigned)n;
-	return flavour;
-}
-
 int parse_feature(const char *text, const char *name)
 {
 	size_t length = strlen(name);

@@ -24,10 +24,6 @@ const char *parse_argument(const char *cmdline, const char *name, char *ret, siz
 /* In the kernel's configuration: 'y', 'm', or 'n'. */
 char parse_option(const char *config, const char *option);
 
-/* "p0", "pf0", "pf0vf3", "pf0sf5", "c1pf0vf3": phys_port_name. */
-enum port_flavour { FLAVOUR_NONE, FLAVOUR_UPLINK, FLAVOUR_PF, FLAVOUR_VF, FLAVOUR_SF };
-enum port_flavour parse_port_name(const char *name, unsigned *ret_pf, unsigned *ret_vf);
-
 /* What `ethtool -k` prints: 1 on, 0 off, -1 not told. */
 int parse_feature(const char *text, const char *name);
 /* What `ethtool -l` prints: the number behind "Combined:", the first (maximum) or second (now) one; -1 not told. */
