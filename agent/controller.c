@@ -113,6 +113,7 @@ static void controller_free(struct controller *c)
 	node_free(c);
 	cluster_free(c);
 	devices_free(c);
+	vfs_free(c);
 	sriov_free(c);
 	underlay_free(c);
 	ports_free(c);
@@ -326,6 +327,9 @@ int controller_detach(const struct controller_options *options)
 	if (r < 0)
 		return r;
 	r = node_forget(options);
+	if (r < 0)
+		return r;
+	r = vfs_restore(options->state_dir);
 	if (r < 0)
 		return r;
 	if (asprintf(&socket_path, "%s/%s", options->run_dir, API_SOCKET_NAME) > 0)

@@ -612,4 +612,5 @@ const struct api_ops change_ops = {.apply = op_apply,
 	.preview = op_preview,
 	.whole = op_whole,
 	.cni = cni_change,
+	.vfs = vfs_list,
 	.tidy = op_tidy};

@@ -90,6 +90,7 @@ int devices_attach(struct controller *c)
 
 	if (!uplinks)
 		return -ENOMEM;
+	host_sriov(c, host);
 	ports_prepare(c);
 	for (size_t i = 0; i < host->n_uplinks; i++) {
 		const struct netdev *device = view_device_by_name(&c->view, host->uplinks[i].device);

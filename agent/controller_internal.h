@@ -9,6 +9,7 @@
 #include <controller.h>
 #include <netdev/hostnet.h>
 #include <netdev/sriov.h>
+#include <netdev/vf.h>
 #include <netdev/tunnel_slow.h>
 #include <netdev/underlay.h>
 #include <observe/view.h>
@@ -65,7 +66,14 @@ struct controller {
 	int sriov_events;	 /* fd; -1 */
 	bool sriov_open;	 /* those two were opened, as far as they can be */
 	bool sriov_due;		 /* something changed since */
-	sd_event_source *sriov_io, *devlink_io;
+	sd_event_source *sriov_io, *devlink_io, *sriov_job_done;
+	struct vf_wish *vf_wishes; /* what VFs were set to */
+	size_t n_vf_wishes;
+	size_t vfs_left;		  /* settings that are to be put back one day */
+	bool vfs_begun;			  /* what an earlier agent left is known */
+	bool vfs_due;			  /* VFs may not be as they shall be */
+	struct sriov_job *sriov_job;	  /* NULL: no NIC is being set up */
+	uint64_t sriov_tried, sriov_told; /* hashes of what was */
 
 	/* networks and ports */
 	struct networks *networks;     /* their numbers */
@@ -158,7 +166,17 @@ int sriov_look(struct controller *c);
 bool sriov_concerned(struct controller *c, const struct netdev *device);
 /* MAC of who is behind the device of such a port; false: not told. */
 bool sriov_mac(const struct controller *c, uint32_t ifindex, uint8_t ret[6]);
+int sriov_once(struct controller *c); /* the same without an event loop; fills in c->devices too */
 void sriov_free(struct controller *c);
+
+/* --- controller_vf.c: what documents want of VFs and of the NICs that give them --- */
+
+bool vfs_wanted(const struct controller *c); /* documents, or what is to be put back, need one of the following */
+int vfs_sync(struct controller *c);	     /* sets VFs, and puts back what was set on others */
+int vfs_restore(const char *state_dir);	     /* all of them, with no agent running */
+void host_sriov(struct controller *c, const struct host *host); /* numbers of VFs and modes, in a thread */
+void vfs_free(struct controller *c);
+int vfs_list(void *userdata, json_t **ret, struct diag *diag);
 
 /* --- controller_underlay.c: the other ends of the tunnel --- */
 

@@ -345,7 +345,7 @@ static int activate(
 		else
 			c->settings = settings;
 	}
-	if (attach || c->topology_due || c->hostnet_due)
+	if (attach || c->topology_due || c->hostnet_due || vfs_wanted(c))
 		(void)devices_attach(c);
 	return 0;
 }

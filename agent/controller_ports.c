@@ -288,6 +288,7 @@ void ports_take_over(struct controller *c, struct topology *topology)
 	c->topology_due |= !topology_equal(c->topology, topology);
 	c->hostnet_due |= c->topology_due;
 	c->peers_due |= c->topology_due;
+	c->vfs_due = true;
 	networks_commit(c->networks);
 	topology_free(c->topology);
 	c->topology = topology;
@@ -458,6 +459,8 @@ int ports_install(struct controller *c)
 
 	if (!c->topology)
 		return 0;
+	/* What a VF may do at most, before it may do anything. A NIC that refuses is no reason to wait. */
+	(void)vfs_sync(c);
 	/* The host's stack is led to a port only once that is closed. */
 	if (c->topology_due)
 		r = install_rows(c);

@@ -11,8 +11,11 @@
 /* A number of VFs comes as many events, and their interfaces behind them. */
 #define EVENTS_US 20000
 
+/* Whether it matters to a document. */
 static bool any_place(const struct controller *c)
 {
+	if (c->view.host && c->view.host->n_sriov)
+		return true;
 	for (size_t i = 0; c->topology && i < c->topology->n_ports; i++)
 		if (!c->topology->ports[i].object->port.device)
 			return true;
@@ -82,27 +85,46 @@ void sriov_free(struct controller *c)
 	sriov_clear(&c->sriov);
 }
 
-int sriov_look(struct controller *c)
+static int put_together(struct controller *c)
 {
 	_cleanup_close_ int fd = -1;
 	struct sriov table = {0};
 	int r;
 
-	open_all(c);
-	if (!c->sriov_due)
-		return 0;
 	fd = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	r = fd < 0 ? -errno : sriov_scan(fd, &table);
-	if (r == 0)
-		r = sriov_join(&table, c->devices, c->n_devices, c->devlink);
-	if (r < 0) {
-		sriov_clear(&table);
+	if (r < 0)
 		return log_err(r, "cannot look for VFs");
-	}
+	sriov_join(&table, c->devices, c->n_devices, c->devlink);
 	sriov_clear(&c->sriov);
 	c->sriov = table;
 	c->sriov_due = false;
+	c->vfs_due = true;
 	return 0;
+}
+
+int sriov_look(struct controller *c)
+{
+	open_all(c);
+	return c->sriov_due ? put_together(c) : 0;
+}
+
+static void collect_device(const struct netdev *device, bool gone, void *userdata)
+{
+	struct controller *c = userdata;
+	struct netdev *grown = gone ? NULL : reallocarray(c->devices, c->n_devices + 1, sizeof(*grown));
+
+	if (!grown)
+		return;
+	c->devices = grown;
+	c->devices[c->n_devices++] = *device;
+}
+
+int sriov_once(struct controller *c)
+{
+	int r = netdev_list(collect_device, c);
+
+	return r < 0 ? r : put_together(c);
 }
 
 /* With the reason behind it, so that both go at once. */

@@ -35,6 +35,8 @@ struct api_ops {
 	int (*whole)(void *userdata, const struct object_list *objects, struct object_list *ret, struct diag *diag);
 	/* What the CNI plugin asks for, in the order of its ADD. -EEXIST: attached already; -EADDRNOTAVAIL: no such address is free; -EAGAIN: not now. */
 	int (*cni)(void *userdata, enum api_cni verb, const json_t *body, json_t **ret, struct diag *diag);
+	/* VFs as they are now */
+	int (*vfs)(void *userdata, json_t **ret, struct diag *diag);
 	/* much memory was just let go: give it back when there is time */
 	void (*tidy)(void *userdata);
 };

@@ -78,6 +78,7 @@ enum MHD_Result api_post_cni_commit(struct request *request);
 enum MHD_Result api_post_cni_release(struct request *request);
 enum MHD_Result api_get_cni_attachments(struct request *request);
 enum MHD_Result api_get_cni_status(struct request *request);
+enum MHD_Result api_get_vfs(struct request *request);
 enum MHD_Result api_delete_object(struct request *request);
 
 /* Streams of JSON lines. */

@@ -184,3 +184,14 @@ enum MHD_Result api_post_explain(struct request *request)
 		return respond_failure(request, r, &(struct diag){.text = mistakes.data});
 	return respond_json(request, MHD_HTTP_OK, answer);
 }
+
+enum MHD_Result api_get_vfs(struct request *request)
+{
+	struct diag diag = {0};
+	json_t *answer = NULL;
+	int r = request->api->ops->vfs(request->api->userdata, &answer, &diag);
+	enum MHD_Result result = r < 0 ? respond_failure(request, r, &diag) : respond_json(request, MHD_HTTP_OK, answer);
+
+	diag_clear(&diag);
+	return result;
+}

@@ -20,6 +20,7 @@ static const struct route routes[] = {
 	{"POST", "/v1/explain", .body = API_BODY_SMALL, .handle = api_post_explain},
 	{"GET", "/v1/rules", .handle = api_get_rules},
 	{"GET", "/v1/counters", .handle = api_get_counters},
+	{"GET", "/v1/vfs", .handle = api_get_vfs},
 	{"POST", "/v1/cni/reserve", .body = API_BODY_SMALL, .handle = api_post_cni_reserve},
 	{"POST", "/v1/cni/commit", .body = API_BODY_SMALL, .handle = api_post_cni_commit},
 	{"POST", "/v1/cni/release", .body = API_BODY_SMALL, .handle = api_post_cni_release},

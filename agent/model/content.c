@@ -92,6 +92,9 @@ static uint64_t hash_host(uint64_t hash, const struct host *host)
 	hash = hash_ports(hash, host->failsafe, host->n_failsafe);
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		hash = hash_u64(hash, numbers[i]);
+	for (size_t i = 0; i < host->n_sriov; i++)
+		hash = hash_u64(hash_string(hash, host->sriov[i].device),
+			(uint64_t)host->sriov[i].vfs << 8 | (uint64_t)host->sriov[i].has_vfs << 4 | host->sriov[i].eswitch);
 	return host->kubernetes_network ? hash_string(hash, host->kubernetes_network) : hash;
 }
 
@@ -143,6 +146,8 @@ static uint64_t hash_port(uint64_t hash, const struct port *port)
 {
 	hash = hash_string(hash_string(hash_string(hash, port->device), port->vf_pf), port->pci);
 	hash = hash_u64(hash_string(hash, port->network), (uint64_t)port->has_mac << 32 | port->vf_index);
+	if (port->vf)
+		hash = hash_bytes(hash, port->vf, sizeof(*port->vf)); /* it has no holes */
 	hash = hash_bytes(hash, port->mac, sizeof(port->mac));
 	hash = hash_addresses(hash, port->addresses, port->n_addresses);
 	hash = hash_u64(hash, (uint64_t)port->vlan_mode << 32 | (uint64_t)port->vlan_id << 16 | port->vlan_native);

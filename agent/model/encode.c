@@ -208,6 +208,21 @@ static void host_spec(struct buffer *out, const struct host *host)
 	write_number(out, "eventsPerSecond", host->event_rate);
 	write_number(out, "rejectsPerSecond", host->reject_rate);
 	buffer_add_char(out, '}');
+	if (host->n_sriov) {
+		write_open(out, "sriov", '[');
+		for (size_t i = 0; i < host->n_sriov; i++) {
+			const struct sriov_wish *wish = &host->sriov[i];
+
+			write_item(out, '{');
+			write_text(out, "device", wish->device);
+			if (wish->has_vfs)
+				write_number(out, "vfs", wish->vfs);
+			if (wish->eswitch != SRIOV_ESWITCH_ANY)
+				write_text(out, "eswitch", sriov_eswitches.names[wish->eswitch - SRIOV_ESWITCH_LEGACY]);
+			buffer_add_char(out, '}');
+		}
+		buffer_add_char(out, ']');
+	}
 	if (host->kubernetes_network) {
 		write_open(out, "kubernetes", '{');
 		write_text(out, "network", host->kubernetes_network);

@@ -90,6 +90,26 @@ static void named_ports(struct buffer *out, const struct named_port *list, size_
 	buffer_add_char(out, ']');
 }
 
+static void vf_values(struct buffer *out, const struct port_vf *vf)
+{
+	if (vf->has & 1u << PORT_VF_MAC)
+		mac_address(out, vf->mac);
+	if (vf->has & 1u << PORT_VF_VLAN)
+		write_number(out, "vlan", vf->vlan);
+	if (vf->has & 1u << PORT_VF_VLAN && vf->qos)
+		write_number(out, "qos", vf->qos);
+	if (vf->has & 1u << PORT_VF_RATE) {
+		write_number(out, "minRate", vf->min_rate);
+		write_number(out, "maxRate", vf->max_rate);
+	}
+	if (vf->has & 1u << PORT_VF_SPOOF_CHECK)
+		write_bool(out, "spoofCheck", vf->spoof_check);
+	if (vf->has & 1u << PORT_VF_TRUST)
+		write_bool(out, "trust", vf->trust);
+	if (vf->has & 1u << PORT_VF_LINK_STATE)
+		write_text(out, "linkState", port_vf_link_states.names[vf->link_state]);
+}
+
 void write_port(struct buffer *out, const struct port *port)
 {
 	if (port->device) {
@@ -100,6 +120,8 @@ void write_port(struct buffer *out, const struct port *port)
 		write_open(out, "vf", '{');
 		write_text(out, "pf", port->vf_pf);
 		write_number(out, "index", port->vf_index);
+		if (port->vf)
+			vf_values(out, port->vf);
 		buffer_add_char(out, '}');
 	}
 	write_text(out, "network", port->network);

@@ -212,9 +212,25 @@ struct host_draft {
 	struct log_settings log;
 	uint32_t pickup_seconds;
 	const char *kubernetes_network;
+	struct list sriov;
 };
 static_assert(sizeof(struct host_draft) <= SCHEMA_DRAFT_MAX, "host_draft");
 enum { FORWARD_PASS, FORWARD_JUDGE };
+
+static bool sriov_once(struct decoder *d, const struct path *path, node_id node, const struct list *list)
+{
+	const struct sriov_wish *wishes = list->items;
+	struct path field = {.up = path, .key = "sriov"}, item = {.up = &field}, device = {.up = &item, .key = "device"};
+	node_id child = tree_first(d->tree, node_field(d, node, "sriov"));
+
+	for (size_t i = 0; i < list->n; i++, child = tree_next(d->tree, child)) {
+		item.index = (uint32_t)i;
+		for (size_t j = 0; j < i; j++)
+			if (strcmp(wishes[i].device, wishes[j].device) == 0)
+				return want(d, &device, node_field(d, child, "device"), "each device once");
+	}
+	return true;
+}
 
 static bool finish_host(struct decoder *d, const struct path *path, node_id node, const void *draft, void *out)
 {
@@ -252,8 +268,10 @@ static bool finish_host(struct decoder *d, const struct path *path, node_id node
 		.event_rate = from->log.events,
 		.reject_rate = from->log.rejects,
 		.kubernetes_network = from->kubernetes_network,
+		.sriov = from->sriov.items,
+		.n_sriov = from->sriov.n,
 	};
-	return good;
+	return good && sriov_once(d, path, node, &from->sriov);
 }
 
 static const char *const forward_names[] = {[FORWARD_PASS] = "pass", [FORWARD_JUDGE] = "judge", NULL};
@@ -268,6 +286,7 @@ static const struct field host_fields[] = {
 	{"pickupSeconds", value_uint, &pickup_range, offsetof(struct host_draft, pickup_seconds), false},
 	{"limits", value_mapping, &limit_schema, offsetof(struct host_draft, limits), false},
 	{"log", value_mapping, &log_schema, offsetof(struct host_draft, log), false},
+	{"sriov", value_list, &sriov_list, offsetof(struct host_draft, sriov), false},
 	{"kubernetes", value_mapping, &kubernetes_schema, offsetof(struct host_draft, kubernetes_network), false},
 };
 static const struct host_draft host_defaults = {

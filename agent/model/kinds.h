@@ -74,4 +74,19 @@ bool value_workload_addresses(struct decoder *d, const struct path *path, node_i
 /* *out: struct list of struct named_port. */
 bool value_named_ports(struct decoder *d, const struct path *path, node_id node, const void *type, void *out);
 
+/* --- spec.vf of a Port (port_vf.c) --- */
+
+struct port_vf_value {
+	const char *pf;
+	uint32_t index;
+	const struct port_vf *values; /* NULL: none is given */
+};
+extern const struct schema port_vf_schema;
+extern const struct choice port_vf_link_states;
+
+/* --- spec.sriov of a Host (host_sriov.c) --- */
+
+extern const struct list_type sriov_list;
+extern const struct choice sriov_eswitches; /* from SRIOV_ESWITCH_LEGACY on */
+
 #endif

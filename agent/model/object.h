@@ -101,6 +101,15 @@ struct host_timeouts {
 /* Which program takes the headers of the tunnel off. */
 enum tunnel_decapsulation { TUNNEL_DECAPSULATE_AUTO, TUNNEL_DECAPSULATE_XDP, TUNNEL_DECAPSULATE_TC };
 
+/* Host.spec.sriov: a PF, and what it shall be like before its VFs are used. */
+enum sriov_eswitch { SRIOV_ESWITCH_ANY, SRIOV_ESWITCH_LEGACY, SRIOV_ESWITCH_SWITCHDEV };
+struct sriov_wish {
+	const char *device;
+	uint32_t vfs;
+	bool has_vfs;
+	enum sriov_eswitch eswitch;
+};
+
 struct host {
 	struct uplink *uplinks;
 	size_t n_uplinks;
@@ -120,6 +129,8 @@ struct host {
 	/* Host.spec.log: {every, eventsPerSecond, rejectsPerSecond} */
 	uint32_t log_every, event_rate, reject_rate;
 	const char *kubernetes_network; /* that Pods are in; NULL: the default */
+	struct sriov_wish *sriov;
+	size_t n_sriov;
 };
 #define HOST_LOG_EVERY 1
 #define HOST_EVENT_RATE 100
@@ -172,10 +183,24 @@ struct named_port {
 	uint8_t protocol; /* IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP */
 };
 
+/* What the NIC shall do with a VF (Port.spec.vf); set through its PF. */
+enum port_vf_knob { PORT_VF_MAC, PORT_VF_VLAN, PORT_VF_RATE, PORT_VF_SPOOF_CHECK, PORT_VF_TRUST, PORT_VF_LINK_STATE };
+struct port_vf {
+	uint32_t has; /* bits of enum port_vf_knob */
+	uint8_t mac[6];
+	uint16_t vlan;		     /* 0: none */
+	uint32_t min_rate, max_rate; /* Mbit/s; 0: none */
+	uint8_t qos;
+	uint8_t link_state;	    /* 0 auto, 1 enable, 2 disable */
+	uint8_t spoof_check, trust; /* 0 or 1 */
+};
+static_assert(sizeof(struct port_vf) == 24, "port_vf");
+
 struct port {
 	const char *device; /* NULL: vf or pci */
 	const char *vf_pf;
 	uint32_t vf_index;
+	const struct port_vf *vf; /* NULL: as it is */
 	const char *pci;
 	const char *network;
 	uint8_t mac[6];

@@ -12,11 +12,6 @@
 
 /* --- which device --- */
 
-struct vf_draft {
-	const char *pf;
-	uint32_t index;
-};
-
 static bool is_pci(const char *text, size_t length)
 {
 	size_t domain = strspn(text, "0123456789abcdef");
@@ -29,17 +24,6 @@ static bool is_pci(const char *text, size_t length)
 }
 
 static const struct text_type pci_text = {"a PCI address such as 0000:01:10.0, lower case", is_pci};
-static const struct range vf_range = {.min = 0, .max = 65535, .size = 4, .unit = ""};
-static const struct field vf_fields[] = {
-	{"pf", value_text, &device_text, offsetof(struct vf_draft, pf), true},
-	{"index", value_uint, &vf_range, offsetof(struct vf_draft, index), true},
-};
-static const struct schema vf_schema = {
-	.what = "a mapping with pf and index",
-	SCHEMA_FIELDS(vf_fields),
-	.draft_size = sizeof(struct vf_draft),
-};
-
 /* --- addresses --- */
 
 static bool parse_mac(const char *text, uint8_t octets[6])
@@ -278,7 +262,7 @@ bool value_named_ports(struct decoder *d, const struct path *path, node_id node,
 
 struct port_draft {
 	const char *device, *pci, *network;
-	struct vf_draft vf;
+	struct port_vf_value vf;
 	struct mac mac;
 	struct list addresses, ports;
 	struct vlan vlan;
@@ -297,6 +281,7 @@ static bool finish_port(struct decoder *d, const struct path *path, node_id node
 		.device = from->device,
 		.vf_pf = from->vf.pf,
 		.vf_index = from->vf.index,
+		.vf = from->vf.values,
 		.pci = from->pci,
 		.network = from->network,
 		.has_mac = from->mac.given,
@@ -316,7 +301,7 @@ static bool finish_port(struct decoder *d, const struct path *path, node_id node
 
 static const struct field port_fields[] = {
 	{"device", value_text, &device_text, offsetof(struct port_draft, device), false},
-	{"vf", value_mapping, &vf_schema, offsetof(struct port_draft, vf), false},
+	{"vf", value_mapping, &port_vf_schema, offsetof(struct port_draft, vf), false},
 	{"pci", value_text, &pci_text, offsetof(struct port_draft, pci), false},
 	{"network", value_text, &subdomain_text, offsetof(struct port_draft, network), true},
 	{"mac", value_station_mac, NULL, offsetof(struct port_draft, mac), false},

@@ -52,15 +52,15 @@ static void represent(struct sriov_vf *vf, const struct netdev *device)
 
 /* --- devlink's part --- */
 
-/* Whose VF a port is the end of; those that no file of /sys shows (netdevsim) are made. */
-static int take_port(struct sriov *table, const struct devlink_port *port, const struct netdev *devices, size_t n_devices)
+/* Whose VF a port is the end of. */
+static void take_port(struct sriov *table, const struct devlink_port *port, const struct netdev *devices, size_t n_devices)
 {
 	struct sriov_pf *pf = find_pf(table, port->bus, port->name);
 	const struct netdev *device = find_device(devices, n_devices, port->ifindex);
-	struct sriov_vf *vf, *grown;
+	struct sriov_vf *vf;
 
 	if (!pf || port->external)
-		return 0;
+		return;
 	/* The number means this device only if it is one of that switch: the port's interface may be in another namespace. */
 	if (device && (device->parent_name[0] ? strcmp(device->parent_name, port->name) != 0 : !device->switch_id))
 		device = NULL;
@@ -70,25 +70,14 @@ static int take_port(struct sriov *table, const struct devlink_port *port, const
 		memcpy(pf->name, device->name, sizeof(pf->name));
 	}
 	if (port->flavour != DEVLINK_PCI_VF)
-		return 0;
+		return;
 	vf = find_vf(table, (size_t)(pf - table->pfs), port->number);
-	if (!vf) {
-		/* A port that outlives its VF for a moment. */
-		if (pf->total)
-			return 0;
-		grown = reallocarray(table->vfs, table->n_vfs + 1, sizeof(*grown));
-		if (!grown)
-			return -ENOMEM;
-		table->vfs = grown;
-		table->vfs[table->n_vfs] = (struct sriov_vf){.pf = (size_t)(pf - table->pfs), .index = port->number};
-		table->n_vfs++;
-		qsort(table->vfs, table->n_vfs, sizeof(*table->vfs), by_pf_and_index);
-		vf = find_vf(table, (size_t)(pf - table->pfs), port->number);
-	}
+	/* A port may outlive its VF for a moment. */
+	if (!vf)
+		return;
 	if (device)
 		represent(vf, device);
 	memcpy(vf->mac, port->mac, sizeof(vf->mac));
-	return 0;
 }
 
 /* --- rtnetlink's part --- */
@@ -153,21 +142,18 @@ static void take_representor(struct sriov *table, const struct netdev *device)
 		pf->eswitch = ESWITCH_SWITCHDEV;
 }
 
-int sriov_join(struct sriov *table, const struct netdev *devices, size_t n_devices, const struct devlink *devlink)
+void sriov_join(struct sriov *table, const struct netdev *devices, size_t n_devices, const struct devlink *devlink)
 {
-	int r = 0;
-
 	if (table->n_vfs)
 		qsort(table->vfs, table->n_vfs, sizeof(*table->vfs), by_pf_and_index);
 	for (size_t i = 0; i < table->n_pfs; i++)
 		table->pfs[i].eswitch = devlink_eswitch(devlink, table->pfs[i].bus, table->pfs[i].address);
-	for (size_t i = 0; r == 0 && devlink && i < devlink->n_ports; i++)
-		r = take_port(table, &devlink->ports[i], devices, n_devices);
+	for (size_t i = 0; devlink && i < devlink->n_ports; i++)
+		take_port(table, &devlink->ports[i], devices, n_devices);
 	for (size_t i = 0; i < n_devices; i++)
 		take_own(table, &devices[i]);
 	for (size_t i = 0; i < n_devices; i++)
 		take_representor(table, &devices[i]);
-	return r;
 }
 
 /* --- looking up --- */

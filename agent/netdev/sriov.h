@@ -38,7 +38,7 @@ struct sriov {
 /* Below sys_fd, an open /sys: the part that it knows. */
 int sriov_scan(int sys_fd, struct sriov *ret);
 /* And the others': pure. devlink may be NULL. */
-int sriov_join(struct sriov *table, const struct netdev *devices, size_t n_devices, const struct devlink *devlink);
+void sriov_join(struct sriov *table, const struct netdev *devices, size_t n_devices, const struct devlink *devlink);
 void sriov_clear(struct sriov *table);
 
 const struct sriov_vf *sriov_find(

@@ -48,7 +48,7 @@ static void read_link(int fd, const char *path, char *ret, size_t size)
 		snprintf(ret, size, "%s", slash);
 }
 
-static int add_vfs(int fd, size_t pf, uint32_t n, struct sriov *to)
+static int add_vfs(int fd, size_t pf, uint32_t n, bool on_bus, struct sriov *to)
 {
 	const char *address = to->pfs[pf].address;
 	struct sriov_vf *grown = reallocarray(to->vfs, to->n_vfs + n + 1, sizeof(*grown));
@@ -60,6 +60,10 @@ static int add_vfs(int fd, size_t pf, uint32_t n, struct sriov *to)
 		struct sriov_vf vf = {.pf = pf, .index = i};
 		char path[96];
 
+		if (!on_bus) {
+			to->vfs[to->n_vfs++] = vf;
+			continue;
+		}
 		snprintf(path, sizeof(path), "bus/pci/devices/%s/virtfn%u", address, i);
 		read_link(fd, path, vf.address, sizeof(vf.address));
 		/* It goes this moment: an event will say so. */
@@ -97,7 +101,8 @@ static int add_pf(int fd, const char *bus, const char *name, struct sriov *to)
 		return -ENOMEM;
 	to->pfs = grown;
 	to->pfs[to->n_pfs++] = pf;
-	return has_total ? add_vfs(fd, to->n_pfs - 1, pf.vfs, to) : 0;
+	/* VFs of netdevsim are devices of no bus. */
+	return add_vfs(fd, to->n_pfs - 1, pf.vfs, has_total, to);
 }
 
 static int scan_bus(int fd, const char *bus, struct sriov *to)

@@ -167,7 +167,7 @@ def test_documents_that_cannot_be_read(fake, cli, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [
-    [], ["nosuch"], ["preview"], ["doctor", "x"], ["doctor", "--sysroot"], ["capture"], ["vf"], ["policy"], ["policy", "mend"], ["policy", "lint", "x"], ["status", "x"], ["get"], ["get", "a", "b", "c"],
+    [], ["nosuch"], ["preview"], ["doctor", "x"], ["doctor", "--sysroot"], ["capture"], ["vf", "x"], ["policy"], ["policy", "mend"], ["policy", "lint", "x"], ["status", "x"], ["get"], ["get", "a", "b", "c"],
     ["get", ""], ["delete", "host"], ["delete", "host", ""], ["apply"], ["apply", "-f"], ["apply", "x"], ["diff"], ["-o", "xml", "status"],
     ["status", "-o"], ["--nosuch", "status"], ["status", "--nosuch"], ["status", "-x"], ["status", "--help=x"], ["wait", "--timeout", "5"],
     ["wait", "--timeout", "soon"], ["wait", "--timeout", ""], ["apply", "-f", "-", "--confirm", "0s"], ["apply", "-f", "-", "--confirm", "60"],

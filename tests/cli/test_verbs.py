@@ -505,3 +505,22 @@ def test_peers_are_named(fake, cli):
     fake.answers["POST /v1/explain"] = EXPLANATION
     cli("explain", "--from", "::1", "--to", "::2", "--dport", "1", "--network", "n", "--peer", "node-b")
     assert json.loads(fake.requests[-1][2]) == {"from": "::1", "to": "::2", "dport": 1, "network": "n", "peer": "node-b"}
+
+
+def test_vf(fake, cli):
+    vf = {"pf": "eth1", "index": 3, "pci": "0000:01:10.3", "driver": "vfio-pci", "device": None, "representor": "eth1_3",
+          "port": {"namespace": "default", "name": "web", "state": "ready"}, "mac": "02:00:00:00:00:03", "vlan": 10, "qos": 1, "minRate": 0,
+          "maxRate": 1000, "spoofCheck": True, "trust": False, "linkState": "auto",
+          "refused": [{"setting": "trust", "reason": "Operation not supported"}]}
+    other = {**vf, "index": 4, "representor": None, "port": None, "vlan": None, "maxRate": None, "spoofCheck": None, "trust": None,
+             "linkState": None, "refused": [], "mac": None}
+    pf = {"device": "eth1", "address": "0000:01:00.0", "driver": "mlx5_core", "vfs": 2, "totalVfs": 8, "eswitch": "switchdev"}
+    fake.answers["GET /v1/vfs"] = {"pfs": [pf], "items": [vf, other]}
+    out, _ = cli("vf")
+    assert out.startswith("eth1 (0000:01:00.0, mlx5_core): 2 of 8 VFs, switchdev\n")
+    assert "eth1 3 0000:01:10.3 - eth1_3 default/web 02:00:00:00:00:03 10 1000 on off auto".split() in words(out)
+    assert "eth1 4 0000:01:10.3 - - - - - - - - -".split() in words(out)
+    assert "VF 3 of eth1: trust is refused: Operation not supported\n" in out
+    assert cli.json("vf") == fake.answers["GET /v1/vfs"]
+    fake.answers["GET /v1/vfs"] = {"pfs": [], "items": []}
+    assert cli("vf")[0] == "no device here has VFs\n"

@@ -7,6 +7,7 @@
 #include <libmnl/libmnl.h>
 
 #include <netdev/sriov.h>
+#include <netdev/vf.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -25,6 +26,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(copy, data, size);
 	(void)sriov_event_counts((const char *)copy, size);
 	for (message = copy; mnl_nlmsg_ok(message, left); message = mnl_nlmsg_next(message, &left)) {
+		struct vf_state *states = NULL;
+		size_t n_states;
 		uint16_t family;
 		uint32_t group;
 
@@ -35,6 +38,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		else
 			(void)devlink_take(&devlink, message, (size_t)left);
 		(void)devlink_parse_family(message, (size_t)left, &family, &group);
+		if (vf_parse(message, (size_t)left, &states, &n_states) == 0)
+			free(states);
 	}
 	/* PFs of the switches that were named, so that their ports have somewhere to belong. */
 	table.pfs = calloc(devlink.n_devices + 1, sizeof(*table.pfs));
@@ -44,14 +49,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		memcpy(pf->bus, devlink.devices[table.n_pfs].bus, sizeof(pf->bus));
 		memcpy(pf->address, devlink.devices[table.n_pfs].name, sizeof(pf->address));
 	}
-	if (sriov_join(&table, devices, n, &devlink) == 0)
-		for (size_t i = 0; i < table.n_vfs; i++) {
-			char reason[SRIOV_REASON_MAX];
-			uint8_t mac[6];
-			struct sriov_name name = {.pf = table.pfs[table.vfs[i].pf].name, .index = table.vfs[i].index};
+	/* And two VFs of each. */
+	table.vfs = calloc(2 * table.n_pfs + 1, sizeof(*table.vfs));
+	for (; table.n_vfs < 2 * table.n_pfs; table.n_vfs++)
+		table.vfs[table.n_vfs] = (struct sriov_vf){.pf = table.n_vfs / 2, .index = table.n_vfs % 2};
+	sriov_join(&table, devices, n, &devlink);
+	for (size_t i = 0; i < table.n_vfs; i++) {
+		char reason[SRIOV_REASON_MAX];
+		uint8_t mac[6];
+		struct sriov_name name = {.pf = table.pfs[table.vfs[i].pf].name, .index = table.vfs[i].index};
 
-			(void)sriov_resolve(&table, devices, n, &name, mac, reason);
-		}
+		(void)sriov_resolve(&table, devices, n, &name, mac, reason);
+	}
 	sriov_clear(&table);
 	free(devlink.devices);
 	free(devlink.ports);

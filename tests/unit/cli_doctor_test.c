@@ -303,7 +303,7 @@ static void test_intel(void **state)
 	expect(tree, "eth1", "queues", "ok", "4 receive (of 63), 2 transmit; RSS");
 	expect(tree, "eth1", "interrupts", "note", "3, on 3 CPUs, some on another node");
 	expect(tree, "eth1", "segments", "ok", "TSO, GSO, GRO, no LRO");
-	expect(tree, "eth1", "checksums", "ok", "received, sent");
+	expect(tree, "eth1", "checksums", "ok", "receive, send");
 	expect(tree, "eth1", "tunnel offload", "ok", "segmentation, no outer checksum");
 	expect(tree, "eth1", "vlan offload", "note", "the NIC takes tags off");
 	expect(tree, "eth1", "xdp", "ok", "native (by its driver)");

@@ -115,6 +115,10 @@ static void test_round_trip(void **state)
 		     "  vlan: {mode: trunk, allowed: [20, 100-110, 10], native: 10}\n"
 		     "  ports: [{name: http, port: 8080}, {name: dns, protocol: UDP, port: 53}]\n"),
 		PORT("  vf: {pf: eth1, index: 0}\n  vlan: {mode: access, id: 7}\n"),
+		PORT("  vf: {pf: eth1, index: 0, mac: 02:00:00:00:00:03, vlan: 10, qos: 2, minRate: 1, maxRate: 500, spoofCheck: "
+		     "false, trust: true,"
+		     " linkState: enable}\n"),
+		PORT("  vf: {pf: eth1, index: 0, vlan: 0}\n"),
 		PORT("  pci: 0000:01:1f.7\n  vlan: {mode: trunk, allowed: [4094]}\n"),
 		NAMESPACE(", labels: {team: a}, annotations: {x: y}"),
 	};
@@ -287,11 +291,38 @@ static void test_mistakes(void **state)
 		model_refused(cases[i].text, cases[i].message);
 }
 
+static void test_vf(void **state)
+{
+	_cleanup_object_list_ struct object_list
+		list = model_decode(PORT("  vf: {pf: eth1, index: 3, mac: 02:00:00:00:00:03, vlan: 10, qos: 2, maxRate: 500,"
+					 " spoofCheck: false, linkState: disable}\n")),
+		bare = model_decode(PORT("  vf: {pf: eth1, index: 3}\n"));
+	const struct port *port = &list.items[0]->port;
+
+	(void)state;
+	assert_string_equal(port->vf_pf, "eth1");
+	assert_int_equal(port->vf_index, 3);
+	assert_int_equal(port->vf->has, 1u << PORT_VF_MAC | 1u << PORT_VF_VLAN | 1u << PORT_VF_RATE | 1u << PORT_VF_SPOOF_CHECK |
+						1u << PORT_VF_LINK_STATE);
+	assert_int_equal(port->vf->mac[5], 3);
+	assert_int_equal(port->vf->vlan, 10);
+	assert_int_equal(port->vf->qos, 2);
+	assert_int_equal(port->vf->min_rate, 0);
+	assert_int_equal(port->vf->max_rate, 500);
+	assert_int_equal(port->vf->link_state, 2);
+	assert_null(bare.items[0]->port.vf);
+	model_refused(PORT("  vf: {pf: eth1, index: 3, qos: 2}\n"), "t.yaml:6: spec.vf.qos: want qos only with a vlan, got 2");
+	model_refused(PORT("  vf: {pf: eth1, index: 3, minRate: 2, maxRate: 1}\n"),
+		"t.yaml:6: spec.vf.minRate: want no more than maxRate, got 2");
+	model_refused(PORT("  vf: {pf: eth1, index: 3, vlan: 4095}\n"), "t.yaml:6: spec.vf.vlan: want 0..4094, got 4095");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_network),
 		cmocka_unit_test(test_port),
+		cmocka_unit_test(test_vf),
 		cmocka_unit_test(test_namespace),
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_fields_count),

@@ -38,6 +38,7 @@ static const char all[] =
 	"  tunnel: {protocol: geneve, address: 'fd00::1'}\n"
 	"  failsafe: [{port: 22}, {protocol: UDP, port: 5, endPort: 9}, {protocol: 47}, {protocol: ICMP}]\n"
 	"  forward: judge\n"
+	"  sriov: [{device: eth1, vfs: 8}, {device: eth2, eswitch: legacy}, {device: eth3, vfs: 0, eswitch: switchdev}]\n"
 	"  timeouts: {tcpEstablished: 1d2h3m4s5ms, udp: 100ms}\n"
 	"  pickupSeconds: 0\n"
 	"  limits: {flows: 1024, rules: 4096}\n"

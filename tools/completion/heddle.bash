@@ -139,7 +139,7 @@ _heddle()
 	esac
 	case $verb in
 	"")
-		_heddle_words "status wait apply diff preview policy confirm get delete flows monitor explain rules counters doctor completion --socket -o --output -h --help -V --version" "$cur"
+		_heddle_words "status wait apply diff preview policy confirm get delete flows monitor explain rules counters vf doctor completion --socket -o --output -h --help -V --version" "$cur"
 		;;
 	status)
 		_heddle_words " --socket -o --output -h --help -V --version" "$cur"
@@ -201,6 +201,9 @@ _heddle()
 		_heddle_words " --socket -o --output -h --help -V --version" "$cur"
 		;;
 	counters)
+		_heddle_words " --socket -o --output -h --help -V --version" "$cur"
+		;;
+	vf)
 		_heddle_words " --socket -o --output -h --help -V --version" "$cur"
 		;;
 	doctor)

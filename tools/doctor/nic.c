@@ -276,8 +276,8 @@ static void say_offloads(struct doctor *doctor, const struct nic *nic)
 
 	set(sums, "rx", rx_sum);
 	set(sums, "tx", tx_sum);
-	word(sum_text, sizeof(sum_text), rx_sum, "received");
-	word(sum_text, sizeof(sum_text), tx_sum, "sent");
+	word(sum_text, sizeof(sum_text), rx_sum, "receive");
+	word(sum_text, sizeof(sum_text), tx_sum, "send");
 	say(doctor, nic,
 		rx_sum == 0 || tx_sum == 0 ? DOCTOR_NOTE
 		: *sum_text		   ? DOCTOR_OK

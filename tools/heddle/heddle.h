@@ -48,7 +48,7 @@ struct verb {
 };
 
 extern const struct verb verb_wait, verb_status, verb_apply, verb_get, verb_delete, verb_confirm, verb_diff, verb_preview,
-	verb_policy, verb_flows, verb_monitor, verb_explain, verb_rules, verb_counters, verb_doctor, verb_completion;
+	verb_policy, verb_flows, verb_monitor, verb_explain, verb_rules, verb_counters, verb_vf, verb_doctor, verb_completion;
 extern const struct verb *const verbs[]; /* NULL ends it */
 extern const struct cli_option global_options[];
 

@@ -38,6 +38,7 @@ const struct verb *const verbs[] = {
 	&verb_explain,
 	&verb_rules,
 	&verb_counters,
+	&verb_vf,
 	&verb_doctor,
 	&verb_completion,
 	NULL,
