@@ -116,6 +116,7 @@ static void controller_free(struct controller *c)
 	vfs_free(c);
 	sriov_free(c);
 	underlay_free(c);
+	nat_free(c);
 	ports_free(c);
 	files_free(c->files);
 	applied_close(c->applied);
@@ -297,6 +298,7 @@ int controller_detach(const struct controller_options *options)
 	const struct datapath_config config = {.bpffs = options->bpffs};
 	_cleanup_free_ char *socket_path = NULL;
 	_cleanup_close_ int lock = -1;
+	char table[NAT_TABLE_MAX];
 	int r;
 
 	r = lock_run_dir(options->run_dir, 0, &lock);
@@ -323,6 +325,10 @@ int controller_detach(const struct controller_options *options)
 	r = underlay_clear();
 	if (r < 0)
 		return r;
+	nat_table(options->run_dir, table);
+	r = nat_clear(table);
+	if (r < 0)
+		return log_err(r, "cannot remove the table %s of nftables", table);
 	r = settings_sync(options->run_dir, NULL, 0);
 	if (r < 0)
 		return r;

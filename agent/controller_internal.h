@@ -10,6 +10,8 @@
 #include <netdev/hostnet.h>
 #include <netdev/sriov.h>
 #include <netdev/vf.h>
+#include <netdev/nat.h>
+#include <netdev/nftables.h>
 #include <netdev/tunnel_slow.h>
 #include <netdev/underlay.h>
 #include <observe/view.h>
@@ -88,6 +90,15 @@ struct controller {
 	bool hostnet_due;	   /* routes and neighbours may not be what the topology wants */
 	struct hd_addr *addresses; /* the host's own; known with hostnet */
 	size_t n_addresses;
+
+	/* addresses that the host changes */
+	char nat_table[NAT_TABLE_MAX];
+	struct nft_watch *nat_watch; /* NULL: nothing is asked for */
+	uint64_t nat_hash;	     /* of what is in force; 0: none of this run */
+	bool nat_cleared;	     /* nothing of an earlier agent is left */
+	uint64_t nat_retry_us;	     /* until the next attempt; 0: none failed */
+	char *nat_reason;	     /* why what is asked for is not in force; NULL: it is */
+	sd_event_source *nat_changes, *nat_due;
 
 	/* the other ends of the tunnel */
 	struct hd_tunnel followed; /* this end, as the two below were opened for it; protocol HD_TUNNEL_NONE: they were not */
@@ -177,6 +188,16 @@ int vfs_restore(const char *state_dir);	     /* all of them, with no agent runni
 void host_sriov(struct controller *c, const struct host *host); /* numbers of VFs and modes, in a thread */
 void vfs_free(struct controller *c);
 int vfs_list(void *userdata, json_t **ret, struct diag *diag);
+
+/* --- controller_nat.c: masquerading, and ports of the host --- */
+
+/* As the objects say, which are in force. Errors are kept in nat_reason, logged, and tried again later. */
+void nat_follow(struct controller *c, const struct object_list *all);
+void nat_free(struct controller *c); /* leaves it in force */
+/* Ports of the host that the other one has already: -EADDRINUSE with diag. */
+int nat_conflict(const struct object *port, const struct object *other, struct diag *diag);
+/* The port's ports of the host are in force, if it has any: 0, or -EIO with diag. */
+int nat_check(const struct controller *c, const struct object *port, struct diag *diag);
 
 /* --- controller_underlay.c: the other ends of the tunnel --- */
 

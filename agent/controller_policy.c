@@ -374,6 +374,9 @@ int policy_activate(struct controller *c, const struct object_list *all, bool lo
 		c->remember = true;
 		change_later(c);
 	}
+	/* under lockdown the documents are not known */
+	if (!lockdown)
+		nat_follow(c, all);
 	return r;
 }
 

@@ -131,7 +131,10 @@ static uint64_t hash_network(uint64_t hash, const struct network *network)
 	hash = hash_u64(hash_addresses(hash, network->gateways, network->n_gateways), network->n_routes_to);
 	for (size_t i = 0; i < network->n_routes_to; i++)
 		hash = hash_string(hash, network->routes_to[i]);
-	return hash;
+	if (network->masquerade.mode == MASQUERADE_DEFAULT)
+		return hash;
+	return hash_prefixes(
+		hash_u64(hash, network->masquerade.mode), network->masquerade.exclude, network->masquerade.n_exclude);
 }
 
 static uint64_t hash_named_ports(uint64_t hash, const struct named_port *ports, size_t n)
@@ -154,7 +157,15 @@ static uint64_t hash_port(uint64_t hash, const struct port *port)
 	hash = hash_u64(hash, port->n_vlan_allowed);
 	for (size_t i = 0; i < port->n_vlan_allowed; i++)
 		hash = hash_u64(hash, (uint64_t)port->vlan_allowed[i].first << 16 | port->vlan_allowed[i].last);
-	return hash_named_ports(hash, port->ports, port->n_ports);
+	hash = hash_named_ports(hash, port->ports, port->n_ports);
+	for (size_t i = 0; i < port->n_host_ports; i++) {
+		const struct host_port *from = &port->host_ports[i];
+
+		hash = hash_u64(hash, (uint64_t)from->has_address << 40 | (uint64_t)from->protocol << 32 |
+					      (uint64_t)from->host_port << 16 | from->port);
+		hash = from->has_address ? hash_addresses(hash, &from->address, 1) : hash;
+	}
+	return hash;
 }
 
 static uint64_t hash_peer(uint64_t hash, const struct tunnel_peer *peer)

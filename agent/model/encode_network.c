@@ -18,6 +18,16 @@ static void addresses(struct buffer *out, const char *name, const struct hd_addr
 	buffer_add_char(out, ']');
 }
 
+static void masquerade(struct buffer *out, const struct masquerade *masquerade)
+{
+	write_open(out, "masquerade", '{');
+	write_bool(out, "enabled", masquerade->mode == MASQUERADE_ON);
+	write_open(out, "exclude", '[');
+	for (size_t i = 0; i < masquerade->n_exclude; i++)
+		write_prefix(out, &masquerade->exclude[i]);
+	buffer_add_string(out, "]}");
+}
+
 void write_network(struct buffer *out, const struct network *network)
 {
 	if (network->vni)
@@ -42,6 +52,8 @@ void write_network(struct buffer *out, const struct network *network)
 		write_number(out, "mtu", network->mtu);
 	else
 		write_text(out, "mtu", "auto");
+	if (network->masquerade.mode != MASQUERADE_DEFAULT)
+		masquerade(out, &network->masquerade);
 }
 
 static void vlan(struct buffer *out, const struct port *port)
@@ -110,6 +122,25 @@ static void vf_values(struct buffer *out, const struct port_vf *vf)
 		write_text(out, "linkState", port_vf_link_states.names[vf->link_state]);
 }
 
+static void host_ports(struct buffer *out, const struct port *port)
+{
+	char text[ADDR_TEXT_MAX];
+
+	write_open(out, "hostPorts", '[');
+	for (size_t i = 0; i < port->n_host_ports; i++) {
+		const struct host_port *from = &port->host_ports[i];
+
+		write_item(out, '{');
+		write_text(out, "protocol", document_protocol_name(from->protocol));
+		write_number(out, "hostPort", from->host_port);
+		write_number(out, "port", from->port);
+		if (from->has_address)
+			write_text(out, "hostAddress", addr_format(&from->address, text));
+		buffer_add_char(out, '}');
+	}
+	buffer_add_char(out, ']');
+}
+
 void write_port(struct buffer *out, const struct port *port)
 {
 	if (port->device) {
@@ -132,6 +163,8 @@ void write_port(struct buffer *out, const struct port *port)
 		vlan(out, port);
 	if (port->n_ports)
 		named_ports(out, port->ports, port->n_ports);
+	if (port->n_host_ports)
+		host_ports(out, port);
 }
 
 static void peer_ports(struct buffer *out, const struct tunnel_peer *peer)

@@ -60,6 +60,13 @@ bool document_address_of_host(const struct hd_addr *addr, const struct prefix *s
 
 extern const struct range vlan_range;
 
+/* --- addresses that the host changes (nat.c) --- */
+
+extern const struct schema masquerade_schema; /* struct masquerade */
+bool value_host_ports(struct decoder *d, const struct path *path, node_id node, const void *type, void *out); /* struct list */
+/* Each leads somewhere. node: the Port's spec. */
+bool check_host_ports(struct decoder *d, const struct path *path, node_id node, const struct port *port);
+
 /* --- what a workload has, here or behind a peer (port.c) --- */
 
 struct mac {

@@ -16,6 +16,7 @@ struct network_draft {
 	bool learning, peer_learning;
 	int mode;
 	struct list subnets, gateways, routes_to;
+	struct masquerade masquerade;
 };
 
 static bool check_subnets(struct decoder *d, const struct path *path, node_id node, const struct network_draft *from)
@@ -81,11 +82,25 @@ static bool check_routes(struct decoder *d, const struct path *path, node_id nod
 	return true;
 }
 
+/* Else there is nothing that the host could change. */
+static bool check_masquerade(struct decoder *d, const struct path *path, node_id node, const struct network_draft *from)
+{
+	const char *const *names = from->routes_to.items;
+	struct path field = {.up = path, .key = "masquerade"};
+
+	for (size_t i = 0; i < from->routes_to.n; i++)
+		if (strcmp(names[i], NETWORK_HOST) == 0)
+			return true;
+	return from->masquerade.mode != MASQUERADE_ON ||
+	       want(d, &field, node_field(d, node, "masquerade"), "it only with host among routesTo");
+}
+
 static bool finish_network(struct decoder *d, const struct path *path, node_id node, const void *draft, void *out)
 {
 	const struct network_draft *from = draft;
 
-	if (!check_subnets(d, path, node, from) || !check_gateways(d, path, node, from) || !check_routes(d, path, node, from))
+	if (!check_subnets(d, path, node, from) || !check_gateways(d, path, node, from) || !check_routes(d, path, node, from) ||
+		!check_masquerade(d, path, node, from))
 		return false;
 	*(struct network *)out = (struct network){
 		.vni = from->vni,
@@ -100,6 +115,7 @@ static bool finish_network(struct decoder *d, const struct path *path, node_id n
 		.routes_to = from->routes_to.items,
 		.n_routes_to = from->routes_to.n,
 		.mtu = from->mtu,
+		.masquerade = from->masquerade,
 	};
 	return true;
 }
@@ -158,6 +174,7 @@ static const struct field network_fields[] = {
 	{"peerLearning", value_bool, NULL, offsetof(struct network_draft, peer_learning), false},
 	{"routesTo", value_list, &route_list, offsetof(struct network_draft, routes_to), false},
 	{"mtu", value_mtu, NULL, offsetof(struct network_draft, mtu), false},
+	{"masquerade", value_mapping, &masquerade_schema, offsetof(struct network_draft, masquerade), false},
 };
 static const struct network_draft network_defaults = {.learning = true};
 const struct schema network_spec_schema = {

@@ -155,6 +155,13 @@ struct host_policy {
 
 /* --- networks and ports --- */
 
+/* What the host does with packets from the network's subnets that leave for elsewhere. */
+struct masquerade {
+	enum { MASQUERADE_DEFAULT, MASQUERADE_ON, MASQUERADE_OFF } mode; /* by default: on, of a cluster's network */
+	struct prefix *exclude;						 /* destinations */
+	size_t n_exclude;
+};
+
 struct network {
 	uint32_t vni;  /* 0: none */
 	uint16_t vlan; /* on the uplinks; 0: none */
@@ -168,8 +175,10 @@ struct network {
 	const char **routes_to; /* names of networks; "host" is network 0, the host's own */
 	size_t n_routes_to;
 	uint32_t mtu; /* 0: auto */
+	struct masquerade masquerade;
 };
 #define NETWORK_HOST "host" /* no document may have this name */
+bool network_routes_to_host(const struct network *network);
 
 enum port_vlan_mode { PORT_VLAN_NONE, PORT_VLAN_ACCESS, PORT_VLAN_TRUNK, PORT_VLAN_QINQ };
 
@@ -196,6 +205,17 @@ struct port_vf {
 };
 static_assert(sizeof(struct port_vf) == 24, "port_vf");
 
+/* A port of the host's that leads to one of the workload's. */
+struct host_port {
+	struct hd_addr address; /* the host's */
+	bool has_address, any;	/* any: no one address in particular */
+	bool ipv4, ipv6;	/* of which families */
+	uint16_t host_port, port;
+	uint8_t protocol; /* as of named_port */
+};
+/* Both would have the same port of an address. */
+bool host_ports_overlap(const struct host_port *a, const struct host_port *b);
+
 struct port {
 	const char *device; /* NULL: vf or pci */
 	const char *vf_pf;
@@ -214,7 +234,11 @@ struct port {
 	size_t n_vlan_allowed;
 	struct named_port *ports;
 	size_t n_ports;
+	struct host_port *host_ports;
+	size_t n_host_ports;
 };
+/* Where ports of the host lead in this family; NULL: it has no such address. */
+const struct hd_addr *host_port_target(const struct port *port, bool ipv4);
 
 /* --- other hosts --- */
 

@@ -264,7 +264,7 @@ struct port_draft {
 	const char *device, *pci, *network;
 	struct port_vf_value vf;
 	struct mac mac;
-	struct list addresses, ports;
+	struct list addresses, ports, host_ports;
 	struct vlan vlan;
 };
 
@@ -294,9 +294,11 @@ static bool finish_port(struct decoder *d, const struct path *path, node_id node
 		.n_vlan_allowed = from->vlan.allowed.n,
 		.ports = from->ports.items,
 		.n_ports = from->ports.n,
+		.host_ports = from->host_ports.items,
+		.n_host_ports = from->host_ports.n,
 	};
 	memcpy(port->mac, from->mac.octets, sizeof(port->mac));
-	return true;
+	return check_host_ports(d, path, node, port);
 }
 
 static const struct field port_fields[] = {
@@ -308,6 +310,7 @@ static const struct field port_fields[] = {
 	{"addresses", value_workload_addresses, NULL, offsetof(struct port_draft, addresses), false},
 	{"vlan", value_mapping, &vlan_schema, offsetof(struct port_draft, vlan), false},
 	{"ports", value_named_ports, NULL, offsetof(struct port_draft, ports), false},
+	{"hostPorts", value_host_ports, NULL, offsetof(struct port_draft, host_ports), false},
 };
 const struct schema port_spec_schema = {
 	.what = "the spec of a Port",

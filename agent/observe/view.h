@@ -33,6 +33,8 @@ struct view {
 	const struct identities *identities; /* of sets of labels: their numbers */
 	const struct underlay *underlay;     /* the ways to peers; NULL: there is no tunnel */
 	const struct tunnel_slow *slow;	     /* the device for what our programs cannot send; NULL: none */
+	const char *nat_table;		     /* of nftables; NULL: nothing is asked of it */
+	const char *nat_reason;		     /* why that is not in force; NULL: it is */
 	const char *slow_reason;	     /* why there is none; NULL: there is, or it is on its way */
 	const struct netdev *devices;	     /* every interface of the machine */
 	size_t n_devices;

@@ -156,6 +156,16 @@ static void test_fields_count(void **state)
 		PORT("  device: a\n  ports: [{name: b, port: 1}]\n"),
 		PORT("  device: a\n  ports: [{name: a, port: 2}]\n"),
 		PORT("  device: a\n  ports: [{name: a, protocol: SCTP, port: 1}]\n"),
+		NETWORK("  routesTo: [host]\n"),
+		NETWORK("  routesTo: [host]\n  masquerade: {}\n"),
+		NETWORK("  masquerade: {enabled: false}\n"),
+		NETWORK("  routesTo: [host]\n  masquerade: {exclude: [10.0.0.0/8, 'fd00::/8']}\n"),
+		PORT("  device: a\n  addresses: [10.0.0.1, 'fd00::1']\n  hostPorts: [{hostPort: 1, port: 2}]\n"),
+		PORT("  device: a\n  addresses: [10.0.0.1, 'fd00::1']\n  hostPorts: [{hostPort: 2, port: 1}]\n"),
+		PORT("  device: a\n  addresses: [10.0.0.1, 'fd00::1']\n  hostPorts: [{hostPort: 1, port: 2, protocol: SCTP}]\n"),
+		PORT("  device: a\n  addresses: [10.0.0.1, 'fd00::1']\n  hostPorts: [{hostPort: 1, port: 2, hostAddress: "
+		     "192.0.2.1}, "
+		     "{hostPort: 1, port: 2, hostAddress: '::'}]\n"),
 		NAMESPACE(""),
 		NAMESPACE(", labels: {a: b}"),
 	};
@@ -207,8 +217,26 @@ static void test_mistakes(void **state)
 		{NETWORK("  gateway: 10.0.0.1\n"), "t.yaml:5: spec.gateway: want a list of addresses, got 10.0.0.1"},
 		{NETWORK("  routesTo: [a, b, a]\n"), "t.yaml:5: spec.routesTo[2]: want each network once, got a"},
 		{NETWORK("  colour: blue\n"), "t.yaml:5: spec.colour: want one of the fields vni, vlan, mode, subnets, gateway, "
-					      "learning, peerLearning, routesTo or mtu, got an unknown one"},
+					      "learning, peerLearning, routesTo, mtu or masquerade, got an unknown one"},
+		{NETWORK("  masquerade: {}\n"),
+			"t.yaml:5: spec.masquerade: want it only with host among routesTo, got a mapping"},
+		{NETWORK("  routesTo: [host]\n  masquerade: {exclude: [10.0.0.1/8]}\n"),
+			"t.yaml:6: spec.masquerade.exclude[0]: want 10.0.0.0/8, got 10.0.0.1/8"},
 		/* ports */
+		{PORT("  device: a\n  addresses: [10.0.0.1]\n  hostPorts: [{port: 1}]\n"),
+			"t.yaml:8: spec.hostPorts[0].hostPort: want 1..65535, got nothing"},
+		{PORT("  device: a\n  addresses: [10.0.0.1]\n  hostPorts: [{hostPort: 1, port: 1, hostAddress: 127.0.0.1}]\n"),
+			"t.yaml:8: spec.hostPorts[0].hostAddress: want an address of the host other than that of its loopback, "
+			"got 127.0.0.1"},
+		{PORT("  device: a\n  addresses: [10.0.0.1]\n  hostPorts: [{hostPort: 1, port: 1, hostAddress: 224.0.0.1}]\n"),
+			"t.yaml:8: spec.hostPorts[0].hostAddress: want an address of the host, 0.0.0.0 or \"::\", got 224.0.0.1"},
+		{PORT("  device: a\n  addresses: [10.0.0.1]\n"
+		      "  hostPorts: [{hostPort: 1, port: 1}, {hostPort: 1, port: 2, hostAddress: 192.0.2.1}]\n"),
+			"t.yaml:8: spec.hostPorts[1]: want each port of an address of the host once, got a mapping"},
+		{PORT("  device: a\n  addresses: [10.0.0.1]\n  hostPorts: [{hostPort: 1, port: 1, hostAddress: '::'}]\n"),
+			"t.yaml:8: spec.hostPorts[0]: want a port with an IPv6 address of its own to lead to, got a mapping"},
+		{PORT("  device: a\n  hostPorts: [{hostPort: 1, port: 1}]\n"),
+			"t.yaml:7: spec.hostPorts[0]: want a port with an address of its own to lead to, got a mapping"},
 		{PORT(""), "t.yaml:5: spec: want one of device, vf or pci, got none of them"},
 		{PORT("  device: a\n  pci: 0000:01:00.0\n"),
 			"t.yaml:5: spec: want one of device, vf or pci, got several of them"},

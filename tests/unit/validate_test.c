@@ -19,6 +19,7 @@
 #define NETWORK(name, spec) DOCUMENT("Network", name, spec)
 #define PORT(name, spec) DOCUMENT("Port", name, "network: blue, " spec)
 #define BLUE NETWORK("blue", "subnets: [10.77.0.0/24, 'fd77::/64'], gateway: [10.77.0.254, 'fd77::fe']")
+#define ROUTED NETWORK("blue", "subnets: [10.77.0.0/24], routesTo: [host]")
 
 static void test_good(void **state)
 {
@@ -37,6 +38,11 @@ static void test_good(void **state)
 			PORT("c", "vf: {pf: eth1, index: 0}") PORT("d", "device: eth0") PORT("e", "pci: 0000:00:00.0")
 				PORT("f", "pci: 0000:00:00.1"),
 		/* A subnet of two addresses, or of one, has none to spare. */
+		ROUTED PORT("a",
+			"device: a, addresses: [10.77.0.1], hostPorts: [{hostPort: 80, port: 80, hostAddress: 192.0.2.1}, "
+			"{hostPort: 81, port: 80}]") PORT("b",
+			"device: b, addresses: [10.77.0.2], hostPorts: [{hostPort: 80, port: 80, hostAddress: 192.0.2.2}, "
+			"{hostPort: 81, port: 80, protocol: UDP}]"),
 		NETWORK("blue", "subnets: [10.0.0.0/31, 10.0.1.1/32]") PORT("a", "device: a, addresses: [10.0.0.0, 10.0.1.1]")
 			PORT("b", "device: b, addresses: [10.0.0.1]"),
 	};
@@ -93,6 +99,15 @@ static void test_ports(void **state)
 			"t.yaml:3: spec.addresses[3]: want an address that one host in 10.77.0.0/24 can have, got 10.77.0.255\n"
 			"t.yaml:3: spec.addresses[4]: want another address than the gateway's of Network blue, got fd77::fe\n"
 			"t.yaml:3: spec.addresses[5]: want an address in a subnet of Network blue, got fd78::"},
+		{BLUE PORT("a", "device: a, addresses: [10.77.0.1], hostPorts: [{hostPort: 80, port: 80}]"),
+			"t.yaml:3: spec.hostPorts: want them only in a network with host among its routesTo, got Network blue, "
+			"which does not route there"},
+		{ROUTED PORT(
+			 "a", "device: a, addresses: [10.77.0.1], hostPorts: [{hostPort: 80, port: 1, hostAddress: 192.0.2.1}]")
+				PORT("b", "device: b, addresses: [10.77.0.2], hostPorts: [{hostPort: 79, port: 1}, "
+					  "{hostPort: 80, port: 80}]"),
+			"t.yaml:5: spec.hostPorts[1]: want a port of the host that no other Port has, got TCP 80, which Port "
+			"default/a has"},
 		{BLUE PORT("b", "device: x") PORT("a", "device: x"),
 			"t.yaml:3: spec.device: want a device that no other Port has, got x, which Port default/a has"},
 		{BLUE PORT("a", "vf: {pf: eth1, index: 3}") PORT("b", "vf: {pf: eth1, index: 3}"),

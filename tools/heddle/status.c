@@ -135,6 +135,15 @@ static void print_tunnel(const json_t *tunnel)
 		printf("tunnel: no device heddle-tunnel: %s\n", reason);
 }
 
+static void print_nat(const json_t *nat)
+{
+	const char *reason = string_at(nat, "reason");
+
+	if (json_is_object(nat))
+		printf("\nnat: table inet %s of nftables%s%s\n", text_at(nat, "table"), reason ? ", NOT IN FORCE: " : "",
+			reason ? reason : "");
+}
+
 static void print_peers(const json_t *peers)
 {
 	static const char *const columns[] = {"PEER", "ADDRESS", "STATE", "MTU", "WAYS", "NOTE"};
@@ -242,6 +251,7 @@ static int status_run(struct cli *cli)
 	print_kubernetes(json_object_get(status, "kubernetes"));
 	print_tunnel(json_object_get(status, "tunnel"));
 	print_peers(json_object_get(status, "peers"));
+	print_nat(json_object_get(status, "nat"));
 	print_programs(json_object_get(status, "programs"));
 	print_flows(json_object_get(status, "flows"));
 	print_rest(status);
