@@ -116,7 +116,7 @@ __noinline int ask(struct pkt *p, __u32 reply)
 
 	if (!p)
 		return HD_R_RULE_TREE;
-	opener = reply ? p->to : p->from;
+	opener = p->turned ? p->turned : reply ? p->to : p->from;
 	target = reply ? p->from : p->to;
 	p->second_rule = 0;
 	EXPLAIN(first_rule = 0);
@@ -157,7 +157,7 @@ static __always_inline bool pickup_answers(const struct pkt *p)
 
 static __always_inline __u32 opened_by(const struct pkt *p, bool reply)
 {
-	return is_port(reply ? p->to : p->from) ? HD_FLOW_DIR_EGRESS : 0;
+	return p->turned ? HD_FLOW_TURNED : is_port(reply ? p->to : p->from) ? HD_FLOW_DIR_EGRESS : 0;
 }
 
 /* One of the two ends is the port whose record p has, the other, where it is a port at all, the one it goes to or comes from. */
@@ -166,29 +166,40 @@ static __always_inline __u32 device_version(const struct pkt *p, __u32 ifindex, 
 	return by_direction(ifindex == p->ifindex ? p->version : p->other_version, direction);
 }
 
-static __always_inline __u32 first_version(const struct pkt *p, const struct hd_flow *flow)
+static __always_inline __u32 first_version(const struct pkt *p, const struct hd_flow *flow, __u32 opener)
 {
-	__u32 opener = flow->device[HD_ORIG];
-
 	return is_port(opener) ? device_version(p, opener, HD_EGRESS) : device_version(p, flow->device[HD_REPLY], HD_INGRESS);
 }
 
-static __always_inline __u32 second_version(const struct pkt *p, const struct hd_flow *flow)
+static __always_inline __u32 second_version(const struct pkt *p, const struct hd_flow *flow, __u32 opener)
 {
 	__u32 target = flow->device[HD_REPLY];
 
-	return is_port(target) && is_port(flow->device[HD_ORIG]) ? device_version(p, target, HD_INGRESS) : 0;
+	return is_port(target) && is_port(opener) ? device_version(p, target, HD_INGRESS) : 0;
 }
 
+static __always_inline bool current_for(const struct pkt *p, const struct hd_flow *flow, __u32 opener)
+{
+	return flow->version == first_version(p, flow, opener) && flow->second_version == second_version(p, flow, opener);
+}
+
+/* Of one that is not turned: those take the long way. */
 static __always_inline bool flow_current(const struct pkt *p, const struct hd_flow *flow)
 {
-	return flow->version == first_version(p, flow) && flow->second_version == second_version(p, flow);
+	return current_for(p, flow, flow->device[HD_ORIG]);
+}
+
+static __always_inline __u32 opener_of(const struct pkt *p, const struct hd_flow *flow)
+{
+	return p->turned ? p->turned : flow->device[HD_ORIG];
 }
 
 static __always_inline void flow_judged(const struct pkt *p, struct hd_flow *flow)
 {
-	flow->version = first_version(p, flow);
-	flow->second_version = second_version(p, flow);
+	__u32 opener = opener_of(p, flow);
+
+	flow->version = first_version(p, flow, opener);
+	flow->second_version = second_version(p, flow, opener);
 	flow->rule = p->rule;
 	flow->second_rule = p->second_rule;
 }
@@ -206,6 +217,8 @@ static __always_inline void flow_stamp(const struct pkt *p, struct hd_flow *flow
 
 	flow->device[HD_ORIG] = original ? p->from : p->to;
 	flow->device[HD_REPLY] = original ? p->to : p->from;
+	if (p->turned)
+		flow->ifindex = p->turned;
 	flow_peer(p, flow);
 	flow_judged(p, flow);
 }
@@ -216,11 +229,32 @@ static __always_inline bool same_place(__u32 known, __u32 seen)
 	return known == seen || (known & seen & HD_DEVICE_PEER && (known == HD_DEVICE_OUTSIDE || seen == HD_DEVICE_OUTSIDE));
 }
 
-/* Both ends are where the flow knows them. They have been looked up: a flow whose ends are elsewhere is of somebody who has gone. */
-static __always_inline bool flow_ours(const struct pkt *p, const struct hd_flow *flow)
+/*
+ * To the port that opened it by way of the host's stack, which knows it by another destination (a Service, a port of the host): that has to turn the
+ * answer back.
+ */
+static __always_inline bool turn_back(struct pkt *p, const struct hd_flow *flow)
+{
+	if (likely(!(flow->flags & HD_FLOW_TURNED)) || flow->device[HD_REPLY] != p->from || flow->ifindex != p->to)
+		return false;
+	p->turned = p->to;
+	p->to = 0;
+	p->action = HD_ACT_NEXT;
+	return true;
+}
+
+/*
+ * Both ends are where the flow knows them. They have been looked up: a flow whose ends are elsewhere is of somebody who has gone. What the host's stack
+ * has turned is of who sent it.
+ */
+static __always_inline bool flow_ours(struct pkt *p, const struct hd_flow *flow)
 {
 	bool original = flow_side(p, flow) == HD_ORIG;
 
+	if (!original && turn_back(p, flow))
+		return true;
+	if (p->turned != (flow->flags & HD_FLOW_TURNED ? flow->ifindex : 0))
+		return false;
 	return same_place(flow->device[HD_ORIG], original ? p->from : p->to) &&
 	       same_place(flow->device[HD_REPLY], original ? p->to : p->from);
 }
@@ -233,12 +267,14 @@ static __always_inline void flow_place(const struct pkt *p, struct hd_flow *flow
 }
 
 /* side sent what the error is about: the error comes from the other end, and goes to that one. */
-static __always_inline bool flow_told(const struct pkt *p, const struct hd_flow *flow, __u32 side)
+static __always_inline bool flow_told(struct pkt *p, const struct hd_flow *flow, __u32 side)
 {
 	__u32 sender = side == HD_ORIG ? flow->device[HD_ORIG] : flow->device[HD_REPLY];
 	__u32 other = side == HD_ORIG ? flow->device[HD_REPLY] : flow->device[HD_ORIG];
 
-	return same_place(sender, p->to) && same_place(other, p->from) && flow_current(p, flow);
+	if (side == HD_ORIG && turn_back(p, flow))
+		return current_for(p, flow, p->turned);
+	return same_place(sender, p->to) && same_place(other, p->from) && current_for(p, flow, opener_of(p, flow));
 }
 
 /* One of the policies that let the flow be has changed: both are asked again, about the packet that opened it. */
@@ -279,7 +315,7 @@ static __always_inline int track_current(struct pkt *p, struct hd_flow *flow)
 		flow_place(p, flow);
 		flow_peer(p, flow);
 	}
-	return flow_current(p, flow) ? 0 : track_again(p, flow);
+	return current_for(p, flow, opener_of(p, flow)) ? 0 : track_again(p, flow);
 }
 
 #endif

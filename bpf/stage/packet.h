@@ -76,6 +76,7 @@ struct pkt {
 		to;   /* the ports (ifindex) at its ends; 0: the host, or whatever is behind it; HD_DEVICE_WIRE, HD_DEVICE_PEER */
 	__u32 peer;   /* index of the one that it came from; 0: not out of a tunnel */
 	__u32 uplink; /* by which `to` is reached, where that is the wire */
+	__u32 turned; /* the port that opened it by way of the host's stack, see HD_FLOW_TURNED; 0: none */
 	__u32 other_version[2]; /* of the port that it goes to: as version */
 	__u32 second_rule;	/* of a second policy that had a say */
 	__u32 moved;		/* these three from the port's record */

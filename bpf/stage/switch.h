@@ -218,7 +218,7 @@ static __always_inline bool ordinary_from(HOOK_CTX *ctx, struct pkt *p, const st
 		if (!ordinary_peer(ctx, p, eth, flow, c, routed, to))
 			return false;
 	} else if (!to) {
-		if (!routed || !(p->port_flags & HD_PORT_HOST))
+		if (!routed || !(p->port_flags & HD_PORT_HOST) || unlikely(flow->flags & HD_FLOW_TURNED))
 			return false;
 		p->action = HD_ACT_NEXT;
 	} else {
@@ -278,6 +278,22 @@ static __always_inline bool ordinary_behind(HOOK_CTX *ctx, struct pkt *p, const 
 	return ordinary_flow(p, flow, c);
 }
 
+/* All of a datagram go to the host's stack once its first fragment has. */
+__noinline int fragment_turned(struct pkt *p)
+{
+	struct hd_frag *first = p ? fragment_find(p) : NULL;
+
+	if (!first)
+		return 0;
+	if (p->turned)
+		first->flags |= HD_FRAG_TURNED;
+	if (first->flags & HD_FRAG_TURNED) {
+		p->to = 0;
+		p->action = HD_ACT_NEXT;
+	}
+	return 0;
+}
+
 /* After forward_packet(): the flow is looked up where it is now known to be. */
 static __always_inline int judge_flow(HOOK_CTX *ctx, struct pkt *p, const struct hd_control *c)
 {
@@ -303,6 +319,8 @@ static __always_inline int judge_flow(HOOK_CTX *ctx, struct pkt *p, const struct
 	reason = classify(ctx, p, flow, key, c);
 	if (p->fragment == FRAGMENT_FIRST)
 		fragment_first(p, reason);
+	if (unlikely(p->fragment) && !reason && !dry_run && p->direction == HD_EGRESS && p->action != HD_ACT_FLOOD)
+		fragment_turned(p);
 	return reason;
 }
 
@@ -357,7 +375,7 @@ __noinline int judge_from(HOOK_CTX *ctx, struct pkt *p)
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (!p || !c || hook_load(ctx, 0, &eth, sizeof(eth)))
 		return HD_R_RULE_TREE;
-	p->rule = p->second_rule = p->to = p->routed = p->replies = 0;
+	p->rule = p->second_rule = p->to = p->routed = p->replies = p->turned = 0;
 	p->from = on_wire(p) ? HD_DEVICE_WIRE : p->peer ? HD_DEVICE_PEER | p->peer : p->ifindex;
 	if (!p->family) {
 		if (p->ethertype == FRAME_ARP)
@@ -397,13 +415,14 @@ __noinline int judge_from(HOOK_CTX *ctx, struct pkt *p)
 __noinline int judge_to(HOOK_CTX *ctx, struct pkt *p)
 {
 	const struct hd_endpoint *endpoint;
+	const struct hd_port *sender;
 	struct hd_control *c;
 	__u32 zero = 0;
 
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (!p || !c)
 		return HD_R_RULE_TREE;
-	p->rule = p->second_rule = 0;
+	p->rule = p->second_rule = p->turned = 0;
 	p->to = p->ifindex;
 	if (!(p->port_flags & HD_PORT_HOST))
 		return HD_R_NO_DESTINATION;
@@ -413,10 +432,17 @@ __noinline int judge_to(HOOK_CTX *ctx, struct pkt *p)
 						      : HD_RULE_NODE;
 		return 0;
 	}
-	/* What ports send to each other never comes this way. */
+	/*
+	 * What ports send to each other comes this way only where they sent it elsewhere, and the host has changed the destination. Then it came in by
+	 * that port's device, where it was seen that the address is the port's own.
+	 */
 	endpoint = endpoint_find(&p->source, p->network);
-	if (endpoint && (endpoint->ifindex || endpoint->peer))
-		return p->family == 4 ? HD_R_SOURCE_IP4 : HD_R_SOURCE_IP6;
+	if (endpoint && (endpoint->ifindex || endpoint->peer)) {
+		sender = endpoint->ifindex == p->arrived_on ? port_find(endpoint->ifindex) : NULL;
+		if (!sender || !port_versions(sender, p->generation, p->other_version))
+			return p->family == 4 ? HD_R_SOURCE_IP4 : HD_R_SOURCE_IP6;
+		p->turned = p->arrived_on;
+	}
 	return judge_flow(ctx, p, c);
 }
 
@@ -428,7 +454,7 @@ static __always_inline bool ordinary_to(struct pkt *p, const struct hd_control *
 	if (!p->family || p->fragment || (icmp_is(p) && !icmp_echo(p)) || !(p->port_flags & HD_PORT_HOST))
 		return false;
 	flow = known_flow(p);
-	if (!flow || moved_since(p->moved, flow))
+	if (!flow || moved_since(p->moved, flow) || unlikely(flow->flags & HD_FLOW_TURNED))
 		return false;
 	original = flow_side(p, flow) == HD_ORIG;
 	if ((original ? flow->device[HD_ORIG] : flow->device[HD_REPLY]) ||

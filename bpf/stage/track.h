@@ -15,7 +15,7 @@
  *   opened_by(p, reply)     HD_FLOW_DIR_EGRESS or 0, of a flow that it opens
  *   flow_stamp(p, flow)     notes in a new flow who judged it
  *   pickup_answers(p)       while running connections are picked up, a segment may also be the answer to what the other end opened
- *   flow_ours(p, flow)      the flow belongs to the ends that the packet has
+ *   flow_ours(p, flow)      the flow belongs to the ends that the packet has; between ports it may say that its way is another one
  *   track_current(p, flow)  whether the flow may still be used by this packet: 0 or the drop reason
  *   flow_told(p, flow, side) an ICMP error on this way can be about what that side of the flow sent
  */

@@ -83,7 +83,7 @@ static __always_inline void flow_stamp(const struct pkt *p, struct hd_flow *flow
 	flow->rule = p->rule;
 }
 
-static __always_inline bool flow_ours(const struct pkt *p, const struct hd_flow *flow)
+static __always_inline bool flow_ours(struct pkt *p, const struct hd_flow *flow)
 {
 	return true;
 }

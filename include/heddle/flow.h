@@ -60,6 +60,9 @@ enum hd_flow_flags {
 	HD_FLOW_MARKED = 1 << 4,     /* ageing, first phase: expired at the last sweep; traffic clears it */
 	HD_FLOW_LOGGED = 1 << 5,
 	HD_FLOW_HOT = 1 << 6, /* its numbers go on in flow_hot4 or flow_hot6, see heddle/hot.h */
+	HD_FLOW_TURNED =
+		1
+		<< 7, /* a port's, whose destination the host's stack has changed to another port: answers go back there. `ifindex` is whose */
 };
 
 /* Index of per-direction arrays in a flow. */
@@ -81,7 +84,7 @@ struct hd_flow {
 	__u8 state;	  /* enum hd_flow_state */
 	__u8 flags;	  /* enum hd_flow_flags */
 	__u8 wscale[2];	  /* window scale by side, 0..14; 0xff: not seen */
-	__u32 ifindex;	  /* the uplink of the first packet */
+	__u32 ifindex;	  /* the uplink of the first packet; HD_FLOW_TURNED: the port that sent it */
 	__u32 epoch;	  /* random, of this use of the memory: who frees the slot has to know it */
 	__u32 seq_end[2]; /* by side: highest sequence number + length (+1 for SYN and FIN) sent */
 	__u32 ack[2];	  /* by side: last acknowledgement sent */
@@ -141,7 +144,8 @@ struct hd_frag_key {
 static_assert(sizeof(struct hd_frag_key) == 40, "hd_frag_key");
 
 enum hd_frag_flags {
-	HD_FRAG_SLOW = 1 << 0, /* it went by hd_tunnel.slow: so do those that follow, or they would overtake it */
+	HD_FRAG_SLOW = 1 << 0,	 /* it went by hd_tunnel.slow: so do those that follow, or they would overtake it */
+	HD_FRAG_TURNED = 1 << 1, /* it went to the host's stack, see HD_FLOW_TURNED */
 };
 
 struct hd_frag {
