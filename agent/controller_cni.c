@@ -121,6 +121,27 @@ void cni_free(struct controller *c)
 	ipam_free(c->ipam);
 }
 
+/* --- ports of the host --- */
+
+/* Of ports that are, and that are about to be. The other mistakes are found with all that an ADD asks for, before anything is made. */
+static int check_host_ports(
+	const struct controller *c, const struct object *network, const struct object *port, struct diag *diag)
+{
+	int r = 0;
+
+	if (!port->port.n_host_ports)
+		return 0;
+	if (!network_routes_to_host(&network->network)) {
+		diag_add(diag, NULL, 0, "portMappings", "want a Network that routes to the host, got %s", network->name);
+		return -EINVAL;
+	}
+	for (size_t i = 0; i < c->store.all.n && r == 0; i++)
+		r = nat_conflict(port, c->store.all.items[i], diag);
+	for (const struct reservation *at = c->reservations; at && r == 0; at = at->next)
+		r = nat_conflict(port, at->port, diag);
+	return r;
+}
+
 /* --- reserve --- */
 
 struct addresses {
@@ -431,6 +452,8 @@ static int reserve(struct controller *c, const struct cni_request *request, json
 	if (r == 0)
 		r = cni_make_port(request, request->mac ? request->mac : mac, given.items, given.n, &port, diag);
 	if (r == 0)
+		r = check_host_ports(c, network, port, diag);
+	if (r == 0)
 		r = keep_reservation(c, port);
 	if (r == 0)
 		*ret = reserve_answer(c, network, port);
@@ -571,6 +594,8 @@ static int commit_port(struct controller *c, struct object *port, struct diag *d
 		return r;
 	change_commit(c, &proposal);
 	r = check_in_force(c, port, diag);
+	if (r == 0)
+		r = nat_check(c, port, diag);
 	if (r < 0 && release_port(c, port, &ignored) < 0)
 		log_err(0, "Port %s/%s is left until a DEL", port->namespace_, port->name);
 	return r;

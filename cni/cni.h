@@ -82,6 +82,7 @@ struct config {
 	const json_t *ranges;	/* of the built-in one; NULL: the network's subnets */
 	json_t *labels;		/* of the Port; never NULL */
 	json_t *ips;		/* wanted addresses; never NULL */
+	json_t *host_ports;	/* ports of the host that lead to it, as a Port has them; never NULL */
 	const char *mac;	/* wanted; NULL: any */
 	json_t *dns;		/* as the result has it; never NULL */
 	const json_t *previous; /* prevResult; NULL: none */

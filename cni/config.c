@@ -55,6 +55,7 @@ void config_clear(struct config *config)
 	json_decref(config->root);
 	json_decref(config->labels);
 	json_decref(config->ips);
+	json_decref(config->host_ports);
 	json_decref(config->dns);
 	free(config->arguments);
 	*config = (struct config){0};
@@ -379,7 +380,7 @@ static int take_dns(struct config *config, const json_t *runtime, struct failure
 	return 0;
 }
 
-/* --- capabilities that have no data plane yet: refused when one is really asked for --- */
+/* --- capabilities --- */
 
 /* A whole number from 0 to max; absent and null are 0. */
 static int take_number(const json_t *object, const char *key, const char *path, double max, double *ret, struct failure *failure)
@@ -396,9 +397,11 @@ static int take_number(const json_t *object, const char *key, const char *path, 
 	return 0;
 }
 
-static int take_port_mapping(const json_t *item, size_t i, const char *verb, struct failure *failure)
+/* As hostPorts of the Port that it becomes. What asks for no port of the host asks for nothing. */
+static int take_port_mapping(struct config *config, const json_t *item, struct failure *failure)
 {
-	const char *protocol = "tcp";
+	static const char *const protocols[] = {"TCP", "UDP", "SCTP"};
+	const char *protocol = "TCP", *address = NULL, *known = NULL;
 	double host, container;
 	int r;
 
@@ -409,18 +412,22 @@ static int take_port_mapping(const json_t *item, size_t i, const char *verb, str
 		r = take_number(item, "containerPort", "portMappings", 65535, &container, failure);
 	if (r == 0)
 		r = take_text(item, "protocol", &protocol, failure);
-	if (r == 0 && strcasecmp(protocol, "tcp") && strcasecmp(protocol, "udp") && strcasecmp(protocol, "sctp"))
+	if (r == 0)
+		r = take_text(item, "hostIP", &address, failure);
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(protocols); i++)
+		if (strcasecmp(protocol, protocols[i]) == 0)
+			known = protocols[i];
+	if (r == 0 && !known)
 		return want(failure, "runtimeConfig.portMappings.protocol", "tcp, udp or sctp");
-	if (r == 0 && host > 0 && verb)
-		return fail_with(failure, FAILURE_CONFIG, -EOPNOTSUPP,
-			"runtimeConfig.portMappings[%zu]: hostPort %.0f: heddle-cni does not map ports: leave portMappings out "
-			"of its "
-			"capabilities and put the portmap plugin behind it",
-			i, host);
+	if (r == 0 && host > 0 && container <= 0)
+		return want(failure, "runtimeConfig.portMappings.containerPort", "1..65535 with a hostPort");
+	if (r == 0 && host > 0)
+		json_array_append_new(config->host_ports, json_pack("{s:s, s:i, s:i, s:s*}", "protocol", known, "hostPort",
+								  (int)host, "port", (int)container, "hostAddress", address));
 	return r;
 }
 
-static int take_port_mappings(const json_t *runtime, const char *verb, struct failure *failure)
+static int take_port_mappings(struct config *config, const json_t *runtime, struct failure *failure)
 {
 	const json_t *list = any_case(runtime, "portMappings"), *item;
 	size_t i;
@@ -429,7 +436,7 @@ static int take_port_mappings(const json_t *runtime, const char *verb, struct fa
 	if (list && !json_is_array(list))
 		return want(failure, "runtimeConfig.portMappings", "a list");
 	json_array_foreach (list, i, item) {
-		r = take_port_mapping(item, i, verb, failure);
+		r = take_port_mapping(config, item, failure);
 		if (r < 0)
 			break;
 	}
@@ -465,7 +472,7 @@ static int take_runtime(struct config *config, struct failure *failure)
 
 	if (runtime && !json_is_object(runtime))
 		return want(failure, "runtimeConfig", "a mapping");
-	r = take_port_mappings(runtime, refuse, failure);
+	r = take_port_mappings(config, runtime, failure);
 	if (r == 0)
 		r = take_bandwidth(runtime, refuse, failure);
 	if (r == 0)
@@ -572,6 +579,7 @@ int config_decode(const struct environment *env, const char *text, size_t length
 		return r;
 	ret->labels = json_object();
 	ret->ips = json_array();
+	ret->host_ports = json_array();
 	ret->dns = json_object();
 	if (!ret->labels || !ret->ips || !ret->dns)
 		return fail_with(failure, FAILURE_INTERNAL, -ENOMEM, "out of memory");

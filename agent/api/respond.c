@@ -80,6 +80,8 @@ enum MHD_Result respond_failure(struct request *request, int r, const struct dia
 		return respond_error(request, MHD_HTTP_CONFLICT, details, "refused: the CNI plugin owns the object");
 	case -EEXIST:
 		return respond_error(request, MHD_HTTP_CONFLICT, details, "refused: it is attached already");
+	case -EADDRINUSE:
+		return respond_error(request, MHD_HTTP_CONFLICT, details, "refused: that port of the host is taken");
 	case -EADDRNOTAVAIL:
 		return respond_error(request, MHD_HTTP_CONFLICT, details, "refused: no such address is free");
 	case -EAGAIN:

@@ -69,6 +69,7 @@ int cni_parse(const json_t *body, bool whole, struct cni_request *ret, struct di
 		good &= take_json(body, "ips", JSON_ARRAY, &request.ips, diag);
 		good &= take_json(body, "addresses", JSON_ARRAY, &request.addresses, diag);
 		good &= take_json(body, "ranges", JSON_ARRAY, &request.ranges, diag);
+		good &= take_json(body, "hostPorts", JSON_ARRAY, &request.host_ports, diag);
 	}
 	if (!good)
 		return -EINVAL;
@@ -168,6 +169,8 @@ int cni_make_port(const struct cni_request *request, const char *mac, const stru
 	if (document && request->pod && !is_label_value(request->pod))
 		json_object_set_new(json_object_get(json_object_get(document, "metadata"), "annotations"), CNI_ANNOTATION_POD,
 			json_string(request->pod));
+	if (document && request->host_ports)
+		json_object_set(json_object_get(document, "spec"), "hostPorts", (json_t *)request->host_ports);
 	text = document ? json_dumps(document, JSON_COMPACT) : NULL;
 	json_decref(document);
 	if (!text)

@@ -135,7 +135,8 @@ def test_verbs_of_later_versions(host, verb, since):
     ({"runtime_config": {"ips": ["10.77.0.254"]}}, "ips"), ({"runtime_config": {"ips": ["10.77.0.0"]}}, "ips"),
     ({"runtime_config": {"ips": ["10.77.0.255"]}}, "ips"), ({"runtime_config": {"ips": [1]}}, "ips"), ({"runtime_config": {"mac": "x"}}, "mac"),
     ({"runtime_config": {"portMappings": {}}}, "portMappings"), ({"runtime_config": {"portMappings": [{"hostPort": 70000}]}}, "hostPort"),
-    ({"runtime_config": {"portMappings": [{"hostPort": 1, "protocol": "icmp"}]}}, "protocol"), ({"runtime_config": {"bandwidth": 7}}, "bandwidth"),
+    ({"runtime_config": {"portMappings": [{"hostPort": 1, "protocol": "icmp"}]}}, "protocol"),
+    ({"runtime_config": {"PortMappings": [{"HostPort": 1, "ContainerPort": 1, "Protocol": "tcp", "HostIP": ""}]}}, "routes to the host"), ({"runtime_config": {"bandwidth": 7}}, "bandwidth"),
     ({"runtime_config": {"bandwidth": {"ingressRate": -1}}}, "ingressRate"), ({"dns": {"nameservers": [1]}}, "nameservers"),
 ])
 def test_invalid_configurations(host, change, word):
@@ -250,7 +251,6 @@ def test_capabilities_that_ask_for_nothing(host, runtime_config):
 
 
 @pytest.mark.parametrize("runtime_config, word", [
-    ({"PortMappings": [{"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": ""}]}, "8080"),
     ({"Bandwidth": {"IngressRate": 1000000, "IngressBurst": 4294967295}}, "1000000"),
     ({"bandwidth": {"egressRate": 2000000, "egressBurst": 1}}, "2000000"),
 ])
