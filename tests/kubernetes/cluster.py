@@ -38,8 +38,10 @@ def cidrs_of(number):
 class Cluster:
     """The nodes are node-1 and node-2; their podCIDRs 10.77.1.0/24 and so on."""
 
-    def __init__(self, nodes=2, start=True, network=PODS, cidrs=cidrs_of, **server):
+    def __init__(self, nodes=2, start=True, network=PODS, cidrs=cidrs_of, to_host=False, **server):
         self.stack = contextlib.ExitStack()
+        if to_host:
+            network = {**network, "spec": {**network["spec"], "routesTo": ["host"]}}
         try:
             self.server = self.stack.enter_context(api.ApiServer(**server))
             self.fabric = self.stack.enter_context(Fabric())
@@ -48,6 +50,11 @@ class Cluster:
                 options = [f"--kubernetes={self.server.kubeconfig()}", f"--node-name=node-{number}"]
                 end = self.fabric.heddle(options=options, docs=[network], start=False)
                 self.server.listen(end.ns)
+                if to_host:
+                    end.ns.sysctl("net.ipv4.ip_forward", 1)
+                    end.ns.sysctl("net.ipv6.conf.all.forwarding", 1)
+                    # a node has a way for what it sends to a Service
+                    end.ns.ip("route add default dev up0", "route add ::/0 dev up0")
                 self.nodes.append(end)
             self.server.put(api.namespace("default"))
             for n in self.nodes:

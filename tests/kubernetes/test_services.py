@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Services as kube-proxy makes them, in the node's own nftables beside ours; and what passes between Pods and their node."""
+
+import kubeproxy
+import pytest
+from cluster import Cluster
+from kubeproxy import Service
+from lib import apiserver as api
+from lib.heddled import wait_for
+from lib.nat import WhoAmI, ask, ask_patiently
+from lib.traffic import ping
+
+VIP = {4: "10.96.0.10", 6: "fd96::10"}
+
+
+@pytest.fixture
+def cluster():
+    with Cluster(to_host=True) as c:
+        yield c
+
+
+def address(pod, family):
+    return pod.container.address(family)
+
+
+def services(*pods, port=80, **options):
+    return [Service(f"web{family}-{protocol}", VIP[family], port, [(address(p, family), 8080) for p in pods], protocol=protocol, **options)
+            for family in (4, 6) for protocol in ("tcp", "udp")]
+
+
+def in_force(cluster, node, *names):
+    wait_for(lambda: cluster.names(node, "networkpolicy") == sorted(names), what=f"policies {names}")
+
+
+def policy(name, select, **spec):
+    return api.network_policy(name, podSelector={"matchLabels": {"app": select}}, **spec)
+
+
+def pods_with(label):
+    return {"podSelector": {"matchLabels": {"app": label}}}
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_pod_to_cluster_ip_to_pod(cluster, family):
+    """Client and Pod know each other by their own addresses, and so do both policies."""
+    one = cluster.nodes[0]
+    web, client, other = (cluster.pod(one, name, {"app": name}) for name in ("web", "client", "other"))
+    kubeproxy.put(one.ns, services(web))
+    vip = VIP[family]
+    with WhoAmI(web.ns, 8080):
+        for protocol in ("tcp", "udp"):
+            for pod in (client, other):
+                assert ask_patiently(pod.ns, vip, 80, protocol) == address(pod, family)
+            # beside it the Pod itself, without a Service
+            assert ask_patiently(client.ns, address(web, family), 8080, protocol) == address(client, family)
+            # what goes to itself kube-proxy masquerades
+            assert ask_patiently(web.ns, vip, 80, protocol) not in (None, address(web, family))
+            # and the node's own
+            assert ask_patiently(one.ns, vip, 80, protocol)
+        cluster.server.put(policy("in", "web", policyTypes=["Ingress"], ingress=[{"from": [pods_with("client")], "ports": [{"port": 8080}]}]))
+        in_force(cluster, one, "in")
+        assert ask(client.ns, vip, 80) == address(client, family)
+        assert ask(other.ns, vip, 80, timeout=0.5) is None
+        assert ask(client.ns, vip, 80, "udp", timeout=0.5) is None
+        assert ask(one.ns, vip, 80), "from the node, whatever the policy"
+
+
+def test_several_backends(cluster):
+    one = cluster.nodes[0]
+    pods = [cluster.pod(one, f"web-{i}", {"app": "web"}) for i in range(2)]
+    client = cluster.pod(one, "client", {"app": "client"})
+    kubeproxy.put(one.ns, services(*pods))
+    with WhoAmI(pods[0].ns, 8080), WhoAmI(pods[1].ns, 8080):
+        for _ in range(20):
+            assert ask(client.ns, VIP[4], 80) == address(client, 4)
+        flows = [f for f in one.daemon.flows(protocol="TCP") if f["destinationPort"] == 8080 and f["source"] == address(client, 4)]
+        assert {f["destination"] for f in flows} == {address(p, 4) for p in pods}
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_outside_to_node_port_to_pod(cluster, family):
+    one, two = cluster.nodes
+    web, client = cluster.pod(one, "web", {"app": "web"}), cluster.pod(one, "client", {"app": "client"})
+    here, there = cluster.fabric.address(1, family), cluster.fabric.address(2, family)
+    with WhoAmI(web.ns, 8080):
+        for local in (False, True):
+            kubeproxy.put(one.ns, services(web, node_port=30080, local=local))
+            for protocol in ("tcp", "udp"):
+                assert ask_patiently(two.ns, here, 30080, protocol) == (there if local else here)
+                assert ask_patiently(client.ns, here, 30080, protocol)
+        cidr = f"{there}/{32 if family == 4 else 128}"
+        cluster.server.put(policy("in", "web", policyTypes=["Ingress"], ingress=[{"from": [{"ipBlock": {"cidr": cidr}}]}]))
+        in_force(cluster, one, "in")
+        assert ask(two.ns, here, 30080) == there, "externalTrafficPolicy: Local: the client is who it is"
+        assert ask(client.ns, here, 30080, timeout=0.5) is None
+
+
+def test_pod_to_cluster_ip_to_pod_on_the_other_node(cluster):
+    one, two = cluster.nodes
+    web, client = cluster.pod(two, "web", {"app": "web"}), cluster.pod(one, "client", {"app": "client"})
+    if not ping(one.ns, web.ip, answered=False):
+        pytest.skip("the host's own stack does not reach workloads behind peers: a Service leads to Pods of this node alone")
+    kubeproxy.put(one.ns, services(web))
+    with WhoAmI(web.ns, 8080):
+        for family in (4, 6):
+            assert ask(client.ns, VIP[family], 80) == address(client, family)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_the_node_and_its_pods(cluster, family):
+    """kubelet's probes come in whatever the policy; what a Pod sends to its node is its egress policy's."""
+    one, two = cluster.nodes
+    web, other = cluster.pod(one, "web", {"app": "web"}), cluster.pod(one, "other", {"app": "other"})
+    here = cluster.fabric.address(1, family)
+    cluster.server.put(api.network_policy("deny", podSelector={}, policyTypes=["Ingress", "Egress"]))
+    in_force(cluster, one, "deny")
+    with WhoAmI(web.ns, 8080), WhoAmI(one.ns, 9090):
+        for protocol in ("tcp", "udp"):
+            assert ask_patiently(one.ns, address(web, family), 8080, protocol)
+        assert ping(one.ns, address(web, family))
+        assert ask(other.ns, address(web, family), 8080, timeout=0.5) is None
+        # another node is not this one
+        two.ns.run("ip", f"-{family}", "route", "add", f"{address(web, family)}/{32 if family == 4 else 128}", "via", here)
+        assert ask(two.ns, address(web, family), 8080, timeout=0.5) is None
+        # a process of the node, or a Pod with hostNetwork: by its address
+        assert ask(web.ns, here, 9090, timeout=0.5) is None
+        cidr = f"{here}/{32 if family == 4 else 128}"
+        cluster.server.put(policy("out", "web", policyTypes=["Egress"], egress=[{"to": [{"ipBlock": {"cidr": cidr}}], "ports": [{"port": 9090}]}]))
+        in_force(cluster, one, "deny", "out")
+        assert ask(web.ns, here, 9090) == address(web, family)
+        assert ask(other.ns, here, 9090, timeout=0.5) is None
+
+
+def test_pods_go_outside_as_the_node(cluster):
+    """On by default in a cluster's network; Pods of other nodes know each other as they are."""
+    one, two = cluster.nodes
+    web, client = cluster.pod(two, "web", {"app": "web"}), cluster.pod(one, "client", {"app": "client"})
+    assert one.daemon.status()["nat"]["state"] == "in-force"
+    with WhoAmI(web.ns, 8080), WhoAmI(two.ns, 9090):
+        for family in (4, 6):
+            assert ask(client.ns, address(web, family), 8080) == address(client, family)
+            assert ask(client.ns, cluster.fabric.address(2, family), 9090) == cluster.fabric.address(1, family)
+        one.daemon.write("10-network.yaml", {**two_network(one, enabled=False)})
+        wait_for(lambda: one.daemon.status()["nat"] is None, what="it is off")
+
+
+def two_network(node, **masquerade):
+    listed = node.daemon.api.get("/v1/objects/network/pods")
+    return {"apiVersion": listed["apiVersion"], "kind": "Network", "metadata": {"name": "pods"},
+            "spec": {**listed["spec"], "masquerade": masquerade}}
