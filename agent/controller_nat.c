@@ -43,6 +43,9 @@ static void add_network(struct nat_content *to, const struct object *object, boo
 
 	if (!network_routes_to_host(network))
 		return;
+	if (network->n_services)
+		to->unjudged = HD_MARK_UNJUDGED;
+	to->n_inside += add_blocks(&to->inside[to->n_inside], network->subnets, network->n_subnets);
 	if (from)
 		to->n_from += add_blocks(&to->from[to->n_from], network->subnets, network->n_subnets);
 	to->n_kept += add_blocks(&to->kept[to->n_kept], network->subnets, network->n_subnets);
@@ -70,6 +73,7 @@ static void clear_content(struct nat_content *content)
 {
 	free(content->from);
 	free(content->kept);
+	free(content->inside);
 	free(content->ports);
 }
 
@@ -88,8 +92,9 @@ static int gather(const struct controller *c, const struct object_list *all, str
 	}
 	ret->from = calloc(blocks, sizeof(*ret->from));
 	ret->kept = calloc(blocks, sizeof(*ret->kept));
+	ret->inside = calloc(blocks, sizeof(*ret->inside));
 	ret->ports = calloc(ports, sizeof(*ret->ports));
-	if (!ret->from || !ret->kept || !ret->ports)
+	if (!ret->from || !ret->kept || !ret->inside || !ret->ports)
 		return -ENOMEM;
 	for (size_t i = 0; i < all->n; i++) {
 		if (all->items[i]->kind == OBJECT_NETWORK)
@@ -105,6 +110,8 @@ static uint64_t hash_content(const struct nat_content *content)
 	uint64_t hash = hash_bytes(6, content->from, content->n_from * sizeof(*content->from));
 
 	hash = hash_bytes(hash, content->kept, content->n_from ? content->n_kept * sizeof(*content->kept) : 0);
+	hash = hash_u64(hash, content->unjudged);
+	hash = hash_bytes(hash, content->inside, content->unjudged ? content->n_inside * sizeof(*content->inside) : 0);
 	for (size_t i = 0; i < content->n_ports; i++) {
 		const struct nat_port *port = &content->ports[i];
 
@@ -180,6 +187,9 @@ static void unwatch(struct controller *c)
 
 static void forget_reason(struct controller *c)
 {
+	/* Services count again */
+	if (c->nat_reason)
+		devices_attach_later(c, 0);
 	free(c->nat_reason);
 	c->view.nat_reason = c->nat_reason = NULL;
 	c->nat_retry_us = 0;
@@ -194,6 +204,9 @@ static void fail(struct controller *c, int r, char *why)
 	free(c->nat_reason);
 	c->nat_reason = why ? why : strdup(strerror(-r));
 	c->view.nat_reason = c->nat_reason ? c->nat_reason : "out of memory";
+	/* Nothing stops what a Service leads elsewhere: no packet goes there unjudged. */
+	if (first)
+		devices_attach_later(c, 0);
 	if (first)
 		log_err(r, "what is to be masqueraded, and ports of the host, are not in force: %s", c->view.nat_reason);
 	c->nat_retry_us = c->nat_retry_us ? 2 * c->nat_retry_us : RETRY_FIRST_US;
@@ -227,7 +240,7 @@ void nat_follow(struct controller *c, const struct object_list *all)
 	if (!c->nat_table[0])
 		nat_table(c->options->run_dir, c->nat_table);
 	r = gather(c, all, &content);
-	if (r == 0 && !content.n_from && !content.n_ports) {
+	if (r == 0 && !content.n_from && !content.n_ports && !content.unjudged) {
 		remove_table(c, c->nat_table);
 		return;
 	}

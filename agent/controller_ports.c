@@ -252,6 +252,7 @@ static int build(
 	input.n_devices = (size_t)n;
 	input.host_addresses = c->addresses;
 	input.n_host_addresses = c->n_addresses;
+	input.no_services = c->nat_reason != NULL;
 	input.before = c->topology;
 	n = topology_build(&input, ret, diag);
 	free(places);

@@ -122,6 +122,12 @@ static __always_inline int uplink(struct __sk_buff *skb, __u8 direction, __u8 ho
 		if (reason == TUNNEL_ENTER)
 			reason = 0;
 	}
+	/* A Service has led out of here what its sender's policy has not allowed. */
+	if (direction == HD_EGRESS && !dry_run && unlikely(skb->mark & HD_MARK_UNJUDGED) && p.arrived_on && !reason) {
+		p.rule = HD_RULE_ISOLATED;
+		p.verdict = HD_DENY;
+		reason = HD_R_POLICY_DENY;
+	}
 	if (!reason)
 		reason = judge_parsed(skb, &p);
 	if (unlikely(reason))

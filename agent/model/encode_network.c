@@ -54,6 +54,12 @@ void write_network(struct buffer *out, const struct network *network)
 		write_text(out, "mtu", "auto");
 	if (network->masquerade.mode != MASQUERADE_DEFAULT)
 		masquerade(out, &network->masquerade);
+	if (!network->n_services)
+		return;
+	write_open(out, "services", '[');
+	for (size_t i = 0; i < network->n_services; i++)
+		write_prefix(out, &network->services[i]);
+	buffer_add_char(out, ']');
 }
 
 static void vlan(struct buffer *out, const struct port *port)

@@ -17,6 +17,7 @@ struct network_draft {
 	int mode;
 	struct list subnets, gateways, routes_to;
 	struct masquerade masquerade;
+	struct list services;
 };
 
 static bool check_subnets(struct decoder *d, const struct path *path, node_id node, const struct network_draft *from)
@@ -83,16 +84,19 @@ static bool check_routes(struct decoder *d, const struct path *path, node_id nod
 }
 
 /* Else there is nothing that the host could change. */
-static bool check_masquerade(struct decoder *d, const struct path *path, node_id node, const struct network_draft *from)
+static bool check_changes(struct decoder *d, const struct path *path, node_id node, const struct network_draft *from)
 {
 	const char *const *names = from->routes_to.items;
-	struct path field = {.up = path, .key = "masquerade"};
+	struct path field = {.up = path};
 
 	for (size_t i = 0; i < from->routes_to.n; i++)
 		if (strcmp(names[i], NETWORK_HOST) == 0)
 			return true;
-	return from->masquerade.mode != MASQUERADE_ON ||
-	       want(d, &field, node_field(d, node, "masquerade"), "it only with host among routesTo");
+	if (from->masquerade.mode == MASQUERADE_ON)
+		field.key = "masquerade";
+	else if (from->services.n)
+		field.key = "services";
+	return !field.key || want(d, &field, node_field(d, node, field.key), "it only with host among routesTo");
 }
 
 static bool finish_network(struct decoder *d, const struct path *path, node_id node, const void *draft, void *out)
@@ -100,7 +104,7 @@ static bool finish_network(struct decoder *d, const struct path *path, node_id n
 	const struct network_draft *from = draft;
 
 	if (!check_subnets(d, path, node, from) || !check_gateways(d, path, node, from) || !check_routes(d, path, node, from) ||
-		!check_masquerade(d, path, node, from))
+		!check_changes(d, path, node, from))
 		return false;
 	*(struct network *)out = (struct network){
 		.vni = from->vni,
@@ -116,6 +120,8 @@ static bool finish_network(struct decoder *d, const struct path *path, node_id n
 		.n_routes_to = from->routes_to.n,
 		.mtu = from->mtu,
 		.masquerade = from->masquerade,
+		.services = from->services.items,
+		.n_services = from->services.n,
 	};
 	return true;
 }
@@ -150,6 +156,13 @@ static const struct list_type subnet_list = {
 	.may_be_empty = true,
 	.most = 256,
 };
+static const struct list_type service_list = {
+	.what = "blocks",
+	.item = value_cidr,
+	.item_size = sizeof(struct prefix),
+	.may_be_empty = true,
+	.most = 64,
+};
 static const struct list_type gateway_list = {
 	.what = "addresses",
 	.item = value_address,
@@ -175,6 +188,7 @@ static const struct field network_fields[] = {
 	{"routesTo", value_list, &route_list, offsetof(struct network_draft, routes_to), false},
 	{"mtu", value_mtu, NULL, offsetof(struct network_draft, mtu), false},
 	{"masquerade", value_mapping, &masquerade_schema, offsetof(struct network_draft, masquerade), false},
+	{"services", value_list, &service_list, offsetof(struct network_draft, services), false},
 };
 static const struct network_draft network_defaults = {.learning = true};
 const struct schema network_spec_schema = {

@@ -176,6 +176,8 @@ struct network {
 	size_t n_routes_to;
 	uint32_t mtu; /* 0: auto */
 	struct masquerade masquerade;
+	struct prefix *services; /* addresses that the host's stack turns into others (ClusterIPs) */
+	size_t n_services;
 };
 #define NETWORK_HOST "host" /* no document may have this name */
 bool network_routes_to_host(const struct network *network);

@@ -15,7 +15,7 @@ void validate_complain(
  */
 int validate_networks(const struct object_list *sorted, struct diag *diag);
 int validate_ports(const struct object_list *sorted, const struct object *host, struct diag *diag);
-int validate_host_ports(const struct object_list *sorted, struct diag *diag);
+int validate_nat(const struct object_list *sorted, struct diag *diag);
 int validate_peers(const struct object_list *sorted, const struct object *host, struct diag *diag);
 int validate_workloads(const struct object_list *sorted, const struct object_list *valid, struct diag *diag);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Ports of the host: each leads to one workload only, and that one has a way there. */
+/* Ports of the host: each leads to one workload only, and that one has a way there; and Services, which are nobody's. */
 #include <model/validate.h>
 
 #include <errno.h>
@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include <model/kinds.h>
+#include <util/addr.h>
 #include <util/cleanup.h>
 
 struct claim {
@@ -49,12 +50,46 @@ static void check_network(const struct object_list *sorted, const struct object 
 	validate_complain(diag, port, port->line, "spec.hostPorts", "them only in a network with host among its routesTo", got);
 }
 
-int validate_host_ports(const struct object_list *sorted, struct diag *diag)
+/* What a Service has is no port's: else it would not be known whose policy is to be asked where. */
+static void check_services(const struct object_list *sorted, const struct object *object, struct diag *diag)
+{
+	const struct network *network = &object->network;
+	char block[ADDR_TEXT_MAX], got[400], path[48];
+	size_t n;
+	struct object **networks = validate_kind(sorted, OBJECT_NETWORK, &n);
+
+	for (size_t s = 0; s < network->n_services; s++)
+		for (size_t i = 0; i < n; i++)
+			for (size_t j = 0; j < networks[i]->network.n_subnets; j++) {
+				const struct prefix *a = &network->services[s], *b = &networks[i]->network.subnets[j];
+
+				if (!addr_prefix_in_prefix(&a->addr, a->length, &b->addr, b->length) &&
+					!addr_prefix_in_prefix(&b->addr, b->length, &a->addr, a->length))
+					continue;
+				snprintf(path, sizeof(path), "spec.services[%zu]", s);
+				snprintf(got, sizeof(got), "%s, which overlaps Network %s",
+					addr_format_cidr(&a->addr, a->length, block), networks[i]->name);
+				validate_complain(diag, object, object->line, path, "a block apart from all subnets", got);
+				return;
+			}
+}
+
+static void validate_services(const struct object_list *sorted, struct diag *diag)
+{
+	size_t n;
+	struct object **networks = validate_kind(sorted, OBJECT_NETWORK, &n);
+
+	for (size_t i = 0; i < n; i++)
+		check_services(sorted, networks[i], diag);
+}
+
+int validate_nat(const struct object_list *sorted, struct diag *diag)
 {
 	size_t n, n_claims = 0;
 	struct object **ports = validate_kind(sorted, OBJECT_PORT, &n);
 	_cleanup_free_ struct claim *claims = NULL;
 
+	validate_services(sorted, diag);
 	for (size_t i = 0; i < n; i++)
 		n_claims += ports[i]->port.n_host_ports;
 	if (!n_claims)

@@ -88,7 +88,7 @@ static bool is_of(const struct family *family, const struct nat_block *block)
 
 static void add_masquerade(struct nft_batch *batch, const struct nat_content *content)
 {
-	nft_add_chain(batch, "leaving", -1, 0);
+	nft_add_chain(batch, "leaving", NULL, 0, 0);
 	for (size_t f = 0; f < ARRAY_SIZE(families); f++)
 		for (size_t i = 0; i < content->n_kept; i++) {
 			if (!is_of(&families[f], &content->kept[i]))
@@ -235,9 +235,9 @@ static int add_ports(struct nft_batch *batch, const struct nat_content *content)
 	static const char *const chains[] = {"prerouting", "output"};
 	int r = 0;
 
-	nft_add_chain(batch, "prerouting", NF_INET_PRE_ROUTING, NF_IP_PRI_NAT_DST);
-	nft_add_chain(batch, "output", NF_INET_LOCAL_OUT, NF_IP_PRI_NAT_DST);
-	nft_add_chain(batch, "ports", -1, 0);
+	nft_add_chain(batch, "prerouting", "nat", NF_INET_PRE_ROUTING, NF_IP_PRI_NAT_DST);
+	nft_add_chain(batch, "output", "nat", NF_INET_LOCAL_OUT, NF_IP_PRI_NAT_DST);
+	nft_add_chain(batch, "ports", NULL, 0, 0);
 	for (size_t f = 0; f < ARRAY_SIZE(families) && r == 0; f++) {
 		add_port_map(batch, &families[f], families[f].ports_at, false, content);
 		add_port_map(batch, &families[f], families[f].ports, true, content);
@@ -253,6 +253,39 @@ static int add_ports(struct nft_batch *batch, const struct nat_content *content)
 		nft_end_rule(batch);
 	}
 	return r;
+}
+
+/* --- what is not judged yet --- */
+
+/* What has the mark goes to one of those that are inside, where a policy is asked, or nowhere. */
+static void add_gate(struct nft_batch *batch, const struct nat_content *content)
+{
+	nft_add_chain(batch, "unjudged", NULL, 0, 0);
+	for (size_t f = 0; f < ARRAY_SIZE(families); f++)
+		for (size_t i = 0; i < content->n_inside; i++) {
+			if (!is_of(&families[f], &content->inside[i]))
+				continue;
+			nft_begin_rule(batch, "unjudged");
+			match_block(batch, &families[f], families[f].destination, &content->inside[i]);
+			nft_jump(batch, NULL);
+			nft_end_rule(batch);
+		}
+	nft_begin_rule(batch, "unjudged");
+	nft_drop(batch);
+	nft_end_rule(batch);
+	nft_add_chain(batch, "input", "filter", NF_INET_LOCAL_IN, NF_IP_PRI_FILTER);
+	nft_add_chain(batch, "forward", "filter", NF_INET_FORWARD, NF_IP_PRI_FILTER);
+	for (int forward = 0; forward <= 1; forward++) {
+		nft_begin_rule(batch, forward ? "forward" : "input");
+		nft_meta(batch, NFT_META_MARK, NFT_REG_1);
+		nft_mask(batch, NFT_REG_1, &content->unjudged, sizeof(content->unjudged));
+		nft_equal(batch, NFT_REG_1, &content->unjudged, sizeof(content->unjudged));
+		if (forward)
+			nft_jump(batch, "unjudged");
+		else
+			nft_drop(batch);
+		nft_end_rule(batch);
+	}
 }
 
 /* --- all of it --- */
@@ -282,11 +315,13 @@ int nat_set(const char *table, const struct nat_content *content, char **ret_why
 	nft_add_table(&batch); /* or there would be none to remove, the first time */
 	nft_delete_table(&batch);
 	nft_add_table(&batch);
-	nft_add_chain(&batch, "postrouting", NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC);
+	nft_add_chain(&batch, "postrouting", "nat", NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC);
 	if (content->n_ports)
 		r = add_ports(&batch, content);
 	if (content->n_from)
 		add_masquerade(&batch, content);
+	if (content->unjudged)
+		add_gate(&batch, content);
 	if (r == 0)
 		r = nft_commit(&batch, &what);
 	return explain(r, what, ret_why);

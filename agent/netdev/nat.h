@@ -4,6 +4,7 @@
  * host lead to workloads. Each change replaces the table, in one transaction; connections that are tracked go on as they began.
  *
  *   chain prerouting, output   to an address of this host: chain ports, which looks into the maps ports4, ports6, ports4_at, ports6_at
+ *   chain input, forward       what has the mark `unjudged` is dropped, but for what goes to a block that is inside
  *   chain postrouting          from a block: chain leaving, which returns for what is kept and masquerades the rest; and whom a port leads to itself
  */
 #ifndef HEDDLE_NETDEV_NAT_H
@@ -30,8 +31,10 @@ struct nat_port {
 
 struct nat_content {
 	struct nat_block *from, *kept; /* sources that are masqueraded, and destinations for which they are not */
+	struct nat_block *inside;      /* where what is marked may go: somebody asks there */
 	struct nat_port *ports;
-	size_t n_from, n_kept, n_ports;
+	size_t n_from, n_kept, n_inside, n_ports;
+	uint32_t unjudged; /* the mark; 0: nothing has it */
 };
 
 /* Of the instance that has this run directory: several may live in one namespace. */

@@ -126,19 +126,19 @@ void nft_delete_table(struct nft_batch *batch)
 	close_message(batch);
 }
 
-void nft_add_chain(struct nft_batch *batch, const char *name, int hook, int priority)
+void nft_add_chain(struct nft_batch *batch, const char *name, const char *type, uint32_t hook, int priority)
 {
 	size_t nest;
 
 	open_change(batch, NFT_MSG_NEWCHAIN, NLM_F_CREATE);
 	put_text(batch, NFTA_CHAIN_TABLE, batch->table);
 	put_text(batch, NFTA_CHAIN_NAME, name);
-	if (hook >= 0) {
+	if (type) {
 		nest = open_nest(batch, NFTA_CHAIN_HOOK);
-		put_be32(batch, NFTA_HOOK_HOOKNUM, (uint32_t)hook);
+		put_be32(batch, NFTA_HOOK_HOOKNUM, hook);
 		put_be32(batch, NFTA_HOOK_PRIORITY, (uint32_t)priority);
 		close_nest(batch, nest);
-		put_text(batch, NFTA_CHAIN_TYPE, "nat");
+		put_text(batch, NFTA_CHAIN_TYPE, type);
 		put_be32(batch, NFTA_CHAIN_POLICY, NF_ACCEPT);
 	}
 	close_message(batch);
@@ -291,7 +291,7 @@ void nft_lookup(struct nft_batch *batch, const char *set, uint32_t reg, uint32_t
 	close_expression(batch, expression);
 }
 
-void nft_jump(struct nft_batch *batch, const char *chain)
+static void add_verdict(struct nft_batch *batch, uint32_t code, const char *chain)
 {
 	struct expression expression = open_expression(batch, "immediate");
 	size_t data, verdict;
@@ -299,12 +299,22 @@ void nft_jump(struct nft_batch *batch, const char *chain)
 	put_be32(batch, NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
 	data = open_nest(batch, NFTA_IMMEDIATE_DATA);
 	verdict = open_nest(batch, NFTA_DATA_VERDICT);
-	put_be32(batch, NFTA_VERDICT_CODE, (uint32_t)(chain ? NFT_JUMP : NFT_RETURN));
+	put_be32(batch, NFTA_VERDICT_CODE, code);
 	if (chain)
 		put_text(batch, NFTA_VERDICT_CHAIN, chain);
 	close_nest(batch, verdict);
 	close_nest(batch, data);
 	close_expression(batch, expression);
+}
+
+void nft_jump(struct nft_batch *batch, const char *chain)
+{
+	add_verdict(batch, (uint32_t)(chain ? NFT_JUMP : NFT_RETURN), chain);
+}
+
+void nft_drop(struct nft_batch *batch)
+{
+	add_verdict(batch, NF_DROP, NULL);
 }
 
 void nft_dnat(struct nft_batch *batch, uint32_t family, uint32_t address, uint32_t port)
@@ -353,7 +363,7 @@ static const char *what_of(uint16_t type)
 {
 	switch (type & 0xff) {
 	case NFT_MSG_NEWCHAIN:
-		return "a chain of type nat";
+		return "a chain";
 	case NFT_MSG_NEWSET:
 	case NFT_MSG_NEWSETELEM:
 		return "a set";

@@ -29,8 +29,8 @@ int nft_commit(struct nft_batch *batch, const char **ret_what);
 
 void nft_add_table(struct nft_batch *batch);
 void nft_delete_table(struct nft_batch *batch); /* it has to be there: added before, if need be */
-/* hook -1: jumped to by others alone. Else of type nat. */
-void nft_add_chain(struct nft_batch *batch, const char *name, int hook, int priority);
+/* type NULL: jumped to by others alone. Else "nat" or "filter". */
+void nft_add_chain(struct nft_batch *batch, const char *name, const char *type, uint32_t hook, int priority);
 
 /* Types as the nft command numbers them, by which it shows them. */
 enum { NFT_TYPE_IPV4 = 7, NFT_TYPE_IPV6 = 8, NFT_TYPE_PROTOCOL = 12, NFT_TYPE_PORT = 13 };
@@ -50,9 +50,10 @@ void nft_meta(struct nft_batch *batch, uint32_t key, uint32_t reg);
 void nft_payload(struct nft_batch *batch, uint32_t base, uint32_t offset, uint32_t length, uint32_t reg);
 void nft_mask(struct nft_batch *batch, uint32_t reg, const void *mask, uint32_t length);
 void nft_equal(struct nft_batch *batch, uint32_t reg, const void *value, uint32_t length);
-void nft_to_this_host(struct nft_batch *batch);						  /* destination: one of its addresses */
-void nft_lookup(struct nft_batch *batch, const char *set, uint32_t reg, uint32_t to);	  /* to 0: a set, no map */
-void nft_jump(struct nft_batch *batch, const char *chain);				  /* NULL: return */
+void nft_to_this_host(struct nft_batch *batch);					      /* destination: one of its addresses */
+void nft_lookup(struct nft_batch *batch, const char *set, uint32_t reg, uint32_t to); /* to 0: a set, no map */
+void nft_jump(struct nft_batch *batch, const char *chain);			      /* NULL: return */
+void nft_drop(struct nft_batch *batch);
 void nft_dnat(struct nft_batch *batch, uint32_t family, uint32_t address, uint32_t port); /* out of these registers */
 void nft_masquerade(struct nft_batch *batch);
 

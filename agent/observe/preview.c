@@ -94,6 +94,7 @@ static bool is_port(uint32_t device)
 static int judge_by(const struct preview *preview, unsigned which, const struct datapath_flow *flow, struct image_verdict *ret)
 {
 	const struct hd_flow *f = &flow->flow;
+	uint32_t opener = f->flags & HD_FLOW_TURNED ? f->ifindex : f->device[HD_ORIG];
 	struct image_flow question = {
 		.source = flow->source,
 		.destination = flow->destination,
@@ -105,7 +106,7 @@ static int judge_by(const struct preview *preview, unsigned which, const struct 
 	};
 
 	if (question.between_ports) {
-		question.has_opener = is_port(f->device[HD_ORIG]);
+		question.has_opener = is_port(opener);
 		question.has_target = is_port(f->device[HD_REPLY]);
 		if (flow->network < HD_NETWORKS)
 			question.network[0] = question.network[1] = flow->network;
@@ -113,7 +114,7 @@ static int judge_by(const struct preview *preview, unsigned which, const struct 
 			(void)networks_of_zone(
 				preview->view->networks, flow->network, &question.network[0], &question.network[1]);
 		question.from_node = !question.has_opener && f->rule == HD_RULE_NODE;
-		question.opener = find_place(preview, f->device[HD_ORIG])->port[which];
+		question.opener = find_place(preview, opener)->port[which];
 		question.target = find_place(preview, f->device[HD_REPLY])->port[which];
 	} else {
 		question.forwarded = f->flags & HD_FLOW_FORWARDED;
@@ -148,8 +149,12 @@ static int judge(const struct datapath_flow *flow, void *userdata)
 {
 	struct preview *preview = userdata;
 	struct changed changed = {.flow = *flow};
-	int r = judge_by(preview, NOW, flow, &changed.verdict[NOW]);
+	int r;
 
+	/* what is asked is asked of the flow that it leads to */
+	if (flow->flow.rule == HD_RULE_SERVICE)
+		return 0;
+	r = judge_by(preview, NOW, flow, &changed.verdict[NOW]);
 	if (r >= 0)
 		r = judge_by(preview, THEN, flow, &changed.verdict[THEN]);
 	if (r == -EINVAL)

@@ -522,6 +522,23 @@ static int contradiction(struct building *b, const struct draft *x, const struct
 	return -EINVAL;
 }
 
+/* Apart from all subnets, model_validate() has seen to that. */
+static int add_services(struct building *b, const struct home *home)
+{
+	const struct network *network = &home->object->network;
+	int r = 0;
+
+	for (size_t i = 0; i < network->n_services && r == 0; i++) {
+		const struct prefix *prefix = &network->services[i];
+		struct topology_route route = {.key = {.length = 16u + prefix->length, .network = htobe16(home->index)},
+			.value = {.flags = HD_ROUTE_SERVICE}};
+
+		memcpy(route.key.addr, prefix->addr.b, sizeof(route.key.addr));
+		r = VEC_PUSH(&b->routes, route);
+	}
+	return r;
+}
+
 /* An address must mean one thing in each network. Prefixes nest or are apart: a stack of those that are open finds every overlap. */
 static int check_drafts(struct building *b)
 {
@@ -545,6 +562,8 @@ static int check_drafts(struct building *b)
 		open[depth++] = draft;
 		r = VEC_PUSH(&b->routes, draft->route);
 	}
+	for (size_t i = 0; i < b->homes.n && r == 0 && !b->input->no_services; i++)
+		r = add_services(b, &b->homes.data[i]);
 	if (b->routes.n)
 		qsort(b->routes.data, b->routes.n, sizeof(struct topology_route), compare_routes);
 	return r;

@@ -46,6 +46,7 @@ struct topology_input {
 	size_t n_places;
 	const struct hd_addr *host_addresses; /* the host's own */
 	size_t n_host_addresses;
+	bool no_services;	       /* nobody would stop what a Service leads to elsewhere than to a port */
 	const struct topology *before; /* an earlier one: the rows of Peers that are the same are taken from it. NULL: none */
 };
 

@@ -45,7 +45,7 @@ static bool leads_elsewhere(const struct topology_route *route, uint16_t network
 	struct hd_addr prefix;
 
 	memcpy(prefix.b, route->key.addr, sizeof(prefix.b));
-	return be16toh(route->key.network) == network && route->value.network != network &&
+	return be16toh(route->key.network) == network && route->value.network && route->value.network != network &&
 	       addr_in_prefix(addr, &prefix, (uint8_t)(route->key.length - 16));
 }
 

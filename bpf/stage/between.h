@@ -125,6 +125,12 @@ __noinline int ask(struct pkt *p, __u32 reply)
 		return HD_R_NO_DESTINATION;
 	if (is_port(opener)) {
 		r = ask_port(p, opener, HD_EGRESS, reply);
+		if (unlikely(p->service) && (r == HD_R_POLICY_DENY || r == HD_R_POLICY_REJECT)) {
+			p->rule = HD_RULE_SERVICE;
+			p->verdict = HD_ALLOW;
+			p->log = 0;
+			return 0;
+		}
 		if (r || !is_port(target))
 			return r;
 	} else if (!opener && !reply && !p->arrived_on) {
@@ -288,6 +294,7 @@ __noinline int track_again(struct pkt *p, struct hd_flow *flow)
 		return HD_R_RULE_TREE;
 	EXPLAIN(rejudged = 1);
 	reply = flow_side(p, flow) == HD_REPLY;
+	p->service |= flow->rule == HD_RULE_SERVICE;
 	icmp_type = p->icmp_type;
 	if (p->protocol == PROTO_ICMP || p->protocol == PROTO_ICMPV6)
 		p->icmp_type = p->family == 4 ? ICMP_ECHO_REQUEST : ICMPV6_ECHO_REQUEST;

@@ -207,6 +207,8 @@ static __always_inline int deliver_host(HOOK_CTX *ctx, const struct pkt *p)
 		return HD_R_NONLINEAR;
 	if (ctx->pkt_type != FRAME_FOR_HOST)
 		bpf_skb_change_type(ctx, FRAME_FOR_HOST);
+	if (unlikely(p->rule == HD_RULE_SERVICE))
+		ctx->mark = HD_MARK_UNJUDGED;
 	return 0;
 }
 

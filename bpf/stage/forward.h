@@ -178,6 +178,8 @@ static __always_inline int forward_address(struct pkt *p)
 	}
 	if (route && route->network)
 		return HD_R_NO_DESTINATION;
+	if (route)
+		p->service = !!(route->flags & HD_ROUTE_SERVICE);
 	if (route || (p->port_flags & HD_PORT_HOST && !address_link_local(&p->destination)))
 		return 0;
 	return HD_R_NO_DESTINATION;

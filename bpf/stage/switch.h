@@ -375,7 +375,7 @@ __noinline int judge_from(HOOK_CTX *ctx, struct pkt *p)
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (!p || !c || hook_load(ctx, 0, &eth, sizeof(eth)))
 		return HD_R_RULE_TREE;
-	p->rule = p->second_rule = p->to = p->routed = p->replies = p->turned = 0;
+	p->rule = p->second_rule = p->to = p->routed = p->replies = p->service = p->turned = 0;
 	p->from = on_wire(p) ? HD_DEVICE_WIRE : p->peer ? HD_DEVICE_PEER | p->peer : p->ifindex;
 	if (!p->family) {
 		if (p->ethertype == FRAME_ARP)
@@ -418,11 +418,12 @@ __noinline int judge_to(HOOK_CTX *ctx, struct pkt *p)
 	const struct hd_port *sender;
 	struct hd_control *c;
 	__u32 zero = 0;
+	int r;
 
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (!p || !c)
 		return HD_R_RULE_TREE;
-	p->rule = p->second_rule = p->turned = 0;
+	p->rule = p->second_rule = p->service = p->turned = 0;
 	p->to = p->ifindex;
 	if (!(p->port_flags & HD_PORT_HOST))
 		return HD_R_NO_DESTINATION;
@@ -442,6 +443,12 @@ __noinline int judge_to(HOOK_CTX *ctx, struct pkt *p)
 		if (!sender || !port_versions(sender, p->generation, p->other_version))
 			return p->family == 4 ? HD_R_SOURCE_IP4 : HD_R_SOURCE_IP6;
 		p->turned = p->arrived_on;
+	}
+	/* Another address is its source by now: whose it was is told by the device that it came in by. */
+	if (unlikely(!dry_run && ctx->mark & HD_MARK_UNJUDGED) && !p->turned && p->arrived_on) {
+		r = ask_port(p, p->arrived_on, HD_EGRESS, 0);
+		if (r)
+			return r;
 	}
 	return judge_flow(ctx, p, c);
 }

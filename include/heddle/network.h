@@ -22,6 +22,11 @@
  * it. Cleared on all that comes from a port.
  */
 #define HD_MARK 0x20000000u
+/*
+ * On what a port sends to a Service though its egress policy does not let it send to that address: what counts is where the host's stack turns it. At
+ * another port that policy is asked again; anywhere else (an uplink, the host itself) the packet is dropped.
+ */
+#define HD_MARK_UNJUDGED 0x10000000u
 
 enum hd_network_flags {
 	HD_NETWORK_USED = 1 << 0,
@@ -140,6 +145,7 @@ static_assert(sizeof(struct hd_route_key) == 24, "hd_route_key");
  */
 enum hd_route_flags {
 	HD_ROUTE_REPLY = 1 << 0,
+	HD_ROUTE_SERVICE = 1 << 1, /* to the host, which turns it elsewhere: judged there, see HD_MARK_UNJUDGED */
 };
 
 struct hd_route {

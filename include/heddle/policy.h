@@ -158,7 +158,8 @@ static inline int hd_class_rules_at(const struct hd_class *class, __u32 g)
 	X(ISOLATED, "isolated", "a NetworkPolicy selects the port and none allows the packet") \
 	X(GATEWAY, "gateway", "the gateway's answers to ARP, neighbour discovery and echo requests") \
 	X(SWITCHED, "switched", "frames that are not IP, within their L2 network") \
-	X(TUNNEL, "tunnel", "tunnel packets of known peers, and ICMP errors about them")
+	X(TUNNEL, "tunnel", "tunnel packets of known peers, and ICMP errors about them") \
+	X(SERVICE, "service", "to a Service: the sender's policy is asked where that leads")
 #define HD_BUILTIN_ENUM(sym, name, text) HD_RULE_##sym,
 enum hd_builtin_rule { HD_BUILTIN_RULES(HD_BUILTIN_ENUM) HD_RULE_BUILTIN_COUNT };
 #undef HD_BUILTIN_ENUM

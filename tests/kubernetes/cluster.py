@@ -12,6 +12,8 @@ from runtime import Container, Runtime
 
 PODS = doc.network("pods", vni=77, mode="l3", subnets=["10.77.0.0/16", "fd77::/48"], gateway=["10.77.255.254", "fd77::fe"])
 
+SERVICES = ["10.96.0.0/12", "fd96::/108"]
+
 
 _numbers = itertools.count(1)
 
@@ -41,7 +43,7 @@ class Cluster:
     def __init__(self, nodes=2, start=True, network=PODS, cidrs=cidrs_of, to_host=False, **server):
         self.stack = contextlib.ExitStack()
         if to_host:
-            network = {**network, "spec": {**network["spec"], "routesTo": ["host"]}}
+            network = {**network, "spec": {**network["spec"], "routesTo": ["host"], "services": SERVICES}}
         try:
             self.server = self.stack.enter_context(api.ApiServer(**server))
             self.fabric = self.stack.enter_context(Fabric())

@@ -65,6 +65,72 @@ def test_pod_to_cluster_ip_to_pod(cluster, family):
         assert ask(one.ns, vip, 80), "from the node, whatever the policy"
 
 
+@pytest.mark.parametrize("family", [4, 6])
+def test_egress_is_about_the_pod_behind_the_service(cluster, family):
+    """As for DNS by the Service of kube-dns: the policy selects Pods, the client asks the ClusterIP."""
+    one = cluster.nodes[0]
+    web, client, other = (cluster.pod(one, name, {"app": name}) for name in ("web", "client", "other"))
+    vip = VIP[family]
+    kubeproxy.put(one.ns, services(web))
+    with WhoAmI(web.ns, 8080):
+        cluster.server.put(policy("out", "client", policyTypes=["Egress"], egress=[{"to": [pods_with("web")], "ports": [{"port": 8080}]}]),
+                           policy("none", "other", policyTypes=["Egress"]), policy("own", "web", policyTypes=["Egress"], egress=[{"to": [pods_with("web")]}]))
+        in_force(cluster, one, "none", "out", "own")
+        assert ask(client.ns, vip, 80) == address(client, family)
+        assert ask(client.ns, vip, 80, "udp", timeout=0.5) is None, "the policy is about TCP"
+        assert ask(other.ns, vip, 80, timeout=0.5) is None
+        # masqueraded on its way to itself, which its policy has to allow
+        assert ask_patiently(web.ns, vip, 80, "udp") not in (None, address(web, family))
+        assert one.daemon.explain(**{"from": address(client, family), "to": vip, "protocol": "tcp", "dport": 80})["verdict"] == "allow"
+        # a connection ends when the policy does
+        listening = web.ns.socket(10 if family == 6 else 2)
+        listening.bind(("::" if family == 6 else "0.0.0.0", 9000))
+        listening.listen()
+        kubeproxy.put(one.ns, [Service("late", vip, 81, [(address(web, family), 9000)])])
+        cluster.server.put(policy("out", "client", policyTypes=["Egress"], egress=[{"to": [pods_with("web")]}]))
+        with listening, client.ns.socket(10 if family == 6 else 2) as s:
+            wait_for(lambda: ask(client.ns, address(web, family), 8080, "udp", timeout=0.3), what="UDP too")
+            s.settimeout(3)
+            s.connect((vip, 81))
+            end, _ = listening.accept()
+            with end:
+                end.settimeout(3)
+                for _ in range(3):
+                    s.sendall(b"there")
+                    assert end.recv(10) == b"there"
+                    end.sendall(b"back")
+                    assert s.recv(10) == b"back"
+                cluster.server.put(policy("out", "client", policyTypes=["Egress"]))
+                wait_for(lambda: ask(client.ns, address(web, family), 8080, timeout=0.3) is None, what="nothing more")
+                end.settimeout(0.5)
+                s.sendall(b"cut")
+                with pytest.raises(TimeoutError):
+                    end.recv(10)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_service_is_no_way_around_an_egress_policy(cluster, family):
+    """Endpoints that are no Pods: of this node, of another one, outside."""
+    one, two = cluster.nodes
+    free, shut = (cluster.pod(one, name, {"app": name}) for name in ("free", "shut"))
+    here, there, vip = cluster.fabric.address(1, family), cluster.fabric.address(2, family), VIP[family]
+    kubeproxy.put(one.ns, [Service("here", vip, 81, [(here, 9090)]), Service("there", vip, 82, [(there, 9090)])])
+    bits = 32 if family == 4 else 128
+    cluster.server.put(policy("shut", "shut", policyTypes=["Egress"], egress=[{"to": [{"ipBlock": {"cidr": f"{a}/{bits}"}} for a in (here, there)]}]))
+    in_force(cluster, one, "shut")
+    with WhoAmI(one.ns, 9090), WhoAmI(two.ns, 9090):
+        for port in (81, 82):
+            assert ask(free.ns, vip, port)
+            assert ask(shut.ns, vip, port, timeout=0.5) is None, "it may send there, but not to the Service: see docs/kubernetes.md"
+        assert ask(shut.ns, here, 9090) and ask(shut.ns, there, 9090)
+        # nor without what stops it behind the programs, until that is back
+        one.ns.run("nft", "delete", "table", "inet", one.daemon.status()["nat"]["table"])
+        assert ask(shut.ns, vip, 82, timeout=0.5) is None
+        cluster.server.put(policy("shut", "shut", policyTypes=["Egress"], egress=[{"to": [{"ipBlock": {"cidr": f"{vip}/{bits}"}}]}]))
+        wait_for(lambda: ask(shut.ns, vip, 81, timeout=0.5), what="by the Service's own address")
+        assert ask(shut.ns, vip, 82)
+
+
 def test_several_backends(cluster):
     one = cluster.nodes[0]
     pods = [cluster.pod(one, f"web-{i}", {"app": "web"}) for i in range(2)]
@@ -140,11 +206,8 @@ def test_pods_go_outside_as_the_node(cluster):
         for family in (4, 6):
             assert ask(client.ns, address(web, family), 8080) == address(client, family)
             assert ask(client.ns, cluster.fabric.address(2, family), 9090) == cluster.fabric.address(1, family)
-        one.daemon.write("10-network.yaml", {**two_network(one, enabled=False)})
-        wait_for(lambda: one.daemon.status()["nat"] is None, what="it is off")
-
-
-def two_network(node, **masquerade):
-    listed = node.daemon.api.get("/v1/objects/network/pods")
-    return {"apiVersion": listed["apiVersion"], "kind": "Network", "metadata": {"name": "pods"},
-            "spec": {**listed["spec"], "masquerade": masquerade}}
+        listed = one.daemon.api.get("/v1/objects/network/pods")
+        one.daemon.write("10-network.yaml", {"apiVersion": listed["apiVersion"], "kind": "Network", "metadata": {"name": "pods"},
+                                             "spec": {**listed["spec"], "masquerade": {"enabled": False}}})
+        table = one.daemon.status()["nat"]["table"]
+        wait_for(lambda: "masquerade" not in one.ns.run("nft", "list", "table", "inet", table).stdout, what="it is off")

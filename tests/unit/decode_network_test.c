@@ -159,6 +159,8 @@ static void test_fields_count(void **state)
 		NETWORK("  routesTo: [host]\n"),
 		NETWORK("  routesTo: [host]\n  masquerade: {}\n"),
 		NETWORK("  masquerade: {enabled: false}\n"),
+		NETWORK("  routesTo: [host]\n  services: [10.96.0.0/12]\n"),
+		NETWORK("  routesTo: [host]\n  services: [10.96.0.0/12, 'fd96::/108']\n"),
 		NETWORK("  routesTo: [host]\n  masquerade: {exclude: [10.0.0.0/8, 'fd00::/8']}\n"),
 		PORT("  device: a\n  addresses: [10.0.0.1, 'fd00::1']\n  hostPorts: [{hostPort: 1, port: 2}]\n"),
 		PORT("  device: a\n  addresses: [10.0.0.1, 'fd00::1']\n  hostPorts: [{hostPort: 2, port: 1}]\n"),
@@ -216,10 +218,13 @@ static void test_mistakes(void **state)
 			"t.yaml:6: spec.gateway[1]: want one gateway for 10.0.0.0/8, got 10.0.0.2"},
 		{NETWORK("  gateway: 10.0.0.1\n"), "t.yaml:5: spec.gateway: want a list of addresses, got 10.0.0.1"},
 		{NETWORK("  routesTo: [a, b, a]\n"), "t.yaml:5: spec.routesTo[2]: want each network once, got a"},
-		{NETWORK("  colour: blue\n"), "t.yaml:5: spec.colour: want one of the fields vni, vlan, mode, subnets, gateway, "
-					      "learning, peerLearning, routesTo, mtu or masquerade, got an unknown one"},
+		{NETWORK("  colour: blue\n"),
+			"t.yaml:5: spec.colour: want one of the fields vni, vlan, mode, subnets, gateway, "
+			"learning, peerLearning, routesTo, mtu, masquerade or services, got an unknown one"},
 		{NETWORK("  masquerade: {}\n"),
 			"t.yaml:5: spec.masquerade: want it only with host among routesTo, got a mapping"},
+		{NETWORK("  services: [10.0.0.0/8]\n"),
+			"t.yaml:5: spec.services: want it only with host among routesTo, got a list"},
 		{NETWORK("  routesTo: [host]\n  masquerade: {exclude: [10.0.0.1/8]}\n"),
 			"t.yaml:6: spec.masquerade.exclude[0]: want 10.0.0.0/8, got 10.0.0.1/8"},
 		/* ports */

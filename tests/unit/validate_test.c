@@ -71,6 +71,9 @@ static void test_networks(void **state)
 		{NETWORK("a", "routesTo: [b, c]") NETWORK("b", "subnets: ['fd00::/64']") NETWORK("c", "subnets: ['fd00::/64']"),
 			"t.yaml:1: spec.routesTo: want networks whose subnets are apart from one another, got fd00::/64 of b and "
 			"fd00::/64 of c"},
+		{NETWORK("a", "routesTo: [host], services: [192.0.2.0/24, 10.1.0.0/16]") NETWORK("b", "subnets: [10.0.0.0/8]"),
+			"t.yaml:1: spec.services[1]: want a block apart from all subnets, got 10.1.0.0/16, which overlaps "
+			"Network b"},
 		{NETWORK("a", "subnets: [10.0.0.0/24], routesTo: [host]")
 				NETWORK("b", "subnets: [10.0.0.0/16], routesTo: [host]"),
 			"t.yaml:1: spec.routesTo: want networks whose subnets are apart from one another, got 10.0.0.0/16 of b "
