@@ -15,6 +15,7 @@ SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 # Where runtimes look first, whatever the prefix; Debian's own plugins are in /usr/lib/cni.
 CNIDIR ?= /opt/cni/bin
+LIBDIR ?= $(PREFIX)/lib
 VERSION := 0.1.0
 PYTHON := /usr/bin/python3
 FUZZ_SECONDS ?= 60
@@ -70,6 +71,12 @@ TEST_BPF_SRC := $(wildcard tests/*/*.bpf.c)
 AGENT_OBJ := $(AGENT_SRC:%.c=$(BUILD)/obj/%.o)
 CLI_OBJ := $(CLI_SRC:%.c=$(BUILD)/obj/%.o)
 CNI_OBJ := $(CNI_SRC:%.c=$(BUILD)/obj/%.o)
+# What a consumer of fast paths links: part of a layer of the agent, which has it too.
+LIB_SRC := $(addprefix agent/fastpath/,client.c protocol.c umem.c xsk.c) agent/util/cleanup.c
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/lib/%.o)
+# The second number of the file may change, the soname only with what is in its symbol map.
+LIB_SONAME := libheddle-fastpath.so.1
+LIB_FILE := $(LIB_SONAME).0
 BPF_OBJ := $(BPF_SRC:bpf/%.bpf.c=$(BUILD)/bpf/%.bpf.o)
 SKELETONS := $(BPF_SRC:bpf/%.bpf.c=$(BUILD)/include/%.skel.h)
 UNIT_BIN := $(UNIT_SRC:%.c=$(BUILD)/%)
@@ -80,6 +87,7 @@ VERDICT_LIB := $(if $(VERDICT_SRC),$(BUILD)/tests/libverdict.so)
 HEDDLED := $(if $(wildcard agent/main.c),$(BUILD)/heddled)
 HEDDLE := $(if $(CLI_SRC),$(BUILD)/heddle)
 HEDDLE_CNI := $(if $(CNI_SRC),$(BUILD)/heddle-cni)
+LIBRARY := $(BUILD)/libheddle-fastpath.a $(BUILD)/libheddle-fastpath.so
 MAN := $(wildcard tools/man/*.[0-9])
 
 # One short line a step; V=1 shows the commands.
@@ -89,7 +97,7 @@ say = @$(if $(V),:,printf '  %-7s %s\n' $(1) $@)
 # --- what can be asked for ---
 
 .PHONY: all bpf unit fuzzers tools tests asan
-all: $(HEDDLED) $(HEDDLE) $(HEDDLE_CNI) bpf compile_commands.json
+all: $(HEDDLED) $(HEDDLE) $(HEDDLE_CNI) $(LIBRARY) bpf compile_commands.json
 bpf: $(BPF_OBJ) $(SKELETONS)
 unit: $(UNIT_BIN)
 fuzzers: $(FUZZ_BIN)
@@ -137,10 +145,18 @@ check-kernels: tests
 
 .PHONY: install uninstall clean
 install: all
-	install -d $(addprefix $(DESTDIR),$(PREFIX)/sbin $(PREFIX)/bin $(UNITDIR) $(SYSCONFDIR)/heddle $(CNIDIR))
+	install -d $(addprefix $(DESTDIR),$(PREFIX)/sbin $(PREFIX)/bin $(UNITDIR) $(SYSCONFDIR)/heddle $(CNIDIR) $(LIBDIR)/pkgconfig \
+		$(PREFIX)/include/heddle)
 	install -m 0755 $(BUILD)/heddled $(DESTDIR)$(PREFIX)/sbin/heddled
 	install -m 0755 $(BUILD)/heddle $(DESTDIR)$(PREFIX)/bin/heddle
 	install -m 0755 $(BUILD)/heddle-cni $(DESTDIR)$(CNIDIR)/heddle-cni
+	install -m 0644 $(BUILD)/libheddle-fastpath.a $(DESTDIR)$(LIBDIR)/libheddle-fastpath.a
+	install -m 0755 $(BUILD)/$(LIB_FILE) $(DESTDIR)$(LIBDIR)/$(LIB_FILE)
+	ln -sf $(LIB_FILE) $(DESTDIR)$(LIBDIR)/$(LIB_SONAME)
+	ln -sf $(LIB_SONAME) $(DESTDIR)$(LIBDIR)/libheddle-fastpath.so
+	install -m 0644 include/heddle/fastpath.h $(DESTDIR)$(PREFIX)/include/heddle/fastpath.h
+	sed 's#@PREFIX@#$(PREFIX)#; s#@LIBDIR@#$(LIBDIR)#; s#@VERSION@#$(VERSION)#' agent/fastpath/heddle-fastpath.pc.in \
+		>$(DESTDIR)$(LIBDIR)/pkgconfig/heddle-fastpath.pc
 	for unit in heddled.service heddled-guard.service; do \
 		sed -E 's#=/usr/local/(s?bin)/#=$(PREFIX)/\1/#' "agent/$$unit" >"$(BUILD)/$$unit"; \
 		install -m 0644 "$(BUILD)/$$unit" "$(DESTDIR)$(UNITDIR)/$$unit"; done
@@ -153,7 +169,8 @@ install: all
 # Leaves configuration, state and what is attached: run heddled --detach first for the latter.
 uninstall:
 	rm -f $(addprefix $(DESTDIR),$(PREFIX)/sbin/heddled $(PREFIX)/bin/heddle $(CNIDIR)/heddle-cni $(UNITDIR)/heddled.service \
-		$(UNITDIR)/heddled-guard.service \
+		$(UNITDIR)/heddled-guard.service $(LIBDIR)/libheddle-fastpath.a $(addprefix $(LIBDIR)/,$(LIB_FILE) $(LIB_SONAME)) \
+		$(LIBDIR)/libheddle-fastpath.so $(LIBDIR)/pkgconfig/heddle-fastpath.pc $(PREFIX)/include/heddle/fastpath.h \
 		$(PREFIX)/share/bash-completion/completions/heddle $(PREFIX)/share/zsh/site-functions/_heddle \
 		$(foreach page,$(MAN),$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))))
 clean:
@@ -234,6 +251,27 @@ $(BUILD)/asan/libcni.a: $(patsubst %.c,$(BUILD)/asan/%.o,$(filter-out cni/main.c
 	$(archive)
 $(BUILD)/fuzz/libcni.a: $(patsubst %.c,$(BUILD)/fuzz/%.o,$(filter-out cni/main.c,$(CNI_SRC)) $(wildcard agent/util/*.c))
 	$(archive)
+
+# --- the library of fast paths ---
+
+$(BUILD)/lib/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -fvisibility=hidden -MMD -MP -c $< -o $@
+# One object, in which only the public names are seen from outside.
+$(BUILD)/libheddle-fastpath.a: $(LIB_OBJ)
+	@mkdir -p $(@D)
+	$(call say,AR)
+	$(Q)ld -r $^ -o $(BUILD)/lib/heddle-fastpath.o
+	$(Q)objcopy --localize-hidden $(BUILD)/lib/heddle-fastpath.o
+	$(Q)rm -f $@
+	$(Q)ar rcs $@ $(BUILD)/lib/heddle-fastpath.o
+$(BUILD)/libheddle-fastpath.so: $(LIB_OBJ) agent/fastpath/libheddle-fastpath.map
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS_ALL) -shared -Wl,-soname,$(LIB_SONAME) -Wl,--version-script,agent/fastpath/libheddle-fastpath.map \
+		$(LIB_OBJ) $(LDFLAGS_ALL) -Wl,-z,defs -o $(BUILD)/$(LIB_FILE)
+	$(Q)ln -sf $(LIB_FILE) $(BUILD)/$(LIB_SONAME)
+	$(Q)ln -sf $(LIB_SONAME) $@
 
 # --- tests ---
 

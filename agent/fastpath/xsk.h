@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * AF_XDP sockets over <linux/if_xdp.h>, for the agent, which makes and binds them, and for the library, which maps what it was handed. Functions
+ * return 0 or a negative errno and log nothing.
+ *
+ * An owner's order: xsk_create(), xsk_map() if it will move frames itself, xsk_bind(). Kernels older than 6.4 map rings only before the socket is
+ * bound; xsk_maps_late() finds out which it is.
+ */
+#ifndef HEDDLE_FASTPATH_XSK_H
+#define HEDDLE_FASTPATH_XSK_H
+
+#include <fastpath/ring.h>
+#include <fastpath/umem.h>
+
+#define XSK_REASON 160
+#define XSK_RING_MOST 32768
+
+/* How packets reach the socket; the best first. */
+enum xsk_mode { XSK_UNBOUND, XSK_ZERO_COPY, XSK_COPY, XSK_GENERIC };
+const char *xsk_mode_name(enum xsk_mode mode);
+
+struct xsk_sizes {
+	uint32_t rx, tx, fill, completion; /* entries, powers of two; tx 0: it cannot send, and has no completion ring in use */
+};
+
+struct xsk {
+	int fd;
+	uint32_t ifindex, queue;
+	enum xsk_mode mode;
+	char reason[XSK_REASON]; /* why not a better mode; "" none */
+	bool shares_umem;	 /* of another socket; else it has registered the memory itself */
+	struct xsk_sizes sizes;
+	struct xsk_ring rx, tx, fill, completion;
+};
+#define XSK_NONE ((struct xsk){.fd = -1})
+
+/*
+ * A socket with its rings. share: a socket over the same memory whose registration it shall use (it is then bound in that one's mode); NULL: it
+ * registers the memory itself, which any number of sockets may do. Asks for CAP_NET_RAW, and of RLIMIT_MEMLOCK without CAP_IPC_LOCK.
+ */
+int xsk_create(const struct umem *umem, const struct xsk_sizes *sizes, const struct xsk *share, struct xsk *ret);
+
+struct xsk_binding {
+	uint32_t ifindex, queue;
+	bool generic; /* the device's XDP program runs in generic mode: the kernel has copied the packet before it is seen */
+	const char *copy_only; /* why zero-copy is not to be tried; NULL: it is */
+	const struct xsk *share;
+};
+/*
+ * Zero-copy where the driver has it, else copies; need_wakeup either way. The device is fixed (SO_BINDTODEVICE), so that who has the fd can bind it to
+ * no other. With share: in that one's mode, or -EOPNOTSUPP or -EINVAL where this queue cannot: without a registration of its own it then stays unbound.
+ * -EBUSY: the queue or the socket is taken.
+ */
+int xsk_bind(struct xsk *xsk, const struct xsk_binding *binding);
+/* Fixed before the fd leaves the process, where binding comes after that. */
+int xsk_fix_device(struct xsk *xsk, const char *device);
+
+/* Maps the rings that it has. -EBUSY: bound already, and the kernel is older than 6.4. */
+int xsk_map(struct xsk *xsk);
+void xsk_unmap(struct xsk *xsk);
+/* Maps rings of a socket that somebody else made, and says what it is like; the fd is taken on success. -ENOTSOCK, -EINVAL: it is no AF_XDP socket. */
+int xsk_attach(int fd, const struct xsk_sizes *sizes, struct xsk *ret);
+int xsk_is(int fd); /* 0: an AF_XDP socket */
+int xsk_maps_late(const struct xsk *bound, bool *ret);
+void xsk_close(struct xsk *xsk); /* idempotent */
+
+struct xsk_busy_poll {
+	uint32_t us;	 /* 0: none */
+	uint32_t budget; /* packets; 0: the kernel's */
+};
+/* SO_PREFER_BUSY_POLL and its two companions. Asks for CAP_NET_ADMIN. */
+int xsk_busy_poll(struct xsk *xsk, const struct xsk_busy_poll *busy);
+
+struct xsk_statistics {
+	uint64_t rx_dropped, rx_invalid, tx_invalid, rx_ring_full, fill_ring_empty, tx_ring_empty;
+};
+int xsk_statistics(int fd, struct xsk_statistics *ret);
+
+/* The other end is called when it says that it sleeps. 0: done, or tried: it is asked again when there is more to do. */
+int xsk_wake_tx(struct xsk *xsk);
+int xsk_wake_rx(struct xsk *xsk);
+
+#endif
