@@ -88,6 +88,9 @@ HEDDLED := $(if $(wildcard agent/main.c),$(BUILD)/heddled)
 HEDDLE := $(if $(CLI_SRC),$(BUILD)/heddle)
 HEDDLE_CNI := $(if $(CNI_SRC),$(BUILD)/heddle-cni)
 LIBRARY := $(BUILD)/libheddle-fastpath.a $(BUILD)/libheddle-fastpath.so
+# Examples of what uses it: not installed.
+EXAMPLE_SRC := $(wildcard tools/fastpath/*.c)
+EXAMPLES := $(EXAMPLE_SRC:tools/fastpath/%.c=$(BUILD)/fastpath-%)
 MAN := $(wildcard tools/man/*.[0-9])
 
 # One short line a step; V=1 shows the commands.
@@ -97,11 +100,11 @@ say = @$(if $(V),:,printf '  %-7s %s\n' $(1) $@)
 # --- what can be asked for ---
 
 .PHONY: all bpf unit fuzzers tools tests asan
-all: $(HEDDLED) $(HEDDLE) $(HEDDLE_CNI) $(LIBRARY) bpf compile_commands.json
+all: $(HEDDLED) $(HEDDLE) $(HEDDLE_CNI) $(LIBRARY) $(EXAMPLES) bpf compile_commands.json
 bpf: $(BPF_OBJ) $(SKELETONS)
 unit: $(UNIT_BIN)
 fuzzers: $(FUZZ_BIN)
-tools: $(TOOL_BIN)
+tools: $(TOOL_BIN) $(EXAMPLES:$(BUILD)/%=$(BUILD)/asan/%)
 tests: all unit tools $(VERDICT_LIB)
 asan: $(BUILD)/asan/heddled $(BUILD)/asan/heddle-cni
 
@@ -273,6 +276,14 @@ $(BUILD)/libheddle-fastpath.so: $(LIB_OBJ) agent/fastpath/libheddle-fastpath.map
 	$(Q)ln -sf $(LIB_FILE) $(BUILD)/$(LIB_SONAME)
 	$(Q)ln -sf $(LIB_SONAME) $@
 
+$(BUILD)/fastpath-%: $(BUILD)/obj/tools/fastpath/%.o $(BUILD)/libheddle-fastpath.a
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS_ALL) -pie $^ $(LDFLAGS_ALL) -o $@
+# The same with sanitizers, library and all, for the tests.
+$(BUILD)/asan/fastpath-%: $(BUILD)/asan/tools/fastpath/%.o $(LIB_SRC:%.c=$(BUILD)/asan/%.o)
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS_ASAN) $^ $(LDFLAGS_ALL) -o $@
+
 # --- tests ---
 
 UNIT_LIBS := $(if $(UNIT_HELPER_SRC),$(BUILD)/asan/libunit.a) $(BUILD)/asan/libheddle.a
@@ -326,7 +337,7 @@ $(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libheddle.a
 
 # --- for editors and clang-tidy ---
 
-compile_commands.json: Makefile tools/compile-commands $(wildcard agent/*.c agent/*/*.c tools/heddle/*.c tools/doctor/*.c cni/*.c bpf/*.c tests/*/*.c)
+compile_commands.json: Makefile tools/compile-commands $(wildcard agent/*.c agent/*/*.c tools/heddle/*.c tools/doctor/*.c tools/fastpath/*.c cni/*.c bpf/*.c tests/*/*.c)
 	$(call say,GEN)
 	$(Q)tools/compile-commands "$(CLANG) $(BPF_CFLAGS)" '$(CC) $(CPPFLAGS_ALL) $(filter-out -Werror,$(CFLAGS_ALL))' \
 		$(filter %.c,$^) >$@

@@ -112,6 +112,7 @@ static void controller_free(struct controller *c)
 	sd_event_source_disable_unref(c->rebuild);
 	node_free(c);
 	cluster_free(c);
+	fastpaths_free(c);
 	devices_free(c);
 	vfs_free(c);
 	sriov_free(c);
@@ -338,6 +339,7 @@ int controller_detach(const struct controller_options *options)
 	r = vfs_restore(options->state_dir);
 	if (r < 0)
 		return r;
+	fastpath_server_clear(options->run_dir);
 	if (asprintf(&socket_path, "%s/%s", options->run_dir, API_SOCKET_NAME) > 0)
 		(void)unlink(socket_path);
 	return 0;

@@ -4,7 +4,7 @@
  * become a shell.
  *
  * Capabilities that stay: CAP_BPF and CAP_PERFMON to load programs and use maps, CAP_NET_ADMIN to attach them, CAP_NET_RAW to answer
- * rejects. System calls are refused by a list of what an agent never does, not limited to a list of what it does: the
+ * rejects and to make AF_XDP sockets, CAP_IPC_LOCK for the memory of those. System calls are refused by a list of what an agent never does, not limited to a list of what it does: the
  * latter breaks with every new C library.
  */
 #include <errno.h>
@@ -23,7 +23,7 @@
 
 static void drop_capabilities(const char *state_dir)
 {
-	static const unsigned kept[] = {CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_NET_RAW};
+	static const unsigned kept[] = {CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK};
 	struct stat st;
 	/* state of another user's (a developer's own directory) is written by overriding its permissions */
 	bool foreign = stat(state_dir, &st) < 0 || st.st_uid != geteuid();

@@ -115,6 +115,7 @@ int devices_attach(struct controller *c)
 	r = datapath_attach(c->datapath, uplinks, n, c->policies, c->n_policies);
 	ports = ports_install(c);
 	underlay_follow(c);
+	fastpaths_follow(c);
 	if (r >= 0)
 		r = ports;
 	c->attach_error = r < 0 ? r : 0;

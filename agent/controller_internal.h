@@ -37,13 +37,14 @@ struct controller {
 	struct ipam *ipam;	 /* where addresses are given out next */
 	bool ipam_due;		 /* that is to be kept */
 	struct reservation *reservations;
-	struct kubernetes *kubernetes; /* NULL: no cluster is followed */
-	struct store_deriver deriver;  /* of its objects */
-	unsigned kubernetes_failures;  /* in a row, to put in force what it says */
-	struct store store;	       /* what is in force */
-	bool save;		       /* the files' last good state is to be kept */
-	bool files_refused;	       /* the last load of the files was */
-	bool files_again;	       /* it may be another matter since something else changed */
+	struct kubernetes *kubernetes;	      /* NULL: no cluster is followed */
+	struct store_deriver deriver;	      /* of its objects */
+	unsigned kubernetes_failures;	      /* in a row, to put in force what it says */
+	struct store store;		      /* what is in force */
+	const struct object_list *activating; /* what is being put in force; NULL: nothing */
+	bool save;			      /* the files' last good state is to be kept */
+	bool files_refused;		      /* the last load of the files was */
+	bool files_again;		      /* it may be another matter since something else changed */
 
 	/* policy */
 	struct datapath *datapath;
@@ -109,6 +110,11 @@ struct controller {
 	bool underlay_cleared;	/* nothing of an earlier agent is left */
 	uint64_t slow_retry_us; /* until the next attempt; 0: none failed */
 	sd_event_source *underlay_io, *underlay_look, *slow_due, *slow_device, *slow_socket;
+
+	/* fast paths */
+	struct fastpath_server *fastpath;  /* NULL: there never was one */
+	struct view_fast_path *fast_paths; /* by the documents in force; they hold references */
+	size_t n_fast_paths;
 
 	/* event sources */
 	sd_event_source *sweep, *later, *reattach, *confirm, *kubernetes_save, *kubernetes_again, *events, *netdev, *rebuild,
@@ -206,6 +212,12 @@ void underlay_follow(struct controller *c);
 void underlay_free(struct controller *c);
 void underlay_slow_again(struct controller *c);					  /* its device is gone */
 size_t underlay_uplinks(const struct controller *c, struct datapath_uplink *ret); /* that no document declares; at most 1 */
+
+/* --- controller_fastpath.c: packets for user space --- */
+
+/* What the documents in force come to on the devices that are there. Errors are logged, and said by status. */
+void fastpaths_follow(struct controller *c);
+void fastpaths_free(struct controller *c);
 
 /* --- controller_change.c: what the API and the files ask for --- */
 

@@ -362,8 +362,12 @@ int policy_activate(struct controller *c, const struct object_list *all, bool lo
 		return r;
 	/* Under lockdown the documents are not known: nobody's number comes free. */
 	r = lockdown ? 0 : identities_assign(c->identities, all, diag);
+	c->activating = all;
 	if (r >= 0)
 		r = activate(c, all, lockdown, topology, diag);
+	if (r >= 0)
+		fastpaths_follow(c);
+	c->activating = NULL;
 	if (r < 0) {
 		identities_abort(c->identities);
 		networks_abort(c->networks);

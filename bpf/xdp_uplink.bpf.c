@@ -25,6 +25,7 @@ static __always_inline long hook_load(HOOK_CTX *ctx, __u32 at, void *to, __u32 l
 }
 
 #include "stage/judge.h"
+#include "stage/match.h"
 #include "stage/outer.h"
 #include "stage/tunnel.h"
 #include "stage/wire.h"
@@ -238,6 +239,13 @@ int xdp_uplink(struct xdp_md *ctx)
 	}
 	if (!reason)
 		reason = judge_parsed(ctx, &p);
+	if (unlikely(p.port_flags & HD_PORT_FAST) && !reason) {
+		reason = steer_matching(ctx, &p);
+		if (reason == STEER_TAKEN) {
+			pass(&p);
+			return XDP_REDIRECT;
+		}
+	}
 	if (unlikely(reason)) {
 		drop(ctx, &p, reason);
 		return XDP_DROP;

@@ -107,3 +107,10 @@ int datapath_rules(struct datapath *dp, datapath_rule_cb cb, void *userdata)
 	munmap((void *)(uintptr_t)rules, length);
 	return r;
 }
+
+int datapath_fast_counters(struct datapath *dp, uint16_t index, struct hd_counter ret[HD_FAST_TOTALS])
+{
+	memset(ret, 0, sizeof(*ret) * HD_FAST_TOTALS);
+	return sum_rows(
+		readable_map(dp, MAP_FAST_COUNTERS), HD_FAST_COUNTER((uint32_t)index, 0), HD_FAST_TOTALS, 2, &ret[0].packets);
+}

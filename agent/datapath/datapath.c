@@ -48,6 +48,7 @@ void datapath_close(struct datapath *dp)
 		for (unsigned kind = 0; kind < LINK_KINDS; kind++)
 			safe_close(dp->attached[i].link[kind]);
 	free(dp->attached);
+	steer_close(dp);
 	free(dp->report);
 	ring_buffer__free(dp->ring);
 	load_free(dp->next);
@@ -85,6 +86,8 @@ int datapath_open(const struct datapath_config *config, struct datapath **ret, b
 		return log_err(r, "cannot open %s/heddle", dp->bpffs);
 	pin_remove_temporaries(dp->bpffs);
 	r = adopt(dp, found);
+	if (r == 0)
+		r = steer_adopt(dp);
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(dp);

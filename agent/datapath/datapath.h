@@ -18,6 +18,7 @@
 #include <heddle/explain.h>
 #include <heddle/flow.h>
 #include <heddle/reasons.h>
+#include <heddle/steer.h>
 #include <policy/compile.h>
 #include <policy/topology.h>
 
@@ -158,6 +159,42 @@ const char *datapath_port_refused(struct datapath *dp, uint32_t ifindex);
 /* Removes every program, link, map and pin of this instance, also those of another version; idempotent. */
 int datapath_detach(const struct datapath_config *config);
 
+/* --- fast paths: packets for AF_XDP sockets --- */
+
+/* What is 0 is not asked about: of a prefix, its length. */
+struct datapath_match {
+	bool has_rule; /* let in by this one */
+	uint32_t rule;
+	struct prefix source, destination;
+	uint16_t source_port, destination_port; /* host byte order */
+	uint16_t vlan;
+	uint8_t protocol;
+};
+/* Equal for matches that ask about the same; of the matches of one device there may be HD_FAST_SHAPES different ones. */
+uint32_t datapath_match_shape(const struct datapath_match *match);
+
+struct datapath_fast_path {
+	uint16_t index; /* below HD_FAST_PATHS */
+	uint32_t ifindex;
+	bool uplink; /* else the far end of a port's veth, all of whose packets it gets */
+	bool drop;   /* what no socket takes; else that goes on to the kernel */
+	const struct datapath_match *matches;
+	size_t n_matches;
+	/* out, of far ends */
+	int error; /* why our program is not there: -EBUSY: somebody else's is; 0: it is */
+	bool generic;
+};
+/* The index of each of these, which are all there are. -ENOTCONN as below; -E2BIG: more than HD_FAST_PATHS. */
+int datapath_fast_indexes(struct datapath *dp, const char *const *names, size_t n, uint16_t *ret);
+/*
+ * All of them, as they shall be from now on. -ENOTCONN: no programs are loaded; -E2BIG: too many matches, or shapes on one device. A far end that fails
+ * does not stop the others.
+ */
+int datapath_steer(struct datapath *dp, struct datapath_fast_path *paths, size_t n);
+bool datapath_steers(const struct datapath *dp); /* some device has a fast path, of this agent or of an earlier one */
+/* The socket that gets what queue of the path's device brings; -1: none. One that is closed everywhere goes by itself. */
+int datapath_fast_socket(struct datapath *dp, uint16_t index, uint16_t queue, int fd);
+
 /* --- reading --- */
 
 struct datapath_flow {
@@ -176,6 +213,7 @@ int datapath_flow_counts(struct datapath *dp, uint64_t *proven, uint64_t *unprov
 
 int datapath_drops(struct datapath *dp, struct hd_counter counters[HD_REASON_COUNT][2]); /* summed over CPUs */
 int datapath_totals(struct datapath *dp, struct hd_counter totals[HD_TOTAL_COUNT]);
+int datapath_fast_counters(struct datapath *dp, uint16_t index, struct hd_counter ret[HD_FAST_TOTALS]); /* enum hd_fast_total */
 int datapath_full(struct datapath *dp, uint64_t counts[HD_TABLE_COUNT]);
 /* counters[0..n-1] of rule ids first.. */
 int datapath_rule_counters(struct datapath *dp, uint32_t first, uint32_t n, struct hd_counter *counters);

@@ -220,6 +220,8 @@ int datapath_detach(const struct datapath_config *config)
 	}
 	if (lock >= 0)
 		r = pin_each(config->bpffs, "links", detach_link, doomed);
+	if (r == 0 && lock >= 0)
+		r = pin_each(config->bpffs, "fast", detach_link, doomed);
 	if (lock >= 0) {
 		(void)pin_each(config->bpffs, "maps", doom_pinned_map, doomed);
 		(void)pin_each(config->bpffs, "progs", doom_pinned_program, doomed);

@@ -63,7 +63,12 @@ enum map_group { MAP_FLOW, MAP_KEPT, MAP_GROWN, MAP_FRESH };
 	X(VNIS, "vnis", FRESH) \
 	X(TUNNEL_HINTS, "tunnel_hints", FRESH) \
 	X(PEER_PREFIXES, "peer_prefixes", FRESH) \
-	X(PEER_MEMBERS, "peer_members", FRESH)
+	X(PEER_MEMBERS, "peer_members", FRESH) \
+	X(XSKS, "xsks", KEPT) \
+	X(FAST_DEVICES, "fast_devices", KEPT) \
+	X(FAST_MATCHES, "fast_matches", KEPT) \
+	X(FAST_NAMES, "fast_names", KEPT) \
+	X(FAST_COUNTERS, "fast_counters", KEPT)
 
 #define DATAPATH_MAP_ENUM(sym, name, group) MAP_##sym,
 enum { DATAPATH_MAPS(DATAPATH_MAP_ENUM) MAP_KNOWN, MAP_MAX = 64 };
@@ -103,8 +108,8 @@ struct member_list {
 	bool unknown;
 };
 
-/* Programs of a load: one for each hook, and XDP's other form. */
-enum { PROGRAM_XDP_GENERIC = HD_HOOKS, PROGRAM_COUNT };
+/* Programs of a load: one for each hook, XDP's other form, and the one at far ends of ports' veths, which judges nothing. */
+enum { PROGRAM_XDP_GENERIC = HD_HOOKS, PROGRAM_XDP_PORT, PROGRAM_COUNT };
 
 /* One set of programs with the maps they use. Entries from MAP_KNOWN on are scratch maps of the programs' own. */
 struct load {
@@ -187,6 +192,8 @@ struct datapath {
 	datapath_event_cb event_cb;
 	void *event_data;
 	unsigned event_budget;
+	struct far_end *far_ends; /* of veths whose near end is a port: steer.c */
+	size_t n_far_ends;
 	uint32_t tunnel_slow; /* ifindex; 0: none */
 	int packet_socket, raw_socket[2];
 };
@@ -208,6 +215,7 @@ DEFINE_CLEANUP(struct load *, load_free);
 void load_drop(struct datapath *dp, struct load *load);	   /* frees it, and what is known of devices in it */
 int load_generic(struct load *load);			   /* the program of generic XDP, unless it is there */
 int load_ports(struct load *load, bool wire, bool tunnel); /* the programs of ports, and those two; unless they are there */
+int load_far_ends(struct load *load);			   /* the program of steer.c, unless it is there */
 int load_reuse_maps(const struct load *load, struct bpf_object *object); /* another object over the same maps */
 int map_index(const char *name);					 /* -ENOENT: a scratch map */
 int map_fill_info(struct map *map);					 /* from map->fd */
@@ -217,12 +225,23 @@ uint64_t ticks_of_ms(uint64_t ms);	    /* rounded up */
 uint64_t ms_of_ticks(uint64_t ticks);
 
 /* objects.c: the embedded BPF objects */
-enum object_id { OBJECT_XDP, OBJECT_XDP_GENERIC, OBJECT_TC, OBJECT_TC_PORT, OBJECT_AGEING, OBJECT_SLOTS, OBJECT_COUNT };
+enum object_id {
+	OBJECT_XDP,
+	OBJECT_XDP_GENERIC,
+	OBJECT_XDP_PORT,
+	OBJECT_TC,
+	OBJECT_TC_PORT,
+	OBJECT_AGEING,
+	OBJECT_SLOTS,
+	OBJECT_COUNT
+};
 static inline enum object_id program_object(unsigned program)
 {
 	switch (program) {
 	case PROGRAM_XDP_GENERIC:
 		return OBJECT_XDP_GENERIC;
+	case PROGRAM_XDP_PORT:
+		return OBJECT_XDP_PORT;
 	case HD_HOOK_XDP_UPLINK:
 		return OBJECT_XDP;
 	case HD_HOOK_TC_PORT_IN:
@@ -255,6 +274,7 @@ int pin_over(const char *bpffs, const char *directory, const char *name, int fd)
 void link_pin_name(char name[LINK_PIN_NAME], const char *device, enum link_kind kind);
 int pin_link(const struct datapath *dp, const struct attached *at, enum link_kind kind);
 void pin_link_remove(const struct datapath *dp, const char *device, enum link_kind kind);
+void pin_remove(const char *bpffs, const char *directory, const char *name);
 void pin_remove_temporaries(const char *bpffs);
 /* Every name in <bpffs>/heddle/<directory>; cb may remove it. Non-zero ends the walk. A missing directory is an empty one. */
 typedef int (*pin_cb)(const char *path, const char *name, void *userdata);
@@ -363,6 +383,11 @@ void overlay_change(struct load *load, const struct topology *t, uint32_t slow);
 void overlay_remove(
 	struct load *load, const struct topology *t); /* peers that nothing leads to any more; this end where there is none */
 const struct topology_peer *overlay_find(const struct topology *t, uint32_t index);
+
+/* steer.c: fast paths */
+bool steer_at(const struct load *load, uint32_t ifindex); /* some packets of the device go to sockets: HD_PORT_FAST */
+int steer_adopt(struct datapath *dp);			  /* what an earlier agent attached to far ends */
+void steer_close(struct datapath *dp);
 
 /* grace.c */
 int grace_wait(struct datapath *dp);

@@ -388,6 +388,8 @@ int load_reuse_maps(const struct load *load, struct bpf_object *object)
 
 static const char *program_name(unsigned program)
 {
+	if (program == PROGRAM_XDP_PORT)
+		return "xdp_port";
 	return hook_program_name[program == PROGRAM_XDP_GENERIC ? HD_HOOK_XDP_UPLINK : program];
 }
 
@@ -432,7 +434,7 @@ static int load_program(struct load *load, unsigned which)
 		r = object_load(object, name);
 	if (r == 0)
 		r = take_program(object, name, &load->program[which], NULL);
-	if (r == 0)
+	if (r == 0 && which != PROGRAM_XDP_PORT)
 		r = program_describe(
 			load->program[which], which == PROGRAM_XDP_GENERIC ? HD_HOOK_XDP_UPLINK : which, &load->info[which]);
 	bpf_object__close(object);
@@ -442,6 +444,11 @@ static int load_program(struct load *load, unsigned which)
 int load_generic(struct load *load)
 {
 	return load->program[PROGRAM_XDP_GENERIC] >= 0 ? 0 : load_program(load, PROGRAM_XDP_GENERIC);
+}
+
+int load_far_ends(struct load *load)
+{
+	return load->program[PROGRAM_XDP_PORT] >= 0 ? 0 : load_program(load, PROGRAM_XDP_PORT);
 }
 
 static void *run_job(void *argument)

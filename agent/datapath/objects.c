@@ -17,6 +17,7 @@
 #include "tc_port.skel.h"
 #include "tc_uplink.skel.h"
 #include "xdp_generic.skel.h"
+#include "xdp_port.skel.h"
 #include "xdp_uplink.skel.h"
 
 /*
@@ -115,6 +116,8 @@ static const void *object_bytes(enum object_id id, size_t *ret_size)
 		return xdp_uplink_bpf__elf_bytes(ret_size);
 	case OBJECT_XDP_GENERIC:
 		return xdp_generic_bpf__elf_bytes(ret_size);
+	case OBJECT_XDP_PORT:
+		return xdp_port_bpf__elf_bytes(ret_size);
 	case OBJECT_TC:
 		return tc_uplink_bpf__elf_bytes(ret_size);
 	case OBJECT_TC_PORT:
@@ -131,7 +134,8 @@ static const void *object_bytes(enum object_id id, size_t *ret_size)
 
 int object_open(enum object_id id, struct bpf_object **ret)
 {
-	static const char *const name[OBJECT_COUNT] = {"xdp_uplink", "xdp_generic", "tc_uplink", "tc_port", "ageing", "slots"};
+	static const char *const name[OBJECT_COUNT] = {
+		"xdp_uplink", "xdp_generic", "xdp_port", "tc_uplink", "tc_port", "ageing", "slots"};
 	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = id < OBJECT_COUNT ? name[id] : "");
 	struct bpf_object *object;
 	size_t size = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The bpffs: <bpffs>/heddle/maps/NAME, progs/NAME, links/KIND_DEVICE, and clsact/IFINDEX, an empty directory that says the
+ * The bpffs: <bpffs>/heddle/maps/NAME, progs/NAME, links/KIND_DEVICE, fast/IFINDEX (links at far ends of veths), and clsact/IFINDEX, an empty directory that says the
  * qdisc was made by us. A pin is made under a temporary name and renamed over the old one, so that a name is never missing.
  */
 #include <errno.h>
@@ -166,6 +166,14 @@ int pin_each(const char *bpffs, const char *directory, pin_cb cb, void *userdata
 	return r;
 }
 
+void pin_remove(const char *bpffs, const char *directory, const char *name)
+{
+	char path[PATH_MAX];
+
+	if (pin_path(path, bpffs, directory, "", name) == 0)
+		(void)unlink(path);
+}
+
 static int remove_temporary(const char *path, const char *name, void *userdata)
 {
 	(void)userdata;
@@ -176,7 +184,7 @@ static int remove_temporary(const char *path, const char *name, void *userdata)
 
 void pin_remove_temporaries(const char *bpffs)
 {
-	static const char *const directories[] = {"maps", "progs", "links"};
+	static const char *const directories[] = {"maps", "progs", "links", "fast"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(directories); i++)
 		(void)pin_each(bpffs, directories[i], remove_temporary, NULL);

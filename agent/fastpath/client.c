@@ -149,12 +149,12 @@ static int answer(int fd, enum fastpath_type wanted, struct fastpath_message *me
 {
 	int r = fastpath_recv(fd, message, fds, n);
 
-	if (r < 0)
-		return r == -EAGAIN ? -ETIMEDOUT : r;
-	if (message->type == wanted)
+	if (r == 0 && message->type == wanted)
 		return 0;
 	while (*n)
 		safe_close(fds[--*n]);
+	if (r < 0)
+		return r == -EAGAIN ? -ETIMEDOUT : r;
 	if ((message->type != FASTPATH_REFUSED && message->type != FASTPATH_ENDED) || message->error >= 0)
 		return -EPROTO;
 	memcpy(refusal, message->text, sizeof(refusal));
@@ -202,7 +202,7 @@ static void reconnect(struct heddle_fastpath *fp)
 		return;
 	}
 	/* said by an agent, not by the want of one */
-	if (r == -ENOENT && refusal[0]) {
+	if (r < 0 && refusal[0]) {
 		fp->ended = -ENOTCONN;
 		set_timer(fp, 1); /* readable, so that receive() is called and says so */
 		return;

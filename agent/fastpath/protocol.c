@@ -2,10 +2,8 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <fastpath/protocol.h>
-#include <util/cleanup.h>
 
 union control {
 	struct cmsghdr header;
@@ -36,7 +34,7 @@ int fastpath_send(int fd, struct fastpath_message *message, const int *fds, size
 	return sendmsg(fd, &head, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-/* Every fd that came is ours from now on, wanted or not. */
+/* As many as there is room for: the kernel gives no others. */
 static size_t take_fds(struct msghdr *head, int *fds, size_t room)
 {
 	size_t n = 0;
@@ -46,15 +44,8 @@ static size_t take_fds(struct msghdr *head, int *fds, size_t room)
 
 		if (rights->cmsg_level != SOL_SOCKET || rights->cmsg_type != SCM_RIGHTS)
 			continue;
-		for (size_t i = 0; i < came; i++) {
-			int one = -1;
-
-			memcpy(&one, CMSG_DATA(rights) + i * sizeof(int), sizeof(one));
-			if (n < room)
-				fds[n++] = one;
-			else
-				safe_close(one);
-		}
+		for (size_t i = 0; i < came && n < room; i++)
+			memcpy(&fds[n++], CMSG_DATA(rights) + i * sizeof(int), sizeof(*fds));
 	}
 	return n;
 }
@@ -63,23 +54,24 @@ int fastpath_recv(int fd, struct fastpath_message *message, int *fds, size_t *n)
 {
 	struct iovec piece = {.iov_base = message, .iov_len = sizeof(*message)};
 	union control control = {0};
-	struct msghdr head = {
-		.msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control.space)};
-	ssize_t length = recvmsg(fd, &head, MSG_CMSG_CLOEXEC);
-	size_t came;
+	struct msghdr head = {.msg_iov = &piece, .msg_iovlen = 1};
+	size_t room = *n < FASTPATH_FDS ? *n : FASTPATH_FDS;
+	ssize_t length;
 
+	if (room) {
+		head.msg_control = &control;
+		head.msg_controllen = CMSG_LEN(sizeof(int) * room);
+	}
+	*n = 0;
+	length = recvmsg(fd, &head, MSG_CMSG_CLOEXEC);
 	if (length < 0)
 		return -errno;
+	*n = take_fds(&head, fds, room);
 	if (length == 0)
 		return -ECONNRESET;
-	came = take_fds(&head, fds, *n);
 	if (head.msg_flags & (MSG_TRUNC | MSG_CTRUNC) || length != sizeof(*message) || message->magic != FASTPATH_MAGIC ||
-		message->version != FASTPATH_PROTOCOL || message->n_queues > FASTPATH_QUEUES) {
-		while (came)
-			safe_close(fds[--came]);
+		message->version != FASTPATH_PROTOCOL || message->n_queues > FASTPATH_QUEUES)
 		return -EPROTO;
-	}
 	message->text[sizeof(message->text) - 1] = '\0';
-	*n = came;
 	return 0;
 }

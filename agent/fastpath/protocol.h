@@ -64,7 +64,7 @@ _Static_assert(sizeof(struct fastpath_message) == 64 + 8 * FASTPATH_QUEUES + 160
 /* 0, or a negative errno. The fds stay the caller's. */
 int fastpath_send(int fd, struct fastpath_message *message, const int *fds, size_t n);
 /*
- * One message, whole and of this version, or none: -EPROTO. fds: what came along, at most *n, to be closed by the caller; *n is set on success.
+ * One message, whole, of this version and with no more fds than *n, or none: -EPROTO. *n is how many came along, in fds: the caller's, whatever is returned.
  * -EAGAIN: nothing is there (of a socket that does not block); -ECONNRESET: the other end is gone.
  */
 int fastpath_recv(int fd, struct fastpath_message *message, int *fds, size_t *n);

@@ -235,6 +235,37 @@ static uint64_t hash_workload(uint64_t hash, const struct workload_policy *polic
 	return hash;
 }
 
+static uint64_t hash_numbers(uint64_t hash, const uint32_t *numbers, size_t n)
+{
+	hash = hash_u64(hash, n);
+	for (size_t i = 0; i < n; i++)
+		hash = hash_u64(hash, numbers[i]);
+	return hash;
+}
+
+static uint64_t hash_fast_path(uint64_t hash, const struct fast_path *path)
+{
+	const uint64_t numbers[] = {path->consumer, path->drop, path->copy, path->trusted, path->frames, path->frame_size,
+		path->ring, path->busy_us, path->busy_budget, path->stall_ms, path->n_queues};
+
+	hash = hash_string(hash_string(hash, path->uplink), path->port);
+	hash = hash_string(hash, path->port ? path->port_namespace : NULL);
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		hash = hash_u64(hash, numbers[i]);
+	for (size_t i = 0; i < path->n_queues; i++)
+		hash = hash_u64(hash, path->queues[i]);
+	hash = hash_u64(hash, path->n_matches);
+	for (size_t i = 0; i < path->n_matches; i++) {
+		const struct fast_match *match = &path->matches[i];
+
+		hash = hash_prefixes(hash_prefixes(hash, &match->source, 1), &match->destination, 1);
+		hash = hash_string(hash_string(hash, match->policy), match->rule);
+		hash = hash_u64(hash, (uint64_t)match->port << 48 | (uint64_t)match->source_port << 32 |
+					      (uint64_t)match->vlan << 16 | match->protocol);
+	}
+	return hash_numbers(hash_numbers(hash, path->users, path->n_users), path->groups, path->n_groups);
+}
+
 uint64_t content_hash(const struct object *object)
 {
 	/* By name: the kinds' numbers change as there are more of them. */
@@ -261,6 +292,8 @@ uint64_t content_hash(const struct object *object)
 		return hash_prefixes(hash, object->group.cidrs, object->group.n_cidrs);
 	case OBJECT_HOST_POLICY:
 		return hash_policy(hash, object);
+	case OBJECT_FAST_PATH:
+		return hash_fast_path(hash, &object->fast_path);
 	case OBJECT_NAMESPACE:
 	case OBJECT_KIND_COUNT:
 		break;

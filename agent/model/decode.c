@@ -43,6 +43,7 @@ static const struct kind {
 	[OBJECT_ADMIN_NETWORK_POLICY] = {&admin_policy_spec_schema, true, false},
 	[OBJECT_BASELINE_ADMIN_NETWORK_POLICY] = {&baseline_policy_spec_schema, true, false},
 	[OBJECT_CLUSTER_NETWORK_POLICY] = {&cluster_policy_spec_schema, true, false},
+	[OBJECT_FAST_PATH] = {&fast_path_spec_schema, false, false},
 };
 
 bool kind_is_kubernetes(enum object_kind kind)

@@ -264,6 +264,9 @@ void encode_text(const struct object *object, struct buffer *out)
 	case OBJECT_CLUSTER_NETWORK_POLICY:
 		write_workload(out, object);
 		break;
+	case OBJECT_FAST_PATH:
+		write_fast_path(out, &object->fast_path);
+		break;
 	case OBJECT_ADDRESS_GROUP:
 		group_spec(out, &object->group);
 		break;

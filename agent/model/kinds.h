@@ -9,7 +9,7 @@
 extern const struct schema host_spec_schema, group_spec_schema, policy_spec_schema, network_spec_schema, port_spec_schema,
 	peer_spec_schema;
 extern const struct schema network_policy_spec_schema, admin_policy_spec_schema, baseline_policy_spec_schema,
-	cluster_policy_spec_schema;
+	cluster_policy_spec_schema, fast_path_spec_schema;
 
 /* metadata of a kind; type: its enum object_kind, *out: the object. */
 bool value_metadata(struct decoder *d, const struct path *path, node_id node, const void *type, void *out);

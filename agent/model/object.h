@@ -24,7 +24,8 @@
 	X(NETWORK_POLICY, "NetworkPolicy", "networking.k8s.io/v1", true) \
 	X(ADMIN_NETWORK_POLICY, "AdminNetworkPolicy", "policy.networking.k8s.io/v1alpha1", false) \
 	X(BASELINE_ADMIN_NETWORK_POLICY, "BaselineAdminNetworkPolicy", "policy.networking.k8s.io/v1alpha1", false) \
-	X(CLUSTER_NETWORK_POLICY, "ClusterNetworkPolicy", "policy.networking.k8s.io/v1alpha2", false)
+	X(CLUSTER_NETWORK_POLICY, "ClusterNetworkPolicy", "policy.networking.k8s.io/v1alpha2", false) \
+	X(FAST_PATH, "FastPath", "heddle.dev/v1alpha1", false)
 #define OBJECT_KIND_ENUM(sym, name, version, namespaced) OBJECT_##sym,
 enum object_kind { OBJECT_KINDS(OBJECT_KIND_ENUM) OBJECT_KIND_COUNT };
 #undef OBJECT_KIND_ENUM
@@ -278,6 +279,48 @@ struct tunnel_peer {
 	size_t n_ports, n_prefixes;
 };
 
+/* --- packets for user space --- */
+
+/* What is 0, NULL or of length 0 is not asked about. */
+struct fast_match {
+	struct prefix source, destination;
+	const char *policy; /* a HostPolicy, one of whose ingress rules let the packet in; */
+	const char *rule;   /* the one of this name, NULL: any */
+	uint16_t port, source_port;
+	uint16_t vlan;
+	uint8_t protocol;
+	uint32_t line;
+};
+/* Equal for matches that ask about the same fields (HD_MATCH_SHAPE). */
+uint32_t fast_match_shape(const struct fast_match *match);
+
+enum fast_path_consumer { FAST_PATH_SOCKET };
+
+struct fast_path {
+	const char *uplink; /* device; NULL: of a port */
+	const char *port, *port_namespace;
+	const uint16_t *queues; /* n_queues 0: all that the device has */
+	size_t n_queues;
+	const struct fast_match *matches; /* of uplinks: at least one */
+	size_t n_matches;
+	const uint32_t *users, *groups; /* who may connect, beside root */
+	size_t n_users, n_groups;
+	enum fast_path_consumer consumer;
+	bool drop;    /* what nobody takes; else it goes on to the kernel */
+	bool copy;    /* zero-copy is not tried */
+	bool trusted; /* the uplink's consumer may send, and see all that its queues bring */
+	uint32_t frames, frame_size, ring;
+	uint32_t busy_us, busy_budget; /* 0: no busy polling */
+	uint32_t stall_ms;
+};
+#define FAST_PATH_QUEUES_MOST 64
+#define FAST_PATH_MATCHES_MOST 1024
+#define FAST_PATH_NAME_MOST 63
+#define FAST_PATH_FRAMES 4096
+#define FAST_PATH_FRAME_SIZE 2048
+#define FAST_PATH_RING 1024
+#define FAST_PATH_STALL_MS 5000
+
 /* --- Kubernetes' policies --- */
 
 enum selector_operator { SELECTOR_IN, SELECTOR_NOT_IN, SELECTOR_EXISTS, SELECTOR_DOES_NOT_EXIST };
@@ -363,6 +406,7 @@ struct object {
 		struct port port;
 		struct tunnel_peer tunnel_peer;
 		struct workload_policy workload;
+		struct fast_path fast_path;
 	};
 };
 

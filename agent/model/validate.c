@@ -141,7 +141,7 @@ int model_validate_change(const struct object_list *all, const struct object_lis
 			check_uplinks(host, object, diag);
 	}
 	if (validate_networks(&sorted, diag) < 0 || validate_ports(&sorted, host, diag) < 0 || validate_nat(&sorted, diag) < 0 ||
-		validate_peers(&sorted, host, diag) < 0)
+		validate_peers(&sorted, host, diag) < 0 || validate_fast_paths(&sorted, host, diag) < 0)
 		return -ENOMEM;
 	if (validate_workloads(&sorted, diag->errors == errors ? valid : NULL, diag) < 0)
 		return -ENOMEM;

@@ -19,6 +19,8 @@ int validate_nat(const struct object_list *sorted, struct diag *diag);
 int validate_peers(const struct object_list *sorted, const struct object *host, struct diag *diag);
 int validate_workloads(const struct object_list *sorted, const struct object_list *valid, struct diag *diag);
 
+int validate_fast_paths(const struct object_list *sorted, const struct object *host, struct diag *diag);
+
 /* The objects of a kind, which stand together in a sorted list. */
 struct object **validate_kind(const struct object_list *sorted, enum object_kind kind, size_t *ret_n);
 

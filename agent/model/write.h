@@ -24,6 +24,7 @@ void write_labels(struct buffer *out, const char *name, const struct label *list
 void write_network(struct buffer *out, const struct network *network);
 void write_port(struct buffer *out, const struct port *port);
 void write_peer(struct buffer *out, const struct tunnel_peer *peer);
+void write_fast_path(struct buffer *out, const struct fast_path *path); /* encode_fast_path.c */
 void write_workload(struct buffer *out, const struct object *object);
 
 #endif

@@ -98,3 +98,14 @@ int ethtool_feature_set(const char *device, const char *name, bool on)
 			return r;
 	}
 }
+
+int ethtool_rx_queues(const char *device, uint32_t *ret)
+{
+	struct ethtool_channels channels = {.cmd = ETHTOOL_GCHANNELS};
+	int r = ethtool_run(device, &channels);
+
+	if (r < 0)
+		return r;
+	*ret = channels.rx_count + channels.combined_count;
+	return *ret ? 0 : -EOPNOTSUPP;
+}

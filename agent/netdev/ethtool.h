@@ -4,6 +4,7 @@
 #define HEDDLE_NETDEV_ETHTOOL_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* command: a struct of linux/ethtool.h. 0 or -errno. */
 int ethtool_run(const char *device, void *command);
@@ -16,6 +17,8 @@ struct ethtool_feature {
 };
 /* -EOPNOTSUPP: the kernel has none of that name; -errno. */
 int ethtool_feature_get(const char *device, const char *name, struct ethtool_feature *ret);
+/* Receive queues in use (ethtool -l). -EOPNOTSUPP: the driver does not say. */
+int ethtool_rx_queues(const char *device, uint32_t *ret);
 int ethtool_feature_set(const char *device, const char *name, bool on);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include <heddle/reasons.h>
 #include <observe/counters.h>
+#include <observe/fast_paths.h>
 #include <observe/metrics.h>
 #include <observe/names.h>
 #include <observe/status.h>
@@ -255,6 +256,21 @@ static void slow_packets(struct scrape *s, const char *name)
 		name, counts.sent, name, counts.received, name, counts.send_failed, name, counts.ignored);
 }
 
+static void fast_path_packets(struct scrape *s, const char *name)
+{
+	fast_paths_metric(s->view, s->text, name, FAST_PATH_PACKETS);
+}
+
+static void fast_path_lost(struct scrape *s, const char *name)
+{
+	fast_paths_metric(s->view, s->text, name, FAST_PATH_LOST);
+}
+
+static void fast_path_up(struct scrape *s, const char *name)
+{
+	fast_paths_metric(s->view, s->text, name, FAST_PATH_UP);
+}
+
 static void last_error(struct scrape *s, const char *name)
 {
 	buffer_printf(s->text, "%s %d\n", name, s->view->last_error != NULL);
@@ -287,6 +303,11 @@ static const struct metric {
 	{"heddle_peers", "gauge", NULL, "Other hosts of the overlay, by whether a way there is known.", peers},
 	{"heddle_tunnel_slow_packets", "counter", NULL, "Tunnel packets that the agent sent and received by a socket.",
 		slow_packets},
+	{"heddle_fast_path_up", "gauge", NULL, "1 while a consumer of the FastPath is served.", fast_path_up},
+	{"heddle_fast_path_packets", "counter", NULL, "Packets that a FastPath asked for, by what became of them.",
+		fast_path_packets},
+	{"heddle_fast_path_lost", "counter", NULL, "What sockets of the FastPath's consumer lost or refused, by cause.",
+		fast_path_lost},
 	{"heddle_config_error", "gauge", NULL, "1 while the last change of the configuration stands refused.", last_error},
 	{"heddle_packets", "counter", NULL, "Packets judged at the uplinks and ports.", packets},
 	{"heddle_bytes", "counter", NULL, "Bytes of the packets judged at the uplinks and ports.", bytes},

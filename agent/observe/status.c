@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <net/if_arp.h>
 
+#include <observe/fast_paths.h>
 #include <observe/json.h>
 #include <observe/names.h>
 #include <observe/status.h>
@@ -357,12 +358,14 @@ int status_cni(const struct view *view, const char *network, bool given, const c
 
 json_t *status_json(const struct view *view)
 {
-	return json_pack("{s:b, s:I, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:I, s:s, s:o}",
+	return json_pack(
+		"{s:b, s:I, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:I, s:s, s:o}",
 		"ready", view->ready, "generation", (json_int_t)view->generation, "adopted", view->adopted, "lockdown",
 		view->lockdown, "programs", programs_json(view), "uplinks", uplinks_json(view), "unguarded", unguarded_json(view),
 		"ports", ports_json(view), "kubernetes", kubernetes_json(view), "tunnel", tunnel_json(view), "peers",
-		peers_json(view), "nat", nat_json(view), "networks", (int)status_count_objects(view, OBJECT_NETWORK), "flows",
-		flows_json(view), "objects", objects_json(view), "memory", memory_json(view), "lastError", last_error_json(view),
-		"uptime", (json_int_t)((int64_t)clock_ms() - view->started) / 1000, "version", view->version, "pendingConfirm",
+		peers_json(view), "fastPaths", fast_paths_json(view), "nat", nat_json(view), "networks",
+		(int)status_count_objects(view, OBJECT_NETWORK), "flows", flows_json(view), "objects", objects_json(view),
+		"memory", memory_json(view), "lastError", last_error_json(view), "uptime",
+		(json_int_t)((int64_t)clock_ms() - view->started) / 1000, "version", view->version, "pendingConfirm",
 		view->confirm_before ? json_pack("{s:o}", "confirmBefore", json_time(view->confirm_before)) : json_null());
 }

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include <datapath/datapath.h>
+#include <fastpath/server.h>
 #include <model/object.h>
 #include <netdev/netdev.h>
 #include <netdev/tunnel_slow.h>
@@ -20,23 +21,35 @@
 #include <policy/topology.h>
 #include <source/kubernetes.h>
 
+/* A FastPath on the devices that are there. */
+struct view_fast_path {
+	const struct object *object;
+	uint16_t index;			  /* below HD_FAST_PATHS; of its counters */
+	uint32_t ifindex;		  /* where its sockets are bound; 0: there is none */
+	uint32_t queues;		  /* that the device receives by; 0: not known */
+	bool asks_queue[FASTPATH_QUEUES]; /* has a socket once a consumer is there */
+};
+
 struct view {
-	struct datapath *datapath;	     /* NULL: nothing loaded, there is nothing to read */
-	const struct compiler *compiler;     /* NULL with it */
-	const struct object_list *objects;   /* the documents in force */
-	const struct object_list *cni;	     /* those of them that are the CNI plugin's; NULL: its state cannot be used */
-	const struct object_list *derived;   /* and those that a cluster comes to */
-	const struct kubernetes *kubernetes; /* NULL: no cluster is followed */
-	const struct host *host;	     /* of the Host document in force; NULL: none */
-	const struct topology *topology;     /* networks and ports as they shall be; NULL: nothing loaded */
-	const struct networks *networks;     /* their numbers */
-	const struct identities *identities; /* of sets of labels: their numbers */
-	const struct underlay *underlay;     /* the ways to peers; NULL: there is no tunnel */
-	const struct tunnel_slow *slow;	     /* the device for what our programs cannot send; NULL: none */
+	struct datapath *datapath;		 /* NULL: nothing loaded, there is nothing to read */
+	const struct compiler *compiler;	 /* NULL with it */
+	const struct object_list *objects;	 /* the documents in force */
+	const struct object_list *cni;		 /* those of them that are the CNI plugin's; NULL: its state cannot be used */
+	const struct object_list *derived;	 /* and those that a cluster comes to */
+	const struct kubernetes *kubernetes;	 /* NULL: no cluster is followed */
+	const struct host *host;		 /* of the Host document in force; NULL: none */
+	const struct topology *topology;	 /* networks and ports as they shall be; NULL: nothing loaded */
+	const struct networks *networks;	 /* their numbers */
+	const struct identities *identities;	 /* of sets of labels: their numbers */
+	const struct underlay *underlay;	 /* the ways to peers; NULL: there is no tunnel */
+	const struct tunnel_slow *slow;		 /* the device for what our programs cannot send; NULL: none */
 	const char *nat_table;		     /* of nftables; NULL: nothing is asked of it */
 	const char *nat_reason;		     /* why that is not in force; NULL: it is */
-	const char *slow_reason;	     /* why there is none; NULL: there is, or it is on its way */
-	const struct netdev *devices;	     /* every interface of the machine */
+	const char *slow_reason;		 /* why there is none; NULL: there is, or it is on its way */
+	struct fastpath_server *fastpath;	 /* who is served; NULL: there is no FastPath */
+	const struct view_fast_path *fast_paths; /* by the documents' order */
+	size_t n_fast_paths;
+	const struct netdev *devices; /* every interface of the machine */
 	size_t n_devices;
 	uint32_t generation;
 	bool ready;		 /* in force on every declared uplink that exists */

@@ -57,9 +57,9 @@ struct hd_explain {
 	__u32 network;	    /* key.network of its flow */
 	__u32 second_rule;  /* the destination port's ingress rule, rule then being that of the source's egress */
 	__u32 first_rule; /* the source's egress rule, where the destination's ingress was asked next: set, class and leaves are the latter's */
-	__u32 routed; /* 1: by the gateway: TTL and MACs change */
-	__u32 vni;    /* that it leaves with; 0: it does not */
-	__u32 reserved;
+	__u32 routed;	 /* 1: by the gateway: TTL and MACs change */
+	__u32 vni;	 /* that it leaves with; 0: it does not */
+	__u32 fast_path; /* of an uplink: index of the FastPath that gets it, plus 1; 0: none */
 };
 static_assert(sizeof(struct hd_explain) == 144, "hd_explain");
 

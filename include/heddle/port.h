@@ -28,6 +28,7 @@ enum hd_port_flags {
 	HD_PORT_DECAP =
 		1
 		<< 11, /* XDP takes frames out of their tunnel, so that they are put together (GRO) before anything else sees them */
+	HD_PORT_FAST = 1 << 12, /* beside XDP: some packets go to AF_XDP sockets (heddle/steer.h) */
 };
 
 /*

@@ -65,7 +65,8 @@
 	X(TUNNEL_PEER, "tunnel-peer", "a tunnel packet of somebody who is no peer") \
 	X(TUNNEL_SOURCE, "tunnel-source", "a peer sent what it does not own in that network") \
 	X(TUNNEL_ECN, "tunnel-ecn", "marked congested on the way, for an end that does not know ECN (RFC 6040)") \
-	X(NO_WAY, "no-way", "no next hop to the peer is known")
+	X(NO_WAY, "no-way", "no next hop to the peer is known") \
+	X(FAST_PATH, "fast-path", "a FastPath whose fallback is drop has no socket for it")
 
 #define HD_REASON_ENUM(sym, name, text) HD_R_##sym,
 enum hd_reason { HD_REASONS(HD_REASON_ENUM) HD_REASON_COUNT };

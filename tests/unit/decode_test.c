@@ -19,8 +19,8 @@
 
 #define KINDS \
 	"Host, Network, Port, Peer, Namespace, AddressGroup, HostPolicy, NetworkPolicy, AdminNetworkPolicy, " \
-	"BaselineAdminNetworkPolicy " \
-	"or ClusterNetworkPolicy"
+	"BaselineAdminNetworkPolicy, " \
+	"ClusterNetworkPolicy or FastPath"
 #define DOCUMENT(kind, spec) "apiVersion: heddle.dev/v1alpha1\nkind: " kind "\nmetadata: {name: x}\nspec:\n" spec
 /* One ingress rule, on line 6. */
 #define RULE(rule) DOCUMENT("HostPolicy", "  ingress:\n  - {action: allow, " rule "}\n")

@@ -444,13 +444,23 @@ static void test_messages(void **state)
 	(void)state;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
 	assert_int_equal(fastpath_recv(pair[1], &got, fds, &n), -EAGAIN);
-	/* more fds than are wanted: those are closed, the others given */
-	assert_int_equal(fastpath_send(pair[0], &message, many, 4), 0);
+	n = 2;
+	assert_int_equal(fastpath_send(pair[0], &message, many, 2), 0);
 	assert_int_equal(fastpath_recv(pair[1], &got, fds, &n), 0);
 	assert_int_equal(n, 2);
 	assert_int_equal(fcntl(fds[0], F_GETFD), FD_CLOEXEC);
 	close(fds[0]);
 	close(fds[1]);
+	/* more fds than are wanted: the message is none, and what came of them is the caller's */
+	assert_int_equal(fastpath_send(pair[0], &message, many, 4), 0);
+	assert_int_equal(fastpath_recv(pair[1], &got, fds, &n), -EPROTO);
+	assert_int_equal(n, 2);
+	assert_int_equal(fcntl(fds[0], F_GETFD), FD_CLOEXEC);
+	close(fds[0]);
+	close(fds[1]);
+	n = 0;
+	assert_int_equal(fastpath_send(pair[0], &message, many, 1), 0);
+	assert_int_equal(fastpath_recv(pair[1], &got, fds, &n), -EPROTO);
 	/* short, long, of another version, with more queues than there can be */
 	assert_int_equal(send(pair[0], &message, sizeof(message) - 1, 0), sizeof(message) - 1);
 	assert_int_equal(fastpath_recv(pair[1], &got, fds, &n), -EPROTO);

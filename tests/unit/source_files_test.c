@@ -74,7 +74,7 @@ static void test_bad_files(void **state)
 		"/d/1.yaml:1: spec.cidrs[0]: want 10.0.0.0/8, got 10.0.0.1/8\n"
 		"%s/d/3.yaml:1: kind: want Host, Network, Port, Peer, Namespace, AddressGroup, HostPolicy, NetworkPolicy, "
 		"AdminNetworkPolicy, "
-		"BaselineAdminNetworkPolicy or ClusterNetworkPolicy, got X",
+		"BaselineAdminNetworkPolicy, ClusterNetworkPolicy or FastPath, got X",
 		source_root());
 	assert_load_fails(files, -EINVAL, message);
 	put_file("d/1.yaml", GROUP("a", "10.0.0.0/8"));

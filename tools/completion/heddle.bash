@@ -168,7 +168,7 @@ _heddle()
 		;;
 	get)
 		if [[ $cur != -* && $place -eq 0 ]]; then
-			_heddle_words "host network port peer namespace addressgroup hostpolicy networkpolicy adminnetworkpolicy baselineadminnetworkpolicy clusternetworkpolicy builtin" "$cur"
+			_heddle_words "host network port peer namespace addressgroup hostpolicy networkpolicy adminnetworkpolicy baselineadminnetworkpolicy clusternetworkpolicy fastpath builtin" "$cur"
 			return
 		fi
 		if [[ $cur != -* && $place -eq 1 ]]; then
@@ -179,7 +179,7 @@ _heddle()
 		;;
 	delete)
 		if [[ $cur != -* && $place -eq 0 ]]; then
-			_heddle_words "host network port peer namespace addressgroup hostpolicy networkpolicy adminnetworkpolicy baselineadminnetworkpolicy clusternetworkpolicy" "$cur"
+			_heddle_words "host network port peer namespace addressgroup hostpolicy networkpolicy adminnetworkpolicy baselineadminnetworkpolicy clusternetworkpolicy fastpath" "$cur"
 			return
 		fi
 		if [[ $cur != -* && $place -eq 1 ]]; then

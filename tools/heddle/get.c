@@ -116,6 +116,11 @@ static void add_summary(struct table *table, const char *kind, const json_t *obj
 		say_port(text, spec);
 	} else if (strcmp(kind, "Peer") == 0) {
 		say_peer(text, spec);
+	} else if (strcmp(kind, "FastPath") == 0) {
+		const char *uplink = string_at(spec, "uplink");
+
+		say(text, "%s %s%s%s", uplink ? "uplink" : "port", uplink ? "" : text_at(spec, "namespace"), uplink ? "" : "/",
+			uplink ? uplink : text_at(spec, "port"));
 	} else if (strcmp(kind, "Namespace") == 0) {
 		say_labels(text, json_object_get(json_object_get(object, "metadata"), "labels"));
 	} else {

@@ -55,7 +55,7 @@ extern const struct cli_option global_options[];
 /* The kinds of objects, for completion and messages. */
 #define CLI_OBJECT_KINDS \
 	"host network port peer namespace addressgroup hostpolicy networkpolicy adminnetworkpolicy baselineadminnetworkpolicy " \
-	"clusternetworkpolicy"
+	"clusternetworkpolicy fastpath"
 #define CLI_KINDS CLI_OBJECT_KINDS " builtin"
 
 /* Prints "heddle: MESSAGE" to stderr and returns code. Control characters in what others wrote are made visible. */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* heddle status: what guards which device, in which mode, and what is wrong. */
+#include <stdarg.h>
+#include <string.h>
+
 #include "client.h"
 #include "heddle.h"
 #include "output.h"
@@ -235,6 +238,64 @@ static void print_rest(const json_t *status)
 	printf("%s\n", json_array_size(unguarded) ? "" : " none");
 }
 
+/* Appends; what does not fit is in -o json. */
+static void __attribute__((format(printf, 2, 3))) append(char text[TEXT_MAX], const char *format, ...)
+{
+	size_t length = strlen(text);
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text + length, TEXT_MAX - length, format, args);
+	va_end(args);
+}
+
+static void print_fast_paths(const json_t *paths)
+{
+	static const char *const columns[] = {
+		"FAST PATH", "DEVICE", "STATE", "PROCESS", "SOCKETS", "TAKEN", "PASSED", "DROPPED", "NOTE"};
+	struct table *table;
+	const json_t *path, *socket, *queue;
+	size_t i, j;
+
+	if (!json_array_size(paths))
+		return;
+	table = table_new(columns, 9);
+	for (int column = 5; column < 8; column++)
+		table_right(table, column);
+	json_array_foreach (paths, i, path) {
+		const char *device = string_at(path, "device"), *reason = string_at(path, "reason");
+		const json_t *uncovered = json_object_get(path, "uncoveredQueues"), *sockets = json_object_get(path, "sockets");
+		char text[TEXT_MAX] = "", note[TEXT_MAX] = "";
+
+		json_array_foreach (sockets, j, socket)
+			append(text, "%s%lld:%s", j ? " " : "", number_at(socket, "queue"), text_at(socket, "mode"));
+		if (reason)
+			append(note, "%s", reason);
+		else if (json_array_size(sockets) && string_at(json_array_get(sockets, 0), "reason"))
+			append(note, "%s", string_at(json_array_get(sockets, 0), "reason"));
+		json_array_foreach (uncovered, j, queue)
+			append(note, "%s%" JSON_INTEGER_FORMAT,
+				j	  ? ","
+				: note[0] ? "; no socket on queue "
+					  : "no socket on queue ",
+				json_integer_value(queue));
+		table_cell(table, "%s", text_at(path, "name"));
+		table_cell(table, "%s", device ? device : "-");
+		table_cell(table, "%s", text_at(path, "state"));
+		if (json_is_integer(json_object_get(path, "process")))
+			table_cell(table, "%lld", number_at(path, "process"));
+		else
+			table_cell(table, "-");
+		table_cell(table, "%s", text[0] ? text : "-");
+		table_cell(table, "%lld", number_at(path, "taken"));
+		table_cell(table, "%lld", number_at(path, "passed"));
+		table_cell(table, "%lld", number_at(path, "dropped"));
+		table_cell(table, "%s", note);
+	}
+	printf("\n");
+	table_print(table, stdout);
+}
+
 static int status_run(struct cli *cli)
 {
 	json_auto_t *status = NULL;
@@ -252,6 +313,7 @@ static int status_run(struct cli *cli)
 	print_tunnel(json_object_get(status, "tunnel"));
 	print_peers(json_object_get(status, "peers"));
 	print_nat(json_object_get(status, "nat"));
+	print_fast_paths(json_object_get(status, "fastPaths"));
 	print_programs(json_object_get(status, "programs"));
 	print_flows(json_object_get(status, "flows"));
 	print_rest(status);

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * FastPath documents: what is steered where in the data plane, who may connect, and what the sockets are made for. Done anew, whole, after each
+ * change of documents or devices; what is as it was stays untouched.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <controller_internal.h>
+#include <netdev/ethtool.h>
+#include <observe/status.h>
+#include <util/file.h>
+
+static const char checksum_feature[] = "tx-checksum-ip-generic";
+
+/* --- a document on the devices that are there --- */
+
+/* What a document comes to. */
+struct plan {
+	const struct fast_path *path;
+	struct datapath_fast_path steer;
+	struct datapath_match *matches; /* owned */
+	struct fastpath_config config;
+	struct view_fast_path *view;
+	const char *near_end; /* the port's device; NULL: an uplink */
+};
+
+static int numa_node(const char *device)
+{
+	_cleanup_free_ char *text = NULL;
+	char path[64 + IF_NAMESIZE];
+
+	snprintf(path, sizeof(path), "/sys/class/net/%s/device/numa_node", device);
+	return file_read(AT_FDCWD, path, 64, &text, NULL, NULL) < 0 ? -1 : atoi(text);
+}
+
+static void choose_queues(struct plan *plan)
+{
+	const struct fast_path *path = plan->path;
+	struct fastpath_config *config = &plan->config;
+	uint32_t there = 0;
+
+	if (ethtool_rx_queues(config->device, &there) < 0)
+		there = 1;
+	plan->view->queues = there;
+	if (path->n_queues) {
+		for (size_t i = 0; i < path->n_queues && !config->waiting; i++) {
+			config->queues[config->n_queues++] = path->queues[i];
+			if (path->queues[i] >= there)
+				config->waiting = "the device has not all of these queues (ethtool -l)";
+		}
+	} else {
+		for (uint32_t i = 0; i < there && i < FASTPATH_QUEUES; i++)
+			config->queues[config->n_queues++] = (uint16_t)i;
+	}
+	for (uint32_t i = 0; i < config->n_queues; i++)
+		plan->view->asks_queue[config->queues[i]] = true;
+}
+
+static const char *place_on_uplink(struct controller *c, struct plan *plan, const struct netdev **ret)
+{
+	const struct netdev *device = view_device_by_name(&c->view, plan->path->uplink);
+	const struct datapath_attachment *at = device ? view_attachment(&c->view, device->ifindex) : NULL;
+
+	if (!device)
+		return "the device is not there";
+	*ret = device;
+	if (!at)
+		return "the uplink is not guarded";
+	if (strcmp(at->xdp_mode, "off") == 0)
+		return "no XDP program of ours runs on the uplink";
+	plan->config.generic = strcmp(at->xdp_mode, "generic") == 0;
+	return NULL;
+}
+
+static const struct topology_port *find_port(const struct controller *c, const struct fast_path *path)
+{
+	for (size_t i = 0; c->topology && i < c->topology->n_ports; i++) {
+		const struct object *object = c->topology->ports[i].object;
+
+		if (strcmp(object->name, path->port) == 0 && strcmp(object->namespace_, path->port_namespace) == 0)
+			return &c->topology->ports[i];
+	}
+	return NULL;
+}
+
+static const char *place_on_port(struct controller *c, struct plan *plan, const struct netdev **ret)
+{
+	const struct topology_port *port = find_port(c, plan->path);
+	const struct netdev *near_end = port && port->ifindex ? view_device(&c->view, port->ifindex) : NULL, *device;
+
+	if (!near_end)
+		return "the port's device is not there";
+	if (status_port_reason(&c->view, port))
+		return "the port is not ready";
+	if (strcmp(near_end->kind, "veth") != 0)
+		return "the port's device is no veth: its other end is not a device that sockets could be bound to";
+	if (near_end->peer_elsewhere)
+		return "the other end of the port's veth is in another network namespace, where the agent makes no sockets";
+	device = near_end->peer ? view_device(&c->view, near_end->peer) : NULL;
+	if (!device)
+		return "the other end of the port's veth is not there";
+	*ret = device;
+	plan->near_end = near_end->name;
+	memcpy(plan->config.mac, port->record.mac, sizeof(plan->config.mac));
+	return NULL;
+}
+
+/* XDP sees what the wire would carry: without this, packets of neighbours on this host have no checksum yet. */
+static void finish_checksums(const char *near_end)
+{
+	struct ethtool_feature feature;
+	int r = ethtool_feature_get(near_end, checksum_feature, &feature);
+
+	if (r == 0 && feature.active)
+		r = ethtool_feature_set(near_end, checksum_feature, false);
+	if (r < 0)
+		log_warn(r, "%s: checksums of packets to the consumer may be missing: cannot set %s off", near_end,
+			checksum_feature);
+}
+
+static void plan_device(struct controller *c, struct plan *plan)
+{
+	const struct fast_path *path = plan->path;
+	struct fastpath_config *config = &plan->config;
+	const struct netdev *device = NULL;
+
+	config->waiting = path->uplink ? place_on_uplink(c, plan, &device) : place_on_port(c, plan, &device);
+	if (!device)
+		return;
+	plan->view->ifindex = config->ifindex = plan->steer.ifindex = device->ifindex;
+	memcpy(config->device, device->name, sizeof(config->device));
+	config->mtu = device->mtu;
+	if (path->uplink)
+		memcpy(config->mac, device->mac, sizeof(config->mac));
+	config->node = numa_node(device->name);
+	choose_queues(plan);
+}
+
+/* --- matches --- */
+
+static int match_add(struct plan *plan, const struct fast_match *from, bool has_rule, uint32_t rule)
+{
+	struct datapath_match *grown = reallocarray(plan->matches, plan->steer.n_matches + 1, sizeof(*grown));
+
+	if (!grown)
+		return -ENOMEM;
+	plan->matches = grown;
+	plan->steer.matches = grown;
+	grown[plan->steer.n_matches++] = (struct datapath_match){.has_rule = has_rule,
+		.rule = rule,
+		.source = from->source,
+		.destination = from->destination,
+		.source_port = from->source_port,
+		.destination_port = from->port,
+		.vlan = from->vlan,
+		.protocol = from->protocol};
+	return 0;
+}
+
+/* One for each rule that is meant. */
+static int match_rules(struct controller *c, struct plan *plan, const struct fast_match *from)
+{
+	uint32_t limit = c->compiler ? compiler_rule_limit(c->compiler) : 0;
+	int r = 0;
+
+	for (uint32_t id = 0; id < limit && r == 0; id++) {
+		struct rule_reference rule;
+
+		if (compiler_rule(c->compiler, id, &rule) < 0 || rule.kind != OBJECT_HOST_POLICY ||
+			rule.direction != HD_INGRESS || strcmp(rule.policy, from->policy) != 0)
+			continue;
+		if (!from->rule || (rule.name && strcmp(rule.name, from->rule) == 0))
+			r = match_add(plan, from, true, id);
+	}
+	return r;
+}
+
+static int plan_matches(struct controller *c, struct plan *plan)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < plan->path->n_matches && r == 0; i++) {
+		const struct fast_match *match = &plan->path->matches[i];
+
+		r = match->policy ? match_rules(c, plan, match) : match_add(plan, match, false, 0);
+	}
+	return r;
+}
+
+/* --- all of them --- */
+
+static int plan_one(struct controller *c, const struct object *object, struct plan *plan, struct view_fast_path *view)
+{
+	const struct fast_path *path = &object->fast_path;
+
+	*view = (struct view_fast_path){.object = object_ref((struct object *)object)};
+	*plan = (struct plan){.path = path, .view = view};
+	plan->steer = (struct datapath_fast_path){.uplink = path->uplink != NULL, .drop = path->drop};
+	plan->config = (struct fastpath_config){
+		.name = object->name,
+		.port = path->port != NULL,
+		/* in zero-copy the device writes all that a queue brings where the consumer reads */
+		.copy_only = path->copy ? "by the document"
+			     : path->uplink && !path->trusted
+				     ? "zero-copy would show an untrusted consumer all that the queue brings"
+				     : NULL,
+		.transmits = path->port || path->trusted,
+		.frames = path->frames,
+		.frame_size = path->frame_size,
+		.ring = path->ring,
+		.busy = {.us = path->busy_us, .budget = path->busy_budget},
+		.stall_ms = path->stall_ms,
+		.users = path->users,
+		.groups = path->groups,
+		.n_users = path->n_users,
+		.n_groups = path->n_groups,
+		.node = -1,
+	};
+	plan_device(c, plan);
+	return plan_matches(c, plan);
+}
+
+static uint16_t index_of(const struct controller *c, const char *name)
+{
+	for (size_t i = 0; i < c->n_fast_paths; i++)
+		if (strcmp(c->fast_paths[i].object->name, name) == 0)
+			return c->fast_paths[i].index;
+	return HD_FAST_PATHS;
+}
+
+static int on_socket(const char *name, uint16_t queue, int fd, void *userdata)
+{
+	struct controller *c = userdata;
+
+	return datapath_fast_socket(c->datapath, index_of(c, name), queue, fd);
+}
+
+static int name_indexes(struct controller *c, struct plan *plans, size_t n)
+{
+	const char *names[HD_FAST_PATHS] = {NULL};
+	uint16_t indexes[HD_FAST_PATHS];
+	int r;
+
+	if (n > HD_FAST_PATHS)
+		return -E2BIG;
+	for (size_t i = 0; i < n; i++)
+		names[i] = plans[i].config.name;
+	r = datapath_fast_indexes(c->datapath, names, n, indexes);
+	for (size_t i = 0; i < n && r == 0; i++)
+		plans[i].steer.index = plans[i].view->index = indexes[i];
+	return r;
+}
+
+/* Those whose device is there: packets go by the document's fallback while nobody is connected. */
+static int steer(struct controller *c, struct plan *plans, size_t n)
+{
+	struct datapath_fast_path paths[HD_FAST_PATHS];
+	struct plan *of[HD_FAST_PATHS];
+	size_t n_paths = 0;
+	int r;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!plans[i].steer.ifindex || (!plans[i].steer.uplink && plans[i].config.waiting))
+			continue;
+		of[n_paths] = &plans[i];
+		paths[n_paths++] = plans[i].steer;
+		if (plans[i].near_end)
+			finish_checksums(plans[i].near_end);
+	}
+	r = datapath_steer(c->datapath, paths, n_paths);
+	for (size_t i = 0; i < n_paths; i++) {
+		of[i]->config.generic |= paths[i].generic;
+		if (paths[i].error < 0)
+			of[i]->config.waiting = paths[i].error == -EBUSY
+							? "another XDP program is at the other end of the port's veth"
+							: "no XDP program can be attached to the other end of the port's veth";
+	}
+	return r;
+}
+
+static int serve(struct controller *c, const struct plan *plans, size_t n)
+{
+	_cleanup_free_ struct fastpath_config *configs = calloc(n + 1, sizeof(*configs));
+	int r = 0;
+
+	if (!configs)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++)
+		configs[i] = plans[i].config;
+	if (!c->fastpath)
+		r = fastpath_server_new(c->event, c->options->run_dir, on_socket, c, &c->fastpath);
+	return r < 0 ? r : fastpath_server_set(c->fastpath, configs, n);
+}
+
+static void free_views(struct view_fast_path *views, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		object_unref((struct object *)views[i].object);
+	free(views);
+}
+
+static size_t count_documents(const struct object_list *all)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < all->n; i++)
+		n += all->items[i]->kind == OBJECT_FAST_PATH;
+	return n;
+}
+
+static int follow(struct controller *c, const struct object_list *all, size_t n)
+{
+	_cleanup_free_ struct plan *plans = calloc(n + 1, sizeof(*plans));
+	struct view_fast_path *views = calloc(n + 1, sizeof(*views)), *before = c->fast_paths;
+	size_t n_before = c->n_fast_paths, made = 0;
+	int r = plans && views ? 0 : -ENOMEM, served;
+
+	for (size_t i = 0; r == 0 && i < all->n; i++)
+		if (all->items[i]->kind == OBJECT_FAST_PATH) {
+			r = plan_one(c, all->items[i], &plans[made], &views[made]);
+			made++;
+		}
+	if (r == 0)
+		r = name_indexes(c, plans, made);
+	if (r < 0) {
+		for (size_t i = 0; plans && i < made; i++)
+			free(plans[i].matches);
+		free_views(views, made);
+		return r;
+	}
+	/* sockets of those that go leave the data plane under the names that they had */
+	r = steer(c, plans, made);
+	if (c->fastpath)
+		for (size_t i = 0; i < n_before; i++) {
+			bool stays = false;
+
+			for (size_t j = 0; j < made && !stays; j++)
+				stays = strcmp(before[i].object->name, views[j].object->name) == 0;
+			for (uint16_t queue = 0; !stays && queue < FASTPATH_QUEUES; queue++)
+				(void)datapath_fast_socket(c->datapath, before[i].index, queue, -1);
+		}
+	c->fast_paths = views;
+	c->n_fast_paths = made;
+	c->view.fast_paths = views;
+	c->view.n_fast_paths = made;
+	served = serve(c, plans, made);
+	c->view.fastpath = c->fastpath;
+	for (size_t i = 0; i < made; i++)
+		free(plans[i].matches);
+	free_views(before, n_before);
+	return r < 0 ? r : served;
+}
+
+void fastpaths_follow(struct controller *c)
+{
+	const struct object_list *all = c->activating ? c->activating : &c->store.all;
+	size_t n = count_documents(all);
+	int r;
+
+	/* under lockdown the documents are not known: what is served goes on */
+	if (!c->compiler || c->view.lockdown || (n == 0 && !c->fastpath && !datapath_steers(c->datapath)))
+		return;
+	r = follow(c, all, n);
+	if (r < 0)
+		log_err(r, "cannot put the FastPaths in force");
+}
+
+void fastpaths_free(struct controller *c)
+{
+	fastpath_server_free(c->fastpath);
+	c->fastpath = NULL;
+	free_views(c->fast_paths, c->n_fast_paths);
+	c->fast_paths = NULL;
+	c->n_fast_paths = 0;
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Which packets go to AF_XDP sockets: by device, then by the fields of a packet that some match of the device asks about. */
+#ifndef HEDDLE_STEER_H
+#define HEDDLE_STEER_H
+
+#include <heddle/types.h>
+
+#define HD_FAST_PATHS 64  /* documents; the index of one is a number below that */
+#define HD_FAST_QUEUES 64 /* of a device */
+#define HD_FAST_SHAPES 8  /* of the matches of one device */
+#define HD_FAST_MATCHES 4096
+
+/* Where the socket of a queue is in `xsks`. */
+#define HD_FAST_SOCKET(index, queue) ((index)*HD_FAST_QUEUES + (queue))
+
+enum hd_match_field {
+	HD_MATCH_RULE = 1 << 0, /* that let the packet in */
+	HD_MATCH_PROTOCOL = 1 << 1,
+	HD_MATCH_SPORT = 1 << 2,
+	HD_MATCH_DPORT = 1 << 3,
+	HD_MATCH_VLAN = 1 << 4,
+};
+
+enum hd_fast_flags { HD_FAST_DROP = 1 << 0 /* what no socket takes */ };
+
+/* Matches of one shape ask about the same fields, and as many bits of the addresses: a packet is looked up once for all of them. */
+struct hd_match_shape {
+	struct hd_addr source, destination; /* masks; all zero: any address, and frames that are not IP */
+	__u32 fields;			    /* enum hd_match_field */
+	__u32 id;			    /* HD_MATCH_SHAPE: the same for the same shape, wherever it stands */
+};
+#define HD_MATCH_SHAPE(fields, source_bits, destination_bits) ((fields) | (source_bits) << 8 | (destination_bits) << 16)
+static_assert(sizeof(struct hd_match_shape) == 40, "hd_match_shape");
+
+struct hd_fast_device {
+	__u32 shapes; /* 0: everything goes to index */
+	__u16 index;
+	__u16 flags;				     /* enum hd_fast_flags */
+	struct hd_match_shape shape[HD_FAST_SHAPES]; /* the narrowest first */
+};
+static_assert(sizeof(struct hd_fast_device) == 8 + HD_FAST_SHAPES * sizeof(struct hd_match_shape), "hd_fast_device");
+
+/* Fields that the shape does not ask about are 0. */
+struct hd_match_key {
+	__u32 ifindex;
+	__u32 shape; /* its id */
+	struct hd_addr source, destination;
+	__u32 rule;
+	__be16 sport, dport;
+	__u16 vlan; /* id of the outer tag, without any flag */
+	__u8 protocol;
+	__u8 reserved[5];
+};
+static_assert(sizeof(struct hd_match_key) == 56, "hd_match_key");
+
+struct hd_match {
+	__u16 index;
+	__u16 flags; /* enum hd_fast_flags */
+};
+static_assert(sizeof(struct hd_match) == 4, "hd_match");
+
+/* Whose an index is. It stays the document's over restarts, since sockets and counters are found by it. */
+struct hd_fast_name {
+	char name[64]; /* "": nobody's */
+};
+static_assert(sizeof(struct hd_fast_name) == 64, "hd_fast_name");
+
+/* Per fast path, in `fast_counters`. */
+enum hd_fast_total {
+	HD_FAST_TAKEN = 0, /* went to a socket; what became of it there, the socket knows */
+	HD_FAST_PASSED,	   /* no socket was there: it went on to the kernel, */
+	HD_FAST_DROPPED,   /* or not */
+	HD_FAST_TOO_BIG,   /* in more than one buffer, among those passed or dropped */
+	HD_FAST_TOTALS
+};
+#define HD_FAST_COUNTER(index, what) ((index)*HD_FAST_TOTALS + (what))
+
+#endif
