@@ -7,6 +7,7 @@
 #include "stage/tc.h"
 
 #include "stage/decap.h"
+#include "stage/limit.h"
 #include "stage/switch.h"
 #include "stage/tc_parse.h"
 #include "stage/wire.h"
@@ -52,8 +53,10 @@ static __always_inline int enter_port(struct pkt *p, const struct hd_control *c,
 	return reason;
 }
 
-static __always_inline int deliver(struct __sk_buff *skb, const struct pkt *p)
+static __always_inline int deliver(struct __sk_buff *skb, struct pkt *p)
 {
+	if (dry_run)
+		return p->action == HD_ACT_PORT ? limit_to(skb, p) : 0;
 	if (likely(p->action == HD_ACT_PORT))
 		return deliver_port(skb, p);
 	if (p->action == HD_ACT_NEXT)
@@ -162,7 +165,9 @@ int tc_port_in(struct __sk_buff *skb)
 		skb->mark = 0;
 	if (!reason)
 		reason = judge_in(skb, p, c);
-	if (!reason && !dry_run)
+	if (!reason && unlikely(p->port_flags & HD_PORT_LIMIT_OUT))
+		reason = limit(skb, p, p->ifindex, HD_EGRESS);
+	if (!reason)
 		reason = deliver(skb, p);
 	return finish(skb, p, reason);
 }
@@ -186,6 +191,8 @@ int tc_port_out(struct __sk_buff *skb)
 		reason = parse_linear(skb, p, false);
 	if (!reason && !ordinary_to(p, c))
 		reason = judge_to(skb, p);
+	if (!reason && unlikely(p->port_flags & HD_PORT_LIMIT_IN))
+		reason = limit(skb, p, p->ifindex, HD_INGRESS);
 	return finish(skb, p, reason);
 }
 
@@ -275,7 +282,7 @@ int tc_wire_in(struct __sk_buff *skb)
 		reason = HD_R_NO_DESTINATION;
 	if (!reason && !dry_run)
 		reason = leave_wire(skb, p);
-	if (!reason && !dry_run)
+	if (!reason)
 		reason = deliver(skb, p);
 	return finish(skb, p, reason);
 }
@@ -362,7 +369,7 @@ int tc_tunnel_in(struct __sk_buff *skb)
 		reason = judge_tunnel(skb, p, c);
 	if (unlikely(!reason && p->protocol == PROTO_TCP && p->tcp_flags & TCP_SYN && !dry_run))
 		mss_lower(skb, p, p->peer);
-	if (!reason && !dry_run)
+	if (!reason)
 		reason = deliver(skb, p);
 	return finish(skb, p, reason);
 }

@@ -101,6 +101,7 @@ void attached_release(struct datapath *dp, size_t index)
 		(void)port_clear(dp->live, at->ifindex);
 	if (dp->next)
 		(void)port_clear(dp->next, at->ifindex);
+	limits_forget(dp->next ? dp->next : dp->live, at->ifindex);
 	log_info("%s is no longer %s", at->device, at->role == ROLE_PORT ? "a port" : "guarded");
 	memmove(at, at + 1, (dp->n_attached - index - 1) * sizeof(*at));
 	dp->n_attached--;

@@ -17,6 +17,7 @@
 #include <heddle/event.h>
 #include <heddle/explain.h>
 #include <heddle/flow.h>
+#include <heddle/limit.h>
 #include <heddle/reasons.h>
 #include <heddle/steer.h>
 #include <policy/compile.h>
@@ -155,6 +156,9 @@ int datapath_go_live(struct datapath *dp);
 size_t datapath_attachments(const struct datapath *dp, const struct datapath_attachment **ret);
 /* Why a port was left without programs by the last datapath_ports(), in static storage; NULL: nothing is known against it. */
 const char *datapath_port_refused(struct datapath *dp, uint32_t ifindex);
+
+/* What the port has used of its rates. -ENOENT: nothing yet. */
+int datapath_limit(struct datapath *dp, uint32_t ifindex, struct hd_limit_state *ret);
 
 /* Removes every program, link, map and pin of this instance, also those of another version; idempotent. */
 int datapath_detach(const struct datapath_config *config);

@@ -68,7 +68,8 @@ enum map_group { MAP_FLOW, MAP_KEPT, MAP_GROWN, MAP_FRESH };
 	X(FAST_DEVICES, "fast_devices", KEPT) \
 	X(FAST_MATCHES, "fast_matches", KEPT) \
 	X(FAST_NAMES, "fast_names", KEPT) \
-	X(FAST_COUNTERS, "fast_counters", KEPT)
+	X(FAST_COUNTERS, "fast_counters", KEPT) \
+	X(PORT_LIMITS, "port_limits", KEPT)
 
 #define DATAPATH_MAP_ENUM(sym, name, group) MAP_##sym,
 enum { DATAPATH_MAPS(DATAPATH_MAP_ENUM) MAP_KNOWN, MAP_MAX = 64 };
@@ -369,6 +370,10 @@ int rows_remove(
 void rows_networks(struct load *load, const struct topology *t);
 int rows_write(struct load *load, const struct topology *t, uint32_t slow,
 	struct moved *moved); /* all but the networks themselves; slow: hd_tunnel.slow */
+
+/* limits.c: what ports have used of their rates */
+void limits_forget(const struct load *load, uint32_t ifindex);
+void limits_prune(const struct load *load);
 
 /* flood.c: whom networks flood to */
 int flood_init(struct load *load);

@@ -52,6 +52,9 @@ static int write_record(
 	at->refused = at->in ? 0 : r;
 	if (r < 0)
 		return r;
+	if (at->record.flags & (HD_PORT_LIMIT_IN | HD_PORT_LIMIT_OUT) &&
+		!(port->record.flags & (HD_PORT_LIMIT_IN | HD_PORT_LIMIT_OUT)))
+		limits_forget(load, port->ifindex);
 	at->record = port->record;
 	at->record.policy[0] = *policy;
 	at->written = policy->generation ? load : NULL;
@@ -252,6 +255,8 @@ int datapath_ports(struct datapath *dp, const struct topology *topology, const s
 	}
 	if (r == 0)
 		release_ports(dp, topology);
+	if (r == 0 && fresh)
+		limits_prune(load);
 	if (r == 0)
 		r = records < 0 ? records : attached;
 	return attached_report(dp) < 0 && r == 0 ? -ENOMEM : r;

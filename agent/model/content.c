@@ -159,6 +159,8 @@ static uint64_t hash_port(uint64_t hash, const struct port *port)
 	hash = hash_u64(hash, port->n_vlan_allowed);
 	for (size_t i = 0; i < port->n_vlan_allowed; i++)
 		hash = hash_u64(hash, (uint64_t)port->vlan_allowed[i].first << 16 | port->vlan_allowed[i].last);
+	for (int direction = 0; direction < HD_DIRECTIONS; direction++)
+		hash = hash_u64(hash_u64(hash, port->limit[direction].rate), port->limit[direction].burst);
 	hash = hash_named_ports(hash, port->ports, port->n_ports);
 	for (size_t i = 0; i < port->n_host_ports; i++) {
 		const struct host_port *from = &port->host_ports[i];

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* spec of Network, Port and Peer. */
+#include <inttypes.h>
 #include <stdio.h>
 
 #include <model/kinds.h>
@@ -147,6 +148,35 @@ static void host_ports(struct buffer *out, const struct port *port)
 	buffer_add_char(out, ']');
 }
 
+/* In the largest unit that it is a whole number of. */
+static void quantity(struct buffer *out, const char *name, uint64_t number)
+{
+	static const char units[] = {'k', 'M', 'G', 'T'};
+	char text[32], unit[2] = "";
+
+	for (size_t i = 0; i < sizeof(units) && number && number % 1000 == 0; i++, number /= 1000)
+		unit[0] = units[i];
+	snprintf(text, sizeof(text), "%" PRIu64 "%s", number, unit);
+	write_text(out, name, text);
+}
+
+static void bandwidth(struct buffer *out, const struct port_limit *limit)
+{
+	static const char *const names[HD_DIRECTIONS] = {[HD_INGRESS] = "ingress", [HD_EGRESS] = "egress"};
+
+	write_open(out, "bandwidth", '{');
+	for (int direction = 0; direction < HD_DIRECTIONS; direction++) {
+		if (!limit[direction].rate)
+			continue;
+		write_open(out, names[direction], '{');
+		quantity(out, "rate", limit[direction].rate);
+		if (limit[direction].burst)
+			quantity(out, "burst", limit[direction].burst);
+		buffer_add_char(out, '}');
+	}
+	buffer_add_char(out, '}');
+}
+
 void write_port(struct buffer *out, const struct port *port)
 {
 	if (port->device) {
@@ -171,6 +201,8 @@ void write_port(struct buffer *out, const struct port *port)
 		named_ports(out, port->ports, port->n_ports);
 	if (port->n_host_ports)
 		host_ports(out, port);
+	if (port->limit[HD_INGRESS].rate || port->limit[HD_EGRESS].rate)
+		bandwidth(out, port->limit);
 }
 
 static void peer_ports(struct buffer *out, const struct tunnel_peer *peer)

@@ -67,6 +67,9 @@ bool value_host_ports(struct decoder *d, const struct path *path, node_id node, 
 /* Each leads somewhere. node: the Port's spec. */
 bool check_host_ports(struct decoder *d, const struct path *path, node_id node, const struct port *port);
 
+/* 10M, 1.5G, 512Ki: as Kubernetes writes quantities; false: anything else, or no whole number. */
+bool document_quantity(const char *text, uint64_t *ret);
+
 /* --- what a workload has, here or behind a peer (port.c) --- */
 
 struct mac {

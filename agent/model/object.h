@@ -219,6 +219,16 @@ struct host_port {
 /* Both would have the same port of an address. */
 bool host_ports_overlap(const struct host_port *a, const struct host_port *b);
 
+/* What may go over a port in one direction. */
+struct port_limit {
+	uint64_t rate;	/* bit/s, whole kbit/s; 0: no limit */
+	uint64_t burst; /* bits that may go ahead of it; 0: the default */
+};
+#define PORT_RATE_MIN UINT64_C(1000)
+#define PORT_RATE_MAX UINT64_C(4000000000000)
+#define PORT_BURST_MAX UINT64_C(1000000000000000)
+#define PORT_BURST_MS 400 /* of the rate: the default */
+
 struct port {
 	const char *device; /* NULL: vf or pci */
 	const char *vf_pf;
@@ -239,6 +249,7 @@ struct port {
 	size_t n_ports;
 	struct host_port *host_ports;
 	size_t n_host_ports;
+	struct port_limit limit[HD_DIRECTIONS]; /* ingress is to the workload, egress from it */
 };
 /* Where ports of the host lead in this family; NULL: it has no such address. */
 const struct hd_addr *host_port_target(const struct port *port, bool ipv4);

@@ -258,6 +258,90 @@ bool value_named_ports(struct decoder *d, const struct path *path, node_id node,
 	return true;
 }
 
+/* --- bandwidth --- */
+
+bool document_quantity(const char *text, uint64_t *ret)
+{
+	static const struct {
+		const char *suffix;
+		uint64_t factor;
+	} units[] = {
+		{"", 1},
+		{"k", 1000},
+		{"M", 1000000},
+		{"G", 1000000000},
+		{"T", 1000000000000},
+		{"Ki", UINT64_C(1) << 10},
+		{"Mi", UINT64_C(1) << 20},
+		{"Gi", UINT64_C(1) << 30},
+		{"Ti", UINT64_C(1) << 40},
+	};
+	size_t digits = strspn(text, "0123456789"), decimals = 0;
+	uint64_t number = 0, divisor = 1;
+
+	if (text[digits] == '.')
+		decimals = strspn(text + digits + 1, "0123456789");
+	if (digits == 0 || digits + decimals > 15 || (text[0] == '0' && digits > 1) || (text[digits] == '.' && decimals == 0))
+		return false;
+	for (size_t i = 0; i < digits + decimals; i++) {
+		number = number * 10 + (uint64_t)(text[i < digits ? i : i + 1] - '0');
+		divisor *= i < digits ? 1 : 10;
+	}
+	text += digits + (decimals ? decimals + 1 : 0);
+	for (size_t i = 0; i < ARRAY_SIZE(units); i++)
+		if (strcmp(text, units[i].suffix) == 0) {
+			__extension__ unsigned __int128 value = (unsigned __int128)number * units[i].factor;
+
+			if (value % divisor || value / divisor > UINT64_MAX)
+				return false;
+			*ret = (uint64_t)(value / divisor);
+			return true;
+		}
+	return false;
+}
+
+struct quantity {
+	uint64_t min, max, step;
+	const char *what;
+};
+
+/* A whole number of bits, in Kubernetes' way of writing it. */
+static bool value_quantity(struct decoder *d, const struct path *path, node_id node, const void *type, void *out)
+{
+	const struct quantity *quantity = type;
+	uint64_t value;
+
+	if (!node || !tree_is_scalar(d->tree, node) || !document_quantity(tree_text(d->tree, node), &value) ||
+		value < quantity->min || value > quantity->max)
+		return want(d, path, node, "%s", quantity->what);
+	*(uint64_t *)out = value - value % quantity->step;
+	return true;
+}
+
+static const struct quantity rate_quantity = {PORT_RATE_MIN, PORT_RATE_MAX, 1000, "bits a second from 1k to 4T, such as 10M"};
+static const struct quantity burst_quantity = {1, PORT_BURST_MAX, 1, "bits from 1 to 1000T, such as 4M"};
+static const struct field limit_fields[] = {
+	{"rate", value_quantity, &rate_quantity, offsetof(struct port_limit, rate), true},
+	{"burst", value_quantity, &burst_quantity, offsetof(struct port_limit, burst), false},
+};
+static const struct schema limit_schema = {
+	.what = "a mapping with rate",
+	SCHEMA_FIELDS(limit_fields),
+	.draft_size = sizeof(struct port_limit),
+};
+struct bandwidth {
+	struct port_limit limit[HD_DIRECTIONS];
+};
+static const struct field bandwidth_fields[] = {
+	{"ingress", value_mapping, &limit_schema, offsetof(struct bandwidth, limit[HD_INGRESS]), false},
+	{"egress", value_mapping, &limit_schema, offsetof(struct bandwidth, limit[HD_EGRESS]), false},
+};
+static const struct schema bandwidth_schema = {
+	.what = "a mapping with ingress and egress",
+	SCHEMA_FIELDS(bandwidth_fields),
+	.draft_size = sizeof(struct bandwidth),
+};
+
 /* --- the port --- */
 
 struct port_draft {
@@ -266,6 +350,7 @@ struct port_draft {
 	struct mac mac;
 	struct list addresses, ports, host_ports;
 	struct vlan vlan;
+	struct bandwidth bandwidth;
 };
 
 static bool finish_port(struct decoder *d, const struct path *path, node_id node, const void *draft, void *out)
@@ -298,6 +383,7 @@ static bool finish_port(struct decoder *d, const struct path *path, node_id node
 		.n_host_ports = from->host_ports.n,
 	};
 	memcpy(port->mac, from->mac.octets, sizeof(port->mac));
+	memcpy(port->limit, from->bandwidth.limit, sizeof(port->limit));
 	return check_host_ports(d, path, node, port);
 }
 
@@ -311,6 +397,7 @@ static const struct field port_fields[] = {
 	{"vlan", value_mapping, &vlan_schema, offsetof(struct port_draft, vlan), false},
 	{"ports", value_named_ports, NULL, offsetof(struct port_draft, ports), false},
 	{"hostPorts", value_host_ports, NULL, offsetof(struct port_draft, host_ports), false},
+	{"bandwidth", value_mapping, &bandwidth_schema, offsetof(struct port_draft, bandwidth), false},
 };
 const struct schema port_spec_schema = {
 	.what = "the spec of a Port",

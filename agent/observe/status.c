@@ -133,6 +133,29 @@ const char *status_port_reason(const struct view *view, const struct topology_po
 	return "no program is attached to the device";
 }
 
+/* Rates in bit/s, bursts in bits; how much was dropped, by direction. */
+static json_t *limit_json(const struct hd_limit *limit, const struct hd_limit_state *state, enum hd_direction direction)
+{
+	if (!limit->rate)
+		return json_null();
+	return json_pack("{s:I, s:I, s:I, s:I}", "rate", (json_int_t)limit->rate * 1000, "burst",
+		(json_int_t)((uint64_t)limit->burst * limit->rate / 1000), "droppedPackets",
+		(json_int_t)state->packets[direction], "droppedBytes", (json_int_t)state->bytes[direction]);
+}
+
+static json_t *bandwidth_json(const struct view *view, const struct topology_port *port)
+{
+	const struct hd_limit *limit = port->record.limit;
+	struct hd_limit_state state = {0};
+
+	if (!port->ifindex || (!limit[HD_INGRESS].rate && !limit[HD_EGRESS].rate))
+		return json_null();
+	if (view->datapath)
+		(void)datapath_limit(view->datapath, port->ifindex, &state);
+	return json_pack("{s:o, s:o}", "ingress", limit_json(&limit[HD_INGRESS], &state, HD_INGRESS), "egress",
+		limit_json(&limit[HD_EGRESS], &state, HD_EGRESS));
+}
+
 static json_t *port_json(const struct view *view, const struct topology_port *port)
 {
 	const struct port *document = &port->object->port;
@@ -142,12 +165,13 @@ static json_t *port_json(const struct view *view, const struct topology_port *po
 	const uint8_t *b = port->ifindex ? port->record.mac : document->mac;
 
 	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5]);
-	return json_pack("{s:s, s:o, s:s, s:o, s:o, s:s, s:o, s:o, s:o, s:o}", "name", port->object->name, "namespace",
+	return json_pack("{s:s, s:o, s:s, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "name", port->object->name, "namespace",
 		json_text(port->object->namespace_), "network", document->network, "device",
 		json_text(port->ifindex ? port->device : document->device), "ifindex",
 		port->ifindex ? json_integer(port->ifindex) : json_null(), "state", reason ? "waiting" : "ready", "reason",
 		json_text(reason), "mac", port->ifindex || document->has_mac ? json_string(mac) : json_null(), "addresses",
-		addresses_json(document), "identity", identity ? json_integer(identity) : json_null());
+		addresses_json(document), "identity", identity ? json_integer(identity) : json_null(), "bandwidth",
+		bandwidth_json(view, port));
 }
 
 static json_t *ports_json(const struct view *view)

@@ -256,6 +256,16 @@ static uint16_t port_mtu(const struct topology_device *device, const struct netw
 	return (uint16_t)(mtu < 65535 ? mtu : 65535);
 }
 
+static struct hd_limit port_limit(const struct port_limit *limit)
+{
+	uint64_t kbit = limit->rate / 1000, burst = limit->burst ? limit->burst : limit->rate * PORT_BURST_MS / 1000, us;
+
+	if (!kbit)
+		return (struct hd_limit){0};
+	us = burst / kbit * 1000 + burst % kbit * 1000 / kbit;
+	return (struct hd_limit){.rate = (uint32_t)kbit, .burst = us < UINT32_MAX ? (uint32_t)us : UINT32_MAX};
+}
+
 static uint16_t port_flags(const struct home *home, const struct port *port, const struct topology_device *device)
 {
 	const struct network *network = &home->object->network;
@@ -275,6 +285,10 @@ static uint16_t port_flags(const struct home *home, const struct port *port, con
 		flags |= HD_PORT_QINQ;
 	if (port->vlan_mode == PORT_VLAN_TRUNK)
 		flags |= HD_PORT_TRUNK;
+	if (port->limit[HD_INGRESS].rate)
+		flags |= HD_PORT_LIMIT_IN;
+	if (port->limit[HD_EGRESS].rate)
+		flags |= HD_PORT_LIMIT_OUT;
 	return (uint16_t)flags;
 }
 
@@ -398,7 +412,9 @@ static int add_port(struct building *b, struct object *object)
 			.network = home->index,
 			.flags = port_flags(home, port, device),
 			.vlan = port->vlan_mode == PORT_VLAN_TRUNK ? port->vlan_native : port->vlan_id,
-			.mtu = port_mtu(device, &home->object->network)};
+			.mtu = port_mtu(device, &home->object->network),
+			.limit = {[HD_INGRESS] = port_limit(&port->limit[HD_INGRESS]),
+				[HD_EGRESS] = port_limit(&port->limit[HD_EGRESS])}};
 		memcpy(to.record.mac, port->has_mac ? port->mac : device->peer_mac, sizeof(to.record.mac));
 		r = add_addresses(b, &to, home);
 		if (r == 0 && port->vlan_mode == PORT_VLAN_TRUNK)

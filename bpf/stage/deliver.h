@@ -5,6 +5,7 @@
 
 #include "arp.h"
 #include "endpoint.h"
+#include "limit.h"
 #include "nd.h"
 
 /* --- tags --- */
@@ -152,7 +153,7 @@ static __always_inline long route_rewrite(HOOK_CTX *ctx, const struct pkt *p, co
 
 /* --- ways out: 0 or the drop reason. A frame that cannot be changed has no better one than that it could not be reached into. --- */
 
-static __always_inline int deliver_port(HOOK_CTX *ctx, const struct pkt *p)
+static __always_inline int deliver_port(HOOK_CTX *ctx, struct pkt *p)
 {
 	const struct hd_port *port = port_find(p->to);
 	__u32 flags, to = p->to;
@@ -160,6 +161,12 @@ static __always_inline int deliver_port(HOOK_CTX *ctx, const struct pkt *p)
 	if (!port)
 		return HD_R_NO_DESTINATION;
 	flags = port->flags;
+	if (unlikely(flags & HD_PORT_LIMIT_IN)) {
+		int r = limit(ctx, p, to, HD_INGRESS);
+
+		if (r)
+			return r;
+	}
 	if (p->routed && route_rewrite(ctx, p, port))
 		return HD_R_NONLINEAR;
 	if (unlikely(p->vlan[0] || flags & HD_PORT_TRUNK)) {

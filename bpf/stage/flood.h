@@ -20,23 +20,38 @@ struct flood {
 };
 
 /* A member's own view of the packet is in room->packet: only this uses it here. */
-static __always_inline int flood_judge(HOOK_CTX *ctx, const struct pkt *p, struct pkt *view, __u32 ifindex)
+static __always_inline int flood_judge(struct pkt *view)
 {
-	int r;
+	int r = judge_view(view, HD_INGRESS, 0);
 
-	if (!seen_by(view, p, ifindex))
-		return HD_R_NOT_READY;
-	view->to = ifindex;
-	view->direction = HD_INGRESS;
-	r = judge_view(view, HD_INGRESS, 0);
 	/* One of many: not for it to answer. */
 	if (r == HD_R_POLICY_REJECT) {
 		r = HD_R_POLICY_DENY;
 		view->verdict = HD_DENY;
 	}
+	return r;
+}
+
+/* What a member's policy says, and its rate; each of both only where it has a say. Accounted for either way. */
+__noinline int flood_ask(HOOK_CTX *ctx, __u32 ifindex, __u32 limited)
+{
+	struct hd_scratch *room = scratch_room();
+	struct pkt *view;
+	int r;
+
+	if (!room)
+		return HD_R_RULE_TREE;
+	view = &room->packet;
+	if (!seen_by(view, &room->port, ifindex))
+		return HD_R_NOT_READY;
+	view->to = ifindex;
+	view->direction = HD_INGRESS;
+	r = view->judged ? flood_judge(view) : 0;
+	if (!r && limited)
+		r = limit(ctx, view, ifindex, HD_INGRESS);
 	if (r)
 		drop(ctx, view, r);
-	else
+	else if (view->judged)
 		counter_add(&rule_counters, view->rule, view->segments, view->l3_length);
 	return r;
 }
@@ -44,12 +59,11 @@ static __always_inline int flood_judge(HOOK_CTX *ctx, const struct pkt *p, struc
 static long flood_member(__u32 index, struct flood *f)
 {
 	struct hd_member_key key = {.network = f->p->destination_network, .index = index};
-	struct hd_scratch *room = scratch_room();
 	const struct hd_member *member = bpf_map_lookup_elem(&members, &key);
 	const struct hd_port *port;
-	__u32 ifindex;
+	__u32 ifindex, limited;
 
-	if (!member || !room)
+	if (!member)
 		return 0;
 	ifindex = member->ifindex;
 	if (ifindex == f->p->ifindex)
@@ -61,7 +75,8 @@ static long flood_member(__u32 index, struct flood *f)
 		f->rest = 1;
 		return 0;
 	}
-	if (f->p->judged && flood_judge(f->ctx, f->p, &room->packet, ifindex))
+	limited = port->flags & HD_PORT_LIMIT_IN;
+	if ((f->p->judged || limited) && flood_ask(f->ctx, ifindex, limited))
 		return 0;
 	bpf_clone_redirect(f->ctx, ifindex, 0);
 	return 0;

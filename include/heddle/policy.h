@@ -196,6 +196,7 @@ static_assert(sizeof(struct hd_roots) == 16, "hd_roots");
 enum hd_control_flags {
 	HD_CONTROL_MONITOR = 1 << 0, /* somebody listens: events for allowed new flows too */
 	HD_CONTROL_PICKUP = 1 << 1,  /* pickup_until counts */
+	HD_CONTROL_FQ = 1 << 2,	     /* an uplink has the fq queue: what limited ports send is told when to leave */
 };
 
 /* The only entry of the map `control`. */

@@ -3,6 +3,7 @@
 #ifndef HEDDLE_PORT_H
 #define HEDDLE_PORT_H
 
+#include <heddle/limit.h>
 #include <heddle/types.h>
 
 /*
@@ -29,6 +30,9 @@ enum hd_port_flags {
 		1
 		<< 11, /* XDP takes frames out of their tunnel, so that they are put together (GRO) before anything else sees them */
 	HD_PORT_FAST = 1 << 12, /* beside XDP: some packets go to AF_XDP sockets (heddle/steer.h) */
+	/* Of ports: limit[] has a rate in that direction. */
+	HD_PORT_LIMIT_IN = 1 << 13,
+	HD_PORT_LIMIT_OUT = 1 << 14,
 };
 
 /*
@@ -59,7 +63,7 @@ struct hd_port {
 	 * after that is done, and a little into the future, since a packet may still be on its way through.
 	 */
 	__u32 moved;
-	__u32 reserved2[4];
+	struct hd_limit limit[2]; /* by enum hd_direction, as the policy */
 };
 static_assert(sizeof(struct hd_port) == 128, "hd_port");
 

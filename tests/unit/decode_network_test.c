@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <netinet/in.h>
@@ -11,6 +12,7 @@
 #include <cmocka.h>
 
 #include "model_env.h"
+#include <model/decode.h>
 #include <util/addr.h>
 #include <util/cleanup.h>
 
@@ -120,12 +122,56 @@ static void test_round_trip(void **state)
 		     " linkState: enable}\n"),
 		PORT("  vf: {pf: eth1, index: 0, vlan: 0}\n"),
 		PORT("  pci: 0000:01:1f.7\n  vlan: {mode: trunk, allowed: [4094]}\n"),
+		PORT("  device: a\n  bandwidth: {ingress: {rate: 1.5G, burst: 4Mi}, egress: {rate: 2000}}\n"),
+		PORT("  device: a\n  bandwidth: {egress: {rate: 4T, burst: 1}}\n"),
+		PORT("  device: a\n  bandwidth: {}\n"),
 		NAMESPACE(", labels: {team: a}, annotations: {x: y}"),
 	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
 		model_round_trip(texts[i]);
+}
+
+static void test_bandwidth(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t rate;
+	} rates[] = {
+		{"1000", 1000},
+		{"'10M'", 10000000},
+		{"1.5G", 1500000000},
+		{"0.5M", 500000},
+		{"1Mi", 1048000}, /* whole kbit/s */
+		{"4T", UINT64_C(4000000000000)},
+		{"1Gi", 1073741000},
+		{"12.345678M", 12345000},
+	};
+	static const char *const refused[] = {"5T", "0.9k", "1.0001", "-1", "1e6", "010M", "''", ".5M", "1.M", "1 M", "1MB",
+		"[1]", "99999999999999999999", "1000000000000000T", "true"};
+	char text[256], message[256];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rates) / sizeof(rates[0]); i++) {
+		snprintf(text, sizeof(text), PORT("  device: a\n  bandwidth: {egress: {rate: %s, burst: 512Ki}}\n"),
+			rates[i].text);
+		_cleanup_object_list_ struct object_list list = model_decode(text);
+		const struct port *port = &list.items[0]->port;
+
+		assert_int_equal(port->limit[HD_EGRESS].rate, rates[i].rate);
+		assert_int_equal(port->limit[HD_EGRESS].burst, 524288);
+		assert_int_equal(port->limit[HD_INGRESS].rate, 0);
+	}
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		_cleanup_object_list_ struct object_list list = {0};
+		_cleanup_diag_ struct diag diag = {0};
+
+		snprintf(text, sizeof(text), PORT("  device: a\n  bandwidth: {egress: {rate: %s}}\n"), refused[i]);
+		snprintf(message, sizeof(message), "spec.bandwidth.egress.rate: want bits a second from 1k to 4T");
+		assert_int_equal(decode_documents("t.yaml", text, strlen(text), &list, &diag), -EINVAL);
+		assert_non_null(strstr(diag.text, message));
+	}
 }
 
 /* Each says something of its own. */
@@ -152,6 +198,10 @@ static void test_fields_count(void **state)
 		PORT("  device: a\n  vlan: {mode: trunk, allowed: [1]}\n"),
 		PORT("  device: a\n  vlan: {mode: trunk, allowed: [1], native: 1}\n"),
 		PORT("  device: a\n  vlan: {mode: trunk, allowed: [1-2]}\n"),
+		PORT("  device: a\n  bandwidth: {ingress: {rate: 1M}}\n"),
+		PORT("  device: a\n  bandwidth: {egress: {rate: 1M}}\n"),
+		PORT("  device: a\n  bandwidth: {egress: {rate: 2M}}\n"),
+		PORT("  device: a\n  bandwidth: {egress: {rate: 1M, burst: 1M}}\n"),
 		PORT("  device: a\n  ports: [{name: a, port: 1}]\n"),
 		PORT("  device: a\n  ports: [{name: b, port: 1}]\n"),
 		PORT("  device: a\n  ports: [{name: a, port: 2}]\n"),
@@ -310,6 +360,14 @@ static void test_mistakes(void **state)
 			"t.yaml:7: spec.ports[3].protocol: want TCP, UDP or SCTP, got ICMP"},
 		{PORT("  device: a\n  ports: [{name: a, port: 1}, {name: a, protocol: UDP, port: 1}, {name: a, port: 2}]\n"),
 			"t.yaml:7: spec.ports[2].name: want each name of one protocol once, got a"},
+		{PORT("  device: a\n  bandwidth: {ingress: {burst: 1M}, egress: {rate: 999}}\n"),
+			"t.yaml:7: spec.bandwidth.ingress.rate: want bits a second from 1k to 4T, such as 10M, got nothing\n"
+			"t.yaml:7: spec.bandwidth.egress.rate: want bits a second from 1k to 4T, such as 10M, got 999"},
+		{PORT("  device: a\n  bandwidth: {ingress: {rate: 10m}, egress: {rate: 10Mbit, burst: 0}, both: {rate: 1M}}\n"),
+			"t.yaml:7: spec.bandwidth.ingress.rate: want bits a second from 1k to 4T, such as 10M, got 10m\n"
+			"t.yaml:7: spec.bandwidth.egress.rate: want bits a second from 1k to 4T, such as 10M, got 10Mbit\n"
+			"t.yaml:7: spec.bandwidth.egress.burst: want bits from 1 to 1000T, such as 4M, got 0\n"
+			"t.yaml:7: spec.bandwidth.both: want one of the fields ingress or egress, got an unknown one"},
 		/* namespaces */
 		{NAMESPACE(", labels: {kubernetes.io/metadata.name: other}"),
 			"t.yaml:3: metadata.labels.kubernetes.io/metadata.name: want shop, as the Namespace is named, got other"},
@@ -358,6 +416,7 @@ int main(void)
 		cmocka_unit_test(test_vf),
 		cmocka_unit_test(test_namespace),
 		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_bandwidth),
 		cmocka_unit_test(test_fields_count),
 		cmocka_unit_test(test_mistakes),
 	};

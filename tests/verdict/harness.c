@@ -39,6 +39,7 @@ struct verdict_run {
 	uint32_t duration;  /* ns a run */
 	uint32_t meta_left; /* XDP: bytes of metadata afterwards */
 	uint32_t mark_left; /* TC */
+	uint64_t leaves;    /* TC: when the frame is to leave, in ns of the monotonic clock; 0: at once */
 	uint32_t out_length;
 	uint8_t out[9216]; /* XDP: metadata included */
 };
@@ -189,6 +190,7 @@ static int run_program(int program, const void *frame, uint32_t length, struct v
 	run->duration = opts.duration;
 	run->out_length = opts.data_size_out;
 	run->mark_left = skb.mark;
+	run->leaves = skb.tstamp;
 	run->meta_left = run->hook == HD_HOOK_XDP_UPLINK ? xdp.data - xdp.data_meta : 0;
 	return 0;
 }

@@ -50,7 +50,7 @@ class Policy(ctypes.Structure):
 
 class Record(ctypes.Structure):
     _fields_ = [("ifindex", U32), ("network", U16), ("flags", U16), ("policy", Policy * 2), ("mac", U8 * 6), ("vlan", U16), ("mtu", U16),
-                ("reserved", U16), ("moved", U32), ("reserved2", U32 * 4)]
+                ("reserved", U16), ("moved", U32), ("limit", U32 * 2 * 2)]
 
 
 class Endpoint(ctypes.Structure):

@@ -85,6 +85,7 @@ CASES = {
     **{reason: "tunnel_test.py: CASES" for reason in TUNNEL_REASONS},
     # of sockets, which a test run has none of
     "fast-path": "tests/net/test_fastpath.py: test_without_a_consumer",
+    "bandwidth": "limit_test.py",
 }
 
 ROWS = [(reason, family, frames) for reason, families in CASES.items() if isinstance(families, dict) for family, frames in families.items()]

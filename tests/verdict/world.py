@@ -46,7 +46,7 @@ EVENTS = {1: "drop", 2: "flow", 3: "log", 4: "reject", 5: "full"}
 class Run(ctypes.Structure):
     _fields_ = [("hook", U32), ("repeat", U32), ("meta_length", U32), ("gso_segs", U32), ("gso_size", U32),
                 ("ingress_ifindex", U32), ("ifindex", U32), ("mark", U32), ("cb", U32), ("linear", U32),
-                ("verdict", ctypes.c_int32), ("duration", U32), ("meta_left", U32), ("mark_left", U32), ("out_length", U32), ("out", U8 * 9216)]
+                ("verdict", ctypes.c_int32), ("duration", U32), ("meta_left", U32), ("mark_left", U32), ("leaves", U64), ("out_length", U32), ("out", U8 * 9216)]
 
 
 class Flow(ctypes.Structure):
