@@ -100,6 +100,8 @@ static json_t *reserve_body(const struct adding *a)
 		return NULL;
 	if (json_array_size(config->host_ports))
 		json_object_set(body, "hostPorts", config->host_ports);
+	if (json_object_size(config->bandwidth))
+		json_object_set(body, "bandwidth", config->bandwidth);
 	if (config->ipam) {
 		addresses = json_array();
 		for (size_t i = 0; i < a->delegated.n_addresses; i++)

@@ -85,6 +85,7 @@ struct config {
 	json_t *host_ports;	/* ports of the host that lead to it, as a Port has them; never NULL */
 	const char *mac;	/* wanted; NULL: any */
 	json_t *dns;		/* as the result has it; never NULL */
+	json_t *bandwidth;	/* of the Port: empty where the runtime says none; never NULL */
 	const json_t *previous; /* prevResult; NULL: none */
 	const json_t *valid;	/* GC: attachments to keep */
 };

@@ -56,6 +56,7 @@ void config_clear(struct config *config)
 	json_decref(config->labels);
 	json_decref(config->ips);
 	json_decref(config->host_ports);
+	json_decref(config->bandwidth);
 	json_decref(config->dns);
 	free(config->arguments);
 	*config = (struct config){0};
@@ -443,38 +444,50 @@ static int take_port_mappings(struct config *config, const json_t *runtime, stru
 	return r;
 }
 
-static int take_bandwidth(const json_t *runtime, const char *verb, struct failure *failure)
+/* Kubernetes knows no bursts: what runtimes write in their place is the largest one that they can, or nothing. */
+#define BURST_NONE 4294967295.0
+
+static int take_limit(struct config *config, const json_t *bandwidth, const char *way, const char *rate_key,
+	const char *burst_key, struct failure *failure)
 {
-	static const char *const keys[] = {"ingressRate", "egressRate", "ingressBurst", "egressBurst"};
+	double rate, burst = 0;
+	int r = take_number(bandwidth, rate_key, "bandwidth", 18446744073709551615.0, &rate, failure);
+	json_t *limit;
+
+	if (r == 0)
+		r = take_number(bandwidth, burst_key, "bandwidth", 18446744073709551615.0, &burst, failure);
+	/* a burst alone limits nothing */
+	if (r < 0 || rate < 1)
+		return r;
+	limit = json_pack("{s:o}", "rate", json_sprintf("%.0f", rate));
+	if (burst >= 1 && burst < BURST_NONE)
+		json_object_set_new(limit, "burst", json_sprintf("%.0f", burst));
+	json_object_set_new(config->bandwidth, way, limit);
+	return 0;
+}
+
+/* As spec.bandwidth of a Port has it: bits a second, and bits. */
+static int take_bandwidth(struct config *config, const json_t *runtime, struct failure *failure)
+{
 	const json_t *bandwidth = any_case(runtime, "bandwidth");
-	double numbers[ARRAY_SIZE(keys)];
-	int r = 0;
+	int r;
 
 	if (bandwidth && !json_is_object(bandwidth))
 		return want(failure, "runtimeConfig.bandwidth", "a mapping");
-	for (size_t i = 0; i < ARRAY_SIZE(keys) && r == 0; i++)
-		r = take_number(bandwidth, keys[i], "bandwidth", 18446744073709551615.0, &numbers[i], failure);
-	/* a burst alone limits nothing */
-	if (r == 0 && bandwidth && verb && (numbers[0] > 0 || numbers[1] > 0))
-		return fail_with(failure, FAILURE_CONFIG, -EOPNOTSUPP,
-			"runtimeConfig.bandwidth: %s %.0f: heddle-cni does not limit rates yet: leave bandwidth out of its "
-			"capabilities",
-			numbers[0] > 0 ? keys[0] : keys[1], numbers[0] > 0 ? numbers[0] : numbers[1]);
-	return r;
+	r = take_limit(config, bandwidth, "ingress", "ingressRate", "ingressBurst", failure);
+	return r < 0 ? r : take_limit(config, bandwidth, "egress", "egressRate", "egressBurst", failure);
 }
 
 static int take_runtime(struct config *config, struct failure *failure)
 {
 	const json_t *runtime = any_case(config->root, "runtimeConfig"), *args = any_case(any_case(config->root, "args"), "cni");
-	/* what was refused at ADD must not stand in the way of a DEL */
-	const char *refuse = config->verb == VERB_ADD ? "ADD" : NULL;
 	int r;
 
 	if (runtime && !json_is_object(runtime))
 		return want(failure, "runtimeConfig", "a mapping");
 	r = take_port_mappings(config, runtime, failure);
 	if (r == 0)
-		r = take_bandwidth(runtime, refuse, failure);
+		r = take_bandwidth(config, runtime, failure);
 	if (r == 0)
 		r = take_labels(config, args, failure);
 	if (r == 0)
@@ -581,7 +594,8 @@ int config_decode(const struct environment *env, const char *text, size_t length
 	ret->ips = json_array();
 	ret->host_ports = json_array();
 	ret->dns = json_object();
-	if (!ret->labels || !ret->ips || !ret->dns)
+	ret->bandwidth = json_object();
+	if (!ret->labels || !ret->ips || !ret->dns || !ret->bandwidth)
 		return fail_with(failure, FAILURE_INTERNAL, -ENOMEM, "out of memory");
 	return take_root(ret, failure);
 }

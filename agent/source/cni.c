@@ -70,6 +70,7 @@ int cni_parse(const json_t *body, bool whole, struct cni_request *ret, struct di
 		good &= take_json(body, "addresses", JSON_ARRAY, &request.addresses, diag);
 		good &= take_json(body, "ranges", JSON_ARRAY, &request.ranges, diag);
 		good &= take_json(body, "hostPorts", JSON_ARRAY, &request.host_ports, diag);
+		good &= take_json(body, "bandwidth", JSON_OBJECT, &request.bandwidth, diag);
 	}
 	if (!good)
 		return -EINVAL;
@@ -171,6 +172,8 @@ int cni_make_port(const struct cni_request *request, const char *mac, const stru
 			json_string(request->pod));
 	if (document && request->host_ports)
 		json_object_set(json_object_get(document, "spec"), "hostPorts", (json_t *)request->host_ports);
+	if (document && request->bandwidth)
+		json_object_set(json_object_get(document, "spec"), "bandwidth", (json_t *)request->bandwidth);
 	text = document ? json_dumps(document, JSON_COMPACT) : NULL;
 	json_decref(document);
 	if (!text)

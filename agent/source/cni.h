@@ -35,6 +35,7 @@ struct cni_request {
 	const json_t *addresses;      /* given out by another IPAM; NULL: ours is asked */
 	const json_t *ranges;	      /* NULL: the network's subnets */
 	const json_t *host_ports;     /* as spec.hostPorts has them; NULL: none */
+	const json_t *bandwidth;      /* as spec.bandwidth of a Port; NULL: none */
 };
 
 /* -EINVAL with diag. network and device are not asked for where `whole` is false: for those that only name an attachment. */

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include <model/decode.h>
+#include <model/kinds.h>
 #include <model/write.h>
 #include <util/addr.h>
 #include <util/file.h>
@@ -135,6 +136,7 @@ static void leave_host(struct kubernetes *k, struct kube_item *item)
 	}
 	free(pod->labels);
 	free(pod->ports);
+	free(pod->bandwidth);
 	free(pod->addresses);
 	*pod = (struct kube_pod){0};
 }
@@ -190,8 +192,20 @@ static void copy_field(json_t *to, const json_t *from, const char *name)
 		json_object_set(to, name, value);
 }
 
+/* Those of Pods, by direction. */
+static const char *const bandwidth_annotations[HD_DIRECTIONS] = {
+	[HD_INGRESS] = "kubernetes.io/ingress-bandwidth",
+	[HD_EGRESS] = "kubernetes.io/egress-bandwidth",
+};
+
 /* Annotations are for people and other programs but for ours. */
-static json_t *reduce_metadata(const json_t *metadata, bool annotated)
+static bool is_ours(const char *key, bool pod)
+{
+	return pod ? strcmp(key, bandwidth_annotations[HD_INGRESS]) == 0 || strcmp(key, bandwidth_annotations[HD_EGRESS]) == 0
+		   : strncmp(key, "heddle.dev/", 11) == 0;
+}
+
+static json_t *reduce_metadata(const json_t *metadata, bool pod)
 {
 	json_t *ret = json_object(), *kept = json_object(), *value;
 	const char *key;
@@ -200,7 +214,7 @@ static json_t *reduce_metadata(const json_t *metadata, bool annotated)
 	copy_field(ret, metadata, "namespace");
 	copy_field(ret, metadata, "labels");
 	json_object_foreach (json_object_get(metadata, "annotations"), key, value)
-		if (annotated && strncmp(key, "heddle.dev/", 11) == 0)
+		if (is_ours(key, pod))
 			json_object_set(kept, key, value);
 	if (json_object_size(kept))
 		json_object_set(ret, "annotations", kept);
@@ -318,7 +332,7 @@ static json_t *reduce(const struct kubernetes *k, enum kube_kind kind, const jso
 {
 	const json_t *metadata = json_object_get(object, "metadata"), *spec = json_object_get(object, "spec");
 	json_t *ret = json_pack("{s:s, s:s, s:o}", "apiVersion", kube_kinds[kind].version, "kind", kube_kinds[kind].name,
-		"metadata", reduce_metadata(metadata, kind != KUBE_POD));
+		"metadata", reduce_metadata(metadata, kind == KUBE_POD));
 
 	if (!ret)
 		return NULL;
@@ -370,6 +384,34 @@ static void write_pod_ports(struct buffer *out, const json_t *ports)
 	buffer_add_char(out, ']');
 }
 
+/* What is no rate is as good as none: the Pod runs, and whoever wrote it can read why it has no limit. */
+static char *pod_bandwidth(const struct kube_item *item, const json_t *metadata)
+{
+	static const char *const names[HD_DIRECTIONS] = {[HD_INGRESS] = "ingress", [HD_EGRESS] = "egress"};
+	json_t *bandwidth = json_object();
+	char *ret;
+
+	for (int direction = 0; direction < HD_DIRECTIONS; direction++) {
+		const char *key = bandwidth_annotations[direction];
+		const json_t *value = json_object_get(json_object_get(metadata, "annotations"), key);
+		const char *text = json_string_value(value);
+		uint64_t rate;
+
+		if (!value)
+			continue;
+		if (!text || !document_quantity(text, &rate) || rate < PORT_RATE_MIN || rate > PORT_RATE_MAX)
+			log_warn(0,
+				"Pod %s/%s has no limit by its annotation %s: want bits a second from 1k to 4T, such as 10M, got "
+				"%.64s",
+				item->namespace_, item->name, key, text ? text : "something else");
+		else
+			json_object_set_new(bandwidth, names[direction], json_pack("{s:s}", "rate", text));
+	}
+	ret = json_object_size(bandwidth) ? json_dumps(bandwidth, JSON_COMPACT) : NULL;
+	json_decref(bandwidth);
+	return ret;
+}
+
 static int take_pod(struct kubernetes *k, struct kube_item *item, const json_t *object)
 {
 	const json_t *metadata = json_object_get(object, "metadata"), *spec = json_object_get(object, "spec");
@@ -388,6 +430,7 @@ static int take_pod(struct kubernetes *k, struct kube_item *item, const json_t *
 	pod.labels = json_dumps(json_object_get(metadata, "labels"), JSON_COMPACT);
 	write_pod_ports(&ports, json_object_get(json_array_get(json_object_get(spec, "containers"), 0), "ports"));
 	pod.ports = ports.data;
+	pod.bandwidth = pod_bandwidth(item, metadata);
 	if (json_array_size(ips))
 		pod.addresses = calloc(json_array_size(ips), sizeof(*pod.addresses));
 	json_array_foreach (ips, i, ip) {

@@ -365,6 +365,18 @@ static const struct kube_item *pod_of(const struct kubernetes *k, const struct o
 	return name && namespace_ ? kube_find(k, KUBE_POD, namespace_, name) : NULL;
 }
 
+/* In a direction that the plugin was told of, it came from the runtime, which has it from the same annotation: it stays what it was when the Pod began. */
+static void merge_bandwidth(json_t *spec, const char *text)
+{
+	json_t *theirs = text ? json_loads(text, 0, NULL) : NULL, *own = json_object_get(spec, "bandwidth");
+
+	if (theirs && own)
+		json_object_update(theirs, own);
+	if (theirs)
+		json_object_set(spec, "bandwidth", theirs);
+	json_decref(theirs);
+}
+
 /* The Port's own labels that say whose it is stay; of the others the Pod's count. */
 static int merge_port(const struct object *port, const struct kube_item *item, struct object **ret)
 {
@@ -385,6 +397,7 @@ static int merge_port(const struct object *port, const struct kube_item *item, s
 	json_object_set(json_object_get(document, "metadata"), "labels", own);
 	if (json_array_size(ports))
 		json_object_set(json_object_get(document, "spec"), "ports", ports);
+	merge_bandwidth(json_object_get(document, "spec"), item->pod.bandwidth);
 	dumped = document ? json_dumps(document, JSON_COMPACT) : NULL;
 	json_decref(own);
 	json_decref(theirs);

@@ -74,6 +74,7 @@ struct kube_host;
 
 struct kube_pod {
 	char *labels, *ports; /* JSON, as a Peer's port has them */
+	char *bandwidth;      /* JSON, as a Port has it; NULL: no annotation says any */
 	struct hd_addr *addresses;
 	size_t n_addresses;
 	struct kube_host *host; /* NULL: not placed yet */

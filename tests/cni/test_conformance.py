@@ -250,15 +250,26 @@ def test_capabilities_that_ask_for_nothing(host, runtime_config):
     host.added(host.runtime(), runtime_config=runtime_config)
 
 
-@pytest.mark.parametrize("runtime_config, word", [
-    ({"Bandwidth": {"IngressRate": 1000000, "IngressBurst": 4294967295}}, "1000000"),
-    ({"bandwidth": {"egressRate": 2000000, "egressBurst": 1}}, "2000000"),
+@pytest.mark.parametrize("asked, ingress, egress", [
+    ({"IngressRate": 1000000, "IngressBurst": 4294967295}, (1000000, 400000), None),
+    ({"egressRate": 2000000, "egressBurst": 1000000}, None, (2000000, 1000000)),
+    ({"ingressRate": 1000000, "ingressBurst": 0, "egressRate": 30000000000, "egressBurst": 2147483647}, (1000000, 400000), (30000000000, 2130000000)),
 ])
-def test_what_cannot_be_done_is_refused_and_said(host, runtime_config, word):
-    c = host.container()
-    error = failure(host.runtime(), "ADD", c, runtime_config=runtime_config)
-    assert error.code == 7 and word in error.msg and "capabilities" in error.msg
-    host.runtime().delete(c, runtime_config=runtime_config)
+def test_bandwidth(host, asked, ingress, egress):
+    """Bits, both of them. A burst that is none is ours to choose."""
+    c = host.added(host.runtime(), runtime_config={"bandwidth": asked})
+    device = host.devices()[0]
+    (port,) = [p for p in host.daemon.status()["ports"] if p["device"] == device]
+    for way, wanted in (("ingress", ingress), ("egress", egress)):
+        seen = port["bandwidth"][way]
+        assert (seen and seen["rate"]) == (wanted and wanted[0])
+        assert not wanted or abs(seen["burst"] / wanted[1] - 1) < 0.01
+    host.runtime().delete(c, runtime_config={"bandwidth": asked})
+
+
+def test_bandwidth_that_is_none(host):
+    error = failure(host.runtime(), "ADD", host.container(), runtime_config={"bandwidth": {"ingressRate": 999}})
+    assert error.code == 7 and "spec.bandwidth.ingress.rate" in error.msg
 
 
 def test_pods_become_ports_with_labels(host):

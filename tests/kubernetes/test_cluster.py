@@ -63,6 +63,36 @@ def test_a_pod_that_the_watch_does_not_know_waits(cluster):
     cluster.add(pod)
 
 
+def test_bandwidth_of_pods(cluster):
+    """What the runtime passes counts, direction by direction; elsewhere the Pod's annotations, also when they change."""
+    one = cluster.nodes[0]
+    told, annotated = cluster.pod(one, "told"), cluster.pod(one, "annotated")
+    cluster.runtime(one).delete(told.container)
+    args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=told"
+    cluster.runtime(one).add(told.container, args=args, runtime_config={"bandwidth": {"ingressRate": 3000000, "ingressBurst": 4294967295}})
+
+    def annotate(pod, ingress, egress):
+        document = pod.document()
+        for key, value in (("ingress", ingress), ("egress", egress)):
+            if value:
+                document["metadata"]["annotations"][f"kubernetes.io/{key}-bandwidth"] = value
+        cluster.server.put(document)
+
+    def rates(pod):
+        (port,) = [p for p in one.daemon.status()["ports"] if p["name"].startswith(pod.name)]
+        return {way: limit["rate"] for way, limit in (port["bandwidth"] or {}).items() if limit}
+
+    annotate(told, "10M", "1.5M")
+    annotate(annotated, "10M", None)
+    wait_for(lambda: rates(annotated) == {"ingress": 10000000}, what="the annotation")
+    wait_for(lambda: rates(told) == {"ingress": 3000000, "egress": 1500000}, what="the other direction's")
+    annotate(annotated, "20M", "fast")
+    wait_for(lambda: rates(annotated) == {"ingress": 20000000}, what="the new one")
+    assert "kubernetes.io/egress-bandwidth: want bits a second from 1k to 4T, such as 10M, got fast" in one.daemon.log()
+    annotate(annotated, None, None)
+    wait_for(lambda: rates(annotated) == {}, what="no annotation, no rate")
+
+
 def test_what_counts_of_pods_and_nodes(cluster):
     one, two = cluster.nodes
     server = cluster.server

@@ -100,8 +100,8 @@ static void test_refused(void **state)
 	assert_int_equal(decode("GC", POD(""), NULL), FAILURE_CONFIG);
 	assert_int_equal(decode("CHECK", POD(""), NULL), FAILURE_CONFIG);
 	assert_int_equal(decode("CHECK", POD(",\"prevResult\":[]"), NULL), FAILURE_DECODE);
-	assert_int_equal(decode("ADD", POD(",\"runtimeConfig\":{\"bandwidth\":{\"ingressRate\":1}}"), NULL), FAILURE_CONFIG);
-	assert_int_equal(decode("DEL", POD(",\"runtimeConfig\":{\"bandwidth\":{\"ingressRate\":1}}"), NULL), 0);
+	assert_int_equal(decode("ADD", POD(",\"runtimeConfig\":{\"bandwidth\":{\"ingressRate\":0.5}}"), NULL), FAILURE_CONFIG);
+	assert_int_equal(decode("ADD", POD(",\"runtimeConfig\":{\"bandwidth\":{\"egressBurst\":-1}}"), NULL), FAILURE_CONFIG);
 	assert_int_equal(decode("ADD", POD(",\"runtimeConfig\":{\"bandwidth\":{\"ingressRate\":1e400}}"), NULL), FAILURE_DECODE);
 	assert_int_equal(decode("ADD", POD(",\"runtimeConfig\":{\"portMappings\":[{\"hostPort\":0.5}]}"), NULL), FAILURE_CONFIG);
 	assert_int_equal(decode("ADD", POD(",\"runtimeConfig\":{\"portMappings\":[{\"hostPort\":1}]}"), NULL), FAILURE_CONFIG);

@@ -12,7 +12,7 @@ from ports import GATEWAY_MAC, HOST, IS_GATEWAY, L2, NEXT, REDIRECT, SHOT, Witne
 from reasons_test import REASONS
 from world import EGRESS, INGRESS, PORT_IN, PORT_OUT, TC_IN, U32, U64
 
-LIMIT_IN, LIMIT_OUT = 1 << 12, 1 << 13
+LIMIT_IN, LIMIT_OUT = 1 << 13, 1 << 14
 CONTROL_FQ = 4
 RATE = 8000  # kbit/s: a byte lasts 1000 ns
 BURST = 20000000  # µs: a slow machine must not make up for what a test says was used
