@@ -9,8 +9,6 @@
 #define HEDDLE_STAGE_LIMIT_H
 
 #include "event.h"
-#include "nd.h"
-#include "parse.h"
 #include "port.h"
 
 #include <maps/limit.bpf.h>
@@ -40,12 +38,11 @@ static __always_inline struct hd_limit_state *limit_state(__u32 ifindex)
 	return bpf_map_lookup_elem(&port_limits, &ifindex);
 }
 
-/* Without it nobody is reached: it has another burst for itself. */
-static __always_inline bool resolves(const struct pkt *p)
-{
-	return p->family ? nd_is(p) : p->ethertype == FRAME_ARP;
-}
-
+/*
+ * Acknowledgements, resolution, questions to a name server: they have another burst for themselves. Else a bulk transfer that keeps the first one used up would
+ * starve one the other way of its acknowledgements, until that one's timeouts are minutes.
+ */
+#define LIMIT_SMALL 128
 /* fq drops what is to wait for longer than 10 s, by default. */
 #define STAMP_MAX 2000000000ll
 
@@ -97,7 +94,7 @@ __noinline int limit(HOOK_CTX *ctx, struct pkt *p, __u32 ifindex, __u32 directio
 		ahead = 0;
 	}
 	bytes = limit_bytes(ctx, p);
-	if (ahead > (__s64)burst && (!resolves(p) || ahead > (__s64)burst * 2)) {
+	if (ahead > (__s64)burst && (bytes > LIMIT_SMALL || ahead > (__s64)burst * 2)) {
 		if (!dry_run) {
 			__sync_fetch_and_add(&state->packets[direction], p->segments);
 			__sync_fetch_and_add(&state->bytes[direction], bytes);

@@ -67,8 +67,8 @@ def length(packet):
 WAYS = {
     "from": lambda t, family: (t.a, EGRESS, t.a, PORT_IN, frame(t, family)),
     "to": lambda t, family: (t.b, INGRESS, t.a, PORT_IN, frame(t, family)),
-    "from-to-host": lambda t, family: (t.a, EGRESS, t.a, PORT_IN, Ether(src=t.a.mac, dst=GATEWAY_MAC) / ip(family, A[family], WIDE[family]) / UDP() / Raw(bytes(99))),
-    "host-to": lambda t, family: (t.b, INGRESS, t.b, PORT_OUT, Ether(src=GATEWAY_MAC, dst=t.b.mac) / ip(family, WIDE[family], B[family]) / UDP() / Raw(bytes(99))),
+    "from-to-host": lambda t, family: (t.a, EGRESS, t.a, PORT_IN, Ether(src=t.a.mac, dst=GATEWAY_MAC) / ip(family, A[family], WIDE[family]) / UDP() / Raw(bytes(199))),
+    "host-to": lambda t, family: (t.b, INGRESS, t.b, PORT_OUT, Ether(src=GATEWAY_MAC, dst=t.b.mac) / ip(family, WIDE[family], B[family]) / UDP() / Raw(bytes(199))),
 }
 
 
@@ -184,14 +184,16 @@ def test_policy_is_asked_first(two, family):
     assert two.run(two.a, between(two.a, two.b, ip(family, B[family], B[family]) / UDP() / Raw(b"x"))).reason == f"source-ip{family}"
 
 
-def test_resolution_has_twice_the_burst(two):
+def test_small_packets_have_twice_the_burst(two):
+    """Who sends much must not take from others what their connections live of."""
     limit(two, two.a, EGRESS)
     arp = Ether(src=two.a.mac, dst="ff:ff:ff:ff:ff:ff") / ARP(hwsrc=two.a.mac, psrc=A[4], pdst=GATEWAY[4])
     nd = Ether(src=two.a.mac, dst="33:33:ff:00:00:fe") / IPv6(src=A[6], dst="ff02::1:ff00:fe", hlim=255) / ICMPv6ND_NS(tgt=GATEWAY[6])
-    for packet in (arp, nd):
+    ack = frame(two, 4, 0, TCP(sport=5, dport=6, flags="S"))
+    for packet in (arp, nd, ack, frame(two, 4, 100), frame(two, 6, 80)):
         ahead(two, two.a, EGRESS, BURST / 1000 * 1.8)
         assert two.run(two.a, packet).reason == "none"
-        assert two.run(two.a, frame(two, 4)).reason == "bandwidth"
+        assert two.run(two.a, frame(two, 4, 101)).reason == "bandwidth"
         ahead(two, two.a, EGRESS, BURST / 1000 * 2.5)
         assert two.run(two.a, packet).reason == "bandwidth"
 
@@ -219,7 +221,7 @@ def leaves(plane, port, packet, hook=PORT_IN):
 def test_when_it_leaves_an_uplink(two, family):
     """Only where there is a queue that looks at it, and not what stays here."""
     limit(two, two.a, EGRESS)
-    out = Ether(src=two.a.mac, dst=GATEWAY_MAC) / ip(family, A[family], WIDE[family]) / UDP() / Raw(bytes(99))
+    out = Ether(src=two.a.mac, dst=GATEWAY_MAC) / ip(family, A[family], WIDE[family]) / UDP() / Raw(bytes(199))
     ahead(two, two.a, EGRESS, 1500)
     assert leaves(two, two.a, out) is None
     two.world.control.flags |= CONTROL_FQ
