@@ -246,6 +246,7 @@ void devices_free(struct controller *c)
 {
 	sd_event_source_disable_unref(c->netdev);
 	sd_event_source_disable_unref(c->reattach);
+	sd_event_source_disable_unref(c->pace);
 	if (c->watch)
 		netdev_watch_free(c->watch);
 	free(c->devices);

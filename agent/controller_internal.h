@@ -117,8 +117,8 @@ struct controller {
 	size_t n_fast_paths;
 
 	/* event sources */
-	sd_event_source *sweep, *later, *reattach, *confirm, *kubernetes_save, *kubernetes_again, *events, *netdev, *rebuild,
-		*host_changes;
+	sd_event_source *sweep, *later, *reattach, *pace, *confirm, *kubernetes_save, *kubernetes_again, *events, *netdev,
+		*rebuild, *host_changes;
 
 	struct view view;
 	struct api *api;
@@ -204,6 +204,10 @@ void nat_free(struct controller *c); /* leaves it in force */
 int nat_conflict(const struct object *port, const struct object *other, struct diag *diag);
 /* The port's ports of the host are in force, if it has any: 0, or -EIO with diag. */
 int nat_check(const struct controller *c, const struct object *port, struct diag *diag);
+
+/* --- controller_pace.c: where what limited ports send is held back --- */
+
+void pace_follow(struct controller *c); /* once ports are installed */
 
 /* --- controller_underlay.c: the other ends of the tunnel --- */
 

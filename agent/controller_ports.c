@@ -467,6 +467,7 @@ int ports_install(struct controller *c)
 		r = install_rows(c);
 	if (r == 0 && c->hostnet_due)
 		host = install_host(c);
+	pace_follow(c);
 	return r < 0 ? r : host;
 }
 

@@ -157,6 +157,8 @@ size_t datapath_attachments(const struct datapath *dp, const struct datapath_att
 /* Why a port was left without programs by the last datapath_ports(), in static storage; NULL: nothing is known against it. */
 const char *datapath_port_refused(struct datapath *dp, uint32_t ifindex);
 
+/* An uplink has the fq queue: what ports with a rate send is told when to leave. Taken over by tables that are loaded later. */
+void datapath_pace(struct datapath *dp, bool on);
 /* What the port has used of its rates. -ENOENT: nothing yet. */
 int datapath_limit(struct datapath *dp, uint32_t ifindex, struct hd_limit_state *ret);
 

@@ -15,6 +15,20 @@ int datapath_limit(struct datapath *dp, uint32_t ifindex, struct hd_limit_state 
 	return bpf_map_lookup_elem(fd, &ifindex, ret) < 0 ? -errno : 0;
 }
 
+void datapath_pace(struct datapath *dp, bool on)
+{
+	struct load *loads[] = {dp->live, dp->next};
+
+	for (size_t i = 0; i < ARRAY_SIZE(loads); i++) {
+		if (!loads[i] || !loads[i]->control)
+			continue;
+		if (on)
+			__atomic_or_fetch(&loads[i]->control->flags, HD_CONTROL_FQ, __ATOMIC_RELAXED);
+		else
+			__atomic_and_fetch(&loads[i]->control->flags, ~(uint32_t)HD_CONTROL_FQ, __ATOMIC_RELAXED);
+	}
+}
+
 void limits_forget(const struct load *load, uint32_t ifindex)
 {
 	int fd = load_map(load, MAP_PORT_LIMITS);

@@ -611,7 +611,7 @@ static int init_control(
 		}
 	} else if (load_map(old, MAP_CONTROL) >= 0 && bpf_map_lookup_elem(load_map(old, MAP_CONTROL), &zero, &before) == 0) {
 		load->control->pickup_until = before.pickup_until;
-		load->control->flags = before.flags & HD_CONTROL_PICKUP;
+		load->control->flags = before.flags & (HD_CONTROL_PICKUP | HD_CONTROL_FQ);
 		/* A monitor of this agent's goes on over a table that grows; one of an earlier agent is gone. */
 		if (old->control)
 			load->control->flags |= before.flags & HD_CONTROL_MONITOR;

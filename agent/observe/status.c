@@ -9,6 +9,7 @@
 #include <net/if_arp.h>
 
 #include <observe/fast_paths.h>
+#include <netdev/queue.h>
 #include <observe/json.h>
 #include <observe/names.h>
 #include <observe/status.h>
@@ -81,13 +82,17 @@ static json_t *programs_json(const struct view *view)
 
 static json_t *uplink_json(const char *name, const struct netdev *device, const struct datapath_attachment *at)
 {
-	return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:o}", "device", name, "ifindex",
+	char queue[QUEUE_KIND_MAX] = "";
+
+	if (device)
+		(void)queue_kind(device->ifindex, queue);
+	return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:o}", "device", name, "ifindex",
 		device ? json_integer(device->ifindex) : json_null(), "state", at ? "attached" : "waiting", "xdp",
 		json_text(at ? at->xdp_mode : NULL), "xdpReason", json_text(at && at->xdp_reason[0] ? at->xdp_reason : NULL),
 		"tc", json_text(at ? at->tc_mode : NULL), "decapsulation", json_text(at ? at->decapsulation : NULL),
 		"decapsulationReason", json_text(at && at->decap_reason[0] ? at->decap_reason : NULL), "foreignAhead",
 		(json_int_t)(at ? at->foreign_ahead : 0), "driver",
-		json_text(device && device->driver[0] ? device->driver : NULL));
+		json_text(device && device->driver[0] ? device->driver : NULL), "queue", json_text(queue[0] ? queue : NULL));
 }
 
 static json_t *uplinks_json(const struct view *view)

@@ -2,6 +2,7 @@
 """What ports may send and be sent: rates of real TCP, whatever way it takes, and what becomes of more than that."""
 
 import contextlib
+import json
 import socket
 import threading
 import time
@@ -9,6 +10,7 @@ import time
 import pytest
 from lib import documents as doc
 from lib.heddled import Monitor, wait_for
+from lib.netns import Link, Namespace
 from lib.overlay import Fabric
 from lib.ports import PortHost
 from lib.traffic import accept_pair
@@ -162,6 +164,36 @@ def test_over_the_overlay(mode):
             end.put(*documents)
         with contextlib.ExitStack() as stack:
             expect_rate({"from": Stream(stack, a.ns, b.ns, b.ip4), "to": Stream(stack, d.ns, c.ns, c.ip4)})
+
+
+def fq_statistics(ns):
+    (queue,) = [q for q in json.loads(ns.run("tc", "-j", "-s", "qdisc", "show", "dev", "up0").stdout) if q["kind"] == "fq"]
+    return queue
+
+
+def test_an_uplink_with_fq():
+    """What leaves there waits in that queue until it is time: hardly anything is lost. Routed by the host, which hands on when that is."""
+    rate = 5_000_000
+    with PortHost(start=False, host_spec={"uplinks": [{"device": "up0", "xdp": "off"}]}) as h, contextlib.ExitStack() as stack:
+        far = Namespace("far")
+        stack.callback(far.delete)
+        link = Link(far, "far0", h.ns, "up0", 1)
+        if h.ns.run("tc", "qdisc", "add", "dev", "up0", "root", "fq", check=False).returncode:
+            pytest.skip("no fq in this kernel: run it in a guest, see tests/kernel/README.md")
+        h.ns.sysctl("net.ipv4.ip_forward", 1)
+        far.run("ip", "route", "add", "10.77.0.0/24", "via", link.b4)
+        h.daemon.start()
+        a = work(h, 1)
+        h.daemon.apply(BLUE, port(a, egress="5M"))
+        h.wait_port("p1", timeout=30)
+        assert [u["queue"] for u in h.daemon.status()["uplinks"]] == ["fq"]
+        expect_rate({"out": Stream(stack, a.ns, far, link.a4)}, rate)
+        statistics, dropped = fq_statistics(h.ns), bandwidth(h, a)["egress"]
+        assert statistics["throttled"] > 20, statistics
+        assert dropped["droppedBytes"] < statistics["bytes"] / 10, (statistics, dropped)
+        # without it, what is too much is lost again
+        h.ns.run("tc", "qdisc", "del", "dev", "up0", "root")
+        wait_for(lambda: not h.dump("control")[0]["value"]["flags"] & 4, 30, what="the queue is gone")
 
 
 class Blast:

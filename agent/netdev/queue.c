@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <linux/pkt_sched.h>
+#include <linux/rtnetlink.h>
+
+#include <libmnl/libmnl.h>
+
+#include <netdev/queue.h>
+#include <util/cleanup.h>
+
+struct looking {
+	uint32_t ifindex, root; /* handle of the root queue */
+	char kind[QUEUE_KIND_MAX], leaf[QUEUE_KIND_MAX];
+	bool differ;
+};
+
+/* The root of a device comes before what is below it. */
+static int on_queue(const struct nlmsghdr *message, void *userdata)
+{
+	const struct tcmsg *tc = mnl_nlmsg_get_payload(message);
+	struct looking *looking = userdata;
+	const struct nlattr *attribute;
+	const char *kind = NULL;
+
+	if (message->nlmsg_type != RTM_NEWQDISC || (uint32_t)tc->tcm_ifindex != looking->ifindex)
+		return MNL_CB_OK;
+	mnl_attr_for_each(attribute, message, sizeof(*tc)) if (mnl_attr_get_type(attribute) == TCA_KIND &&
+							       mnl_attr_validate(attribute, MNL_TYPE_NUL_STRING) == 0) kind =
+		mnl_attr_get_str(attribute);
+	if (!kind)
+		return MNL_CB_OK;
+	if (tc->tcm_parent == TC_H_ROOT) {
+		snprintf(looking->kind, sizeof(looking->kind), "%s", kind);
+		looking->root = tc->tcm_handle;
+	} else if (looking->kind[0] && TC_H_MAJ(tc->tcm_parent) == TC_H_MAJ(looking->root)) {
+		looking->differ |= looking->leaf[0] && strncmp(looking->leaf, kind, sizeof(looking->leaf) - 1) != 0;
+		snprintf(looking->leaf, sizeof(looking->leaf), "%s", kind);
+	}
+	return MNL_CB_OK;
+}
+
+static void close_socket(struct mnl_socket **socket)
+{
+	if (*socket)
+		mnl_socket_close(*socket);
+}
+
+int queue_kind(uint32_t ifindex, char ret[QUEUE_KIND_MAX])
+{
+	__attribute__((cleanup(close_socket))) struct mnl_socket *socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	_Alignas(8) char buffer[32768];
+	struct looking looking = {.ifindex = ifindex};
+	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
+	struct tcmsg *tc;
+	int r;
+
+	if (!socket || mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0)
+		return -errno;
+	request->nlmsg_type = RTM_GETQDISC;
+	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	request->nlmsg_seq = 1;
+	tc = mnl_nlmsg_put_extra_header(request, sizeof(*tc));
+	tc->tcm_ifindex = (int)ifindex;
+	if (mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
+		return -errno;
+	do {
+		ssize_t n = mnl_socket_recvfrom(socket, buffer, sizeof(buffer));
+
+		if (n < 0)
+			return -errno;
+		r = mnl_cb_run(buffer, (size_t)n, 1, mnl_socket_get_portid(socket), on_queue, &looking);
+	} while (r > MNL_CB_STOP);
+	if (r < 0)
+		return -errno;
+	snprintf(ret, QUEUE_KIND_MAX, "%s",
+		strcmp(looking.kind, "mq") == 0 && looking.leaf[0] && !looking.differ ? looking.leaf : looking.kind);
+	return 0;
+}
