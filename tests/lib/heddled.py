@@ -166,7 +166,7 @@ class Heddled:
         return self
 
     def wait(self, timeout=15):
-        result = self.cli("wait", "--timeout", f"{timeout}s", check=False, timeout=timeout + 10)
+        result = self.cli("wait", "--timeout", f"{timeout * netns.PATIENCE}s", check=False, timeout=timeout + 10)
         if result.returncode != 0:
             code = self.process.poll()
             raise AssertionError(f"heddled not in force (exit {code}): {result.stderr}\n--- its log:\n{self.log()}")
@@ -276,14 +276,14 @@ class Monitor:
         self.process = daemon.cli_popen("-o", "json", "monitor", *options)
         self.lines = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
-        time.sleep(0.3)  # the stream has no greeting: give it the time to be set up
+        time.sleep(0.3 * netns.PATIENCE)  # the stream has no greeting: give it the time to be set up
 
     def _read(self):
         for line in self.process.stdout:
             self.lines.put(json.loads(line))
 
     def find(self, timeout=3, **match):
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * netns.PATIENCE
         seen = []
         while True:
             try:
@@ -312,6 +312,7 @@ class Monitor:
 
 def wait_for(condition, timeout=5, interval=0.02, what="condition"):
     """Polls until condition() is true and returns its value."""
+    timeout *= netns.PATIENCE
     deadline = time.monotonic() + timeout
     while True:
         value = condition()

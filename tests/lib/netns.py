@@ -17,6 +17,7 @@ CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
 NETNS_DIR = "/run/netns"
 PREFIX = "hdt"
+PATIENCE = int(os.environ.get("HEDDLE_PATIENCE", "1"))  # how many times as long everything may take: guests under emulation
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _counter = itertools.count(1)
@@ -91,7 +92,7 @@ class Namespace:
         result = subprocess.run(
             [str(a) for a in argv],
             preexec_fn=self._enter_child,
-            timeout=timeout,
+            timeout=timeout * PATIENCE,
             text=text,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

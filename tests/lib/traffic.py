@@ -16,6 +16,7 @@ import struct
 import threading
 import time
 
+from .netns import PATIENCE
 from .raw import checksum
 
 OUTCOMES = {
@@ -24,8 +25,8 @@ OUTCOMES = {
     errno.EACCES: "prohibited",  # ICMPv6 type 1 code 1
     errno.ECONNRESET: "reset",
 }
-QUICK = 0.15  # how long silence has to last to be called silence; a wrong "timeout" can only come from a packet later than this
-PATIENT = 5.0
+QUICK = 0.15 * PATIENCE  # how long silence has to last to be called silence; a wrong "timeout" can only come from a packet later than this
+PATIENT = 5.0 * PATIENCE
 
 
 def family_of(address):
