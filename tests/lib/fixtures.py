@@ -19,6 +19,11 @@ BACKENDS = {
 }
 
 
+def needs_device(kind):
+    """A mark for tests of which the far end is a device that not every kernel has; tests/kernel runs them where it is."""
+    return pytest.mark.skipif(not netns.has_device(kind), reason=f"this kernel has no {kind} devices")
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: long variant; runs with HEDDLE_SLOW=1")
 

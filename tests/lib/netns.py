@@ -6,6 +6,7 @@ Names are hdt-PID-N-ROLE: two runs at the same time do not meet, and a later run
 
 import contextlib
 import ctypes
+import functools
 import itertools
 import os
 import re
@@ -216,6 +217,28 @@ class Behind(Routed):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.server = self.inside
+
+
+DEVICES = {
+    "geneve": "probe type geneve id 1 remote 192.0.2.1",
+    "vlan": "link wire0 name probe type vlan id 5",
+    "vrf": "probe type vrf table 7",
+    "bond": "probe type bond",
+}
+
+
+@functools.lru_cache
+def has_device(kind):
+    """Whether this kernel makes devices of this kind: tried."""
+    try:
+        ns = Namespace("probe")
+    except subprocess.CalledProcessError:
+        return False  # not as root
+    try:
+        ns.ip("link add wire0 type veth peer name wire1")
+        return ns.run("ip", "link", "add", *DEVICES[kind].split(), check=False).returncode == 0
+    finally:
+        ns.delete()
 
 
 def sweep_dead_runs():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 Hosts joined by an underlay, and workloads on them that share networks: hosts with heddled, and as far ends that nobody here has written the
-kernel's VXLAN device on a bridge, and Open vSwitch's userspace datapath.
+kernel's VXLAN or Geneve device on a bridge, and Open vSwitch with its datapath in user space or in the kernel.
 
     with Fabric(family=6, protocol="geneve") as f:
         one, two = f.heddle(), f.heddle()
@@ -12,6 +12,7 @@ kernel's VXLAN device on a bridge, and Open vSwitch's userspace datapath.
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import shutil
@@ -23,7 +24,7 @@ import time
 
 from . import documents as doc
 from . import heddled, ports, traffic
-from .netns import Namespace
+from .netns import PATIENCE, Namespace
 from .raw import Ether, IP, UDP, IPv6, Wire, checksum
 
 UPLINK = "up0"
@@ -206,8 +207,8 @@ class HeddleEnd(End):
 
 class KernelEnd(End):
     """
-    A VXLAN device on a bridge for each network. It learns; what it does not know it sends to every other end. mtu: of the inner packets,
-    whatever the uplink takes.
+    A bridge for each network, with a VXLAN device, or a Geneve device for each other end. It learns; what it does not know it sends to every
+    other end. mtu: of the inner packets, whatever the uplink takes.
     """
 
     def __init__(self, fabric, number, checksums=False, mtu=None):
@@ -223,43 +224,75 @@ class KernelEnd(End):
                 flags = "udpcsum" if self.checksums else "noudpcsum"
             else:
                 flags = "udp6zerocsumrx" + ("" if self.checksums else " udp6zerocsumtx")
-            flags += f" dev {UPLINK}" if self.mtu is None else ""
-            vx, br = f"vx{n.vni}", f"br{n.vni}"
+            br = self.bridge(n)
+            tunnels = self.vxlan(n, ends, flags) if self.fabric.protocol == "vxlan" else self.geneve(n, ends, flags)
             self.ns.ip(
-                f"link add {vx} type vxlan id {n.vni} local {self.address} dstport {PORT['vxlan']} ttl 64 {flags}",
                 f"link add {br} type bridge",
-                f"link set {vx} addrgenmode none",  # nobody lives on these two
-                f"link set {br} addrgenmode none",
-                *([f"link set {d} mtu {self.mtu}" for d in (vx, br)] if self.mtu else []),
-                f"link set {vx} master {br} up",
+                *(f"link set {d} addrgenmode none" for d in (*tunnels, br)),  # nobody lives on these
+                *(f"link set {d} mtu {self.mtu}" for d in (*tunnels, br) if self.mtu),
+                *(f"link set {d} master {br} up" for d in tunnels),
                 f"link set {br} up",
                 *(f"link set {w.device} master {br}" for w in self.works if w.network is n),
             )
-            for e in ends:
-                self.ns.run("bridge", "fdb", "append", "00:00:00:00:00:00", "dev", vx, "dst", e.address)
+            if self.fabric.protocol == "vxlan":
+                for e in ends:
+                    self.ns.run("bridge", "fdb", "append", "00:00:00:00:00:00", "dev", tunnels[0], "dst", e.address)
+            else:  # what came by one tunnel goes into no other
+                self.ns.ip(*(f"link set {d} type bridge_slave isolated on" for d in tunnels))
+
+    @staticmethod
+    def bridge(network):
+        return f"br{network.vni}"
+
+    def vxlan(self, network, _ends, flags):
+        flags += f" dev {UPLINK}" if self.mtu is None else ""
+        name = f"vx{network.vni}"
+        self.ns.ip(f"link add {name} type vxlan id {network.vni} local {self.address} dstport {PORT['vxlan']} ttl 64 {flags}")
+        return [name]
+
+    def geneve(self, network, ends, flags):
+        names = {f"gv{network.vni}.{e.number}": e for e in ends}
+        for name, e in names.items():
+            self.ns.ip(f"link add {name} type geneve id {network.vni} remote {e.address} dstport {PORT['geneve']} ttl 64 {flags}")
+        return list(names)
+
+    def learnt(self, network, mac, end):
+        """Whether the bridge has the MAC behind that end."""
+        if self.fabric.protocol == "vxlan":
+            device, entry = f"vx{network.vni}", f"{mac} dst {end.address}"
+        else:
+            device, entry = f"gv{network.vni}.{end.number}", f"{mac} "
+        return entry in self.ns.run("bridge", "fdb", "show", "dev", device).stdout
 
     def close(self):
         self.ns.delete()
 
 
 class OvsEnd(End):
-    """Open vSwitch with its userspace datapath, its processes and files its own."""
+    """Open vSwitch, its processes and files its own. datapath: "netdev" is that in user space, "system" that of the kernel."""
 
-    def __init__(self, fabric, number):
+    def __init__(self, fabric, number, datapath="netdev"):
         super().__init__(fabric, number)
+        self.datapath = datapath
         self.ns = Namespace("ovs")
         fabric.join(self, UPLINK)
-        # Its packet sockets take frames as they are on the wire: no super-packets, no checksums to be filled in later.
-        fabric.plain(self)
+        # Packet sockets take frames as they are on the wire: no super-packets, no checksums to be filled in later.
+        if datapath == "netdev":
+            fabric.plain(self)
         self.dir = tempfile.mkdtemp(prefix=f"{heddled.TMP_PREFIX}{os.getpid()}-")
         self.env = {**os.environ, "OVS_RUNDIR": self.dir, "OVS_DBDIR": self.dir, "OVS_LOGDIR": self.dir, "OVS_SYSCONFDIR": self.dir}
         self.processes = []
         self.server = f"unix:{self.dir}/db.sock"
 
     @staticmethod
-    def missing():
+    @functools.lru_cache
+    def missing(datapath="netdev"):
         """Why it cannot be had here; None: it can."""
-        return None if shutil.which("ovs-vswitchd") else "openvswitch-switch is not installed"
+        if not shutil.which("ovs-vswitchd"):
+            return "openvswitch-switch is not installed"
+        if datapath == "system" and not os.path.isdir("/sys/module/openvswitch"):
+            return "this kernel has no Open vSwitch datapath"
+        return None
 
     def run(self, *argv, **kwargs):
         return self.ns.run(*argv, env=self.env, **kwargs)
@@ -282,8 +315,26 @@ class OvsEnd(End):
         self._start("ovsdb-server", f"{self.dir}/conf.db", f"--remote=punix:{self.dir}/db.sock", f"--unixctl={self.dir}/db.ctl")
         heddled.wait_for(lambda: os.path.exists(f"{self.dir}/db.sock"), what="ovsdb-server")
         self.vsctl("--no-wait", "init")
-        self._start("ovs-vswitchd", self.server, f"--unixctl={self.dir}/ovs-vswitchd.ctl", "--disable-system")
-        # The underlay is a bridge with our address; tunnels find their way out by it.
+        system = [] if self.datapath == "system" else ["--disable-system"]
+        self._start("ovs-vswitchd", self.server, f"--unixctl={self.dir}/ovs-vswitchd.ctl", *system)
+        if self.datapath == "netdev":
+            self.underlay()
+        self.vsctl("add-br", "br-int", "--", "set", "bridge", "br-int", f"datapath_type={self.datapath}", "fail_mode=secure")
+        for w in self.works:
+            if self.datapath == "netdev":
+                w.quiet()
+            self.vsctl("add-port", "br-int", w.device)
+        for e in self.fabric.ends:
+            if e is not self:
+                self.vsctl(
+                    "add-port", "br-int", f"tun{e.number}", "--", "set", "interface", f"tun{e.number}", f"type={self.fabric.protocol}",
+                    f"options:remote_ip={e.address}", f"options:local_ip={self.address}", "options:key=flow",
+                    f"options:dst_port={PORT[self.fabric.protocol]}",
+                )  # fmt: skip
+        self.flows()
+
+    def underlay(self):
+        """A bridge with our address; tunnels find their way out by it."""
         fabric = self.fabric
         bits = 24 if fabric.family == 4 else 64
         self.vsctl(
@@ -295,18 +346,6 @@ class OvsEnd(End):
         self.ns.run("nft", f"add table netdev quiet; add chain netdev quiet in {{ {hook} }}")
         self.ns.ip(f"addr flush dev {UPLINK}", "link set br-phy up")
         self.ns.ip(f"addr add {self.address}/{bits} dev br-phy" + (" nodad" if fabric.family == 6 else ""))
-        self.vsctl("add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=netdev", "fail_mode=secure")
-        for w in self.works:
-            w.quiet()
-            self.vsctl("add-port", "br-int", w.device)
-        for e in fabric.ends:
-            if e is not self:
-                self.vsctl(
-                    "add-port", "br-int", f"tun{e.number}", "--", "set", "interface", f"tun{e.number}", f"type={fabric.protocol}",
-                    f"options:remote_ip={e.address}", f"options:local_ip={self.address}", "options:key=flow",
-                    f"options:dst_port={PORT[fabric.protocol]}",
-                )  # fmt: skip
-        self.flows()
 
     def flows(self, out="", inside=""):
         """A workload's frames to every peer with its network's VNI and back; `out` and `inside` are actions in front of that."""
@@ -439,8 +478,8 @@ class Fabric:
     def kernel(self, **kwargs):
         return self._add(KernelEnd, **kwargs)
 
-    def ovs(self):
-        return self._add(OvsEnd)
+    def ovs(self, **kwargs):
+        return self._add(OvsEnd, **kwargs)
 
     def rogue(self, number=200):
         """Somebody in the underlay who is no peer: a namespace, and a packet socket on its uplink."""
@@ -529,10 +568,10 @@ def echo(ns, address, size, timeout=3.0):
         if not v6:
             head = head[:2] + struct.pack("!H", checksum(head + data)) + head[4:]
         s.connect((address, 0))
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * PATIENCE
         s.send(head + data)
         while (left := deadline - time.monotonic()) > 0:
-            s.settimeout(min(left, 0.7) if size > 1400 else left)
+            s.settimeout(min(left, 0.7 * PATIENCE) if size > 1400 else left)
             try:
                 got = s.recv(65536)
             except TimeoutError:
@@ -579,11 +618,11 @@ def expect_bytes(a, b, family, port=7300, size=60_000):
     client, server = traffic.accept_pair(a.ns, b.ns, address, port)
     with client, server:
         for one, other, way in ((client, server, "there"), (server, client, "back")):
-            sent, got = traffic.transfer(one, other, size, chunk=len(data) // 32 * 32, timeout=10)
+            sent, got = traffic.transfer(one, other, size, chunk=len(data) // 32 * 32, timeout=10 * PATIENCE)
             assert sent == got, f"TCP {way}, {a.name} to {b.name} over IPv{family}"
     with a.ns.socket(traffic.family_of(address), socket.SOCK_DGRAM) as c, b.ns.socket(traffic.family_of(address), socket.SOCK_DGRAM) as s:
         for sock in (c, s):
-            sock.settimeout(1)
+            sock.settimeout(1 * PATIENCE)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         s.bind((address, port))
         c.connect((address, port))

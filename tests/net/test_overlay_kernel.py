@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel's VXLAN device as the far end: the same bytes, and real traffic both ways."""
+"""The kernel's VXLAN and Geneve devices as the far end: the same bytes, and real traffic both ways."""
 
 import time
 
 import pytest
 from lib import overlay
+from lib.fixtures import needs_device
 from lib.heddled import wait_for
 from lib.overlay import Fabric, dissect, expect_all, expect_echoes, tunnelled
 from lib.raw import ARP, IP, UDP, Capture, Dot1Q, Ether, IPv6, Raw, Wire
@@ -13,11 +14,11 @@ from lib.raw import ARP, IP, UDP, Capture, Dot1Q, Ether, IPv6, Raw, Wire
 class Mixed(overlay.Rig):
     """One host with heddled, one with the kernel's device, a workload of one network on each."""
 
-    def __init__(self, family, quiet=False, xdp="off", mode="l2", **fabric):
-        super().__init__(Fabric(family, **fabric), quiet=quiet, xdp=xdp, mode=mode)
+    def __init__(self, protocol, family, quiet=False, xdp="off", mode="l2", checksums=False, **fabric):
+        super().__init__(Fabric(family, protocol, **fabric), quiet=quiet, xdp=xdp, mode=mode, checksums=checksums)
 
-    def build(self, quiet, xdp, mode):
-        self.ours, self.theirs = self.fabric.heddle(xdp=xdp), self.fabric.kernel()
+    def build(self, quiet, xdp, mode, checksums):
+        self.ours, self.theirs = self.fabric.heddle(xdp=xdp), self.fabric.kernel(checksums=checksums)
         self.blue = self.fabric.network("blue", 0x123456, mode=mode)
         self.a, self.b = self.ours.work(self.blue, 1), self.theirs.work(self.blue, 2)
         if quiet:
@@ -26,21 +27,25 @@ class Mixed(overlay.Rig):
 
 
 family = pytest.mark.parametrize("family", [4, 6], ids=["over4", "over6"])
+protocol = pytest.mark.parametrize("protocol", ["vxlan", pytest.param("geneve", marks=needs_device("geneve"))])
+HEADERS = {"vxlan": "0800000012345600", "geneve": "0000655812345600"}
 
 
+@protocol
 @family
 @pytest.mark.parametrize("xdp", ["off", "native"])
-def test_traffic(family, xdp):
-    with Mixed(family, xdp=xdp) as m:
+def test_traffic(protocol, family, xdp):
+    with Mixed(protocol, family, xdp=xdp) as m:
         expect_all(m.a, m.b)
         # The kernel's bridge itself reports groups, from no address at all
         assert set(m.ours.faults()) <= {("tunnel-source", "ingress")}
 
 
+@protocol
 @family
-def test_the_same_bytes(family):
+def test_the_same_bytes(protocol, family):
     """What leaves here beside what the kernel's device sends: the same headers but for ports, and the frame as the workload sent it."""
-    with Mixed(family, quiet=True) as m:
+    with Mixed(protocol, family, quiet=True) as m:
         expect_echoes(m.a, m.b, (84,))  # each knows the other
         wait_for(lambda: m.ours.peers("ways")[0] >> 1, what="a way: before, the agent's socket sends")
         with m.ours.witness() as ours, m.theirs.witness() as theirs, Wire(m.b.ns, "eth0") as at_b, Wire(m.a.ns, "eth0") as at_a:
@@ -59,8 +64,8 @@ def test_the_same_bytes(family):
                     assert (t.ip.ttl, t.ip.tos, t.ip.ihl, t.ip.len) == (64, 0, 5, 20 + 16 + len(t.inner))
                 else:
                     assert (t.ip.hlim, t.ip.tc, t.ip.plen) == (64, 0, 16 + len(t.inner))
-                assert (t.udp.dport, t.udp.chksum, t.udp.len) == (4789, 0, 16 + len(t.inner))
-                assert t.header == bytes.fromhex("0800000012345600")
+                assert (t.udp.dport, t.udp.chksum, t.udp.len) == (overlay.PORT[protocol], 0, 16 + len(t.inner))
+                assert t.header == bytes.fromhex(HEADERS[protocol])
                 assert t.inner in seen, "the frame that came out is not the one in the tunnel"
                 if source == 1:
                     assert t.udp.sport >= 49152
@@ -68,22 +73,24 @@ def test_the_same_bytes(family):
         dissect([f for sent in frames for f in sent])
 
 
+@protocol
 @family
-def test_dissected(family):
+def test_dissected(protocol, family):
     """Handshakes and payloads of both protocols, all their checksums right."""
-    with Mixed(family, quiet=True) as m:
+    with Mixed(protocol, family, quiet=True) as m:
         with m.ours.witness() as ours, m.theirs.witness() as theirs:
             expect_all(m.a, m.b)
             frames = ours.frames() + theirs.frames()
-        rows = dissect([f for f in frames if len(f) <= m.fabric.mtu + overlay.ETHERNET], "vxlan.vni", "frame.protocols")
-        assert len([r for r in rows if r[0] == str(0x123456)]) > 100
-        assert len([r for r in rows if ":vxlan:" in r[1] and ":tcp" in r[1]]) > 50
+        rows = dissect([f for f in frames if len(f) <= m.fabric.mtu + overlay.ETHERNET], f"{protocol}.vni", "frame.protocols")
+        assert len([r for r in rows if r[0] and int(r[0], 0) == 0x123456]) > 100
+        assert len([r for r in rows if f":{protocol}:" in r[1] and ":tcp" in r[1]]) > 50
 
 
+@protocol
 @family
-def test_ports_by_flow(family):
+def test_ports_by_flow(protocol, family):
     """One source port a flow, and many of them among many flows, in both directions of the IP address family."""
-    with Mixed(family) as m:
+    with Mixed(protocol, family) as m:
         expect_echoes(m.a, m.b, (84,))
         with m.ours.witness() as ours:
             for v6 in (False, True):
@@ -104,9 +111,10 @@ def test_ports_by_flow(family):
             assert len({p[0] for (k, _), p in ports.items() if k == kind}) > 48
 
 
-def test_the_kernel_learns_from_us_and_we_from_it():
+@protocol
+def test_the_kernel_learns_from_us_and_we_from_it(protocol):
     """No document names the far workload: its MAC is learnt from the ARP answer that comes by flooding."""
-    with Mixed(4) as m:
+    with Mixed(protocol, 4) as m:
         m.theirs.prefixes = [("blue", "10.77.0.0/25"), ("blue", "fd77::/112")]
         peer = m.theirs.peer()
         del peer["spec"]["ports"]
@@ -114,14 +122,14 @@ def test_the_kernel_learns_from_us_and_we_from_it():
         m.a.ns.ip("neigh flush dev eth0")
         m.b.ns.ip("neigh flush dev eth0")
         expect_echoes(m.a, m.b)
-        fdb = m.theirs.ns.run("bridge", "fdb", "show", "dev", f"vx{m.blue.vni}").stdout
-        assert f"{m.a.mac} dst {m.ours.address}" in fdb
+        assert m.theirs.learnt(m.blue, m.a.mac, m.ours)
 
 
+@protocol
 @family
-def test_inner_tags(family):
+def test_inner_tags(protocol, family):
     """A trunk's tags are in the tunnelled frame, as the kernel's device has them in its own."""
-    with Fabric(family) as f:
+    with Fabric(family, protocol) as f:
         ours, theirs = f.heddle(), f.kernel()
         blue = f.network("blue", 100)
         a, b = ours.work(blue, 1), theirs.work(blue, 2)
@@ -151,21 +159,19 @@ def test_inner_tags(family):
         assert [line for line in capture.lines() if "vlan 31, p 3" in line and b.mac in line]
 
 
+@protocol
 @family
-def test_checksums(family):
+def test_checksums(protocol, family):
     """The kernel's device sends UDP checksums: no matter."""
-    with Fabric(family) as f:
-        ours, theirs = f.heddle(), f.kernel(checksums=True)
-        blue = f.network("blue", 100)
-        a, b = ours.work(blue, 1), theirs.work(blue, 2)
-        f.up()
-        with theirs.witness() as witness:
-            expect_all(a, b)
+    with Mixed(protocol, family, checksums=True) as m:
+        with m.theirs.witness() as witness:
+            expect_all(m.a, m.b)
             assert 0 not in {t.udp.chksum for t in tunnelled(witness.frames())}
 
 
-def test_policy_towards_the_kernel():
-    with Mixed(4) as m:
+@protocol
+def test_policy_towards_the_kernel(protocol):
+    with Mixed(protocol, 4) as m:
         closed = {"podSelector": {}, "policyTypes": ["Ingress"]}
         m.ours.extra = [{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "closed"}, "spec": closed}]
         m.ours.put()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Open vSwitch's userspace datapath as the far end: VXLAN, and Geneve with options."""
+"""Open vSwitch as the far end, with its datapath in user space and with the kernel's: VXLAN, and Geneve with options."""
 
 import pytest
 from lib import overlay
@@ -8,25 +8,30 @@ from lib.overlay import Fabric, OvsEnd, dissect, expect_all, expect_echoes, tunn
 
 pytestmark = pytest.mark.skipif(OvsEnd.missing() is not None, reason=str(OvsEnd.missing()))
 
+# The kernel's takes super-packets, and checksums that are to be filled in.
+datapath = pytest.mark.parametrize(
+    "datapath", ["netdev", pytest.param("system", marks=pytest.mark.skipif(OvsEnd.missing("system") is not None, reason=str(OvsEnd.missing("system"))))]
+)
 CLASS, KIND, CRITICAL = 0x0102, 0x21, 0xA1
 family = pytest.mark.parametrize("family", [4, 6], ids=["over4", "over6"])
 
 
 class Mixed(overlay.Rig):
-    def __init__(self, protocol, family, mode="l2", **fabric):
-        super().__init__(Fabric(family, protocol, **fabric), mode=mode)
+    def __init__(self, datapath, protocol, family, mode="l2", **fabric):
+        super().__init__(Fabric(family, protocol, **fabric), datapath=datapath, mode=mode)
 
-    def build(self, mode):
-        self.ours, self.theirs = self.fabric.heddle(), self.fabric.ovs()
+    def build(self, datapath, mode):
+        self.ours, self.theirs = self.fabric.heddle(), self.fabric.ovs(datapath=datapath)
         self.blue, self.red = self.fabric.network("blue", 100, mode=mode), self.fabric.network("red", 101, 78, mode=mode)
         self.a, self.b = self.ours.work(self.blue, 1), self.theirs.work(self.blue, 2)
         self.c, self.d = self.ours.work(self.red, 1), self.theirs.work(self.red, 2)
 
 
+@datapath
 @family
 @pytest.mark.parametrize("protocol", ["vxlan", "geneve"])
-def test_traffic(protocol, family):
-    with Mixed(protocol, family) as m:
+def test_traffic(datapath, protocol, family):
+    with Mixed(datapath, protocol, family) as m:
         # To Open vSwitch frames go as on a real wire: whole segments, checksums filled in
         m.a.quiet()
         m.c.quiet()
@@ -36,18 +41,21 @@ def test_traffic(protocol, family):
         assert m.ours.faults() == {}
 
 
+@datapath
 @family
-def test_super_packets(family):
+def test_super_packets(datapath, family):
     """The workload's offloads stay on: what the stack cuts up on the last link has its headers and checksums right."""
-    with Mixed("geneve", family) as m:
+    with Mixed(datapath, "geneve", family) as m:
         expect_all(m.a, m.b)
 
 
+@datapath
 @family
-def test_options(family):
+def test_options(datapath, family):
     """Skipped, whatever is in them; a critical one is a drop, and it is counted."""
-    with Mixed("geneve", family, mtu=1800) as m:
+    with Mixed(datapath, "geneve", family, mtu=1800) as m:
         m.a.quiet()
+        m.b.quiet()
         m.theirs.ofctl(
             "add-tlv-map", "br-int",
             f"{{class={CLASS:#x},type={KIND:#x},len=4}}->tun_metadata0,{{class={CLASS:#x},type={KIND + 1:#x},len=124}}->tun_metadata1,"
@@ -67,9 +75,10 @@ def test_options(family):
         wait_for(lambda: m.ours.drops("tunnel-option") > before, what="tunnel-option")
 
 
+@datapath
 @family
-def test_dissected(family):
-    with Mixed("geneve", family) as m:
+def test_dissected(datapath, family):
+    with Mixed(datapath, "geneve", family) as m:
         m.a.quiet()
         with m.ours.witness() as ours:
             expect_all(m.a, m.b)
@@ -80,10 +89,11 @@ def test_dissected(family):
             assert t.header == bytes.fromhex(f"00006558{t.vni:06x}00") and t.vni in (100, 101)
 
 
-def test_mixed_mesh():
+@datapath
+def test_mixed_mesh(datapath):
     """Heddle, the kernel's device and Open vSwitch in one network."""
     with Fabric(4) as f:
-        ours, kernel, ovs = f.heddle(), f.kernel(), f.ovs()
+        ours, kernel, ovs = f.heddle(), f.kernel(), f.ovs(datapath=datapath)
         f.plain(kernel)
         blue = f.network("blue", 100)
         works = [end.work(blue, i + 1) for i, end in enumerate((ours, kernel, ovs))]
