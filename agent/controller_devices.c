@@ -84,13 +84,14 @@ static const char *hides_tags(const struct controller *c, const struct netdev *d
 int devices_attach(struct controller *c)
 {
 	const struct host *host = c->view.host ? c->view.host : &policy_no_host;
-	_cleanup_free_ struct datapath_uplink *uplinks = calloc(host->n_uplinks + 1, sizeof(*uplinks));
+	_cleanup_free_ struct datapath_uplink *uplinks = calloc(host->n_uplinks + UNDERLAY_UPLINKS, sizeof(*uplinks));
 	size_t n = 0;
 	int r, ports;
 
 	if (!uplinks)
 		return -ENOMEM;
 	host_sriov(c, host);
+	underlay_prepare(c);
 	ports_prepare(c);
 	for (size_t i = 0; i < host->n_uplinks; i++) {
 		const struct netdev *device = view_device_by_name(&c->view, host->uplinks[i].device);
@@ -145,6 +146,12 @@ static bool differs(const struct netdev *a, const struct netdev *b)
 	return strcmp(a->name, b->name) || a->type != b->type || strcmp(a->driver, b->driver);
 }
 
+/* One of the agent's own that programs are on: once it is gone, nothing is attached there any more. */
+static bool is_own(const char *name)
+{
+	return strcmp(name, TUNNEL_SLOW_DEVICE) == 0 || strcmp(name, TUNNEL_SUM_FAR) == 0;
+}
+
 static bool is_port(const struct controller *c, const char *name)
 {
 	const struct topology *topology = c->topology;
@@ -174,8 +181,7 @@ static bool port_concerned(struct controller *c, const char *before, const char 
 static void on_device(const struct netdev *device, bool gone, void *userdata)
 {
 	struct controller *c = userdata;
-	/* The agent's own device, that went: nothing is attached there any more. */
-	bool concerns = is_declared(c, device->name) || (gone && strcmp(device->name, TUNNEL_SLOW_DEVICE) == 0), port;
+	bool concerns = is_declared(c, device->name) || (gone && is_own(device->name)), port;
 	struct netdev *grown;
 
 	datapath_doubt(c->datapath, device->ifindex);
@@ -190,6 +196,9 @@ static void on_device(const struct netdev *device, bool gone, void *userdata)
 		/* Set down it takes no packets: that it is not there is said, and it is made again. */
 		if (c->slow && known->ifindex == tunnel_slow_ifindex(c->slow) && (gone || (known->up && !device->up)))
 			underlay_slow_again(c);
+		if (c->sum.near && (known->ifindex == c->sum.near || known->ifindex == c->sum.far) &&
+			(gone || (known->up && !device->up)))
+			underlay_sum_again(c);
 		if (gone && port)
 			cni_sweep_later(c);
 		if (gone)

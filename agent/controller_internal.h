@@ -105,6 +105,8 @@ struct controller {
 	struct hd_tunnel followed; /* this end, as the two below were opened for it; protocol HD_TUNNEL_NONE: they were not */
 	struct underlay *underlay;
 	struct tunnel_slow *slow;
+	struct tunnel_sum sum;	/* near 0: not there */
+	bool sum_cleared;	/* none of an earlier agent is left */
 	bool peers_due;		/* the underlay may not have those of the topology */
 	bool ways_due;		/* some record did not take its ways */
 	bool underlay_cleared;	/* nothing of an earlier agent is left */
@@ -214,8 +216,12 @@ void pace_follow(struct controller *c); /* once ports are installed */
 /* After the topology is installed: its peers are followed from now on. Errors are logged, and no reason to wait. */
 void underlay_follow(struct controller *c);
 void underlay_free(struct controller *c);
-void underlay_slow_again(struct controller *c);					  /* its device is gone */
-size_t underlay_uplinks(const struct controller *c, struct datapath_uplink *ret); /* that no document declares; at most 1 */
+void underlay_slow_again(struct controller *c); /* its device is gone */
+#define UNDERLAY_UPLINKS 2
+size_t underlay_uplinks(const struct controller *c, struct datapath_uplink *ret); /* that no document declares */
+/* Ahead of everything that is attached: the devices of an earlier agent by which packets go are taken over. */
+void underlay_prepare(struct controller *c);
+void underlay_sum_again(struct controller *c); /* one of that pair is gone, or down */
 
 /* --- controller_fastpath.c: packets for user space --- */
 

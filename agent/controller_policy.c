@@ -269,7 +269,7 @@ static int load_and_attach(struct controller *c, const struct policy_input *inpu
 static bool same_uplinks(const struct host *a, const struct host *b)
 {
 	if (a->n_uplinks != b->n_uplinks || a->forward_judge != b->forward_judge || a->has_tunnel != b->has_tunnel ||
-		a->tunnel_decapsulate != b->tunnel_decapsulate)
+		a->tunnel_decapsulate != b->tunnel_decapsulate || a->tunnel_checksum != b->tunnel_checksum)
 		return false;
 	for (size_t i = 0; i < a->n_uplinks; i++)
 		if (strcmp(a->uplinks[i].device, b->uplinks[i].device) || a->uplinks[i].xdp != b->uplinks[i].xdp)

@@ -241,16 +241,23 @@ void underlay_slow_again(struct controller *c)
 
 size_t underlay_uplinks(const struct controller *c, struct datapath_uplink *ret)
 {
-	if (!c->slow)
-		return 0;
-	*ret = (struct datapath_uplink){.device = TUNNEL_SLOW_DEVICE,
-		.ifindex = tunnel_slow_ifindex(c->slow),
-		.xdp = XDP_MODE_OFF,
-		.driver = "tun",
-		.ethernet = true,
-		.tunnel = true,
-		.slow = true};
-	return 1;
+	const struct datapath_uplink own = {.xdp = XDP_MODE_OFF, .ethernet = true, .tunnel = true, .slow = true};
+	size_t n = 0;
+
+	if (c->slow) {
+		ret[n] = own;
+		ret[n].device = TUNNEL_SLOW_DEVICE;
+		ret[n].ifindex = tunnel_slow_ifindex(c->slow);
+		ret[n++].driver = "tun";
+	}
+	if (c->sum.near) {
+		ret[n] = own;
+		ret[n].device = TUNNEL_SUM_FAR;
+		ret[n].ifindex = c->sum.far;
+		ret[n].driver = "veth";
+		ret[n++].sum = true;
+	}
+	return n;
 }
 
 /* Packets go there, and are let in from there, once our programs are on it. */
@@ -267,6 +274,71 @@ static void use_slow(struct controller *c)
 	if (r < 0)
 		log_err(r, "cannot wait for packets of the tunnel's socket");
 	(void)datapath_tunnel_slow(c->datapath, attached ? tunnel_slow_ifindex(c->slow) : 0);
+}
+
+/* --- the devices by which packets get checksums --- */
+
+static bool has_checksums(const struct controller *c)
+{
+	return has_tunnel(c) && c->topology->tunnel.flags & HD_TUNNEL_CHECKSUM;
+}
+
+static void open_sum(struct controller *c)
+{
+	bool first = !c->view.sum_reason;
+	int r = tunnel_sum_open(&c->sum);
+
+	if (r == 0) {
+		c->view.sum_reason = NULL;
+		c->sum_cleared = false;
+		return;
+	}
+	c->view.sum_reason = r == -EBUSY ? "somebody else has a device of that name" : "cannot make the devices";
+	if (first)
+		log_warn(r, "%s: tunnel packets get their checksums by the agent's socket, slowly: %s", TUNNEL_SUM_DEVICE,
+			c->view.sum_reason);
+}
+
+/* While there are none, packets go by the agent's socket. */
+static void close_sum(struct controller *c)
+{
+	c->sum = (struct tunnel_sum){0};
+	if (c->datapath)
+		(void)datapath_tunnel_sum(c->datapath, 0);
+}
+
+void underlay_prepare(struct controller *c)
+{
+	if (!has_checksums(c) || c->sum.near)
+		return;
+	open_sum(c);
+	/* Our programs are on it still, and get no other way out before they are replaced. */
+	if (c->sum.was_there)
+		(void)datapath_tunnel_sum(c->datapath, c->sum.near);
+}
+
+void underlay_sum_again(struct controller *c)
+{
+	close_sum(c);
+	devices_attach_later(c, SLOW_RETRY_FIRST_US);
+}
+
+static void use_sum(struct controller *c)
+{
+	bool attached = c->sum.near && view_attachment(&c->view, c->sum.far);
+
+	if (c->slow)
+		(void)tunnel_slow_checksums(c->slow, has_checksums(c));
+	(void)datapath_tunnel_sum(c->datapath, attached ? c->sum.near : 0);
+}
+
+/* After the tunnel's record says that it is not needed any more. */
+static void remove_sum(struct controller *c)
+{
+	close_sum(c);
+	c->view.sum_reason = NULL;
+	if (!c->sum_cleared && tunnel_sum_remove() == 0)
+		c->sum_cleared = true;
 }
 
 /* --- both --- */
@@ -294,6 +366,8 @@ void underlay_follow(struct controller *c)
 {
 	int r = 0;
 
+	if (c->topology && !has_checksums(c))
+		remove_sum(c);
 	if (!has_tunnel(c)) {
 		if (c->topology)
 			stop(c);
@@ -318,6 +392,7 @@ void underlay_follow(struct controller *c)
 	if (c->ways_due && c->underlay)
 		put_ways_again(c);
 	use_slow(c);
+	use_sum(c);
 }
 
 void underlay_free(struct controller *c)

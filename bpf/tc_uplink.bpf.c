@@ -3,6 +3,7 @@
 #include "stage/tc.h"
 
 #include "stage/judge.h"
+#include "stage/sum.h"
 #include "stage/tc_parse.h"
 #include "stage/tunnel.h"
 #include "stage/wire.h"
@@ -46,7 +47,7 @@ static __always_inline int uplink(struct __sk_buff *skb, __u8 direction, __u8 ho
 	struct pkt p = {};
 	struct hd_control *c;
 	struct hd_port *port;
-	__u32 zero = 0;
+	__u32 zero = 0, way;
 	bool bare = false;
 	int reason;
 
@@ -113,6 +114,13 @@ static __always_inline int uplink(struct __sk_buff *skb, __u8 direction, __u8 ho
 		wire_inline(skb, &p))
 		bpf_tail_call(skb, &wire_programs, HD_WIRE_VLAN);
 	if (unlikely(p.port_flags & HD_PORT_TUNNEL) && !reason) {
+		if (direction == HD_INGRESS && p.port_flags & HD_PORT_SUM && !dry_run) {
+			way = sum_packet(skb, &p);
+			if (way) {
+				skb->mark = HD_MARK;
+				return bpf_redirect(way, 0);
+			}
+		}
 		reason = tunnel_outer(skb, &p);
 		skb->cb[0] = 0;
 		if (reason == TUNNEL_ENTER && !bare)

@@ -230,7 +230,8 @@ static int attach_one(struct datapath *dp, struct load *load, struct attached *a
 {
 	struct hd_port record = {.ifindex = at->ifindex,
 		.flags = HD_PORT_UPLINK | (uplink->forward_judge ? HD_PORT_FORWARD_JUDGE : 0) |
-			 (uplink->tunnel ? HD_PORT_TUNNEL : 0) | (steer_at(load, at->ifindex) ? HD_PORT_FAST : 0)};
+			 (uplink->tunnel ? HD_PORT_TUNNEL : 0) | (steer_at(load, at->ifindex) ? HD_PORT_FAST : 0) |
+			 (uplink->sum ? HD_PORT_SUM : 0)};
 	bool keep = !uplink->hides_tags && !xdp_spoils_tunnel(uplink) && xdp_keeps(at, uplink->xdp);
 	int r;
 

@@ -90,6 +90,7 @@ struct datapath_uplink {
 	bool tunnel;			       /* packets of the tunnel come in there */
 	enum tunnel_decapsulation decapsulate; /* who shall take their headers off */
 	bool slow; /* the agent's own device: nothing else comes in there, whatever the policies say */
+	bool sum;  /* beside it: our tunnel packets get their checksums there */
 };
 
 #define DECAP_REASON 256
@@ -150,6 +151,8 @@ int datapath_peer_ways(struct datapath *dp, uint32_t peer, const struct hd_way *
 uint16_t datapath_peer_mtu(struct datapath *dp, uint32_t peer); /* of inner L3, as far as is known now; 0: not known */
 /* The device that takes what only the kernel's sockets can send, 0: none. Kept for tables that are loaded later. */
 int datapath_tunnel_slow(struct datapath *dp, uint32_t ifindex);
+/* And the one by which packets get UDP checksums, where there shall be some. */
+int datapath_tunnel_sum(struct datapath *dp, uint32_t ifindex);
 
 /* Pins the loaded maps and programs over the old ones and lets those go. After the first successful attach of a load. */
 int datapath_go_live(struct datapath *dp);

@@ -174,6 +174,11 @@ struct attached {
 
 #define ATTACHED_HINTS 4096
 
+/* The agent's own, by ifindex; 0: not there. See hd_tunnel. */
+struct tunnel_devices {
+	uint32_t slow, sum;
+};
+
 struct datapath {
 	char *bpffs;
 	enum datapath_tc tc;
@@ -195,7 +200,7 @@ struct datapath {
 	unsigned event_budget;
 	struct far_end *far_ends; /* of veths whose near end is a port: steer.c */
 	size_t n_far_ends;
-	uint32_t tunnel_slow; /* ifindex; 0: none */
+	struct tunnel_devices tunnel_devices;
 	int packet_socket, raw_socket[2];
 };
 
@@ -368,8 +373,8 @@ void rows_free(struct load *load);
 int rows_remove(
 	struct load *load, const struct topology *t, struct moved *moved); /* what is not wanted, or shall mean something else */
 void rows_networks(struct load *load, const struct topology *t);
-int rows_write(struct load *load, const struct topology *t, uint32_t slow,
-	struct moved *moved); /* all but the networks themselves; slow: hd_tunnel.slow */
+int rows_write(struct load *load, const struct topology *t, const struct tunnel_devices *devices,
+	struct moved *moved); /* all but the networks themselves */
 
 /* limits.c: what ports have used of their rates */
 void limits_forget(const struct load *load, uint32_t ifindex);
@@ -384,7 +389,8 @@ int flood_write(struct load *load, const struct topology *t, bool add); /* else 
 int overlay_map(struct load *load, const struct load *old); /* what old knows of the ways to peers is taken over */
 void overlay_unmap(struct load *load);
 void overlay_add(struct load *load, const struct topology *t); /* peers that are new, before anything leads to them */
-void overlay_change(struct load *load, const struct topology *t, uint32_t slow); /* addresses that changed; this end */
+/* Addresses that changed; this end. */
+void overlay_change(struct load *load, const struct topology *t, const struct tunnel_devices *devices);
 void overlay_remove(
 	struct load *load, const struct topology *t); /* peers that nothing leads to any more; this end where there is none */
 const struct topology_peer *overlay_find(const struct topology *t, uint32_t index);

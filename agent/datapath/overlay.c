@@ -147,9 +147,11 @@ static void move(struct hd_peer *record, const struct topology_peer *peer, bool 
 }
 
 /* What the packets read together is not there while it changes. */
-static void write_tunnel(struct hd_tunnel *to, const struct hd_tunnel *from, uint32_t slow)
+static void write_tunnel(struct hd_tunnel *to, const struct hd_tunnel *from, const struct tunnel_devices *devices)
 {
-	STORE(to->slow, slow);
+	STORE(to->slow, devices->slow);
+	STORE(to->sum, devices->sum);
+	STORE(to->flags, from->flags);
 	STORE(to->ttl, from->ttl);
 	if (memcmp(&to->address, &from->address, sizeof(to->address)) != 0 || to->port != from->port) {
 		__atomic_store_n(&to->protocol, HD_TUNNEL_NONE, __ATOMIC_SEQ_CST);
@@ -160,16 +162,16 @@ static void write_tunnel(struct hd_tunnel *to, const struct hd_tunnel *from, uin
 	__atomic_store_n(&to->protocol, from->protocol, __ATOMIC_RELEASE);
 }
 
-void overlay_change(struct load *load, const struct topology *t, uint32_t slow)
+void overlay_change(struct load *load, const struct topology *t, const struct tunnel_devices *devices)
 {
 	for (size_t i = 0; i < t->n_peers; i++) {
 		struct hd_peer *record = &load->peers[t->peers[i].index];
 
 		if (t->peers[i].index < load->maps[MAP_PEERS].max_entries && !same_address(record, &t->peers[i]))
-			move(record, &t->peers[i], slow != 0);
+			move(record, &t->peers[i], devices->slow != 0);
 	}
 	if (t->tunnel.protocol != HD_TUNNEL_NONE)
-		write_tunnel(load->tunnel, &t->tunnel, slow);
+		write_tunnel(load->tunnel, &t->tunnel, devices);
 }
 
 void overlay_remove(struct load *load, const struct topology *t)
@@ -249,8 +251,18 @@ int datapath_tunnel_slow(struct datapath *dp, uint32_t ifindex)
 {
 	struct load *load = load_writable(dp);
 
-	dp->tunnel_slow = ifindex;
+	dp->tunnel_devices.slow = ifindex;
 	if (load)
 		STORE(load->tunnel->slow, ifindex);
+	return 0;
+}
+
+int datapath_tunnel_sum(struct datapath *dp, uint32_t ifindex)
+{
+	struct load *load = load_writable(dp);
+
+	dp->tunnel_devices.sum = ifindex;
+	if (load)
+		STORE(load->tunnel->sum, ifindex);
 	return 0;
 }

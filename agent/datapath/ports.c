@@ -207,7 +207,7 @@ int datapath_remove(struct datapath *dp, const struct topology *topology)
 static int write_rows(struct datapath *dp, struct load *load, const struct topology *topology)
 {
 	struct moved moved = {0};
-	int r = rows_write(load, topology, dp->tunnel_slow, &moved), told = tell_moved(load, &moved);
+	int r = rows_write(load, topology, &dp->tunnel_devices, &moved), told = tell_moved(load, &moved);
 
 	return r < 0 ? r : told;
 }

@@ -584,7 +584,7 @@ int rows_remove(struct load *load, const struct topology *t, struct moved *moved
 	return r;
 }
 
-int rows_write(struct load *load, const struct topology *t, uint32_t slow, struct moved *moved)
+int rows_write(struct load *load, const struct topology *t, const struct tunnel_devices *devices, struct moved *moved)
 {
 	const struct wanted tables[TABLES] = WANTED_TABLES(t);
 	int r = 0;
@@ -596,7 +596,7 @@ int rows_write(struct load *load, const struct topology *t, uint32_t slow, struc
 		r = flood_write(load, t, true);
 	if (r < 0)
 		return r;
-	overlay_change(load, t, slow);
+	overlay_change(load, t, devices);
 	for (size_t i = TABLES; i-- > 0 && r == 0;)
 		r = table_trim(load, t, &tables[i], &load->tables[i], moved);
 	return r;

@@ -77,6 +77,7 @@ static uint64_t hash_host(uint64_t hash, const struct host *host)
 		host->tunnel_port,
 		host->tunnel_ttl,
 		host->tunnel_decapsulate,
+		host->tunnel_checksum,
 		host->limit_flows,
 		host->limit_flows_new,
 		host->limit_flows_other,

@@ -179,6 +179,7 @@ static void host_spec(struct buffer *out, const struct host *host)
 		write_number(out, "port", host->tunnel_port);
 		write_number(out, "ttl", host->tunnel_ttl);
 		write_text(out, "decapsulate", decapsulate_names[host->tunnel_decapsulate]);
+		write_text(out, "checksum", host->tunnel_checksum == TUNNEL_CHECKSUM_FULL ? "full" : "zero");
 		buffer_add_char(out, '}');
 	}
 	ports(out, "failsafe", host->failsafe, host->n_failsafe);

@@ -68,7 +68,7 @@ struct tunnel_draft {
 	struct hd_addr address;
 	uint16_t port;
 	uint8_t ttl;
-	int decapsulate;
+	int decapsulate, checksum;
 };
 enum { TUNNEL_VXLAN, TUNNEL_GENEVE };
 
@@ -76,6 +76,7 @@ struct tunnel {
 	bool present, geneve;
 	uint8_t ttl;
 	enum tunnel_decapsulation decapsulate;
+	enum tunnel_checksum checksum;
 	uint16_t port;
 	struct hd_addr address;
 };
@@ -93,6 +94,7 @@ static bool finish_tunnel(struct decoder *d, const struct path *path, node_id no
 		.geneve = geneve,
 		.ttl = from->ttl,
 		.decapsulate = (enum tunnel_decapsulation)from->decapsulate,
+		.checksum = (enum tunnel_checksum)from->checksum,
 		/* The ports that IANA gave them (RFC 7348, RFC 8926). */
 		.port = from->port ? from->port
 			: geneve   ? 6081
@@ -109,6 +111,8 @@ static const struct range tunnel_ttl = {.min = 1, .max = 255, .size = 1, .unit =
 static const char *const decapsulate_names[] = {
 	[TUNNEL_DECAPSULATE_AUTO] = "auto", [TUNNEL_DECAPSULATE_XDP] = "xdp", [TUNNEL_DECAPSULATE_TC] = "tc", NULL};
 static const struct choice decapsulate_choice = {decapsulate_names};
+static const char *const checksum_names[] = {[TUNNEL_CHECKSUM_ZERO] = "zero", [TUNNEL_CHECKSUM_FULL] = "full", NULL};
+static const struct choice checksum_choice = {checksum_names};
 static const struct tunnel_draft tunnel_defaults = {.ttl = 64};
 static const struct field tunnel_fields[] = {
 	{"protocol", value_choice, &tunnel_choice, offsetof(struct tunnel_draft, protocol), true},
@@ -116,6 +120,7 @@ static const struct field tunnel_fields[] = {
 	{"port", value_uint, &tunnel_port, offsetof(struct tunnel_draft, port), false},
 	{"ttl", value_uint, &tunnel_ttl, offsetof(struct tunnel_draft, ttl), false},
 	{"decapsulate", value_choice, &decapsulate_choice, offsetof(struct tunnel_draft, decapsulate), false},
+	{"checksum", value_choice, &checksum_choice, offsetof(struct tunnel_draft, checksum), false},
 };
 static const struct schema tunnel_schema = {
 	.what = "a mapping with protocol and address",
@@ -260,6 +265,7 @@ static bool finish_host(struct decoder *d, const struct path *path, node_id node
 		.tunnel_port = from->tunnel.port,
 		.tunnel_ttl = from->tunnel.ttl,
 		.tunnel_decapsulate = from->tunnel.decapsulate,
+		.tunnel_checksum = from->tunnel.checksum,
 		.limit_flows = from->limits.flows,
 		.limit_flows_new = from->limits.flows_new,
 		.limit_flows_other = from->limits.flows_other,

@@ -111,6 +111,9 @@ struct sriov_wish {
 	enum sriov_eswitch eswitch;
 };
 
+/* The outer UDP checksum of what is sent. */
+enum tunnel_checksum { TUNNEL_CHECKSUM_ZERO, TUNNEL_CHECKSUM_FULL };
+
 struct host {
 	struct uplink *uplinks;
 	size_t n_uplinks;
@@ -125,6 +128,7 @@ struct host {
 	uint16_t tunnel_port;
 	uint8_t tunnel_ttl; /* outer TTL or hop limit */
 	enum tunnel_decapsulation tunnel_decapsulate;
+	enum tunnel_checksum tunnel_checksum;
 	/* limits of the tables (Host.spec.limits); 0: the default */
 	uint32_t limit_flows, limit_flows_new, limit_flows_other, limit_rules;
 	/* Host.spec.log: {every, eventsPerSecond, rejectsPerSecond} */

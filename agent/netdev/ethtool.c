@@ -76,6 +76,27 @@ int ethtool_feature_get(const char *device, const char *name, struct ethtool_fea
 	return 0;
 }
 
+/* What the device cannot do without stays. */
+int ethtool_features_off(const char *device)
+{
+	struct {
+		struct ethtool_gfeatures head;
+		struct ethtool_get_features_block blocks[FEATURES_MAX / 32];
+	} now = {.head = {.cmd = ETHTOOL_GFEATURES, .size = FEATURES_MAX / 32}};
+	struct {
+		struct ethtool_sfeatures head;
+		struct ethtool_set_features_block blocks[FEATURES_MAX / 32];
+	} off = {.head = {.cmd = ETHTOOL_SFEATURES}};
+	int r = ethtool_run(device, &now);
+
+	if (r < 0)
+		return r;
+	off.head.size = now.head.size;
+	for (uint32_t i = 0; i < now.head.size; i++)
+		off.blocks[i].valid = now.blocks[i].available & ~now.blocks[i].never_changed;
+	return ethtool_run(device, &off);
+}
+
 int ethtool_feature_set(const char *device, const char *name, bool on)
 {
 	struct {

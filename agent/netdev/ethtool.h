@@ -20,5 +20,6 @@ int ethtool_feature_get(const char *device, const char *name, struct ethtool_fea
 /* Receive queues in use (ethtool -l). -EOPNOTSUPP: the driver does not say. */
 int ethtool_rx_queues(const char *device, uint32_t *ret);
 int ethtool_feature_set(const char *device, const char *name, bool on);
+int ethtool_features_off(const char *device); /* all that may be changed */
 
 #endif

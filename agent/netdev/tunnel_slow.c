@@ -55,8 +55,7 @@ DEFINE_CLEANUP(struct tunnel_slow *, tunnel_slow_close);
 
 /* --- the device --- */
 
-/* Router solicitations and the like have no business there. Where there is no IPv6 there is no file. */
-static void refuse_ipv6(const char *device)
+void tunnel_refuse_ipv6(const char *device)
 {
 	_cleanup_close_ int fd = settings_open_ipv6(device, O_WRONLY);
 	int r = fd < 0 ? fd : file_write_all(fd, "1", 1);
@@ -72,7 +71,7 @@ static int set_up_device(struct tunnel_slow *slow)
 
 	if (fd < 0)
 		return -errno;
-	refuse_ipv6(request.ifr_name);
+	tunnel_refuse_ipv6(request.ifr_name);
 	if (ioctl(fd, SIOCGIFINDEX, &request) < 0)
 		return -errno;
 	slow->ifindex = (uint32_t)request.ifr_ifindex;
@@ -102,7 +101,7 @@ struct option {
 	int level, name, value;
 };
 
-/* No DF: what is here because it is too big for the way is fragmented. A checksum of 0 is what our programs send too (RFC 6935). */
+/* No DF: what is here because it is too big for the way is fragmented. A checksum of 0 is what our programs send too (RFC 6935), mostly. */
 static const struct option options4[] = {
 	{IPPROTO_IP, IP_FREEBIND, 1},
 	{IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT},
@@ -194,6 +193,15 @@ void tunnel_slow_close(struct tunnel_slow *slow)
 uint32_t tunnel_slow_ifindex(const struct tunnel_slow *slow)
 {
 	return slow->ifindex;
+}
+
+int tunnel_slow_checksums(struct tunnel_slow *slow, bool on)
+{
+	bool ipv4 = addr_is_ipv4(&slow->address);
+	int r = setsockopt(
+		slow->socket, ipv4 ? SOL_SOCKET : IPPROTO_UDP, ipv4 ? SO_NO_CHECK : NO_CHECK6_TX, &(int){!on}, sizeof(int));
+
+	return r < 0 ? -errno : 0;
 }
 
 int tunnel_slow_device_fd(const struct tunnel_slow *slow)

@@ -28,11 +28,16 @@ struct tunnel_slow_counts {
 int tunnel_slow_open(const struct hd_addr *address, uint16_t port, bool geneve, struct tunnel_slow **ret);
 void tunnel_slow_close(struct tunnel_slow *slow);
 uint32_t tunnel_slow_ifindex(const struct tunnel_slow *slow);
+/* Of what it sends, as our programs do it. Off at first. */
+int tunnel_slow_checksums(struct tunnel_slow *slow, bool on);
 int tunnel_slow_device_fd(const struct tunnel_slow *slow); /* poll for input, then: */
 int tunnel_slow_send(struct tunnel_slow *slow);		   /* a bounded number of them */
 int tunnel_slow_socket_fd(const struct tunnel_slow *slow);
 /* Our programs must be on the device: without them the host's stack would take the packets, and bring them here again. */
 int tunnel_slow_receive(struct tunnel_slow *slow);
 void tunnel_slow_counts(const struct tunnel_slow *slow, struct tunnel_slow_counts *ret);
+
+/* Router solicitations and the like have no business on a device of the agent's. Where there is no IPv6 there is nothing to do. */
+void tunnel_refuse_ipv6(const char *device);
 
 #endif

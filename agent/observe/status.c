@@ -112,7 +112,7 @@ static json_t *uplinks_json(const struct view *view)
 	/* no document declares those of an earlier agent, and still they are guarded */
 	n = datapath_attachments(view->datapath, &attachments);
 	for (size_t i = 0; i < n; i++)
-		if (strcmp(attachments[i].device, TUNNEL_SLOW_DEVICE) != 0)
+		if (strcmp(attachments[i].device, TUNNEL_SLOW_DEVICE) != 0 && strcmp(attachments[i].device, TUNNEL_SUM_FAR) != 0)
 			json_array_append_new(items,
 				uplink_json(attachments[i].device, view_device(view, attachments[i].ifindex), &attachments[i]));
 	return items;
@@ -259,9 +259,10 @@ static json_t *tunnel_json(const struct view *view)
 
 	if (!tunnel || tunnel->protocol == HD_TUNNEL_NONE)
 		return json_null();
-	return json_pack("{s:s, s:o, s:i, s:o, s:o, s:{s:o, s:o}}", "protocol",
+	return json_pack("{s:s, s:o, s:i, s:o, s:o, s:{s:s, s:o}, s:{s:o, s:o}}", "protocol",
 		tunnel->protocol == HD_TUNNEL_GENEVE ? "geneve" : "vxlan", "address", json_address(&tunnel->address), "port",
 		(int)ntohs(tunnel->port), "decapsulation", json_text(decapsulation(view)), "mtu", tunnel_mtu_json(view),
+		"checksum", "mode", tunnel->flags & HD_TUNNEL_CHECKSUM ? "full" : "zero", "reason", json_text(view->sum_reason),
 		"slowPath", "device", json_text(view->slow ? TUNNEL_SLOW_DEVICE : NULL), "reason", json_text(view->slow_reason));
 }
 
@@ -278,8 +279,8 @@ static json_t *unguarded_json(const struct view *view)
 	json_t *items = json_array();
 
 	for (size_t i = 0; i < view->n_devices; i++)
-		if (view->devices[i].type != ARPHRD_LOOPBACK && !view_is_uplink(view, view->devices[i].name) &&
-			!view_attachment(view, view->devices[i].ifindex))
+		if (view->devices[i].type != ARPHRD_LOOPBACK && strcmp(view->devices[i].name, TUNNEL_SUM_DEVICE) != 0 &&
+			!view_is_uplink(view, view->devices[i].name) && !view_attachment(view, view->devices[i].ifindex))
 			json_array_append_new(items, json_string(view->devices[i].name));
 	return items;
 }

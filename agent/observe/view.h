@@ -15,6 +15,7 @@
 #include <model/object.h>
 #include <netdev/netdev.h>
 #include <netdev/tunnel_slow.h>
+#include <netdev/tunnel_sum.h>
 #include <netdev/underlay.h>
 #include <policy/compile.h>
 #include <policy/identities.h>
@@ -43,9 +44,10 @@ struct view {
 	const struct identities *identities;	 /* of sets of labels: their numbers */
 	const struct underlay *underlay;	 /* the ways to peers; NULL: there is no tunnel */
 	const struct tunnel_slow *slow;		 /* the device for what our programs cannot send; NULL: none */
-	const char *nat_table;		     /* of nftables; NULL: nothing is asked of it */
-	const char *nat_reason;		     /* why that is not in force; NULL: it is */
+	const char *nat_table;			 /* of nftables; NULL: nothing is asked of it */
+	const char *nat_reason;			 /* why that is not in force; NULL: it is */
 	const char *slow_reason;		 /* why there is none; NULL: there is, or it is on its way */
+	const char *sum_reason;			 /* why there are no devices for checksums; NULL: there are, or need not be */
 	struct fastpath_server *fastpath;	 /* who is served; NULL: there is no FastPath */
 	const struct view_fast_path *fast_paths; /* by the documents' order */
 	size_t n_fast_paths;

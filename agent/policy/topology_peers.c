@@ -33,6 +33,7 @@ static void add_tunnel(struct building *b)
 		.port = htobe16(host->tunnel_port),
 		.protocol = host->tunnel_geneve ? HD_TUNNEL_GENEVE : HD_TUNNEL_VXLAN,
 		.ttl = host->tunnel_ttl,
+		.flags = host->tunnel_checksum == TUNNEL_CHECKSUM_FULL ? HD_TUNNEL_CHECKSUM : 0,
 		.overhead = addr_is_ipv4(&host->tunnel_address) ? OVERHEAD_IPV4 : OVERHEAD_IPV6};
 }
 

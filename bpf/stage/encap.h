@@ -267,14 +267,14 @@ static __always_inline bool encap_slow(
 }
 
 /*
- * The outer headers towards a peer, around what encap_frame() left. Returns the device that it goes out by: the uplink of one of the peer's ways, or that
- * of the agent, or 0: nothing leads there.
+ * The outer headers towards a peer, around what encap_frame() left, and its mark. Returns the device that it goes out by: the uplink of one of the peer's
+ * ways, or the one ahead of it that has the checksum filled in, or that of the agent, or 0: nothing leads there.
  */
 static __always_inline __u32 encap_around(
 	HOOK_CTX *ctx, struct hd_scratch *room, const struct hd_tunnel *own, const struct hd_peer *peer)
 {
 	__u32 ways = READ_ONCE(peer->ways), size = ctx->len - sizeof(struct ethhdr);
-	__u32 length = HEAD_TYPE + 2 + 4 * (room->tags & 3), at, ifindex;
+	__u32 length = HEAD_TYPE + 2 + 4 * (room->tags & 3), at, ifindex, mark = HD_MARK;
 	struct udphdr *udp = (void *)(room->head + HEAD_UDP);
 	struct ethhdr *eth;
 
@@ -294,7 +294,8 @@ static __always_inline __u32 encap_around(
 		eth = (void *)(room->head + HEAD_IP6 - sizeof(*eth));
 		eth->h_proto = bpf_htons(ETH_P_IPV6);
 	}
-	if (likely(HD_PEER_WAYS_COUNT(ways)) && likely(!encap_slow(ctx, &room->port, own, peer))) {
+	if (likely(HD_PEER_WAYS_COUNT(ways)) && likely(!encap_slow(ctx, &room->port, own, peer)) &&
+		likely(!(own->flags & HD_TUNNEL_CHECKSUM) || own->sum)) {
 		const struct hd_way *way = peer->way[HD_PEER_WAYS_SET(ways)];
 
 		if (HD_PEER_WAYS_COUNT(ways) > 1)
@@ -302,6 +303,10 @@ static __always_inline __u32 encap_around(
 		ifindex = way->ifindex;
 		mac_copy(eth->h_dest, way->destination);
 		mac_copy(eth->h_source, way->source);
+		if (unlikely(own->flags & HD_TUNNEL_CHECKSUM)) { /* goes on from there: see sum.h */
+			mark = ifindex;
+			ifindex = own->sum;
+		}
 	} else {
 		ifindex = own->slow;
 		slow_note(eth, &room->port);
@@ -312,6 +317,7 @@ static __always_inline __u32 encap_around(
 	length &= 127;
 	if (!length || bpf_skb_store_bytes(ctx, 0, room->head + at, length, 0))
 		return 0;
+	ctx->mark = mark;
 	return ifindex;
 }
 
@@ -357,7 +363,6 @@ __noinline int deliver_peer(HOOK_CTX *ctx)
 	ifindex = peer ? encap_around(ctx, room, own, peer) : 0;
 	if (!ifindex)
 		return HD_R_NO_WAY;
-	ctx->mark = HD_MARK;
 	return bpf_redirect(ifindex, 0) == TC_ACT_REDIRECT ? 0 : HD_R_NO_WAY;
 }
 

@@ -140,7 +140,6 @@ static __always_inline int flood_peers(struct flood *f, __u32 vni, __u32 n)
 	r = encap_inner(f->ctx, vni);
 	if (r)
 		return r;
-	f->ctx->mark = HD_MARK;
 	bpf_loop(n, flood_peer, f, 0);
 	return 0;
 }

@@ -22,6 +22,10 @@
 
 enum hd_tunnel_protocol { HD_TUNNEL_NONE = 0, HD_TUNNEL_VXLAN = 1, HD_TUNNEL_GENEVE = 2 };
 
+enum hd_tunnel_flags {
+	HD_TUNNEL_CHECKSUM = 1 << 0, /* UDP checksums are sent; else they are 0 */
+};
+
 /* This host's end: the only entry of the map `tunnel`. */
 struct hd_tunnel {
 	struct hd_addr address; /* outer source, and the only outer destination that is taken; its family is that of all peers */
@@ -29,9 +33,9 @@ struct hd_tunnel {
 	__u8 protocol;		/* enum hd_tunnel_protocol */
 	__u8 ttl;		/* outer TTL or hop limit */
 	__u16 overhead;		/* bytes from the outer L3 header to the inner one: 50 over IPv4, 70 over IPv6 */
-	__u16 flags;		/* 0 */
+	__u16 flags;		/* enum hd_tunnel_flags */
 	__u32 slow;		/* ifindex of the agent's device that takes what only the kernel's sockets can send, 0: none */
-	__u32 reserved;
+	__u32 sum; /* of the device by which packets get their checksum, with HD_TUNNEL_CHECKSUM; 0: none, by `slow` they do */
 };
 static_assert(sizeof(struct hd_tunnel) == 32, "hd_tunnel");
 

@@ -30,6 +30,9 @@ enum hd_port_flags {
 		1
 		<< 11, /* XDP takes frames out of their tunnel, so that they are put together (GRO) before anything else sees them */
 	HD_PORT_FAST = 1 << 12, /* beside XDP: some packets go to AF_XDP sockets (heddle/steer.h) */
+	HD_PORT_SUM =
+		1
+		<< 15, /* beside TUNNEL: our own device, where its packets get their UDP checksum: hd_tunnel.sum is its other end */
 	/* Of ports: limit[] has a rate in that direction. */
 	HD_PORT_LIMIT_IN = 1 << 13,
 	HD_PORT_LIMIT_OUT = 1 << 14,

@@ -82,6 +82,7 @@ STATEFUL = "kernel VXLAN on a bridge, nftables with conntrack (br_netfilter), 10
 STATELESS = "kernel VXLAN on a bridge, nftables without state, 10 rules"
 OVS = "Open vSwitch, userspace datapath, VXLAN, no rules"
 OURS, OURS_GENEVE, OURS_XDP = "heddle, VXLAN, 10 rules", "heddle, Geneve, 10 rules", "heddle, VXLAN, XDP on the uplinks, 10 rules"
+OURS_CHECKSUM = "heddle, VXLAN with UDP checksums, 10 rules"
 OPEN = (PLAIN, OVS)  # of these the policy's closed port is open
 
 
@@ -95,6 +96,7 @@ def subjects():
         OURS: heddle("vxlan"),
         "heddle, VXLAN, routed (l3), 10 rules": heddle("vxlan", "l3"),
         OURS_GENEVE: heddle("geneve"),
+        OURS_CHECKSUM: heddle("vxlan", tunnel={"checksum": "full"}),
         OURS_XDP: heddle("vxlan", xdp="native"),
     }
 

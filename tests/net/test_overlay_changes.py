@@ -39,10 +39,14 @@ def two(f, **kwargs):
     return one, other, a, b
 
 
-@pytest.mark.parametrize("protocol, underlay, xdp", [("vxlan", 4, "off"), ("geneve", 6, "native")], ids=["vxlan4-tc", "geneve6-xdp"])
-def test_agents_die_and_start(protocol, underlay, xdp):
+@pytest.mark.parametrize(
+    "protocol, underlay, xdp, tunnel",
+    [("vxlan", 4, "off", {}), ("geneve", 6, "native", {}), ("vxlan", 6, "off", {"checksum": "full"})],
+    ids=["vxlan4-tc", "geneve6-xdp", "vxlan6-checksum"],
+)
+def test_agents_die_and_start(protocol, underlay, xdp, tunnel):
     with Fabric(underlay, protocol) as f:
-        one, other, a, b = two(f, xdp=xdp)
+        one, other, a, b = two(f, xdp=xdp, tunnel=tunnel)
         with loaded((a, b), family=4 if underlay == 6 else 6) as (load,):
             for host in (one, other):
                 for sig in (signal.SIGKILL, signal.SIGTERM):

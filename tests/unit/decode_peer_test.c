@@ -82,13 +82,16 @@ static void test_tunnel(void **state)
 		uint16_t port;
 		uint8_t ttl;
 		enum tunnel_decapsulation decapsulate;
+		enum tunnel_checksum checksum;
 	} cases[] = {
-		{HOST(""), 4789, 64, TUNNEL_DECAPSULATE_AUTO},
-		{HOST(", port: 8472, ttl: 255, decapsulate: xdp"), 8472, 255, TUNNEL_DECAPSULATE_XDP},
-		{HOST(", ttl: 1, decapsulate: tc"), 4789, 1, TUNNEL_DECAPSULATE_TC},
+		{HOST(""), 4789, 64, TUNNEL_DECAPSULATE_AUTO, TUNNEL_CHECKSUM_ZERO},
+		{HOST(", port: 8472, ttl: 255, decapsulate: xdp"), 8472, 255, TUNNEL_DECAPSULATE_XDP, TUNNEL_CHECKSUM_ZERO},
+		{HOST(", ttl: 1, decapsulate: tc"), 4789, 1, TUNNEL_DECAPSULATE_TC, TUNNEL_CHECKSUM_ZERO},
+		{HOST(", checksum: full"), 4789, 64, TUNNEL_DECAPSULATE_AUTO, TUNNEL_CHECKSUM_FULL},
+		{HOST(", checksum: zero"), 4789, 64, TUNNEL_DECAPSULATE_AUTO, TUNNEL_CHECKSUM_ZERO},
 		{"apiVersion: heddle.dev/v1alpha1\nkind: Host\nmetadata: {name: node-a}\n"
 		 "spec: {tunnel: {protocol: geneve, address: 'fd00::1', decapsulate: auto}}\n",
-			6081, 64, TUNNEL_DECAPSULATE_AUTO},
+			6081, 64, TUNNEL_DECAPSULATE_AUTO, TUNNEL_CHECKSUM_ZERO},
 	};
 
 	(void)state;
@@ -99,6 +102,7 @@ static void test_tunnel(void **state)
 		assert_int_equal(host->tunnel_port, cases[i].port);
 		assert_int_equal(host->tunnel_ttl, cases[i].ttl);
 		assert_int_equal(host->tunnel_decapsulate, cases[i].decapsulate);
+		assert_int_equal(host->tunnel_checksum, cases[i].checksum);
 		model_round_trip(cases[i].text);
 	}
 }
@@ -219,6 +223,7 @@ static void test_mistakes(void **state)
 		{HOST(", ttl: 0"), "t.yaml:5: spec.tunnel.ttl: want 1..255, got 0"},
 		{HOST(", ttl: 256"), "t.yaml:5: spec.tunnel.ttl: want 1..255, got 256"},
 		{HOST(", decapsulate: native"), "t.yaml:5: spec.tunnel.decapsulate: want auto, xdp or tc, got native"},
+		{HOST(", checksum: true"), "t.yaml:5: spec.tunnel.checksum: want zero or full, got true"},
 		{NETWORK("peerLearning: 1"), "t.yaml:4: spec.peerLearning: want true or false, got 1"},
 	};
 

@@ -246,6 +246,7 @@ static void test_host_fields_count(void **state)
 		"tunnel: {protocol: vxlan, address: 10.0.0.1, port: 1}",
 		"tunnel: {protocol: vxlan, address: 10.0.0.1, ttl: 1}",
 		"tunnel: {protocol: vxlan, address: 10.0.0.1, decapsulate: tc}",
+		"tunnel: {protocol: vxlan, address: 10.0.0.1, checksum: full}",
 		"timeouts: {tcpEstablished: 1s}",
 		"timeouts: {tcpSyn: 1s}",
 		"timeouts: {tcpFin: 1s}",

@@ -124,6 +124,7 @@ static void print_tunnel(const json_t *tunnel)
 {
 	const char *decapsulation = string_at(tunnel, "decapsulation");
 	const char *reason = string_at(json_object_get(tunnel, "slowPath"), "reason");
+	const json_t *checksum = json_object_get(tunnel, "checksum");
 	long long mtu = number_at(tunnel, "mtu");
 
 	if (!json_is_object(tunnel))
@@ -133,7 +134,9 @@ static void print_tunnel(const json_t *tunnel)
 		printf(", decapsulation in %s", decapsulation);
 	if (mtu)
 		printf(", MTU %lld", mtu);
-	printf("\n");
+	printf("%s\n", strcmp(text_at(checksum, "mode"), "full") == 0 ? ", UDP checksums" : "");
+	if (string_at(checksum, "reason"))
+		printf("tunnel: no device heddle-sum: %s\n", string_at(checksum, "reason"));
 	if (reason)
 		printf("tunnel: no device heddle-tunnel: %s\n", reason);
 }
