@@ -81,6 +81,10 @@ static __always_inline void explain_vni(const struct pkt *p)
 static __always_inline int finish(struct __sk_buff *skb, struct pkt *p, int reason)
 {
 	if (unlikely(reason)) {
+		if (p->peer)
+			peer_dropped(p->peer, p, HD_INGRESS);
+		else if (p->action == HD_ACT_PEER)
+			peer_dropped(p->to, p, HD_EGRESS);
 		drop(skb, p, reason);
 	} else {
 		EXPLAIN(action = p->action);
@@ -371,6 +375,8 @@ int tc_tunnel_in(struct __sk_buff *skb)
 		mss_lower(skb, p, p->peer);
 	if (!reason)
 		reason = deliver(skb, p);
+	if (!reason)
+		peer_passed(p->peer, p, HD_INGRESS);
 	return finish(skb, p, reason);
 }
 

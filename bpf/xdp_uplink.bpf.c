@@ -109,6 +109,35 @@ static __always_inline long inner_mark(struct xdp_md *ctx, const struct outer *o
 	       bpf_xdp_store_bytes(ctx, l3 + offsetof(struct iphdr, check), &check, sizeof(check));
 }
 
+/* What take_out() says, with who->peer once that is known. */
+static __always_inline int take_from(
+	struct xdp_md *ctx, struct pkt *p, const struct hd_tunnel *own, struct outer *o, struct hd_tunnel_hint *who)
+{
+	__u32 l3;
+	int r;
+
+	r = decap_origin(ctx, own, p, o, who);
+	if (r == DECAP_CONTROL) {
+		p->rule = HD_RULE_TUNNEL;
+		return TUNNEL_OURS;
+	}
+	if (!r)
+		r = inner_type(ctx, o, &l3);
+	if (!r)
+		r = decap_ecn(o);
+	if (r)
+		return r;
+	/*
+	 * The headers may be in more than one buffer. Ahead of the metadata, which would have to be moved; a driver may have no room for that: what was
+	 * taken off is still there, and is put back.
+	 */
+	if (bpf_xdp_adjust_head(ctx, o->inner))
+		return TUNNEL_ENTER;
+	if (!hand_over(ctx, p, HD_META_TUNNEL, who->network, who->peer))
+		return bpf_xdp_adjust_head(ctx, -(int)o->inner) ? HD_R_NONLINEAR : TUNNEL_ENTER;
+	return o->ecn != 0xff && inner_mark(ctx, o, l3 - o->inner) ? HD_R_NONLINEAR : 0;
+}
+
 /*
  * Takes the frame out of its tunnel, and tells tc_tunnel_in whose it is and where. 0; TUNNEL_OURS: for the host; TUNNEL_ENTER: it shall do it
  * itself; or a drop reason.
@@ -118,7 +147,6 @@ __noinline int take_out(struct xdp_md *ctx, struct pkt *p)
 	const struct hd_tunnel *own = tunnel_find();
 	struct hd_tunnel_hint who = {};
 	struct outer o = {};
-	__u32 l3;
 	int r;
 
 	if (!p || !own || dry_run)
@@ -126,26 +154,10 @@ __noinline int take_out(struct xdp_md *ctx, struct pkt *p)
 	r = decap_ip(ctx, p, &o);
 	if (r)
 		return r;
-	r = decap_origin(ctx, own, p, &o, &who);
-	if (r == DECAP_CONTROL) {
-		p->rule = HD_RULE_TUNNEL;
-		return TUNNEL_OURS;
-	}
-	if (!r)
-		r = inner_type(ctx, &o, &l3);
-	if (!r)
-		r = decap_ecn(&o);
-	if (r)
-		return r;
-	/*
-	 * The headers may be in more than one buffer. Ahead of the metadata, which would have to be moved; a driver may have no room for that: what was
-	 * taken off is still there, and is put back.
-	 */
-	if (bpf_xdp_adjust_head(ctx, o.inner))
-		return TUNNEL_ENTER;
-	if (!hand_over(ctx, p, HD_META_TUNNEL, who.network, who.peer))
-		return bpf_xdp_adjust_head(ctx, -(int)o.inner) ? HD_R_NONLINEAR : TUNNEL_ENTER;
-	return o.ecn != 0xff && inner_mark(ctx, &o, l3 - o.inner) ? HD_R_NONLINEAR : 0;
+	r = take_from(ctx, p, own, &o, &who);
+	if (unlikely(r > 0) && who.peer && p->l3_length) /* else the full way says so */
+		peer_dropped(who.peer, p, HD_INGRESS);
+	return r;
 }
 
 /*

@@ -27,6 +27,13 @@ struct {
 } peers SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 16); /* as peers: contents are copied */
+	__type(key, __u32);
+	__type(value, struct hd_peer_counters);
+} peer_counters SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16);
 	__type(key, struct hd_addr);

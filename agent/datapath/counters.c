@@ -88,6 +88,14 @@ int datapath_rule_counters(struct datapath *dp, uint32_t first, uint32_t n, stru
 	return sum_rows(readable_map(dp, MAP_RULE_COUNTERS), first, n, 2, &counters[0].packets);
 }
 
+int datapath_peer_counters(struct datapath *dp, uint32_t first, uint32_t n, struct hd_peer_counters *counters)
+{
+	static_assert(sizeof(*counters) % sizeof(__u64) == 0, "words");
+	memset(counters, 0, sizeof(*counters) * n);
+	return sum_rows(
+		readable_map(dp, MAP_PEER_COUNTERS), first, n, sizeof(*counters) / sizeof(__u64), &counters[0].passed[0].packets);
+}
+
 int datapath_rules(struct datapath *dp, datapath_rule_cb cb, void *userdata)
 {
 	const struct map *map = readable_map(dp, MAP_RULES);

@@ -227,6 +227,9 @@ int datapath_full(struct datapath *dp, uint64_t counts[HD_TABLE_COUNT]);
 /* counters[0..n-1] of rule ids first.. */
 int datapath_rule_counters(struct datapath *dp, uint32_t first, uint32_t n, struct hd_counter *counters);
 
+/* counters[0..n-1] of peers first.. */
+int datapath_peer_counters(struct datapath *dp, uint32_t first, uint32_t n, struct hd_peer_counters *counters);
+
 typedef void (*datapath_event_cb)(const struct hd_event *event, size_t length, void *userdata);
 int datapath_events_fd(const struct datapath *dp); /* poll for input, then: */
 int datapath_events_dispatch(struct datapath *dp, datapath_event_cb cb, void *userdata);

@@ -59,6 +59,7 @@ enum map_group { MAP_FLOW, MAP_KEPT, MAP_GROWN, MAP_FRESH };
 	X(WIRE_PROGRAMS, "wire_programs", FRESH) \
 	X(TUNNEL, "tunnel", FRESH) \
 	X(PEERS, "peers", FRESH) \
+	X(PEER_COUNTERS, "peer_counters", GROWN) \
 	X(PEER_ADDRESSES, "peer_addresses", FRESH) \
 	X(VNIS, "vnis", FRESH) \
 	X(TUNNEL_HINTS, "tunnel_hints", FRESH) \

@@ -171,6 +171,7 @@ static uint32_t wanted_entries(unsigned index, const struct datapath_sizes *size
 		wanted = sizes->ports_hash;
 		break;
 	case MAP_PEERS:
+	case MAP_PEER_COUNTERS:
 		wanted = sizes->peers;
 		break;
 	case MAP_PEER_ADDRESSES:

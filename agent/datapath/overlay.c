@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 
 #include <datapath/internal.h>
 
@@ -106,6 +107,16 @@ static bool same_name(const struct hd_peer *record, const struct topology_peer *
 	return memcmp(record->name, peer->name, sizeof(record->name)) == 0;
 }
 
+/* They stay with the name, as the index does. */
+static void counters_clear(struct load *load, uint32_t peer)
+{
+	int cpus = libbpf_num_possible_cpus();
+	_cleanup_free_ struct hd_peer_counters *zero = cpus > 0 ? calloc((size_t)cpus, sizeof(*zero)) : NULL;
+
+	if (!zero || bpf_map_update_elem(load->maps[MAP_PEER_COUNTERS].fd, &peer, zero, BPF_ANY) < 0)
+		log_debug("the counters of peer %u go on where another one's ended", peer);
+}
+
 static void forget(struct hd_peer *record)
 {
 	STORE(record->flags, 0);
@@ -124,6 +135,8 @@ void overlay_add(struct load *load, const struct topology *t)
 		if (peer->index >= load->maps[MAP_PEERS].max_entries || (record->flags & HD_PEER_USED && same_name(record, peer)))
 			continue;
 		if (!same_name(record, peer) || !same_address(record, peer)) {
+			if (!same_name(record, peer))
+				counters_clear(load, peer->index);
 			forget(record);
 			record->address = peer->address;
 			memcpy(record->name, peer->name, sizeof(record->name));

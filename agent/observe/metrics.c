@@ -244,6 +244,50 @@ static void peers(struct scrape *s, const char *name)
 		buffer_printf(s->text, "%s{state=\"%s\"} %zu\n", name, underlay_reach_name[i], counts[i]);
 }
 
+static void peer_lines(struct scrape *s, const char *name, uint64_t (*number)(const struct hd_peer_counters *, enum hd_direction))
+{
+	_cleanup_free_ struct hd_peer_counters *counters = status_peer_counters(s->view);
+	const struct topology *topology = s->view->topology;
+
+	for (size_t i = 0; counters && topology && i < topology->n_peers; i++)
+		for (unsigned direction = 0; direction < HD_DIRECTIONS; direction++) {
+			buffer_printf(s->text, "%s_total{", name);
+			add_label(s->text, "peer", networks_peer_name(s->view->networks, topology->peers[i].index));
+			buffer_printf(s->text, ",direction=\"%s\"} %" PRIu64 "\n", direction_name(direction),
+				number(&counters[topology->peers[i].index], direction));
+		}
+}
+
+static uint64_t packets_of(const struct hd_peer_counters *counters, enum hd_direction direction)
+{
+	return counters->passed[direction].packets;
+}
+
+static uint64_t bytes_of(const struct hd_peer_counters *counters, enum hd_direction direction)
+{
+	return counters->passed[direction].bytes;
+}
+
+static uint64_t drops_of(const struct hd_peer_counters *counters, enum hd_direction direction)
+{
+	return counters->dropped[direction].packets;
+}
+
+static void peer_packets(struct scrape *s, const char *name)
+{
+	peer_lines(s, name, packets_of);
+}
+
+static void peer_bytes(struct scrape *s, const char *name)
+{
+	peer_lines(s, name, bytes_of);
+}
+
+static void peer_drops(struct scrape *s, const char *name)
+{
+	peer_lines(s, name, drops_of);
+}
+
 static void slow_packets(struct scrape *s, const char *name)
 {
 	struct tunnel_slow_counts counts = {0};
@@ -301,6 +345,9 @@ static const struct metric {
 	{"heddle_ports", "gauge", NULL, "Declared ports, by state.", ports},
 	{"heddle_network_ports", "gauge", NULL, "Ports of each network that are switched here.", network_ports},
 	{"heddle_peers", "gauge", NULL, "Other hosts of the overlay, by whether a way there is known.", peers},
+	{"heddle_peer_packets", "counter", NULL, "Packets from each peer (ingress) and to it.", peer_packets},
+	{"heddle_peer_bytes", "counter", NULL, "Bytes of the inner IP packets from each peer and to it.", peer_bytes},
+	{"heddle_peer_drops", "counter", NULL, "Packets from each peer and to it that were not let through.", peer_drops},
 	{"heddle_tunnel_slow_packets", "counter", NULL, "Tunnel packets that the agent sent and received by a socket.",
 		slow_packets},
 	{"heddle_fast_path_up", "gauge", NULL, "1 while a consumer of the FastPath is served.", fast_path_up},

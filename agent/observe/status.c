@@ -202,20 +202,40 @@ enum underlay_reach status_peer_reach(const struct view *view, uint32_t peer)
 	return state ? state->reach : UNDERLAY_PENDING;
 }
 
+static json_t *traffic_json(const struct hd_peer_counters *counters, enum hd_direction direction)
+{
+	return json_pack("{s:I, s:I, s:I}", "packets", (json_int_t)counters->passed[direction].packets, "bytes",
+		(json_int_t)counters->passed[direction].bytes, "dropped", (json_int_t)counters->dropped[direction].packets);
+}
+
+struct hd_peer_counters *status_peer_counters(const struct view *view)
+{
+	const struct topology *topology = view->topology;
+	uint32_t n = topology && topology->n_peers ? topology->peers[topology->n_peers - 1].index + 1 : 1;
+	struct hd_peer_counters *counters = calloc(n, sizeof(*counters));
+
+	if (counters && view->datapath)
+		(void)datapath_peer_counters(view->datapath, 0, n, counters);
+	return counters;
+}
+
 static json_t *peers_json(const struct view *view)
 {
+	_cleanup_free_ struct hd_peer_counters *counters = status_peer_counters(view);
 	json_t *items = json_array();
 
-	for (size_t i = 0; view->topology && i < view->topology->n_peers; i++) {
+	for (size_t i = 0; counters && view->topology && i < view->topology->n_peers; i++) {
 		const struct topology_peer *peer = &view->topology->peers[i];
 		const struct underlay_state *state = view->underlay ? underlay_find(view->underlay, peer->index) : NULL;
 		const char *name = view->networks ? networks_peer_name(view->networks, peer->index) : NULL;
 
-		json_array_append_new(items, json_pack("{s:s, s:o, s:I, s:s, s:o, s:o, s:o}", "name", name ? name : peer->name,
-						     "address", json_address(&peer->address), "index", (json_int_t)peer->index,
-						     "state", underlay_reach_name[status_peer_reach(view, peer->index)], "reason",
-						     json_text(state ? state->reason : NULL), "mtu",
-						     peer_mtu_json(view, peer->index), "ways", json_ways(view, peer->index)));
+		json_array_append_new(
+			items, json_pack("{s:s, s:o, s:I, s:s, s:o, s:o, s:o, s:o, s:o}", "name", name ? name : peer->name,
+				       "address", json_address(&peer->address), "index", (json_int_t)peer->index, "state",
+				       underlay_reach_name[status_peer_reach(view, peer->index)], "reason",
+				       json_text(state ? state->reason : NULL), "mtu", peer_mtu_json(view, peer->index), "ways",
+				       json_ways(view, peer->index), "received", traffic_json(&counters[peer->index], HD_INGRESS),
+				       "sent", traffic_json(&counters[peer->index], HD_EGRESS)));
 	}
 	return items;
 }

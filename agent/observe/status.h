@@ -25,4 +25,6 @@ const char *status_port_reason(const struct view *view, const struct topology_po
  */
 int status_cni(const struct view *view, const char *network, bool given, const char **ret_reason);
 
+struct hd_peer_counters *status_peer_counters(const struct view *view); /* by index; the caller's; NULL: no memory */
+
 #endif

@@ -327,7 +327,10 @@ __noinline int encap_outer(HOOK_CTX *ctx, __u32 index)
 	struct hd_scratch *room = scratch_room();
 	const struct hd_peer *peer = peer_find(index);
 
-	return room && own && peer ? encap_around(ctx, room, own, peer) : 0;
+	if (!room || !own || !peer)
+		return 0;
+	peer_passed(index, &room->port, HD_EGRESS);
+	return encap_around(ctx, room, own, peer);
 }
 
 /* To one peer. */
@@ -363,6 +366,7 @@ __noinline int deliver_peer(HOOK_CTX *ctx)
 	ifindex = peer ? encap_around(ctx, room, own, peer) : 0;
 	if (!ifindex)
 		return HD_R_NO_WAY;
+	peer_passed(p->to, p, HD_EGRESS);
 	return bpf_redirect(ifindex, 0) == TC_ACT_REDIRECT ? 0 : HD_R_NO_WAY;
 }
 

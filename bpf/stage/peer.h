@@ -3,7 +3,7 @@
 #ifndef HEDDLE_STAGE_PEER_H
 #define HEDDLE_STAGE_PEER_H
 
-#include "compat.h"
+#include "packet.h"
 
 #include <heddle/overlay.h>
 #include <heddle/types.h>
@@ -23,6 +23,32 @@ static __always_inline struct hd_peer *peer_find(__u32 index)
 	index &= ~HD_DEVICE_PEER;
 	peer = bpf_map_lookup_elem(&peers, &index);
 	return peer && index && peer->flags & HD_PEER_USED ? peer : NULL;
+}
+
+static __always_inline struct hd_peer_counters *peer_counters_find(__u32 index)
+{
+	index &= ~HD_DEVICE_PEER;
+	return dry_run ? NULL : bpf_map_lookup_elem(&peer_counters, &index);
+}
+
+static __always_inline void peer_passed(__u32 index, const struct pkt *p, __u32 direction)
+{
+	struct hd_peer_counters *counters = peer_counters_find(index);
+
+	if (likely(counters)) {
+		counters->passed[direction].packets += p->segments;
+		counters->passed[direction].bytes += p->l3_length;
+	}
+}
+
+static __always_inline void peer_dropped(__u32 index, const struct pkt *p, __u32 direction)
+{
+	struct hd_peer_counters *counters = peer_counters_find(index);
+
+	if (counters) {
+		counters->dropped[direction].packets += p->segments;
+		counters->dropped[direction].bytes += p->l3_length;
+	}
 }
 
 /* Index of the one whose outer address it is; 0: nobody's. */

@@ -79,6 +79,16 @@ struct hd_peer {
 	__u32 reserved3[6];
 };
 static_assert(sizeof(struct hd_peer) == 232, "hd_peer");
+
+/*
+ * What travelled: the map `peer_counters`, by the index of the peer. By direction, HD_INGRESS being from the peer; bytes are those of the inner IP packets (of
+ * frames without one, behind their tags). dropped: once it was known whom it is from or for.
+ */
+struct hd_peer_counters {
+	struct hd_counter passed[HD_DIRECTIONS], dropped[HD_DIRECTIONS];
+};
+static_assert(sizeof(struct hd_peer_counters) == 64, "hd_peer_counters");
+
 #define HD_PEER_WAYS_OF(set, n) ((__u32)(n) << 1 | (set))
 #define HD_PEER_WAYS_SET(ways) ((ways)&1)
 #define HD_PEER_WAYS_COUNT(ways) ((ways) >> 1)

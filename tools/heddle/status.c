@@ -152,17 +152,19 @@ static void print_nat(const json_t *nat)
 
 static void print_peers(const json_t *peers)
 {
-	static const char *const columns[] = {"PEER", "ADDRESS", "STATE", "MTU", "WAYS", "NOTE"};
+	static const char *const columns[] = {"PEER", "ADDRESS", "STATE", "MTU", "SENT", "RECEIVED", "DROPPED", "WAYS", "NOTE"};
 	struct table *table;
 	const json_t *peer, *way;
 	size_t i, j;
 
 	if (!json_array_size(peers))
 		return;
-	table = table_new(columns, 6);
-	table_right(table, 3);
+	table = table_new(columns, 9);
+	for (unsigned column = 3; column < 7; column++)
+		table_right(table, column);
 	json_array_foreach (peers, i, peer) {
 		const char *reason = string_at(peer, "reason");
+		const json_t *sent = json_object_get(peer, "sent"), *received = json_object_get(peer, "received");
 		long long mtu = number_at(peer, "mtu");
 		char text[TEXT_MAX] = "";
 		size_t length = 0;
@@ -178,6 +180,9 @@ static void print_peers(const json_t *peers)
 			table_cell(table, "%lld", mtu);
 		else
 			table_cell(table, "-");
+		table_cell(table, "%lld", number_at(sent, "packets"));
+		table_cell(table, "%lld", number_at(received, "packets"));
+		table_cell(table, "%lld", number_at(sent, "dropped") + number_at(received, "dropped"));
 		table_cell(table, "%s", text);
 		table_cell(table, "%s", reason ? reason : "");
 	}
