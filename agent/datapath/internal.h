@@ -141,7 +141,7 @@ struct load {
 	X(TC_PORT_OUT, "tc_port_out") \
 	X(TC_WIRE_IN, "tc_wire_in") \
 	X(TC_TUNNEL_IN, "tc_tunnel_in")
-/* Those before it are loaded at once, the ports' once there is a port, the wire's once a network has a VLAN, the tunnel's with the tunnel. */
+/* Those before it are loaded at once, the ports' once there is a Port, the wire's once a network has a VLAN, the tunnel's with the tunnel. */
 #define UPLINK_HOOKS HD_HOOK_TC_PORT_IN
 extern const char *const hook_program_name[HD_HOOKS];
 

@@ -212,10 +212,12 @@ static int write_rows(struct datapath *dp, struct load *load, const struct topol
 	return r < 0 ? r : told;
 }
 
-/* What the uplinks call. */
-static int load_called(struct load *load, const struct topology *topology)
+/* What the uplinks call, and what ports will carry whose devices are yet to come: loading takes longer than attaching to hundreds of them. */
+static int load_ahead(struct load *load, const struct topology *topology)
 {
-	return topology->n_wires || has_tunnel(topology) ? load_ports(load, topology->n_wires > 0, has_tunnel(topology)) : 0;
+	bool wanted = topology->n_wires || has_tunnel(topology) || topology->n_ports;
+
+	return wanted ? load_ports(load, topology->n_wires > 0, has_tunnel(topology)) : 0;
 }
 
 int datapath_prepare(struct datapath *dp, const struct topology *topology, const struct hd_port_policy *policies)
@@ -225,7 +227,7 @@ int datapath_prepare(struct datapath *dp, const struct topology *topology, const
 
 	if (!load || (!topology->n_wires && !has_tunnel(topology)))
 		return 0;
-	r = load_called(load, topology);
+	r = load_ahead(load, topology);
 	if (r < 0 || load->attached)
 		return r;
 	rows_networks(load, topology);
@@ -241,7 +243,7 @@ int datapath_ports(struct datapath *dp, const struct topology *topology, const s
 
 	if (!load)
 		return -ENOTCONN;
-	r = load_called(load, topology);
+	r = load_ahead(load, topology);
 	if (r < 0)
 		return r;
 	rows_networks(load, topology);

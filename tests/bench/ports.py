@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -306,6 +307,47 @@ def thousand(rounds, count=1000):
         return {**result, "edit_ms": statistics.median(edits), "edit_worst_ms": max(edits)}
 
 
+class Appearing(Scale):
+    """The documents are there; the devices come and go."""
+
+    def __init__(self, count):
+        super().__init__(0, 0)
+        self.count = count
+        self.daemon.api.post("/v1/apply", doc.text(*map(self.port, range(count)), *map(self.policy, range(count))))
+
+    def states(self):
+        return {port["state"] for port in self.daemon.status()["ports"]}
+
+    def wait(self, state):
+        while self.states() != {state}:
+            time.sleep(0.002)
+
+    def appear(self):
+        """The agent is stopped while they are made, so that to it all come at once. ms from then to the last one ready."""
+        os.kill(self.daemon.process.pid, signal.SIGSTOP)
+        try:
+            self.ns.ip(
+                *(
+                    f"link add name p{i} address {self.mac(i, 1)} up type veth peer name w{i} address {self.mac(i, 0)} netns {self.far.name}"
+                    for i in range(self.count)
+                )
+            )
+            self.far.ip(*(f"link set w{i} up" for i in range(self.count)))
+        finally:
+            os.kill(self.daemon.process.pid, signal.SIGCONT)
+        taken = timed(lambda: self.wait("ready"))
+        self.ns.ip(*(f"link delete p{i}" for i in range(self.count)))
+        self.wait("waiting")
+        return taken
+
+
+def appearing(rounds, count=128):
+    """The first time too: nothing was attached to any port before."""
+    with Appearing(count) as scale:
+        times = [scale.appear() for _ in range(rounds)]
+        return {"ports": count, "first_ms": times[0], "median_ms": statistics.median(times), "worst_ms": max(times)}
+
+
 # --- what a new flow costs ---
 
 
@@ -439,6 +481,7 @@ def run(rounds, seconds, quick=False):
     result, few = {"paths": paths(rounds, seconds)}, 1 if quick else 7
     parts = {
         "thousand": lambda: thousand(3 if quick else 15),
+        "appearing": lambda: appearing(3 if quick else 7),
         "rules": lambda: growth(Outside, (10, 1000) if quick else (10, 1000, 10_000, 100_000), (TC_NEXT, TC_OK), few, 50_000),
         "identities": lambda: growth(Between, (10, 1000) if quick else (10, 1000, 5000), (TC_REDIRECT,), few, 50_000),
     }

@@ -209,6 +209,17 @@ def ports(result):
         targets[f"one label change by a file with {n} ports and policies, ms"] = (t["edit_ms"], 50, t["edit_ms"] < 50)
         targets[f"kernel memory for policy with {n} ports, MiB"] = (policy, 64, policy <= 64)
         targets[f"RSS with {n} ports and policies, MiB"] = (rss, 40, rss <= 40)
+    a = result["appearing"]
+    if "failed" in a:
+        text += f"\nLeft out: ports that appear at once: {a['failed']}\n"
+    else:
+        rows = [
+            ("all attached under their policies, the first time", f"{a['first_ms']:.0f} ms", "< 1000 ms"),
+            ("again: median", f"{a['median_ms']:.0f} ms", ""),
+            ("the worst", f"{a['worst_ms']:.0f} ms", ""),
+        ]
+        text += "\n" + table((f"{a['ports']} ports whose devices appear at once", "heddle", "target"), rows)
+        targets[f"{a['ports']} ports appear at once, all attached, ms"] = (a["worst_ms"], 1000, a["worst_ms"] < 1000)
     put("ports", text)
     return targets
 
