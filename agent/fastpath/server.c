@@ -230,10 +230,12 @@ static int on_listener(sd_event_source *source, int fd, uint32_t events, void *u
 	struct connection *connection;
 	_cleanup_close_ int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	socklen_t length = sizeof(connection->who);
-	size_t slot = 0;
+	size_t slot = 0, denied = 0;
 
 	(void)source;
 	(void)events;
+	for (size_t i = 0; i < CONNECTIONS_MAX; i++)
+		denied += ep->connections[i] && ep->connections[i]->denied;
 	while (slot < CONNECTIONS_MAX && ep->connections[slot])
 		slot++;
 	if (peer < 0 || slot == CONNECTIONS_MAX)
@@ -246,7 +248,8 @@ static int on_listener(sd_event_source *source, int fd, uint32_t events, void *u
 	connection->fd = TAKE_FD(peer);
 	connection->denied =
 		getsockopt(connection->fd, SOL_SOCKET, SO_PEERCRED, &connection->who, &length) < 0 || !may(ep, connection);
-	if (sd_event_add_io(ep->server->event, &connection->source, connection->fd, EPOLLIN, on_connection, connection) < 0) {
+	if ((connection->denied && denied >= DENIED_MAX) ||
+		sd_event_add_io(ep->server->event, &connection->source, connection->fd, EPOLLIN, on_connection, connection) < 0) {
 		connection_free(connection);
 		return 0;
 	}

@@ -11,6 +11,7 @@
 #include <util/log.h>
 
 #define CONNECTIONS_MAX 8 /* of one fast path, that have not said yet what they want */
+#define DENIED_MAX 4	  /* of them, of users who may not have it: those find no place where the others would need it */
 
 /* What the agent sees of a socket's rings: it maps them to read alone what indexes say. */
 struct watched {

@@ -420,6 +420,32 @@ struct judgement {
 	bool read; /* packet says what was judged */
 };
 
+static json_t *fast_path_step(const struct view *view, const struct explain_place *place, uint32_t index)
+{
+	struct fastpath_state state = {.name = "?"};
+	const struct fast_path *document = NULL;
+	char text[400];
+	json_t *json;
+
+	for (size_t i = 0; i < view->n_fast_paths; i++)
+		if (view->fast_paths[i].index == index) {
+			state.name = view->fast_paths[i].object->name;
+			document = &view->fast_paths[i].object->fast_path;
+		}
+	if (view->fastpath && document)
+		(void)fastpath_server_state(view->fastpath, state.name, &state);
+	if (state.n_queues)
+		snprintf(text, sizeof(text), "FastPath %s has it, by the socket of its queue; by a queue without one it %s",
+			state.name, document && document->drop ? "is dropped" : "goes on to the kernel");
+	else
+		snprintf(text, sizeof(text), "FastPath %s asks for it and has no socket: it %s", state.name,
+			document && document->drop ? "is dropped" : "goes on to the kernel");
+	json = step(place, "delivery", text);
+	if (json)
+		json_object_set_new(json, "fastPath", json_string(state.name));
+	return json;
+}
+
 /* Appends what the program of that place did. */
 static void add_steps(json_t *path, const struct view *view, const struct judgement *j)
 {
@@ -438,7 +464,9 @@ static void add_steps(json_t *path, const struct view *view, const struct judgem
 	json_array_append_new(path, verdict_step(view, place, found));
 	if ((place->port || place->network) && found->verdict == HD_ALLOW)
 		json_array_append_new(path, delivery_step(view, place, found));
-	if (place->hook == HD_HOOK_XDP_UPLINK && found->meta_written) {
+	if (place->hook == HD_HOOK_XDP_UPLINK && found->fast_path && found->verdict == HD_ALLOW)
+		json_array_append_new(path, fast_path_step(view, place, found->fast_path - 1));
+	else if (place->hook == HD_HOOK_XDP_UPLINK && found->meta_written) {
 		struct explain_place tc = *place;
 
 		tc.hook = HD_HOOK_TC_UPLINK_IN;

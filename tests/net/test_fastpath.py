@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Packets to and from user space: AF_XDP sockets that the agent hands to processes without a capability."""
 
+import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +15,8 @@ from lib import documents as doc
 from lib.documents import DENY_IN, policy, rule
 from lib.fixtures import Guarded
 from lib.heddled import BUILD, wait_for
+from lib.netns import Namespace
+from lib.ports import PortHost
 
 ECHO = os.path.join(BUILD, "asan", "fastpath-echo")
 NOBODY = 65534
@@ -121,7 +125,13 @@ def test_echo(up):
         s.settimeout(5)
         ask(up, 9, b"to the kernel", timeout=0.01)
         assert s.recvfrom(100)[0] == b"to the kernel"
+    # explain knows, and changes nothing
+    taken = up.path()["taken"]
+    request = {"uplink": "up0", "from": up.client4, "to": up.server4, "protocol": "UDP"}
+    assert up.daemon.explain(**request, dport=7)["path"][-1]["fastPath"] == "echo"
+    assert "fastPath" not in up.daemon.explain(**request, dport=9)["path"][-1]
     path = up.path()
+    assert path["taken"] == taken
     assert path["sockets"][0]["rx"] >= 8 and path["sockets"][0]["tx"] >= 8
     assert path["taken"] >= 8 and path["passed"] == path["dropped"] == 0
     assert consumer.end() == 0
@@ -321,3 +331,212 @@ def test_matches():
         ask(up, 7, timeout=0.01)
         ask(up, 9, timeout=0.01)
         wait_for(lambda: (up.path("narrow")["passed"], up.path("wide")["dropped"]) == (1, 1), 5, what="one each")
+
+
+# --- a port ---
+
+NETWORK = doc.network("blue", subnets=["10.77.0.0/24"], gateway=["10.77.0.254"], learning=False)
+SWITCH_MAC = "02:00:00:00:77:05"
+
+
+class PortUp(PortHost):
+    """Workload a, and the port `switch` whose veth has both ends on the host: the consumer's are the far one's sockets."""
+
+    def __init__(self, *documents, **spec):
+        super().__init__()
+        self.ns.ip("link add sw0 type veth peer name sw1 address " + SWITCH_MAC, "link set sw0 up", "link set sw1 up")
+        self.a = self.add()
+        self.a.address("10.77.0.1/24")
+        self.path_document = fast_path("switch", port="switch", **spec)
+        self.daemon.apply(
+            NETWORK,
+            doc.port("a", self.a.device, "blue", addresses=["10.77.0.1"]),
+            doc.port("switch", "sw0", "blue", addresses=["10.77.0.5"], mac=SWITCH_MAC),
+            self.path_document,
+            *documents,
+        )
+        self.wait_port("a")
+        self.wait_port("switch")
+
+    open_directories = Up.open_directories
+    path = Up.path
+    wait_phase = Up.wait_phase
+
+    def ask(self, text=b"hello", tries=3, timeout=1.0, to="10.77.0.5"):
+        with self.a.ns.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.settimeout(timeout)
+            for _ in range(tries):
+                s.sendto(text, (to, 7))
+                try:
+                    return s.recvfrom(2048)[0]
+                except TimeoutError:
+                    pass
+        return None
+
+
+def test_port():
+    """The consumer is a workload: it has what is let through to the port, checksums and all, and answers as the port."""
+    with PortUp() as up:
+        wait_for(lambda: up.path("switch")["state"] == "idle", 5, what="the fast path")
+        consumer = Consumer(up, up.ns, "switch")
+        for size in (1, 500, 1400):
+            text = os.urandom(size)
+            assert up.ask(text) == text
+        path = up.path("switch")
+        assert path["port"] == "default/switch" and path["device"] == "sw1" and path["sockets"][0]["mode"] == "copy"
+        assert path["sockets"][0]["tx"] >= 3
+        # policy of the port comes first
+        up.daemon.apply(
+            {
+                "apiVersion": "networking.k8s.io/v1",
+                "kind": "NetworkPolicy",
+                "metadata": {"name": "none", "namespace": "default"},
+                "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+            }
+        )
+        before = up.path("switch")["taken"]
+        assert up.ask(tries=1, timeout=0.3) is None
+        assert up.path("switch")["taken"] == before
+        up.daemon.api.delete("/v1/objects/networkpolicy/none?namespace=default")
+        assert up.ask() == b"hello"
+        # the agent may go and come back
+        up.daemon.kill()
+        assert up.ask() == b"hello"
+        up.daemon.start()
+        up.wait_phase("live", "switch")
+        assert up.ask() == b"hello"
+        assert consumer.end() == 0
+        # nobody there: what is for a port goes nowhere else
+        up.wait_phase("idle", "switch")
+        assert up.ask(tries=1, timeout=0.2) is None
+        wait_for(lambda: up.path("switch")["dropped"] >= 1, 5, what="a drop")
+        up.daemon.api.delete("/v1/objects/fastpath/switch")
+        wait_for(lambda: "xdp" not in up.ns.run("ip", "link", "show", "sw1").stdout, 5, what="the far end without a program")
+
+
+class Hostile:
+    """tests/lib/hostile.py in the place of a consumer."""
+
+    def __init__(self, up, ns, name, *what):
+        script = os.path.join(up.daemon.dir, "hostile.py")
+        shutil.copy(os.path.join(os.path.dirname(__file__), "..", "lib", "hostile.py"), script)
+        os.chmod(script, 0o755)
+        up.open_directories()
+        self.process = ns.popen(
+            "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all",
+            "/usr/bin/python3", script, up.daemon.run_dir, name, *what, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        line = self.process.stdout.readline()
+        assert line.startswith("done"), line + self.process.stdout.read()
+
+    def end(self):
+        self.process.kill()
+        self.process.wait(timeout=10)
+        self.process.stdout.close()
+
+
+def test_what_a_consumer_sends_is_judged():
+    """Frames with another's MAC or address, and a tag, are dropped at the port as any workload's would be."""
+    from scapy.all import IP, UDP, Dot1Q, Ether, Raw  # pylint: disable=import-outside-toplevel
+
+    with PortUp() as up:
+        body = UDP(sport=7, dport=7) / Raw(b"x")
+        good = Ether(src=SWITCH_MAC, dst=up.a.mac) / IP(src="10.77.0.5", dst="10.77.0.1") / body
+        frames = [
+            good,
+            Ether(src="02:00:00:00:00:99", dst=up.a.mac) / IP(src="10.77.0.5", dst="10.77.0.1") / body,
+            Ether(src=SWITCH_MAC, dst=up.a.mac) / IP(src="10.77.0.6", dst="10.77.0.1") / body,
+            Ether(src=SWITCH_MAC, dst=up.a.mac) / Dot1Q(vlan=5) / IP(src="10.77.0.5", dst="10.77.0.1") / body,
+        ]
+        with up.a.ns.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.bind(("", 7))
+            s.settimeout(5)
+            sender = Hostile(up, up.ns, "switch", "send", *[bytes(f).hex() for f in frames])
+            assert s.recvfrom(100) == (b"x", ("10.77.0.5", 7))
+            s.settimeout(0.3)
+            more = []
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    more.append(s.recvfrom(100))
+        assert more == [], up.daemon.drops()
+        drops = up.daemon.drops()
+        assert [drops.get((r, "egress"), 0) for r in ("source-mac", "source-ip4", "source-vlan")] == [1, 1, 1], drops
+        sender.end()
+
+
+def test_hostile(up):
+    """Whatever a consumer does to its memory, rings and connection, another one and the agent do not notice."""
+    up.daemon.put("00-host.yaml", up.host_document, fast_path(), fast_path("bad", match=[{"protocol": "UDP", "port": 9}], queues=[0]))
+    # both want queue 0 of the uplink, which has one socket: the bad one has it first
+    bad = Hostile(up, up.server, "bad", "descriptors")
+    wait_for(lambda: up.path("bad")["sockets"][0]["invalid"] >= 5, 5, what="refused descriptors")
+    for _ in range(5):
+        ask(up, 9, timeout=0.01)
+    assert up.daemon.process.poll() is None
+    bad.end()
+    up.wait_phase("idle", "bad")
+    consumer = Consumer(up, up.server, "echo")
+    assert ask(up, tries=3) == b"hello"
+    Hostile(up, up.server, "echo", "nonsense").end()
+    Hostile(up, up.server, "echo", "resume").end()
+    assert ask(up, tries=3) == b"hello"
+    assert up.path()["process"] == consumer.process.pid
+    assert consumer.end() == 0
+    up.wait_phase("idle")
+    # who takes a grant and says nothing loses it
+    silent = Hostile(up, up.server, "echo", "silent")
+    assert up.path()["state"] == "connecting"
+    up.wait_phase("idle")
+    silent.end()
+    again = Consumer(up, up.server, "echo")
+    assert ask(up, tries=3) == b"hello"
+    assert again.end() == 0
+
+
+def test_forwarder():
+    """The other example: frames of one fast path leave by the other, both ways."""
+    with PortUp() as up:
+        far = Namespace("far")
+        try:
+            subprocess.run(
+                ["ip", "link", "add", "fw0", "netns", up.ns.name, "type", "veth", "peer", "name", "fw1", "netns", far.name], check=True
+            )
+            # the far host has the port's address and MAC: it is the workload, behind an uplink that is forwarded to the port
+            far.ip(f"link set fw1 address {SWITCH_MAC}", "link set fw1 up", "addr add 10.77.0.5/24 dev fw1")
+            far.ip(f"neigh replace 10.77.0.1 lladdr {up.a.mac} dev fw1")
+            up.ns.ip("link set fw0 up")
+            far.run("ethtool", "-K", "fw1", "tx", "off")
+            host = doc.host("fw0", "native", pickupSeconds=0)
+            everything = fast_path("wire", uplink="fw0", match=[{}])
+            up.daemon.put("00-host.yaml", host, policy(default={"ingress": "allow", "egress": "allow"}), everything)
+            wait_for(lambda: up.path("wire")["state"] == "idle", 5, what="the fast path of the uplink")
+            consumer = Consumer(up, up.ns, "switch", "wire", program=ECHO.replace("echo", "forward"))
+            with far.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+                s.bind(("", 7))
+                s.settimeout(10)
+                with up.a.ns.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                    client.settimeout(5)
+                    for _ in range(20):
+                        client.sendto(b"there", ("10.77.0.5", 7))
+                        data, address = s.recvfrom(100)
+                        s.sendto(data + b" and back", address)
+                        assert client.recvfrom(100)[0] == b"there and back"
+            assert consumer.end() == 0, consumer.text()
+        finally:
+            far.delete()
+
+
+def test_queues_without_a_socket():
+    """What RSS brings by a queue that the document does not name is said; a queue that is not there is waited for."""
+    with start("native", fast_path(queues=[0])) as up:
+        assert up.path()["uncoveredQueues"] == []
+        up.server.run("ip", "link", "set", "up0", "down")
+        up.server.run("ethtool", "-L", "up0", "rx", "2", "tx", "2", check=False)
+        up.server.run("ip", "link", "set", "up0", "up")
+        queues = int(re.findall(r"RX:\s+(\d+)", up.server.run("ethtool", "-l", "up0").stdout)[-1])
+        up.daemon.put("00-host.yaml", up.host_document, fast_path(queues=[0], stall="9s"))
+        assert up.path()["uncoveredQueues"] == list(range(1, queues))
+        up.daemon.put("00-host.yaml", up.host_document, fast_path(queues=[0, 60]))
+        path = up.path()
+        assert path["state"] == "waiting" and "ethtool -l" in path["reason"]
+        assert "no socket" in up.daemon.cli("status").stdout or queues == 1

@@ -86,7 +86,7 @@ class Explain(ctypes.Structure):
         "ifindex", "ingress_ifindex", "vlan_present", "vlan_tci", "vlan_proto", "gso_segs", "from_network", "from_peer", "done", "verdict", "reason",
         "rule", "generation", "found", "flow_state", "flow_reply", "judged", "rejudged", "set", "class_id", "class_root",
         "class_leaf", "any_leaf", "fragment", "related", "forwarded", "picked_up", "meta_written", "action", "to", "network",
-        "second_rule", "first_rule", "routed", "vni", "reserved")]
+        "second_rule", "first_rule", "routed", "vni", "fast_path")]
 
     @property
     def why(self):
