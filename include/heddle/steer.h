@@ -75,4 +75,13 @@ enum hd_fast_total {
 };
 #define HD_FAST_COUNTER(index, what) ((index)*HD_FAST_TOTALS + (what))
 
+/* What XDP writes in front of a frame for the agent's own workers: metadata (bpf_xdp_adjust_meta), which the kernel keeps there. */
+enum hd_fast_meta_flags { HD_FAST_META_STAMP = 1 << 0 /* stamp is set */ };
+struct hd_fast_meta {
+	__u16 device; /* that it shall leave by: a number of the FastPath's */
+	__u16 flags;
+	__u32 stamp; /* ns of the monotonic clock, lower half */
+};
+static_assert(sizeof(struct hd_fast_meta) == 8, "hd_fast_meta");
+
 #endif
