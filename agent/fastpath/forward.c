@@ -69,7 +69,7 @@ static int create_worker(struct forward *forward, const struct forward_options *
 	if (!worker->free || !worker->in)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < forward->frames_each; i++)
-		worker->free[worker->n_free++] = ((uint64_t)number * forward->frames_each + i) * FORWARD_FRAME_SIZE;
+		worker->free[worker->n_free++] = ((uint64_t)number * forward->frames_each + i) * options->frame_size;
 	for (uint32_t i = 0; i < forward->n_workers; i++) {
 		r = i == number ? 0 : handoff_init(&worker->in[i], forward->frames_each * forward->n_workers);
 		if (r < 0)
@@ -106,6 +106,7 @@ int forward_create(const struct forward_options *options, struct forward **ret, 
 	}
 	/* all that its rings can hold on the way in, as much on the way out, and a batch in hand */
 	forward->frames_each = most * (2 * options->ring + options->batch);
+	forward->bytes_each = (uint64_t)forward->frames_each * options->frame_size;
 	forward->lanes = aligned_alloc(CACHE_LINE, options->n_lanes * sizeof(*forward->lanes));
 	forward->workers = aligned_alloc(CACHE_LINE, options->workers * sizeof(*forward->workers));
 	forward->lane_list = calloc(options->n_lanes * options->workers, sizeof(struct lane *));
@@ -121,7 +122,7 @@ int forward_create(const struct forward_options *options, struct forward **ret, 
 		goto fail;
 	}
 	r = umem_create(
-		FORWARD_FRAME_SIZE, forward->frames_each * options->workers, options->node, options->huge, &forward->umem);
+		options->frame_size, forward->frames_each * options->workers, options->node, options->huge, &forward->umem);
 	for (lane = 0; r >= 0 && lane < options->n_lanes; lane++)
 		r = create_lane(forward, options, lane);
 	if (r < 0) {

@@ -4,7 +4,7 @@
  * (heddle/steer.h): a worker judges nothing. Each queue of a device is a lane, and each lane belongs to one worker, a thread.
  *
  * All lanes share one memory, so that a frame is received and sent without a copy of ours; a frame whose device another worker has is handed to that
- * one, and comes home when it was sent. Frames in more than one buffer do not get here: the most that fits is FORWARD_FRAME_MOST.
+ * one, and comes home when it was sent. Frames in more than one buffer do not get here: the most that fits is FORWARD_FRAME_MOST().
  */
 #ifndef HEDDLE_FASTPATH_FORWARD_H
 #define HEDDLE_FASTPATH_FORWARD_H
@@ -15,9 +15,8 @@
 #define FORWARD_LANES 256
 #define FORWARD_DEVICES 64
 #define FORWARD_BATCH_MOST 256
-#define FORWARD_FRAME_SIZE 4096
-#define FORWARD_FRAME_MOST (FORWARD_FRAME_SIZE - 256) /* the kernel keeps XDP_PACKET_HEADROOM in front */
-#define FORWARD_LATENCIES 32			      /* bucket n: less than 2^n ns */
+#define FORWARD_FRAME_MOST(frame_size) ((frame_size)-256) /* the kernel keeps XDP_PACKET_HEADROOM in front */
+#define FORWARD_LATENCIES 32				  /* bucket n: less than 2^n ns */
 
 struct forward_lane {
 	uint32_t ifindex, queue;
@@ -31,12 +30,13 @@ struct forward_options {
 	const struct forward_lane *lanes;
 	uint32_t n_lanes;
 	uint32_t workers;
-	const int *cpus; /* of each worker; -1: any. NULL: any for all */
-	int node;	 /* NUMA node of the memory; -1: any */
-	bool huge;	 /* pages, where there are some */
-	bool spin;	 /* never sleep; else a worker that finds nothing for a while waits in poll() */
-	uint32_t batch;	 /* frames at once, 1 to FORWARD_BATCH_MOST */
-	uint32_t ring;	 /* entries of each ring; a power of two */
+	const int *cpus;     /* of each worker; -1: any. NULL: any for all */
+	uint32_t frame_size; /* as umem_create(); small ones stay in the caches */
+	int node;	     /* NUMA node of the memory; -1: any */
+	bool huge;	     /* pages, where there are some */
+	bool spin;	     /* never sleep; else a worker that finds nothing for a while waits in poll() */
+	uint32_t batch;	     /* frames at once, 1 to FORWARD_BATCH_MOST */
+	uint32_t ring;	     /* entries of each ring; a power of two */
 	struct xsk_busy_poll busy;
 };
 

@@ -44,6 +44,7 @@ struct forward {
 	struct worker *workers;
 	struct lane **lane_list; /* of all workers, one after the other */
 	uint32_t n_lanes, n_workers, batch, frames_each;
+	uint64_t bytes_each; /* of the memory: a worker's frames */
 	bool spin, busy;
 };
 

@@ -33,17 +33,17 @@ static uint32_t now_ns(void)
 
 static void frame_home(struct worker *worker, uint64_t address)
 {
-	uint64_t frame = address / FORWARD_FRAME_SIZE;
-	uint32_t owner = (uint32_t)(frame / worker->forward->frames_each);
+	uint64_t start = address & ~(uint64_t)(worker->forward->umem.frame_size - 1);
+	uint32_t owner = worker->forward->n_workers > 1 ? (uint32_t)(start / worker->forward->bytes_each) : 0;
 
 	/* of no frame: nobody but the kernel writes here, which gives back what it was given */
 	if (owner >= worker->forward->n_workers)
 		return;
 	if (owner == worker->number)
-		worker->free[worker->n_free++] = frame * FORWARD_FRAME_SIZE;
+		worker->free[worker->n_free++] = start;
 	else
 		(void)handoff_put(&worker->forward->workers[owner].in[worker->number],
-			&(struct handoff_item){.address = frame * FORWARD_FRAME_SIZE, .lane = HANDOFF_HOME});
+			&(struct handoff_item){.address = start, .lane = HANDOFF_HOME});
 }
 
 static void refill(struct worker *worker, struct lane *lane)

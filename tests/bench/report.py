@@ -3,7 +3,9 @@
 
 import os
 import re
+import statistics
 
+import fastpath as fast
 import overlay as overlay_bench
 import ports as port_bench
 from paths import MODES
@@ -310,6 +312,37 @@ def cni(result):
         targets[f"ADD of a container ({name}), p99 over ptp's, ms"] = (over, 5, over <= 5)
     head = [f"{verb} {of}, {who}" for verb in ("ADD", "DEL") for of in ("median", "p99") for who in ("heddle-cni", "ptp")]
     put("cni", table(("ms", *head), rows))
+    return targets
+
+
+def fastpath(result):
+    def median_of(values):
+        return statistics.median(values)
+
+    ours, targets = fast.OURS, {}
+    rows = []
+    for name, samples in result["forward"].items():
+        waits = [f"{median_of([r[of] for r in result['latency'].get(name, [])] or [0]):.1f}" for of in ("p50", "p99")]
+        echo = f"{median_of(result['echo'][name]) / 1e6:.2f}" if name in result["echo"] else ""
+        rows.append((name, f"{median_of(samples) / 1e6:.2f}", f"{fast.ratio(result['forward'], ours, name):.2f}", echo,
+            *(waits if name in result["latency"] else ("", ""))))  # fmt: skip
+    text = table(("64-byte frames, one core", "forward, M/s", "heddle to it", "echo, M/s", "one way, median us", "p99 us"), rows)
+    text += f"\nReceived and dropped by a worker: {median_of(result['drop']) / 1e6:.2f} M/s.\n\n"
+    text += table(["frames at once", *result["batches"]], [["forward, M/s", *(f"{median_of(v) / 1e6:.2f}" for v in result["batches"].values())]])
+    text += f"\nThe ring between two threads, alone: {median_of(result['handoff']) / 1e6:.0f} million items a second.\n"
+    for name, why in result["skipped"].items():
+        text += f"\nLeft out: {name}: {why}\n"
+    put("fastpath", text)
+    for name, what, limit in ((fast.DPDK, "testpmd", 1.0), (fast.PACKET, "AF_PACKET", 3.0), (fast.LIMIT, "XDP_REDIRECT", 0.6)):
+        if name in result["forward"]:
+            value = fast.ratio(result["forward"], ours, name)
+            targets[f"AF_XDP workers, forwarding against {what}"] = (value, limit, value >= limit)
+    if fast.DPDK in result["latency"]:
+        pairs = zip(result["latency"][ours], result["latency"][fast.DPDK])
+        value = median_of([a["p50"] / b["p50"] for a, b in pairs])
+        targets["AF_XDP workers, median time one way against testpmd"] = (value, 1.0, value <= 1)
+    value = median_of(result["handoff"]) / 1e6
+    targets["ring between threads, million items a second"] = (value, 50, value >= 50)
     return targets
 
 

@@ -193,8 +193,14 @@ static void forwarding(uint32_t workers, bool generic, bool spin)
 		{.ifindex = if_nametoindex("fwa0"), .device = 0, .generic = generic},
 		{.ifindex = if_nametoindex("fwb0"), .device = 1, .worker = workers - 1, .generic = generic},
 	};
-	struct forward_options options = {
-		.lanes = lanes, .n_lanes = 2, .workers = workers, .node = -1, .spin = spin, .batch = 32, .ring = 64};
+	struct forward_options options = {.lanes = lanes,
+		.n_lanes = 2,
+		.workers = workers,
+		.frame_size = 2048,
+		.node = -1,
+		.spin = spin,
+		.batch = 32,
+		.ring = 64};
 	uint32_t flags = generic ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE, failed = 0, key = 0;
 	int maps[2], a = far_end("fwa1"), b = far_end("fwb1");
 	struct forward *forward = NULL;
@@ -290,8 +296,9 @@ static void test_spinning(void **state)
 static void test_refused(void **state)
 {
 	struct forward_lane lane = {.ifindex = if_nametoindex("fwa0")};
-	struct forward_options good = {.lanes = &lane, .n_lanes = 1, .workers = 1, .node = -1, .batch = 32, .ring = 64},
-			       options = good;
+	struct forward_options
+		good = {.lanes = &lane, .n_lanes = 1, .workers = 1, .frame_size = 2048, .node = -1, .batch = 32, .ring = 64},
+		options = good;
 	struct forward *forward = NULL, *second = NULL;
 	uint32_t failed = 99;
 
