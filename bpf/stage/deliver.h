@@ -171,10 +171,14 @@ static __always_inline int deliver_port(HOOK_CTX *ctx, struct pkt *p)
 		return HD_R_NONLINEAR;
 	if (unlikely(p->vlan[0] || flags & HD_PORT_TRUNK)) {
 		__u32 segment = p->routed ? 0 : p->segment;
-		int r = retag(ctx, p, segment && tag_wanted(p, port, segment) ? segment : 0);
+		__u32 vlan = segment && tag_wanted(p, port, segment) ? segment : 0;
+		int r = retag(ctx, p, vlan);
 
 		if (r)
 			return r;
+		/* Of a tag that was put around another, 6.1 counts 4 bytes too many as the Ethernet header: bpf_redirect_peer would skip them. */
+		if (vlan && p->port_flags & HD_PORT_QINQ && p->vlan[0])
+			flags &= ~HD_PORT_PEER;
 	}
 	/* bpf_redirect_peer hands skb->protocol on as it is; over a device it is read from the frame again. */
 	if (flags & HD_PORT_PEER && likely(!p->mistaken)) {
