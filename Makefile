@@ -144,7 +144,7 @@ mutation:
 lint: compile_commands.json $(SKELETONS)
 	tools/lint
 check-kernels: tests
-	UPDATE=$(UPDATE) tests/kernel/check $(KERNELS)
+	BUILD=$(BUILD) UPDATE=$(UPDATE) tests/kernel/check $(addprefix --part ,$(PARTS)) $(KERNELS)
 
 .PHONY: install uninstall clean
 install: all
