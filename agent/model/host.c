@@ -34,7 +34,7 @@ static const char *const xdp_names[] = {
 	[XDP_MODE_AUTO] = "auto", [XDP_MODE_NATIVE] = "native", [XDP_MODE_GENERIC] = "generic", [XDP_MODE_OFF] = "off", NULL};
 static const struct choice xdp_choice = {xdp_names};
 static const struct field uplink_fields[] = {
-	{"device", value_text, &device_text, offsetof(struct uplink_draft, device), true},
+	{"device", value_guarded_device, &device_text, offsetof(struct uplink_draft, device), true},
 	{"xdp", value_choice, &xdp_choice, offsetof(struct uplink_draft, xdp), false},
 };
 static const struct schema uplink_schema = {

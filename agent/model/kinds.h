@@ -31,7 +31,9 @@ bool value_address(struct decoder *d, const struct path *path, node_id node, con
 /* struct prefix; type non-NULL: host bits are cleared, as Kubernetes does. */
 bool value_cidr(struct decoder *d, const struct path *path, node_id node, const void *type, void *out);
 extern const char clear_host_bits[];
-bool value_device(struct decoder *d, const struct path *path, node_id node, const void *type, void *out);   /* const char * */
+bool value_device(struct decoder *d, const struct path *path, node_id node, const void *type, void *out); /* const char * */
+/* The same, but none of the devices that the agent makes for itself. */
+bool value_guarded_device(struct decoder *d, const struct path *path, node_id node, const void *type, void *out);
 bool value_selector(struct decoder *d, const struct path *path, node_id node, const void *type, void *out); /* struct selector */
 /* TCP, UDP or SCTP by name; *out: uint8_t, the number. */
 bool value_transport(struct decoder *d, const struct path *path, node_id node, const void *type, void *out);
@@ -53,6 +55,7 @@ bool document_protocol_has_ports(uint8_t protocol);
 bool document_address_is_unicast(const struct hd_addr *addr);
 /* An end of a tunnel: unicast, and not a link-local one of IPv6, which would need a device beside it. */
 bool document_address_of_tunnel(const struct hd_addr *addr);
+bool document_prefix_of_hosts(const struct prefix *prefix); /* false: all of it is of groups, loopback, link-local or nobody's */
 /* The subnet that the address lies in; NULL: none. */
 const struct prefix *document_subnet(const struct prefix *subnets, size_t n, const struct hd_addr *addr);
 /* Unicast, and neither the number of the IPv4 subnet nor its broadcast address. */

@@ -72,9 +72,12 @@ struct prefix_draft {
 static bool finish_prefix(struct decoder *d, const struct path *path, node_id node, const void *draft, void *out)
 {
 	const struct prefix_draft *from = draft;
+	struct path cidr = {.up = path, .key = "cidr"};
 	struct peer_prefix *prefix = out;
 
-	(void)path;
+	if (!document_prefix_of_hosts(&from->cidr))
+		return want(d, &cidr, node_field(d, node, "cidr"),
+			"a block of addresses that hosts send from, not of a group's, loopback or link-local ones");
 	*prefix = (struct peer_prefix){
 		.network = from->network,
 		.cidr = from->cidr,

@@ -388,7 +388,7 @@ static bool finish_port(struct decoder *d, const struct path *path, node_id node
 }
 
 static const struct field port_fields[] = {
-	{"device", value_text, &device_text, offsetof(struct port_draft, device), false},
+	{"device", value_guarded_device, &device_text, offsetof(struct port_draft, device), false},
 	{"vf", value_mapping, &port_vf_schema, offsetof(struct port_draft, vf), false},
 	{"pci", value_text, &pci_text, offsetof(struct port_draft, pci), false},
 	{"network", value_text, &subdomain_text, offsetof(struct port_draft, network), true},

@@ -66,6 +66,19 @@ bool value_device(struct decoder *d, const struct path *path, node_id node, cons
 	return value_text(d, path, node, &device_text, out);
 }
 
+/* Which netdev/tunnel_slow.h and tunnel_sum.h name. */
+static const char *const own_devices[] = {"heddle-tunnel", "heddle-sum", "heddle-summed"};
+
+bool value_guarded_device(struct decoder *d, const struct path *path, node_id node, const void *type, void *out)
+{
+	if (!value_text(d, path, node, type, out))
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(own_devices); i++)
+		if (strcmp(tree_text(d->tree, node), own_devices[i]) == 0)
+			return want(d, path, node, "a device that is not the agent's own");
+	return true;
+}
+
 static bool is_port_name(const char *text, size_t length)
 {
 	bool letter = false;
@@ -200,6 +213,26 @@ bool document_address_is_unicast(const struct hd_addr *addr)
 	if (addr_is_ipv4(addr))
 		return at[12] != 0 && at[12] != 127 && at[12] < 224;
 	return at[0] != 0xff && memcmp(at, unspecified, 16) != 0 && memcmp(at, loopback, 16) != 0;
+}
+
+/* RFC 1122 section 3.2.1.3, RFC 3927, RFC 4291 section 2.4; of IPv4 as it is mapped. */
+bool document_prefix_of_hosts(const struct prefix *prefix)
+{
+	static const struct prefix none[] = {
+		{.addr.b = {[10] = 0xff, [11] = 0xff, [12] = 0}, .length = 96 + 8},
+		{.addr.b = {[10] = 0xff, [11] = 0xff, [12] = 127}, .length = 96 + 8},
+		{.addr.b = {[10] = 0xff, [11] = 0xff, [12] = 169, [13] = 254}, .length = 96 + 16},
+		{.addr.b = {[10] = 0xff, [11] = 0xff, [12] = 224}, .length = 96 + 3},
+		{.addr.b = {0}, .length = 128},
+		{.addr.b = {[15] = 1}, .length = 128},
+		{.addr.b = {0xfe, 0x80}, .length = 10},
+		{.addr.b = {0xff}, .length = 8},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(none); i++)
+		if (addr_prefix_in_prefix(&prefix->addr, prefix->length, &none[i].addr, none[i].length))
+			return false;
+	return true;
 }
 
 bool document_address_of_tunnel(const struct hd_addr *addr)

@@ -158,6 +158,15 @@ static int open_socket(struct tunnel_slow *slow)
 	return bind(slow->socket, &own.any, length) < 0 ? -errno : 0;
 }
 
+bool tunnel_address_is_here(const struct hd_addr *address)
+{
+	union socket_address own;
+	socklen_t length = put_address(&own, address, 0);
+	_cleanup_close_ int fd = socket(own.any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	return fd < 0 || bind(fd, &own.any, length) == 0 || errno != EADDRNOTAVAIL;
+}
+
 int tunnel_slow_open(const struct hd_addr *address, uint16_t port, bool geneve, struct tunnel_slow **ret)
 {
 	_cleanup_(tunnel_slow_close_p) struct tunnel_slow *slow = malloc(sizeof(*slow));

@@ -37,6 +37,8 @@ int tunnel_slow_socket_fd(const struct tunnel_slow *slow);
 int tunnel_slow_receive(struct tunnel_slow *slow);
 void tunnel_slow_counts(const struct tunnel_slow *slow, struct tunnel_slow_counts *ret);
 
+bool tunnel_address_is_here(const struct hd_addr *address); /* some interface has it, and not tentatively */
+
 /* Router solicitations and the like have no business on a device of the agent's. Where there is no IPv6 there is nothing to do. */
 void tunnel_refuse_ipv6(const char *device);
 

@@ -277,9 +277,13 @@ static json_t *tunnel_json(const struct view *view)
 {
 	const struct hd_tunnel *tunnel = view->topology ? &view->topology->tunnel : NULL;
 
+	bool here;
+
 	if (!tunnel || tunnel->protocol == HD_TUNNEL_NONE)
 		return json_null();
-	return json_pack("{s:s, s:o, s:i, s:o, s:o, s:{s:s, s:o}, s:{s:o, s:o}}", "protocol",
+	here = tunnel_address_is_here(&tunnel->address);
+	return json_pack("{s:s, s:o, s:s, s:o, s:i, s:o, s:o, s:{s:s, s:o}, s:{s:o, s:o}}", "state", here ? "ready" : "waiting",
+		"reason", json_text(here ? NULL : "no interface of this host has the address"), "protocol",
 		tunnel->protocol == HD_TUNNEL_GENEVE ? "geneve" : "vxlan", "address", json_address(&tunnel->address), "port",
 		(int)ntohs(tunnel->port), "decapsulation", json_text(decapsulation(view)), "mtu", tunnel_mtu_json(view),
 		"checksum", "mode", tunnel->flags & HD_TUNNEL_CHECKSUM ? "full" : "zero", "reason", json_text(view->sum_reason),

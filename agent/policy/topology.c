@@ -181,13 +181,37 @@ static int add_endpoint(struct building *b, uint16_t network, const struct hd_ad
 	return VEC_PUSH(&b->endpoints, row);
 }
 
+/*
+ * The first and the last address of a subnet of IPv4, which no host sends from (RFC 1122 section 3.2.1.3), however wide the prefix of a peer is: where
+ * nothing is switched they mean nobody. Point-to-point blocks have none (RFC 3021).
+ */
+static int add_nobodys(struct building *b, const struct home *home)
+{
+	static const uint8_t no_mac[6];
+	const struct network *network = &home->object->network;
+	int r = 0;
+
+	for (size_t i = 0; network->l3 && network->vni && i < network->n_subnets && r == 0; i++) {
+		const struct prefix *subnet = &network->subnets[i];
+		struct hd_addr last = subnet->addr;
+
+		if (!addr_is_ipv4(&subnet->addr) || subnet->length < 96 || subnet->length > 96 + 30)
+			continue;
+		last.w[3] |= htobe32(UINT32_MAX >> (subnet->length - 96));
+		r = add_endpoint(b, home->index, &subnet->addr, HD_ENDPOINT_ADDRESS, 0, no_mac, HD_ENDPOINT_TAKEN);
+		if (r == 0)
+			r = add_endpoint(b, home->index, &last, HD_ENDPOINT_ADDRESS, 0, no_mac, HD_ENDPOINT_TAKEN);
+	}
+	return r;
+}
+
 /* What no port may claim in the network. */
 static int add_reserved(struct building *b, const struct home *home)
 {
 	static const uint8_t no_mac[6];
 	const struct network *network = &home->object->network;
 	const struct host *host = b->input->host;
-	int r = 0;
+	int r = add_nobodys(b, home);
 
 	for (size_t i = 0; i < network->n_gateways && r == 0; i++) {
 		bool hosts = home->host && is_hosts(b, &network->gateways[i]);

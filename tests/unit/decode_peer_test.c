@@ -220,6 +220,36 @@ static void test_mistakes(void **state)
 		{PREFIX(", mac: ff:ff:ff:ff:ff:ff"),
 			"t.yaml:7: spec.prefixes[0].mac: want the MAC address of one station, not of "
 			"a group or of nobody, got ff:ff:ff:ff:ff:ff"},
+		{PEER("  prefixes: [{network: blue, cidr: '224.0.0.0/4'}]\n"),
+			"t.yaml:6: spec.prefixes[0].cidr: want a block of addresses that hosts send from, not of a group's, "
+			"loopback or link-local ones, got \"224.0.0.0/4\""},
+		{PEER("  prefixes: [{network: blue, cidr: '239.1.0.0/16'}]\n"),
+			"t.yaml:6: spec.prefixes[0].cidr: want a block of addresses that hosts send from, not of a group's, "
+			"loopback or link-local ones, got \"239.1.0.0/16\""},
+		{PEER("  prefixes: [{network: blue, cidr: '127.0.0.0/8'}]\n"),
+			"t.yaml:6: spec.prefixes[0].cidr: want a block of addresses that hosts send from, not of a group's, "
+			"loopback or link-local ones, got \"127.0.0.0/8\""},
+		{PEER("  prefixes: [{network: blue, cidr: '169.254.1.0/24'}]\n"),
+			"t.yaml:6: spec.prefixes[0].cidr: want a block of addresses that hosts send from, not of a group's, "
+			"loopback or link-local ones, got \"169.254.1.0/24\""},
+		{PEER("  prefixes: [{network: blue, cidr: '0.0.0.0/8'}]\n"),
+			"t.yaml:6: spec.prefixes[0].cidr: want a block of addresses that hosts send from, not of a group's, "
+			"loopback or link-local ones, got \"0.0.0.0/8\""},
+		{PEER("  prefixes: [{network: blue, cidr: 'ff00::/8'}]\n"),
+			"t.yaml:6: spec.prefixes[0].cidr: want a block of addresses that hosts send from, not of a group's, "
+			"loopback or link-local ones, got \"ff00::/8\""},
+		{PEER("  prefixes: [{network: blue, cidr: 'fe80::/64'}]\n"),
+			"t.yaml:6: spec.prefixes[0].cidr: want a block of addresses that hosts send from, not of a group's, "
+			"loopback or link-local ones, got \"fe80::/64\""},
+		{PEER("  prefixes: [{network: blue, cidr: '::1/128'}]\n"),
+			"t.yaml:6: spec.prefixes[0].cidr: want a block of addresses that hosts send from, not of a group's, "
+			"loopback or link-local ones, got \"::1/128\""},
+		{"apiVersion: heddle.dev/v1alpha1\nkind: Host\nmetadata: {name: a}\nspec:\n  uplinks: [{device: "
+		 "heddle-tunnel}]\n",
+			"t.yaml:5: spec.uplinks[0].device: want a device that is not the agent's own, got heddle-tunnel"},
+		{"apiVersion: heddle.dev/v1alpha1\nkind: Port\nmetadata: {name: a}\nspec:\n  {device: heddle-summed, network: "
+		 "blue}\n",
+			"t.yaml:5: spec.device: want a device that is not the agent's own, got heddle-summed"},
 		{HOST(", ttl: 0"), "t.yaml:5: spec.tunnel.ttl: want 1..255, got 0"},
 		{HOST(", ttl: 256"), "t.yaml:5: spec.tunnel.ttl: want 1..255, got 256"},
 		{HOST(", decapsulate: native"), "t.yaml:5: spec.tunnel.decapsulate: want auto, xdp or tc, got native"},

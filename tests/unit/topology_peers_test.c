@@ -272,8 +272,10 @@ static void test_rows(void **state)
 	assert_int_equal(by_address(w, "far", "10.78.1.3")->mac[5], 3);
 	assert_null(by_mac(w, "far", 3)); /* nobody looks there */
 	assert_int_equal(by_address(w, "blue", "10.77.0.1")->peer, 0);
-	/* five addresses and one MAC of peers, the port's two, the gateway */
-	assert_int_equal(w->topology->n_endpoints, 9);
+	/* five addresses and one MAC of peers, the port's two, the gateway, and the two that no host sends from where nothing is switched */
+	assert_int_equal(w->topology->n_endpoints, 11);
+	assert_int_equal(by_address(w, "far", "10.78.0.0")->flags, HD_ENDPOINT_TAKEN);
+	assert_int_equal(by_address(w, "far", "10.78.255.255")->flags, HD_ENDPOINT_TAKEN);
 	for (size_t i = 1; i < w->topology->n_endpoints; i++)
 		assert_true(memcmp(&w->topology->endpoints[i - 1].key, &w->topology->endpoints[i].key,
 				    sizeof(struct hd_endpoint_key)) < 0);

@@ -135,6 +135,8 @@ static void print_tunnel(const json_t *tunnel)
 	if (mtu)
 		printf(", MTU %lld", mtu);
 	printf("%s\n", strcmp(text_at(checksum, "mode"), "full") == 0 ? ", UDP checksums" : "");
+	if (string_at(tunnel, "reason"))
+		printf("tunnel: %s: %s\n", text_at(tunnel, "state"), string_at(tunnel, "reason"));
 	if (string_at(checksum, "reason"))
 		printf("tunnel: no device heddle-sum: %s\n", string_at(checksum, "reason"));
 	if (reason)
