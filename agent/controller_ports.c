@@ -372,12 +372,16 @@ static bool is_ipv6(const struct topology_host_address *address)
 static int set_devices(struct controller *c)
 {
 	const struct topology *topology = c->topology;
-	_cleanup_free_ struct settings_device *devices = calloc(topology->n_ports + 1, sizeof(*devices));
+	_cleanup_free_ struct settings_device *devices = calloc(topology->n_ports + topology->n_members + 1, sizeof(*devices));
 	size_t n = 0;
 	int r;
 
 	if (!devices)
 		return -ENOMEM;
+	/* Those of network 0 are the uplinks, where some network has a VLAN. */
+	for (size_t i = 0; i < topology->n_members; i++)
+		if (topology->members[i].network == 0)
+			devices[n++] = (struct settings_device){.ifindex = topology->members[i].id, .uplink = true};
 	for (size_t i = 0; i < topology->n_ports; i++)
 		if (topology->ports[i].ifindex)
 			devices[n++].ifindex = topology->ports[i].ifindex;
@@ -391,7 +395,7 @@ static int set_devices(struct controller *c)
 	for (size_t i = 0; i < n; i++) {
 		const struct settings_device *before = settings_find(c->set_up, c->n_set_up, devices[i].ifindex);
 
-		devices[i].is_done = before && before->ipv6 == devices[i].ipv6;
+		devices[i].is_done = before && before->ipv6 == devices[i].ipv6 && before->uplink == devices[i].uplink;
 	}
 	r = settings_sync(c->options->run_dir, devices, n);
 	if (r < 0)

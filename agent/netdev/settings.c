@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include <netdev/ethtool.h>
 #include <netdev/settings.h>
@@ -75,10 +77,48 @@ static int ipv6_set(const char *device, int value)
 	return file_write_all(fd, value ? "1" : "0", 1);
 }
 
-enum { KNOB_SCTP, KNOB_IPV6, KNOBS };
+/* --- promiscuous mode: what somebody set; that of packet sockets is counted apart --- */
+
+static int flags_get(const char *device, int *ret_socket, struct ifreq *request)
+{
+	_cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -errno;
+	*request = (struct ifreq){0};
+	snprintf(request->ifr_name, sizeof(request->ifr_name), "%s", device);
+	if (ioctl(fd, SIOCGIFFLAGS, request) < 0)
+		return -errno;
+	*ret_socket = TAKE_FD(fd);
+	return 0;
+}
+
+static int promiscuous_get(const char *device)
+{
+	_cleanup_close_ int fd = -1;
+	struct ifreq request;
+	int r = flags_get(device, &fd, &request);
+
+	return r < 0 ? r : (request.ifr_flags & IFF_PROMISC) != 0;
+}
+
+static int promiscuous_set(const char *device, int value)
+{
+	_cleanup_close_ int fd = -1;
+	struct ifreq request;
+	int r = flags_get(device, &fd, &request);
+
+	if (r < 0)
+		return r;
+	request.ifr_flags = (short)(value ? request.ifr_flags | IFF_PROMISC : request.ifr_flags & ~IFF_PROMISC);
+	return ioctl(fd, SIOCSIFFLAGS, &request) < 0 ? -errno : 0;
+}
+
+enum { KNOB_SCTP, KNOB_IPV6, KNOB_PROMISCUOUS, KNOBS };
 static const struct knob knobs[KNOBS] = {
 	[KNOB_SCTP] = {SCTP_FEATURE, 0, sctp_get, sctp_set},
 	[KNOB_IPV6] = {"disable_ipv6", 0, ipv6_get, ipv6_set},
+	[KNOB_PROMISCUOUS] = {"promiscuous", 1, promiscuous_get, promiscuous_set},
 };
 
 /* --- what was --- */
@@ -166,7 +206,9 @@ static int write_notes(const char *path, struct notes *notes)
 
 static bool wants(const struct settings_device *device, unsigned knob)
 {
-	return knob != KNOB_IPV6 || device->ipv6;
+	if (knob == KNOB_PROMISCUOUS)
+		return device->uplink;
+	return !device->uplink && (knob != KNOB_IPV6 || device->ipv6);
 }
 
 static int by_ifindex(const void *a, const void *b)

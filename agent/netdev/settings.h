@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What is set on a port's device so that its packets can be handled, and put back when it is a port no more. What it was before is in a file of the run
+ * What is set on a port's device, or an uplink, so that its packets can be handled, and put back when it is none any more. What it was before is in a file of the run
  * directory, written ahead of the change: a later agent, or --detach, finds it there. Devices and that directory go with a reboot alike.
  *
  *   tx-sctp-segmentation  off: an SCTP packet of several segments cannot be encapsulated
+ *   promiscuous           1, on an uplink by which networks with a VLAN are on the wire: frames for their workloads' MACs are not the NIC's own
  *   disable_ipv6          0, where the network routes to the host and has IPv6: else the host's stack drops what comes from there
  */
 #ifndef HEDDLE_NETDEV_SETTINGS_H
@@ -16,6 +17,7 @@
 struct settings_device {
 	uint32_t ifindex;
 	bool ipv6;    /* the host's stack shall take IPv6 from it */
+	bool uplink;  /* no port: one by which networks are on the wire */
 	bool is_done; /* by an earlier call, and nothing else is wanted now: not looked at again */
 };
 

@@ -328,3 +328,38 @@ def test_a_tunnel():
         at_b, at_trunk = ([line for line in capture.lines() if a.mac in line and "10.77.0.9" in line] for capture in captures)
         assert len(at_b) == 1 and "ethertype 802.1Q (0x8100), length 46: vlan 7, p 5, ethertype ARP" in at_b[0]
         assert len(at_trunk) == 1 and "802.1Q-QinQ (0x88a8)" in at_trunk[0] and "vlan 30, p 0, ethertype 802.1Q (0x8100), vlan 7, p 5" in at_trunk[0]
+
+
+# --- the uplink ---
+
+
+def test_the_uplink_takes_frames_for_workloads():
+    """A NIC hands on what is for its own MAC alone: it is told otherwise while a network is on the wire, and only by who wants it so."""
+
+    def promiscuous():
+        return "PROMISC" in host.ns.run("ip", "-o", "link", "show", "up0").stdout
+
+    with host_with() as host:
+        far = Namespace("far")
+        host.stack.callback(far.delete)
+        Link(host.ns, "up0", far, "far0", 1)
+        a = workload(host, 1, 1)
+        install(host, a, docs=[network(vlan=None)])
+        assert not promiscuous()
+        install(host, a)
+        wait_for(promiscuous, what="promiscuous mode")
+        host.daemon.restart()
+        assert promiscuous()
+        install(host, a, docs=[network(vlan=None)])
+        wait_for(lambda: not promiscuous(), what="its end")
+        # Somebody else's stays
+        host.ns.ip("link set up0 promisc on")
+        install(host, a)
+        host.daemon.detach()
+        assert promiscuous()
+        host.ns.ip("link set up0 promisc off")
+        host.daemon.start()
+        install(host, a)
+        wait_for(promiscuous, what="promiscuous mode")
+        host.daemon.detach()
+        assert not promiscuous()
