@@ -340,8 +340,8 @@ static void send_outer(struct tunnel_slow *slow, const struct outer *outer, stru
 	}
 }
 
-/* Where the inner packet begins, if it is one of IPv4; 0: it is not. */
-static size_t find_inner(const struct outer *outer)
+/* Where the inner packet begins, if it is one of that EtherType; 0: it is not. */
+static size_t find_inner(const struct outer *outer, uint16_t wanted)
 {
 	size_t at = SHIM_SIZE + ETH_HLEN;
 
@@ -349,7 +349,7 @@ static size_t find_inner(const struct outer *outer)
 		uint16_t type = (uint16_t)(outer->payload[at - 2] << 8 | outer->payload[at - 1]);
 
 		if (tags == 2 || (type != ETH_P_8021Q && type != ETH_P_8021AD))
-			return type == ETH_P_IP ? at : 0;
+			return type == wanted ? at : 0;
 	}
 	return 0;
 }
@@ -358,9 +358,9 @@ static size_t find_inner(const struct outer *outer)
  * Cuts the inner packet (RFC 791 section 2.3). Options might have to be left out of all pieces but the first: such a packet, and any that is not what it is
  * said to be, goes as it is.
  */
-static bool send_pieces(struct tunnel_slow *slow, const struct outer *outer, size_t most)
+static bool send_pieces4(struct tunnel_slow *slow, const struct outer *outer, size_t most)
 {
-	size_t at = find_inner(outer), length, step;
+	size_t at = find_inner(outer, ETH_P_IP), length, step;
 	struct iphdr ip, piece;
 	uint16_t place;
 
@@ -391,6 +391,50 @@ static bool send_pieces(struct tunnel_slow *slow, const struct outer *outer, siz
 		send_outer(slow, outer, parts, ARRAY_SIZE(parts));
 	}
 	return true;
+}
+
+/*
+ * A fragment of IPv6 again: to whoever puts the datagram together it is the same whether its source has cut it so small. Only where the fragment header is
+ * the first one.
+ */
+static bool send_pieces6(struct tunnel_slow *slow, const struct outer *outer, size_t most)
+{
+	size_t at = find_inner(outer, ETH_P_IPV6), length, step;
+	struct {
+		struct ip6_hdr ip;
+		struct ip6_frag fragment;
+	} head;
+	uint16_t place;
+
+	if (!at || outer->length < at + sizeof(head))
+		return false;
+	memcpy(&head, outer->payload + at, sizeof(head));
+	length = ntohs(head.ip.ip6_plen);
+	place = ntohs(head.fragment.ip6f_offlg);
+	if (ntohl(head.ip.ip6_flow) >> 28 != 6 || head.ip.ip6_nxt != IPPROTO_FRAGMENT || length <= sizeof(head.fragment) ||
+		at + sizeof(head.ip) + length > outer->length || most < sizeof(head) + 8)
+		return false;
+	length -= sizeof(head.fragment);
+	step = (most - sizeof(head)) & ~(size_t)7;
+	for (size_t done = 0; done < length; done += step) {
+		size_t n = length - done < step ? length - done : step;
+		struct iovec parts[] = {
+			{.iov_base = outer->payload, .iov_len = at},
+			{.iov_base = &head, .iov_len = sizeof(head)},
+			{.iov_base = outer->payload + at + sizeof(head) + done, .iov_len = n},
+		};
+
+		head.ip.ip6_plen = htons((uint16_t)(sizeof(head.fragment) + n));
+		/* The offset is in the upper 13 bits, in bytes as it stands there. */
+		head.fragment.ip6f_offlg = htons((uint16_t)(((place & 0xfff8) + done) | (done + n < length ? 1 : place & 1)));
+		send_outer(slow, outer, parts, ARRAY_SIZE(parts));
+	}
+	return true;
+}
+
+static bool send_pieces(struct tunnel_slow *slow, const struct outer *outer, size_t most)
+{
+	return send_pieces4(slow, outer, most) || send_pieces6(slow, outer, most);
 }
 
 int tunnel_slow_send(struct tunnel_slow *slow)

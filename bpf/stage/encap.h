@@ -249,7 +249,7 @@ static __always_inline void slow_note(void *macs, const struct pkt *p)
 {
 	struct hd_slow note = {};
 
-	if (p->slow && p->fragment && p->family == 4)
+	if (p->slow && p->fragment)
 		note.cut = bpf_htons(p->mtu);
 	__builtin_memcpy(macs, &note, sizeof(note));
 }

@@ -56,7 +56,7 @@ static __always_inline bool may_be_cut(HOOK_CTX *ctx, const struct pkt *p)
 
 /*
  * Too large for the tunnel: its sender is told, on an L2 network too. What may be cut is cut on the outside, as are frames that nobody can be told
- * of. What is a fragment already is cut on the inside (struct hd_slow): the other host would have to put the outer packet together, and smaller ones
+ * of, and what IPv6 may not be told of (RFC 2473 section 7.1). What is a fragment already is cut on the inside (struct hd_slow): the other host would have to put the outer packet together, and smaller ones
  * behind overtake it there. All of a datagram take the way by the agent once its first one has. Fragments that nobody here judges, and of which
  * nothing is noted, are told of like any packet.
  */
@@ -85,7 +85,7 @@ __noinline int fits_tunnel(HOOK_CTX *ctx, struct pkt *p)
 	if (p->slow && first && p->fragment == FRAGMENT_FIRST && !dry_run)
 		first->flags |= HD_FRAG_SLOW;
 	/* No less is told to IPv6, which has to get through (RFC 8200 section 5). */
-	p->mtu = p->family == 6 && own->slow && room < IP6_MTU_MIN ? IP6_MTU_MIN : room;
+	p->mtu = !p->slow && p->family == 6 && own->slow && room < IP6_MTU_MIN ? IP6_MTU_MIN : room;
 	return p->slow ? 0 : HD_R_TOO_BIG;
 }
 

@@ -42,7 +42,7 @@ static_assert(sizeof(struct hd_tunnel) == 32, "hd_tunnel");
 /* What a frame for hd_tunnel.slow has where its MACs would be. */
 struct hd_slow {
 	__u8 reserved[10]; /* 0 */
-	__be16 cut; /* the inner IPv4 packet, a fragment, goes in pieces of no more than so many bytes (RFC 791); 0: it goes as it is */
+	__be16 cut;	   /* the inner packet, a fragment, goes in pieces of no more than so many bytes; 0: it goes as it is */
 };
 static_assert(sizeof(struct hd_slow) == 12, "hd_slow");
 

@@ -92,6 +92,31 @@ def test_the_mtu_is_known_before_the_neighbour(underlay):
             assert (kind, code, source, mtu) == (*TOO_BIG[family], f.networks[0].gateway[family], inside_mtu(1500, underlay))
 
 
+@underlay
+@pytest.mark.parametrize("mode", ["l2", "l3"])
+def test_an_underlay_too_small_for_ipv6(underlay, mode):
+    """
+    What is left inside is less than the 1280 that any link of IPv6 has to take (RFC 8200 section 5): such packets get through all the same, in pieces
+    of the outer packet; no less is ever told, and TCP makes segments that need no pieces.
+    """
+    with Two(underlay, mode=mode, mtu=1280 if underlay == 6 else 1300) as t:
+        fits = inside_mtu(t.fabric.mtu, underlay)
+        assert fits < 1280
+        for size in (fits, fits + 1, 1279, 1280):
+            with t.one.witness() as witness:
+                # At the first try: nobody was told that it was too big
+                assert t.a.ns.run("ping", "-6", "-c", "3", "-i", "0.1", "-W", "2", "-s", str(size - 48), t.b.ip6).stdout.count("bytes from") == 3
+                frames = [Ether(f) for f in witness.frames()]
+            cut = [f for f in frames if (f[IPv6].nh == 44 if underlay == 6 else f[IP].flags.MF) and f.src == t.fabric.mac(1)]
+            assert bool(cut) == (size > fits)
+        kind, code, source, mtu = t.told(6, 1281)
+        assert (kind, code, source, mtu) == (*TOO_BIG[6], t.blue.gateway[6], 1280)
+        forget(t.a)
+        expect_all(t.a, t.b)
+        # Of a datagram whose first fragment was too big, the rest still travels
+        assert t.one.faults().keys() | t.two.faults().keys() <= {("too-big", "egress"), ("frag-unknown", "ingress")}
+
+
 def syn_sizes(w, family):
     """MSS options of the SYNs and SYN-ACKs that reach a workload during connections to and from it."""
     return {dict(p[TCP].options).get("MSS") for p in map(Ether, w) if TCP in p and p[TCP].flags.S and (IPv6 in p) == (family == 6)}

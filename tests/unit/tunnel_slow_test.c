@@ -219,6 +219,49 @@ static void pieces_to_peer(struct tunnel_slow *slow, int device, int far, bool i
 	}
 }
 
+/* The same of IPv6; what has another header ahead of the fragment's, or lies about its length, goes as it is. */
+static void pieces6_to_peer(struct tunnel_slow *slow, int device, int far, bool ipv4)
+{
+	uint8_t frame[4096], got[4096];
+	size_t header = ipv4 ? 42 : 62, place = 1232, n = 1229, done = 0;
+	size_t length = make_outer(frame, ipv4, PORT, INNER + 48 + n);
+	uint8_t *inner = frame + header + INNER;
+
+	frame[11] = CUT & 0xff;
+	frame[10] = CUT >> 8;
+	memcpy(inner - 2, "\x86\xdd", 2);
+	memset(inner, 0xfd, 40);
+	memcpy(inner, "\x60\0\0\0\x04\xd5\x2c\x40", 8);
+	memcpy(inner + 40, "\x11\0\x04\xd0\x12\x34\x56\x78", 8); /* the last one */
+	assert_int_equal(send(device, frame, length, 0), length);
+	wait_for(tunnel_slow_device_fd(slow));
+	assert_int_equal(tunnel_slow_send(slow), 0);
+	while (done < n) {
+		size_t size = n - done < 528 ? n - done : 528; /* the most of 8 bytes each */
+
+		wait_for(far);
+		assert_int_equal(recv(far, got, sizeof(got), 0), INNER + 48 + size);
+		assert_memory_equal(got, frame + header, INNER);
+		assert_int_equal(got[INNER + 4] << 8 | got[INNER + 5], 8 + size);
+		assert_memory_equal(got + INNER + 6, inner + 6, 36);
+		assert_int_equal(got[INNER + 42] << 8 | got[INNER + 43], (place + done) | (done + size < n));
+		assert_memory_equal(got + INNER + 44, inner + 44, 4);
+		assert_memory_equal(got + INNER + 48, inner + 48 + done, size);
+		done += size;
+	}
+	for (unsigned i = 0; i < 3; i++) {
+		static const uint8_t change[][2] = {{0, 0x46}, {6, 0}, {4, 0x06}};
+
+		memcpy(got, frame, length);
+		got[header + INNER + change[i][0]] = change[i][1];
+		assert_int_equal(send(device, got, length, 0), length);
+		wait_for(tunnel_slow_device_fd(slow));
+		assert_int_equal(tunnel_slow_send(slow), 0);
+		wait_for(far);
+		assert_int_equal(recv(far, got, sizeof(got), 0), INNER + 48 + n);
+	}
+}
+
 static void from_peer(struct tunnel_slow *slow, int device, int far, bool ipv4)
 {
 	struct sockaddr_in6 to6 = {.sin6_family = AF_INET6, .sin6_port = htons(PORT)};
@@ -282,6 +325,7 @@ static void both_ways(bool ipv4)
 	far = far_socket(ipv4);
 	to_peer(slow, device, far, ipv4);
 	pieces_to_peer(slow, device, far, ipv4);
+	pieces6_to_peer(slow, device, far, ipv4);
 	from_peer(slow, device, far, ipv4);
 	run("ip -o addr show dev heddle-tunnel | grep -c . | grep -qx 0");
 	run("ip link show dev heddle-tunnel | grep -q 'mtu 65521'");
