@@ -24,7 +24,6 @@
 #define PUBLIC __attribute__((visibility("default")))
 #define DEFAULT_DIRECTORY "/run/heddle"
 #define OPEN_PATIENCE_MS 5000
-#define RESUME_PATIENCE_MS 1000
 #define RETRY_MS 200 /* to reach the next agent */
 /* Between two looks at the agent's connection, in calls of receive(): who polls in a loop has many empty ones, which are cheap, and a look is not. */
 #define LOOK_AFTER 4096
@@ -47,7 +46,8 @@ struct queue {
 struct heddle_fastpath {
 	char *path; /* of the agent's socket */
 	int control, epoll, timer;
-	int ended; /* why; 0: the session lives, as far as we know */
+	bool resuming; /* the next agent has been told of us, and has not answered yet */
+	int ended;     /* why; 0: the session lives, as far as we know */
 	uint64_t session;
 	unsigned since_look;
 	bool polled; /* the caller sleeps on our fd: an empty call is rare, and may be about the agent */
@@ -124,10 +124,10 @@ static void reclaim(struct heddle_fastpath *fp, struct queue *queue)
 
 /* --- the agent's connection --- */
 
-static int dial(const char *path, unsigned patience_ms, int *ret)
+static int dial(const char *path, int flags, int *ret)
 {
-	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	const struct timeval patience = {.tv_sec = patience_ms / 1000, .tv_usec = patience_ms % 1000 * 1000};
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0);
+	const struct timeval patience = {.tv_sec = OPEN_PATIENCE_MS / 1000, .tv_usec = OPEN_PATIENCE_MS % 1000 * 1000};
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 
 	if (fd < 0)
@@ -176,38 +176,41 @@ static void set_timer(const struct heddle_fastpath *fp, unsigned ms)
 	(void)timerfd_settime(fp->timer, 0, &when, NULL);
 }
 
-/* The agent is gone: the sockets work on, and the next agent is told that they do. */
+static void over(struct heddle_fastpath *fp, const struct fastpath_message *message)
+{
+	memcpy(refusal, message->text, sizeof(refusal));
+	fp->ended = -ENOTCONN;
+	fp->control = safe_close(fp->control);
+	set_timer(fp, 1); /* readable, so that receive() is called and says so */
+}
+
+/* The agent is gone: the sockets work on, and the next agent is told that they do. Its answer is not waited for. */
 static void reconnect(struct heddle_fastpath *fp)
 {
 	struct fastpath_message message = {.type = FASTPATH_RESUME, .session = fp->session, .n_queues = fp->n_queues};
 	int fds[FASTPATH_QUEUES];
 	_cleanup_close_ int fd = -1;
-	size_t none = 0;
-	int r;
+	int r = dial(fp->path, SOCK_NONBLOCK, &fd);
 
-	fp->control = safe_close(fp->control);
-	r = dial(fp->path, RESUME_PATIENCE_MS, &fd);
 	for (uint32_t i = 0; i < fp->n_queues; i++)
 		fds[i] = fp->queue[i].xsk.fd;
 	if (r >= 0)
 		r = fastpath_send(fd, &message, fds, fp->n_queues);
-	if (r >= 0)
-		r = answer(fd, FASTPATH_READY, &message, NULL, &none);
-	if (r >= 0 && message.session != fp->session)
-		r = -EPROTO;
-	if (r >= 0) {
-		fp->control = TAKE_FD(fd);
-		set_timer(fp, 0);
-		watch(fp, fp->control);
+	if (r < 0) {
+		set_timer(fp, RETRY_MS);
 		return;
 	}
-	/* said by an agent, not by the want of one */
-	if (r < 0 && refusal[0]) {
-		fp->ended = -ENOTCONN;
-		set_timer(fp, 1); /* readable, so that receive() is called and says so */
-		return;
-	}
-	set_timer(fp, RETRY_MS);
+	fp->control = TAKE_FD(fd);
+	fp->resuming = true;
+	watch(fp, fp->control);
+}
+
+static void on_message(struct heddle_fastpath *fp, const struct fastpath_message *message)
+{
+	if (message->type == FASTPATH_ENDED || message->type == FASTPATH_REFUSED)
+		over(fp, message);
+	else if (message->type == FASTPATH_READY && message->session == fp->session)
+		fp->resuming = false;
 }
 
 /* Whether the agent has something to say, or is gone, or is to be sought again. */
@@ -223,26 +226,21 @@ static void look_at_agent(struct heddle_fastpath *fp)
 	if (fp->ended)
 		return;
 	if (fp->control < 0) {
-		if (read(fp->timer, &expired, sizeof(expired)) == sizeof(expired)) {
-			refusal[0] = '\0';
+		if (read(fp->timer, &expired, sizeof(expired)) == sizeof(expired))
 			reconnect(fp);
-		}
 		return;
 	}
 	n = recv(fp->control, &one, sizeof(one), MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n > 0 && fastpath_recv(fp->control, &message, NULL, &none) == 0) {
-		if (message.type != FASTPATH_ENDED)
-			return;
-		memcpy(refusal, message.text, sizeof(refusal));
-		fp->ended = -ENOTCONN;
-		fp->control = safe_close(fp->control);
-		set_timer(fp, 1);
+		on_message(fp, &message);
 		return;
 	}
 	fp->control = safe_close(fp->control);
-	set_timer(fp, 1);
+	/* one that went before it answered may not be the one that stays */
+	set_timer(fp, fp->resuming ? RETRY_MS : 1);
+	fp->resuming = false;
 }
 
 /* --- opening --- */
@@ -312,7 +310,7 @@ static int begin(struct heddle_fastpath *fp)
 	size_t n = FASTPATH_FDS, none = 0;
 	int r;
 
-	r = dial(fp->path, OPEN_PATIENCE_MS, &fp->control);
+	r = dial(fp->path, 0, &fp->control);
 	if (r >= 0)
 		r = fastpath_send(fp->control, &message, NULL, 0);
 	if (r >= 0)
