@@ -154,7 +154,7 @@ static void print_nat(const json_t *nat)
 
 static void print_peers(const json_t *peers)
 {
-	static const char *const columns[] = {"PEER", "ADDRESS", "STATE", "MTU", "SENT", "RECEIVED", "DROPPED", "WAYS", "NOTE"};
+	static const char *const columns[] = {"PEER", "ADDRESS", "STATE", "MTU", "WAYS", "SENT", "RECEIVED", "DROPPED", "NOTE"};
 	struct table *table;
 	const json_t *peer, *way;
 	size_t i, j;
@@ -162,7 +162,8 @@ static void print_peers(const json_t *peers)
 	if (!json_array_size(peers))
 		return;
 	table = table_new(columns, 9);
-	for (unsigned column = 3; column < 7; column++)
+	table_right(table, 3);
+	for (unsigned column = 5; column < 8; column++)
 		table_right(table, column);
 	json_array_foreach (peers, i, peer) {
 		const char *reason = string_at(peer, "reason");
@@ -182,10 +183,10 @@ static void print_peers(const json_t *peers)
 			table_cell(table, "%lld", mtu);
 		else
 			table_cell(table, "-");
+		table_cell(table, "%s", text);
 		table_cell(table, "%lld", number_at(sent, "packets"));
 		table_cell(table, "%lld", number_at(received, "packets"));
 		table_cell(table, "%lld", number_at(sent, "dropped") + number_at(received, "dropped"));
-		table_cell(table, "%s", text);
 		table_cell(table, "%s", reason ? reason : "");
 	}
 	printf("\n");
