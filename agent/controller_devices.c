@@ -224,7 +224,9 @@ static void on_device(const struct netdev *device, bool gone, void *userdata)
 	c->devices = grown;
 	c->devices[c->n_devices++] = *device;
 	show_devices(c);
-	if (port_concerned(c, device->name, device->name) | sriov_concerned(c, device) | concerns)
+	port = port_concerned(c, device->name, device->name);
+	port |= sriov_concerned(c, device);
+	if (concerns || port)
 		devices_attach_later(c, 0);
 }
 

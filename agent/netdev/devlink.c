@@ -65,12 +65,18 @@ static struct devlink_port *find_port(const struct devlink *devlink, const struc
 	return NULL;
 }
 
+static bool same_port(const struct devlink_port *a, const struct devlink_port *b)
+{
+	return a->flavour == b->flavour && a->external == b->external && a->ifindex == b->ifindex && a->pf == b->pf &&
+	       a->number == b->number && memcmp(a->mac, b->mac, sizeof(a->mac)) == 0;
+}
+
 static bool take_port(struct devlink *devlink, const struct devlink_port *port)
 {
 	struct devlink_port *known = find_port(devlink, port), *grown;
 
 	if (known) {
-		if (memcmp(known, port, sizeof(*port)) == 0)
+		if (same_port(known, port))
 			return false;
 		*known = *port;
 		return true;

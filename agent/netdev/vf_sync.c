@@ -110,6 +110,15 @@ static struct noted *add(struct notes *notes, const char *pf, uint32_t index, en
 	return grown;
 }
 
+/* The last one takes its place. */
+static void drop(struct notes *notes, struct noted *noted)
+{
+	if (!notes->items)
+		return;
+	*noted = notes->items[--notes->n];
+	notes->changed = true;
+}
+
 static int take_line(const char *line, struct notes *to)
 {
 	char pf[20], name[16], before[VALUE_MAX], set[VALUE_MAX];
@@ -254,8 +263,7 @@ static void put_back(struct look *look, struct notes *notes, struct vf_wish *wis
 			r = look->backend->set(look->backend->userdata, ifindex, noted->index, noted->knob, &noted->before);
 		if (r < 0)
 			log_warn(r, "cannot set %s of VF %u of %s back", vf_knob_names[noted->knob], noted->index, noted->pf);
-		notes->items[i] = notes->items[--notes->n];
-		notes->changed = true;
+		drop(notes, &notes->items[i]);
 	}
 }
 
@@ -313,7 +321,7 @@ static void set_all(struct look *look, struct notes *notes, struct vf_wish *wish
 			wishes[i].refused[knob] = r;
 			noted = find(notes, wishes[i].pf, wishes[i].index, knob);
 			if (noted && vf_same(&noted->before, now, knob))
-				*noted = notes->items[--notes->n]; /* it is as it was: nothing to put back */
+				drop(notes, noted); /* it is as it was: nothing to put back */
 			else if (noted)
 				noted->set = *now;
 			notes->changed |= noted != NULL;

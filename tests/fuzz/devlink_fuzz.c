@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct sriov table = {0};
 	size_t n = 0;
 	/* Aligned, as a receive buffer is, and with an end that the sanitizer sees. */
-	struct nlmsghdr *message, *copy = malloc(size ?: 1);
+	struct nlmsghdr *message, *copy = calloc(1, size ?: 1);
 	int left = (int)size;
 
 	memcpy(copy, data, size);
