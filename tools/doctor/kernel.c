@@ -216,7 +216,6 @@ static void probe_maps(struct doctor *doctor)
 	doctor_say(doctor,
 		&(struct finding){.severity = r == -EPERM ? DOCTOR_UNKNOWN
 					      : *needed	  ? DOCTOR_WARNING
-					      : *missing  ? DOCTOR_NOTE
 							  : DOCTOR_OK,
 			.area = "kernel",
 			.name = "map types",
