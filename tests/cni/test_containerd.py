@@ -25,9 +25,11 @@ address = "{0}/sock"
 [ttrpc]
 address = "{0}/ttrpc"
 """
-# ctr knows no other folders than these for configurations, plugins and what it remembers.
+# ctr knows no other folders than these for configurations, plugins and what it remembers; runc remembers below /run/containerd what ran.
 PRIVATE = """
 set -e
+mkdir -p /run/containerd
+mount -t tmpfs none /run/containerd
 mount --bind "$0/net" /etc/cni/net.d
 mount --bind "$0/opt" /opt
 mount --bind "$0/lib" /var/lib

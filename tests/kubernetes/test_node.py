@@ -259,5 +259,5 @@ def test_the_manifest_is_enough():
         assert status["tunnel"]["slowPath"]["device"] == "heddle-tunnel" and status["ports"][0]["state"] == "ready"
         with open(f"/proc/{one.daemon.process.pid}/status", encoding="ascii") as f:
             left = next(int(line.split()[1], 16) for line in f if line.startswith("CapEff"))
-        assert left == sum(1 << n for n in (2, 12, 13, 38, 39)), "DAC_READ_SEARCH, NET_ADMIN, NET_RAW, PERFMON, BPF"
+        assert left == sum(1 << n for n in (2, 12, 13, 14, 38, 39)), "DAC_READ_SEARCH, NET_ADMIN, NET_RAW, IPC_LOCK, PERFMON, BPF"
         assert "cannot" not in one.daemon.log()
