@@ -662,8 +662,10 @@ def dissect(frames, *fields, options=()):
         equal = 'tcp.checksum == 0xffff && _ws.expert.message contains "instead of 0x0000"'
         warned = ["-V", "-Y", f"_ws.malformed || _ws.expert.severity >= 0x600000 && !({sequence}) && !({equal})"]
         bad = subprocess.run([*argv, *warned], capture_output=True, text=True, check=True)
-        said = [line.strip() for line in bad.stdout.splitlines() if "Expert Info" in line or line.startswith("Frame ")]
-        assert not bad.stdout, f"tshark warns: {said[:10]}\n{bad.stdout[:2000]}"
+        lines = bad.stdout.splitlines()
+        said = [line.strip() for line in lines if "Expert Info" in line or line.startswith("Frame ")]
+        at = next((n for n, line in enumerate(lines) if "Expert Info" in line), 0)
+        assert not lines, "\n".join([f"tshark warns: {said[:10]}", *lines[max(at - 12, 0):at + 12], *lines[:100]])
         if not fields:
             return []
         wanted = ["-T", "fields", "-E", "separator=|", *(w for field in fields for w in ("-e", field))]

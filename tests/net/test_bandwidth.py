@@ -13,6 +13,7 @@ from lib.heddled import Monitor, wait_for
 from lib.netns import Link, Namespace
 from lib.overlay import Fabric
 from lib.ports import PortHost
+from lib.raw import IP, UDP, Ether, Raw
 from lib.traffic import accept_pair
 
 BLUE = doc.network("blue", subnets=["10.77.0.0/24", "fd77::/64"], gateway=["10.77.0.254", "fd77::fe"], routesTo=["host"])
@@ -254,7 +255,8 @@ def test_more_than_may_pass(host, way):
         time.sleep(0.5)
         assert abs(blast.measure(4) / 2_000_000 - 1) < 0.05
         # it is told while it lasts; a packet between two may still find room
-        asked = {"from": a.ip[4], "to": b.ip[4], "protocol": "udp", "dport": 7800, "port": f"p{a.number}"}
+        frame = Ether(src=a.mac, dst=b.mac) / IP(src=a.ip[4], dst=b.ip[4]) / UDP(sport=7800, dport=7800) / Raw(bytes(972))
+        asked = {"frame": bytes(frame).hex(), "port": f"p{a.number}"}
         answer = wait_for(lambda: (r := host.daemon.explain(**asked))["reason"] == "bandwidth" and r, what="explain says so")
         assert answer["verdict"] == "drop"
         dropped = bandwidth(host, limited)[way]
