@@ -123,10 +123,11 @@ struct load {
 	int twin[HD_HOOKS];	    /* for explain; -1 until first asked for */
 	struct datapath_program info[PROGRAM_COUNT];
 	struct hd_control *control;  /* mapped; NULL: adopted maps only, of programs that some other agent loaded */
-	struct hd_network *networks; /* mapped; with control */
-	uint32_t networks_end;	     /* entries from here on were never written */
-	struct hd_peer *peers;	     /* mapped; with control */
-	struct hd_tunnel *tunnel;    /* mapped; with control */
+	struct hd_network *networks; /* mapped as far as networks_reach() was asked to; with control */
+	uint32_t networks_mapped;
+	uint32_t networks_end;	  /* entries from here on were never written */
+	struct hd_peer *peers;	  /* mapped; with control */
+	struct hd_tunnel *tunnel; /* mapped; with control */
 	struct table_rows tables[TABLES];
 	struct member_list *lists[LISTS]; /* HD_NETWORKS each; with control */
 	bool attached;			  /* packets may be reading its tables */
@@ -368,12 +369,12 @@ struct moved {
 };
 
 /* rows.c: networks, and tables by key */
-int networks_map(int fd, struct hd_network **ret);
-void networks_unmap(struct hd_network *networks);
+int networks_reach(struct load *load, uint32_t end); /* their records are mapped as far as that */
+void networks_leave(struct load *load);
 void rows_free(struct load *load);
 int rows_remove(
 	struct load *load, const struct topology *t, struct moved *moved); /* what is not wanted, or shall mean something else */
-void rows_networks(struct load *load, const struct topology *t);
+int rows_networks(struct load *load, const struct topology *t);
 int rows_write(struct load *load, const struct topology *t, const struct tunnel_devices *devices,
 	struct moved *moved); /* all but the networks themselves */
 

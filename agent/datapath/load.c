@@ -97,7 +97,7 @@ void load_free(struct load *load)
 	safe_close(load->clock);
 	if (load->control)
 		munmap(load->control, (size_t)sysconf(_SC_PAGESIZE));
-	networks_unmap(load->networks);
+	networks_leave(load);
 	overlay_unmap(load);
 	flood_free(load);
 	rows_free(load);
@@ -594,9 +594,9 @@ static int init_control(
 
 	if (r < 0)
 		return log_err(r, "cannot map the control map");
-	r = networks_map(load->maps[MAP_NETWORKS].fd, &load->networks);
+	r = networks_reach(load, 0);
 	if (r < 0)
-		return log_err(r, "cannot map the networks");
+		return r;
 	r = overlay_map(load, old);
 	if (r < 0)
 		return log_err(r, "cannot map the peers");

@@ -230,7 +230,9 @@ int datapath_prepare(struct datapath *dp, const struct topology *topology, const
 	r = load_ahead(load, topology);
 	if (r < 0 || load->attached)
 		return r;
-	rows_networks(load, topology);
+	r = rows_networks(load, topology);
+	if (r < 0)
+		return r;
 	r = write_records(dp, load, topology, policies);
 	return r < 0 ? r : write_rows(dp, load, topology);
 }
@@ -246,7 +248,9 @@ int datapath_ports(struct datapath *dp, const struct topology *topology, const s
 	r = load_ahead(load, topology);
 	if (r < 0)
 		return r;
-	rows_networks(load, topology);
+	r = rows_networks(load, topology);
+	if (r < 0)
+		return r;
 	records = write_records(dp, load, topology, policies);
 	if (!fresh)
 		attached = attach_ports(dp, load, topology);

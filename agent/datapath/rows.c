@@ -486,9 +486,9 @@ static int table_trim(
 
 /* --- networks --- */
 
-int networks_map(int fd, struct hd_network **ret)
+static int networks_map(int fd, uint32_t n, struct hd_network **ret)
 {
-	void *base = mmap(NULL, sizeof(struct hd_network) * HD_NETWORKS, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	void *base = mmap(NULL, sizeof(struct hd_network) * n, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
 	if (base == MAP_FAILED)
 		return -errno;
@@ -496,10 +496,37 @@ int networks_map(int fd, struct hd_network **ret)
 	return 0;
 }
 
-void networks_unmap(struct hd_network *networks)
+static void networks_unmap(struct hd_network *networks, uint32_t n)
 {
 	if (networks)
-		munmap(networks, sizeof(struct hd_network) * HD_NETWORKS);
+		munmap(networks, sizeof(struct hd_network) * n);
+}
+
+/* All pages of such a mapping count as used from the start: the agent of a host without networks does with one. */
+int networks_reach(struct load *load, uint32_t end)
+{
+	uint32_t page = (uint32_t)sysconf(_SC_PAGESIZE) / sizeof(struct hd_network), n = (end / page + 1) * page;
+	struct hd_network *more = NULL;
+	int r;
+
+	if (n > HD_NETWORKS)
+		n = HD_NETWORKS;
+	if (load->networks && end <= load->networks_mapped)
+		return 0;
+	r = networks_map(load->maps[MAP_NETWORKS].fd, n, &more);
+	if (r < 0)
+		return log_err(r, "cannot map the networks");
+	networks_leave(load);
+	load->networks = more;
+	load->networks_mapped = n;
+	return 0;
+}
+
+void networks_leave(struct load *load)
+{
+	networks_unmap(load->networks, load->networks_mapped);
+	load->networks = NULL;
+	load->networks_mapped = 0;
 }
 
 #define STORE(to, value) __atomic_store_n(&(to), value, __ATOMIC_RELAXED)
@@ -518,12 +545,16 @@ static void write_network(struct hd_network *to, const struct hd_network *from)
 	__atomic_store_n(&to->flags, from->flags, __ATOMIC_RELEASE);
 }
 
-void rows_networks(struct load *load, const struct topology *t)
+int rows_networks(struct load *load, const struct topology *t)
 {
+	uint32_t end = t->n_networks ? t->networks[t->n_networks - 1].index + 1u : 0;
 	size_t j = 0;
+	int r = networks_reach(load, end);
 
-	if (t->n_networks && load->networks_end <= t->networks[t->n_networks - 1].index)
-		load->networks_end = t->networks[t->n_networks - 1].index + 1u;
+	if (r < 0)
+		return r;
+	if (load->networks_end < end)
+		load->networks_end = end;
 	for (uint32_t index = 0; index < load->networks_end; index++) {
 		struct hd_network *to = &load->networks[index];
 
@@ -534,6 +565,7 @@ void rows_networks(struct load *load, const struct topology *t)
 			memset(to->name, 0, sizeof(to->name));
 		}
 	}
+	return 0;
 }
 
 /* --- an earlier agent's --- */
@@ -552,13 +584,13 @@ int datapath_networks(struct datapath *dp, datapath_network_cb network, datapath
 		load_map(load, MAP_ROUTES) < 0 || load->maps[MAP_ROUTES].key_size != sizeof(struct hd_route_key) ||
 		load->maps[MAP_ROUTES].value_size != sizeof(struct hd_route))
 		return 0;
-	r = networks_map(load_map(load, MAP_NETWORKS), &networks);
+	r = networks_map(load_map(load, MAP_NETWORKS), HD_NETWORKS, &networks);
 	if (r < 0 || !networks)
 		return log_err(r, "cannot read the networks of the earlier agent");
 	for (uint32_t i = 0; i < HD_NETWORKS && r == 0; i++)
 		if (i == 0 || networks[i].flags & HD_NETWORK_USED)
 			r = network((uint16_t)i, &networks[i], userdata);
-	networks_unmap(networks);
+	networks_unmap(networks, HD_NETWORKS);
 	if (r == 0)
 		r = dump_map(&load->maps[MAP_ROUTES], &tables[TABLE_ROUTES], &routes);
 	for (size_t i = 0; i < routes.n && r == 0; i++) {

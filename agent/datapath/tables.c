@@ -352,6 +352,8 @@ int datapath_publish(struct datapath *dp, const struct policy_delta *delta, cons
 	before = load->control->generation;
 	if (before && ((before ^ delta->generation) & 1) == 0)
 		return log_err(-EINVAL, "generation %u cannot follow %u", delta->generation, before);
+	for (size_t i = 0; i < delta->n_networks && r == 0; i++)
+		r = networks_reach(load, delta->networks[i].index + 1u);
 	for (size_t i = 0; i < delta->n_uplinks && r == 0; i++) {
 		const struct attached *at = attached_by_device(dp, delta->uplinks[i].device);
 
