@@ -31,9 +31,10 @@ static int numa_node(const char *device)
 {
 	_cleanup_free_ char *text = NULL;
 	char path[64 + IF_NAMESIZE];
+	size_t length;
 
 	snprintf(path, sizeof(path), "/sys/class/net/%s/device/numa_node", device);
-	return file_read(AT_FDCWD, path, 64, &text, NULL, NULL) < 0 ? -1 : atoi(text);
+	return file_read(AT_FDCWD, path, 64, &text, &length, NULL) < 0 ? -1 : atoi(text);
 }
 
 static void choose_queues(struct plan *plan)
