@@ -29,6 +29,7 @@ static __always_inline long hook_load(HOOK_CTX *ctx, __u32 at, void *to, __u32 l
 #include "stage/outer.h"
 #include "stage/tunnel.h"
 #include "stage/wire.h"
+#include "stage/worker.h"
 
 #include <maps/network.bpf.h>
 
@@ -253,6 +254,11 @@ int xdp_uplink(struct xdp_md *ctx)
 		reason = judge_parsed(ctx, &p);
 	if (unlikely(p.port_flags & HD_PORT_FAST) && !reason) {
 		reason = steer_matching(ctx, &p);
+		if (reason == STEER_FORWARD) {
+			reason = worker_way(ctx, &p);
+			if (reason == STEER_TAKEN)
+				reason = worker_leave(ctx, &p);
+		}
 		if (reason == STEER_TAKEN) {
 			pass(&p);
 			return XDP_REDIRECT;

@@ -32,6 +32,13 @@ struct {
 	__type(value, struct hd_match);
 } fast_matches SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, HD_FAST_PATHS);
+	__type(key, __u32); /* ifindex */
+	__type(value, struct hd_fast_forward);
+} fast_forwards SEC(".maps");
+
 /* For the agent alone. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

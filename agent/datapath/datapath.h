@@ -185,8 +185,12 @@ uint32_t datapath_match_shape(const struct datapath_match *match);
 struct datapath_fast_path {
 	uint16_t index; /* below HD_FAST_PATHS */
 	uint32_t ifindex;
-	bool uplink; /* else the far end of a port's veth, all of whose packets it gets */
-	bool drop;   /* what no socket takes; else that goes on to the kernel */
+	bool uplink;  /* else the far end of a port's veth, all of whose packets it gets */
+	bool drop;    /* what no socket takes; else that goes on to the kernel */
+	bool forward; /* beside uplink: for workers, who move it to devices of the same group */
+	bool stamp;   /* with the time */
+	uint16_t group;
+	uint8_t mac[6];
 	const struct datapath_match *matches;
 	size_t n_matches;
 	/* out, of far ends */

@@ -68,6 +68,7 @@ enum map_group { MAP_FLOW, MAP_KEPT, MAP_GROWN, MAP_FRESH };
 	X(XSKS, "xsks", KEPT) \
 	X(FAST_DEVICES, "fast_devices", KEPT) \
 	X(FAST_MATCHES, "fast_matches", KEPT) \
+	X(FAST_FORWARDS, "fast_forwards", KEPT) \
 	X(FAST_NAMES, "fast_names", KEPT) \
 	X(FAST_COUNTERS, "fast_counters", KEPT) \
 	X(PORT_LIMITS, "port_limits", KEPT)

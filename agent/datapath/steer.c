@@ -35,6 +35,9 @@ struct steer_tables {
 	struct hd_match_key *keys;
 	struct hd_match *matches;
 	size_t n_matches;
+	uint32_t *forward_ifindexes;
+	struct hd_fast_forward *forwards;
+	size_t n_forwards;
 };
 
 static void tables_free(struct steer_tables *tables)
@@ -43,6 +46,8 @@ static void tables_free(struct steer_tables *tables)
 	free(tables->devices);
 	free(tables->keys);
 	free(tables->matches);
+	free(tables->forward_ifindexes);
+	free(tables->forwards);
 }
 
 static void mask_of(struct hd_addr *mask, uint8_t bits)
@@ -108,6 +113,18 @@ static struct hd_fast_device *device_row(struct steer_tables *tables, uint32_t i
 	return &tables->devices[tables->n_devices++];
 }
 
+static uint16_t add_forward(struct steer_tables *tables, const struct datapath_fast_path *path)
+{
+	struct hd_fast_forward *row = &tables->forwards[tables->n_forwards];
+
+	tables->forward_ifindexes[tables->n_forwards++] = path->ifindex;
+	*row = (struct hd_fast_forward){.index = path->index,
+		.group = path->group,
+		.flags = (uint16_t)((path->drop ? HD_FAST_DROP : 0) | (path->stamp ? HD_FAST_STAMP : 0))};
+	memcpy(row->mac, path->mac, sizeof(row->mac));
+	return HD_FAST_FORWARD;
+}
+
 static int make_tables(const struct datapath_fast_path *paths, size_t n, struct steer_tables *tables)
 {
 	size_t matches = 0;
@@ -120,13 +137,18 @@ static int make_tables(const struct datapath_fast_path *paths, size_t n, struct 
 	tables->devices = calloc(n + 1, sizeof(*tables->devices));
 	tables->keys = calloc(matches + 1, sizeof(*tables->keys));
 	tables->matches = calloc(matches + 1, sizeof(*tables->matches));
-	if (!tables->ifindexes || !tables->devices || !tables->keys || !tables->matches)
+	tables->forward_ifindexes = calloc(n + 1, sizeof(*tables->forward_ifindexes));
+	tables->forwards = calloc(n + 1, sizeof(*tables->forwards));
+	if (!tables->ifindexes || !tables->devices || !tables->keys || !tables->matches || !tables->forward_ifindexes ||
+		!tables->forwards)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
 		const struct datapath_fast_path *path = &paths[i];
 		struct hd_fast_device *device = device_row(tables, path->ifindex);
 		uint16_t flags = path->drop ? HD_FAST_DROP : 0;
 
+		if (path->forward)
+			flags |= add_forward(tables, path);
 		if (!path->uplink) {
 			device->index = path->index;
 			device->flags = flags;
@@ -439,7 +461,7 @@ int datapath_steer(struct datapath *dp, struct datapath_fast_path *paths, size_t
 {
 	struct load *load = load_writable(dp);
 	struct steer_tables tables __attribute__((cleanup(tables_free))) = {0};
-	int devices, matches, r, ends;
+	int devices, matches, forwards, r, ends;
 
 	if (!load)
 		return -ENOTCONN;
@@ -448,7 +470,11 @@ int datapath_steer(struct datapath *dp, struct datapath_fast_path *paths, size_t
 		return r;
 	devices = load->maps[MAP_FAST_DEVICES].fd;
 	matches = load->maps[MAP_FAST_MATCHES].fd;
+	forwards = load->maps[MAP_FAST_FORWARDS].fd;
 	r = set_flags(dp, load, &tables, false);
+	if (r == 0)
+		r = write_rows(forwards, tables.forward_ifindexes, sizeof(*tables.forward_ifindexes), tables.forwards,
+			sizeof(*tables.forwards), tables.n_forwards);
 	if (r == 0)
 		r = write_rows(
 			matches, tables.keys, sizeof(*tables.keys), tables.matches, sizeof(*tables.matches), tables.n_matches);
@@ -462,6 +488,8 @@ int datapath_steer(struct datapath *dp, struct datapath_fast_path *paths, size_t
 		r = remove_others(devices, sizeof(*tables.ifindexes), tables.ifindexes, tables.n_devices);
 	if (r == 0)
 		r = remove_others(matches, sizeof(*tables.keys), tables.keys, tables.n_matches);
+	if (r == 0)
+		r = remove_others(forwards, sizeof(*tables.forward_ifindexes), tables.forward_ifindexes, tables.n_forwards);
 	return r < 0 ? r : ends;
 }
 

@@ -62,13 +62,12 @@ __noinline int judge(HOOK_CTX *ctx, struct pkt *p)
 	return reason;
 }
 
-/* After parse(). 0 or the drop reason. */
-static __always_inline int judge_parsed(HOOK_CTX *ctx, struct pkt *p)
+/* Most packets are of busy connections. One that opens or ends a connection is none of theirs: it need not touch that memory. */
+static __always_inline bool judge_busy(struct pkt *p)
 {
 	union hd_flow_key key;
 	struct hd_hot *hot;
 
-	/* Most packets are of busy connections. One that opens or ends a connection is none of theirs: it need not touch that memory. */
 	if (likely(p->family && p->protocol == PROTO_TCP && !p->fragment && !dry_run) &&
 		!(p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))) {
 		flow_key(p, &key);
@@ -77,10 +76,16 @@ static __always_inline int judge_parsed(HOOK_CTX *ctx, struct pkt *p)
 			if (unlikely(hot_due(hot, p->now)))
 				flow_renew(p);
 			if (likely(tcp_hot(hot, p)))
-				return 0;
+				return true;
 		}
 	}
-	return judge(ctx, p);
+	return false;
+}
+
+/* After parse(). 0 or the drop reason. */
+static __always_inline int judge_parsed(HOOK_CTX *ctx, struct pkt *p)
+{
+	return judge_busy(p) ? 0 : judge(ctx, p);
 }
 
 #endif

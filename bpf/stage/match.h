@@ -13,7 +13,7 @@ static __always_inline void match_address(struct hd_addr *to, const struct hd_ad
 	to->q[1] = from->q[1] & mask->q[1];
 }
 
-/* After the verdict, of a packet that may pass. As steer_to(). */
+/* After the verdict, of a packet that may pass. As steer_to(), or STEER_FORWARD. */
 __noinline int steer_matching(struct xdp_md *ctx, struct pkt *p)
 {
 	const struct hd_fast_device *device;
@@ -54,7 +54,7 @@ __noinline int steer_matching(struct xdp_md *ctx, struct pkt *p)
 			EXPLAIN(fast_path = match->index + 1);
 			return 0;
 		}
-		return steer_to(ctx, match->index, match->flags);
+		return match->flags & HD_FAST_FORWARD ? STEER_FORWARD : steer_to(ctx, match->index, match->flags);
 	}
 	return 0;
 }

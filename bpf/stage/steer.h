@@ -7,7 +7,8 @@
 
 #include <maps/steer.bpf.h>
 
-#define STEER_TAKEN -1 /* the socket has it: XDP_REDIRECT */
+#define STEER_TAKEN -1	 /* the socket has it: XDP_REDIRECT */
+#define STEER_FORWARD -2 /* worker.h says whether one has */
 
 static __always_inline void steer_count(__u32 index, __u32 what, __u32 bytes)
 {

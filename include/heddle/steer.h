@@ -21,7 +21,12 @@ enum hd_match_field {
 	HD_MATCH_VLAN = 1 << 4,
 };
 
-enum hd_fast_flags { HD_FAST_DROP = 1 << 0 /* what no socket takes */ };
+enum hd_fast_flags {
+	HD_FAST_DROP = 1 << 0, /* what no socket takes */
+	HD_FAST_FORWARD =
+		1 << 1, /* of a match: for the agent's workers, if the host would forward it: hd_fast_forward says where */
+	HD_FAST_STAMP = 1 << 2, /* of hd_fast_forward: with the time */
+};
 
 /* Matches of one shape ask about the same fields, and as many bits of the addresses: a packet is looked up once for all of them. */
 struct hd_match_shape {
@@ -59,6 +64,15 @@ struct hd_match {
 };
 static_assert(sizeof(struct hd_match) == 4, "hd_match");
 
+/* A device between which and the others of its group the agent's workers move frames. Each has an index of its own. */
+struct hd_fast_forward {
+	__u16 index; /* also its number in hd_fast_meta */
+	__u16 group; /* those of one document */
+	__u16 flags; /* enum hd_fast_flags */
+	__u8 mac[6]; /* frames to another one are not the host's to forward */
+};
+static_assert(sizeof(struct hd_fast_forward) == 12, "hd_fast_forward");
+
 /* Whose an index is. It stays the document's over restarts, since sockets and counters are found by it. */
 struct hd_fast_name {
 	char name[64]; /* "": nobody's */
@@ -78,9 +92,9 @@ enum hd_fast_total {
 /* What XDP writes in front of a frame for the agent's own workers: metadata (bpf_xdp_adjust_meta), which the kernel keeps there. */
 enum hd_fast_meta_flags { HD_FAST_META_STAMP = 1 << 0 /* stamp is set */ };
 struct hd_fast_meta {
-	__u16 device; /* that it shall leave by: a number of the FastPath's */
-	__u16 flags;
-	__u32 stamp; /* ns of the monotonic clock, lower half */
+	__u16 device; /* that it shall leave by: its index */
+	__u16 flags;  /* enum hd_fast_meta_flags */
+	__u32 stamp;  /* ns of the monotonic clock, lower half */
 };
 static_assert(sizeof(struct hd_fast_meta) == 8, "hd_fast_meta");
 
