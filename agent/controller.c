@@ -196,6 +196,8 @@ static int start(struct controller *c)
 		return r;
 	node_look(c);
 	confine(options->state_dir);
+	c->confined = true;
+	forwarders_begin(c);
 	return 0;
 }
 

@@ -206,8 +206,8 @@ static void on_device(const struct netdev *device, bool gone, void *userdata)
 		else if (differs(known, device))
 			*known = *device;
 		else {
+			concerns = fastpaths_concerned(c, known, device);
 			*known = *device;
-			concerns = false;
 		}
 		show_devices(c);
 		if (concerns || port)

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <net/ethernet.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,9 @@ static const char checksum_feature[] = "tx-checksum-ip-generic";
 /* What a document comes to. */
 struct plan {
 	const struct fast_path *path;
+	const char *name;
+	struct forward_plan workers;	    /* of consumer forward */
+	struct datapath_fast_path *devices; /* of it, as many as the document has; owned */
 	struct datapath_fast_path steer;
 	struct datapath_match *matches; /* owned */
 	struct fastpath_config config;
@@ -35,6 +39,23 @@ static int numa_node(const char *device)
 
 	snprintf(path, sizeof(path), "/sys/class/net/%s/device/numa_node", device);
 	return file_read(AT_FDCWD, path, 64, &text, &length, NULL) < 0 ? -1 : atoi(text);
+}
+
+/* What the kernel does about a source is more than a route to a destination. */
+static bool strict_source(const char *device)
+{
+	const char *names[] = {"all", device};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		_cleanup_free_ char *text = NULL;
+		char path[64 + IF_NAMESIZE];
+		size_t length;
+
+		snprintf(path, sizeof(path), "/proc/sys/net/ipv4/conf/%s/rp_filter", names[i]);
+		if (file_read(AT_FDCWD, path, 64, &text, &length, NULL) == 0 && atoi(text) == 1)
+			return true;
+	}
+	return false;
 }
 
 static void choose_queues(struct plan *plan)
@@ -140,6 +161,87 @@ static void plan_device(struct controller *c, struct plan *plan)
 	choose_queues(plan);
 }
 
+/* --- between devices --- */
+
+static const char *place_device(struct controller *c, const char *name, const struct netdev **ret, bool *ret_generic)
+{
+	const struct netdev *device = view_device_by_name(&c->view, name);
+	const struct datapath_attachment *at = device ? view_attachment(&c->view, device->ifindex) : NULL;
+
+	*ret = device;
+	if (!device)
+		return "the device is not there";
+	if (!at)
+		return "the uplink is not guarded";
+	if (strcmp(at->xdp_mode, "off") == 0)
+		return "no XDP program of ours runs on the uplink";
+	if (device->mtu + ETH_HLEN > FORWARD_FRAME_MOST(UMEM_FRAME_MOST))
+		return "its MTU is more than one buffer of 4096 bytes holds (3826)";
+	if (strict_source(name))
+		return "rp_filter asks for the way back of each packet, which only the kernel's stack does";
+	*ret_generic = strcmp(at->xdp_mode, "generic") == 0;
+	return NULL;
+}
+
+static void join(struct plan *plan, size_t i, const struct netdev *device, bool generic)
+{
+	struct forward_plan *workers = &plan->workers;
+	struct datapath_fast_path *steer = &plan->devices[i];
+	struct view_fast_device *view = &plan->view->workers.devices[i];
+	uint32_t queues = 0;
+
+	if (ethtool_rx_queues(device->name, &queues) < 0 || queues < 1)
+		queues = 1;
+	view->queues = queues;
+	steer->ifindex = device->ifindex;
+	memcpy(steer->mac, device->mac, sizeof(steer->mac));
+	if (workers->n_devices == 0)
+		workers->node = numa_node(device->name);
+	memcpy(workers->devices[workers->n_devices].name, device->name, sizeof(workers->devices[0].name));
+	workers->devices[workers->n_devices].ifindex = device->ifindex;
+	workers->devices[workers->n_devices].queues = queues < HD_FAST_QUEUES ? queues : HD_FAST_QUEUES;
+	workers->devices[workers->n_devices++].generic = generic;
+	if (device->mtu + ETH_HLEN > FORWARD_FRAME_MOST(UMEM_FRAME_LEAST))
+		workers->frame_size = UMEM_FRAME_MOST;
+}
+
+static int plan_workers(struct controller *c, const struct object *object, struct plan *plan)
+{
+	const struct fast_path *path = plan->path;
+	struct forward_plan *workers = &plan->workers;
+
+	plan->devices = calloc(path->n_devices, sizeof(*plan->devices));
+	plan->view->workers.devices = calloc(path->n_devices, sizeof(*plan->view->workers.devices));
+	if (!plan->devices || !plan->view->workers.devices)
+		return -ENOMEM;
+	memset(workers, 0, sizeof(*workers));
+	snprintf(workers->name, sizeof(workers->name), "%s", object->name);
+	workers->copy = path->copy;
+	workers->spin = path->spin;
+	workers->has_cpus = path->n_cpus > 0;
+	for (size_t i = 0; i < path->n_cpus; i++)
+		workers->cpus[i] = (int)path->cpus[i];
+	workers->workers = path->workers;
+	workers->batch = path->batch < path->ring ? path->batch : path->ring;
+	workers->ring = path->ring;
+	workers->frame_size = UMEM_FRAME_LEAST;
+	workers->busy = (struct xsk_busy_poll){.us = path->busy_us, .budget = path->busy_budget};
+	for (size_t i = 0; i < path->n_devices; i++) {
+		struct view_fast_device *view = &plan->view->workers.devices[i];
+		const struct netdev *device;
+		bool generic = false;
+
+		view->reason = place_device(c, path->devices[i], &device, &generic);
+		view->ifindex = device ? device->ifindex : 0;
+		if (!view->reason)
+			join(plan, i, device, generic);
+	}
+	workers->waiting = workers->n_devices < 2;
+	if (workers->waiting)
+		plan->view->workers.reason = "fewer than two of its devices can take part";
+	return 0;
+}
+
 /* --- matches --- */
 
 static int match_add(struct plan *plan, const struct fast_match *from, bool has_rule, uint32_t rule)
@@ -198,7 +300,12 @@ static int plan_one(struct controller *c, const struct object *object, struct pl
 	const struct fast_path *path = &object->fast_path;
 
 	*view = (struct view_fast_path){.object = object_ref((struct object *)object)};
-	*plan = (struct plan){.path = path, .view = view};
+	*plan = (struct plan){.path = path, .name = object->name, .view = view};
+	if (path->devices) {
+		int r = plan_workers(c, object, plan);
+
+		return r < 0 ? r : plan_matches(c, plan);
+	}
 	plan->steer = (struct datapath_fast_path){.uplink = path->uplink != NULL, .drop = path->drop};
 	plan->config = (struct fastpath_config){
 		.name = object->name,
@@ -239,19 +346,49 @@ static int on_socket(const char *name, uint16_t queue, int fd, void *userdata)
 	return datapath_fast_socket(c->datapath, index_of(c, name), queue, fd);
 }
 
+static void index_devices(struct plan *plan, const uint16_t *indexes)
+{
+	struct forward_plan *workers = &plan->workers;
+
+	plan->view->index = indexes[0];
+	for (size_t i = 0; i < plan->path->n_devices; i++) {
+		plan->view->workers.devices[i].index = plan->devices[i].index = indexes[i];
+		for (uint32_t j = 0; j < workers->n_devices; j++)
+			if (workers->devices[j].ifindex == plan->devices[i].ifindex)
+				workers->devices[j].index = indexes[i];
+	}
+}
+
+/* Of a FastPath of workers each device has one. */
 static int name_indexes(struct controller *c, struct plan *plans, size_t n)
 {
+	char devices[HD_FAST_PATHS][IF_NAMESIZE + 1]; /* no name of a document has a slash */
 	const char *names[HD_FAST_PATHS] = {NULL};
 	uint16_t indexes[HD_FAST_PATHS];
+	size_t n_names = 0, at = 0;
 	int r;
 
-	if (n > HD_FAST_PATHS)
-		return -E2BIG;
-	for (size_t i = 0; i < n; i++)
-		names[i] = plans[i].config.name;
-	r = datapath_fast_indexes(c->datapath, names, n, indexes);
-	for (size_t i = 0; i < n && r == 0; i++)
-		plans[i].steer.index = plans[i].view->index = indexes[i];
+	for (size_t i = 0; i < n; i++) {
+		size_t more = plans[i].devices ? plans[i].path->n_devices : 1;
+
+		if (n_names + more > HD_FAST_PATHS)
+			return -E2BIG;
+		for (size_t j = 0; j < more; j++, n_names++) {
+			names[n_names] = plans[i].name;
+			if (!plans[i].devices)
+				continue;
+			snprintf(devices[n_names], sizeof(devices[0]), "/%s", plans[i].path->devices[j]);
+			names[n_names] = devices[n_names];
+		}
+	}
+	r = datapath_fast_indexes(c->datapath, names, n_names, indexes);
+	for (size_t i = 0; i < n && r == 0; i++) {
+		if (plans[i].devices)
+			index_devices(&plans[i], &indexes[at]);
+		else
+			plans[i].steer.index = plans[i].view->index = indexes[at];
+		at += plans[i].devices ? plans[i].path->n_devices : 1;
+	}
 	return r;
 }
 
@@ -264,6 +401,20 @@ static int steer(struct controller *c, struct plan *plans, size_t n)
 	int r;
 
 	for (size_t i = 0; i < n; i++) {
+		for (size_t j = 0; plans[i].devices && j < plans[i].path->n_devices; j++) {
+			struct datapath_fast_path *device = &plans[i].devices[j];
+
+			if (!device->ifindex)
+				continue;
+			paths[n_paths] = *device;
+			paths[n_paths].uplink = paths[n_paths].forward = true;
+			paths[n_paths].stamp = plans[i].path->latency;
+			paths[n_paths].drop = plans[i].path->drop;
+			paths[n_paths].group = plans[i].view->index;
+			paths[n_paths].matches = plans[i].matches;
+			paths[n_paths].n_matches = plans[i].steer.n_matches;
+			of[n_paths++] = &plans[i];
+		}
 		if (!plans[i].steer.ifindex || (!plans[i].steer.uplink && plans[i].config.waiting))
 			continue;
 		of[n_paths] = &plans[i];
@@ -285,22 +436,34 @@ static int steer(struct controller *c, struct plan *plans, size_t n)
 static int serve(struct controller *c, const struct plan *plans, size_t n)
 {
 	_cleanup_free_ struct fastpath_config *configs = calloc(n + 1, sizeof(*configs));
+	size_t n_configs = 0;
 	int r = 0;
 
 	if (!configs)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++)
-		configs[i] = plans[i].config;
-	if (!c->fastpath)
+		if (!plans[i].devices)
+			configs[n_configs++] = plans[i].config;
+	if (!c->fastpath && n_configs)
 		r = fastpath_server_new(c->event, c->options->run_dir, on_socket, c, &c->fastpath);
-	return r < 0 ? r : fastpath_server_set(c->fastpath, configs, n);
+	return r < 0 || !c->fastpath ? r : fastpath_server_set(c->fastpath, configs, n_configs);
 }
 
 static void free_views(struct view_fast_path *views, size_t n)
 {
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		free(views[i].workers.devices);
 		object_unref((struct object *)views[i].object);
+	}
 	free(views);
+}
+
+static void free_plans(struct plan *plans, size_t n)
+{
+	for (size_t i = 0; plans && i < n; i++) {
+		free(plans[i].matches);
+		free(plans[i].devices);
+	}
 }
 
 static size_t count_documents(const struct object_list *all)
@@ -315,9 +478,11 @@ static size_t count_documents(const struct object_list *all)
 static int follow(struct controller *c, const struct object_list *all, size_t n)
 {
 	_cleanup_free_ struct plan *plans = calloc(n + 1, sizeof(*plans));
+	_cleanup_free_ struct forward_plan *workers = calloc(n + 1, sizeof(*workers));
 	struct view_fast_path *views = calloc(n + 1, sizeof(*views)), *before = c->fast_paths;
 	size_t n_before = c->n_fast_paths, made = 0;
-	int r = plans && views ? 0 : -ENOMEM, served;
+	size_t n_workers = 0;
+	int r = plans && views && workers ? 0 : -ENOMEM, served, worked;
 
 	for (size_t i = 0; r == 0 && i < all->n; i++)
 		if (all->items[i]->kind == OBJECT_FAST_PATH) {
@@ -327,11 +492,14 @@ static int follow(struct controller *c, const struct object_list *all, size_t n)
 	if (r == 0)
 		r = name_indexes(c, plans, made);
 	if (r < 0) {
-		for (size_t i = 0; plans && i < made; i++)
-			free(plans[i].matches);
+		free_plans(plans, made);
 		free_views(views, made);
 		return r;
 	}
+	for (size_t i = 0; i < made; i++)
+		if (plans[i].devices)
+			workers[n_workers++] = plans[i].workers;
+	forwarders_end_others(c, workers, n_workers);
 	/* sockets of those that go leave the data plane under the names that they had */
 	r = steer(c, plans, made);
 	if (c->fastpath)
@@ -340,7 +508,7 @@ static int follow(struct controller *c, const struct object_list *all, size_t n)
 
 			for (size_t j = 0; j < made && !stays; j++)
 				stays = strcmp(before[i].object->name, views[j].object->name) == 0;
-			for (uint16_t queue = 0; !stays && queue < FASTPATH_QUEUES; queue++)
+			for (uint16_t queue = 0; !stays && !before[i].workers.devices && queue < FASTPATH_QUEUES; queue++)
 				(void)datapath_fast_socket(c->datapath, before[i].index, queue, -1);
 		}
 	c->fast_paths = views;
@@ -349,10 +517,13 @@ static int follow(struct controller *c, const struct object_list *all, size_t n)
 	c->view.n_fast_paths = made;
 	served = serve(c, plans, made);
 	c->view.fastpath = c->fastpath;
+	worked = forwarders_follow(c, workers, n_workers);
 	for (size_t i = 0; i < made; i++)
-		free(plans[i].matches);
+		if (views[i].workers.devices)
+			forwarders_view(c, views[i].object->name, &views[i].workers);
+	free_plans(plans, made);
 	free_views(before, n_before);
-	return r < 0 ? r : served;
+	return r < 0 ? r : served < 0 ? served : worked;
 }
 
 void fastpaths_follow(struct controller *c)
@@ -362,15 +533,27 @@ void fastpaths_follow(struct controller *c)
 	int r;
 
 	/* under lockdown the documents are not known: what is served goes on */
-	if (!c->compiler || c->view.lockdown || (n == 0 && !c->fastpath && !datapath_steers(c->datapath)))
+	if (!c->compiler || c->view.lockdown || (n == 0 && !c->fastpath && !c->n_forwarders && !datapath_steers(c->datapath)))
 		return;
 	r = follow(c, all, n);
 	if (r < 0)
 		log_err(r, "cannot put the FastPaths in force");
 }
 
+bool fastpaths_concerned(const struct controller *c, const struct netdev *before, const struct netdev *now)
+{
+	bool changed = before->up != now->up || before->mtu != now->mtu || memcmp(before->mac, now->mac, sizeof(now->mac));
+
+	for (size_t i = 0; changed && i < c->n_fast_paths; i++)
+		for (size_t j = 0; j < c->fast_paths[i].object->fast_path.n_devices; j++)
+			if (strcmp(c->fast_paths[i].object->fast_path.devices[j], now->name) == 0)
+				return true;
+	return false;
+}
+
 void fastpaths_free(struct controller *c)
 {
+	forwarders_free(c);
 	fastpath_server_free(c->fastpath);
 	c->fastpath = NULL;
 	free_views(c->fast_paths, c->n_fast_paths);

@@ -117,6 +117,10 @@ struct controller {
 	struct fastpath_server *fastpath;  /* NULL: there never was one */
 	struct view_fast_path *fast_paths; /* by the documents in force; they hold references */
 	size_t n_fast_paths;
+	struct forwarder **forwarders; /* the workers of FastPaths */
+	size_t n_forwarders;
+	sd_event_source *forward_again, *forward_neighbours;
+	bool confined; /* what it gives up is given up */
 
 	/* event sources */
 	sd_event_source *sweep, *later, *reattach, *pace, *confirm, *kubernetes_save, *kubernetes_again, *events, *netdev,
@@ -228,6 +232,35 @@ void underlay_sum_again(struct controller *c); /* one of that pair is gone, or d
 /* What the documents in force come to on the devices that are there. Errors are logged, and said by status. */
 void fastpaths_follow(struct controller *c);
 void fastpaths_free(struct controller *c);
+/* Something about a device changed that FastPaths go by. */
+bool fastpaths_concerned(const struct controller *c, const struct netdev *before, const struct netdev *now);
+
+/* --- controller_forward.c: the workers among them --- */
+
+/* What the workers of a document are made for. Compared as memory: everything behind what counts is zero. */
+struct forward_plan {
+	char name[FASTPATH_NAME_MAX];
+	bool waiting; /* for devices */
+	bool copy, spin, has_cpus;
+	uint32_t workers, batch, ring, frame_size;
+	int cpus[FORWARD_WORKERS];
+	int node;
+	struct xsk_busy_poll busy;
+	uint32_t n_devices;
+	struct {
+		char name[IF_NAMESIZE];
+		uint32_t ifindex, queues;
+		uint16_t index;
+		bool generic;
+	} devices[FAST_PATH_DEVICES_MOST];
+};
+/* Ends all that shall not go on as it is. */
+void forwarders_end_others(struct controller *c, const struct forward_plan *plans, size_t n);
+/* After that, and once packets may be steered: makes those that are not there. What fails is tried again. */
+int forwarders_follow(struct controller *c, const struct forward_plan *plans, size_t n);
+void forwarders_begin(struct controller *c); /* once confined */
+void forwarders_view(struct controller *c, const char *name, struct view_workers *ret);
+void forwarders_free(struct controller *c);
 
 /* --- controller_change.c: what the API and the files ask for --- */
 

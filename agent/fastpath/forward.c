@@ -199,6 +199,16 @@ void forward_free(struct forward *forward)
 	free(forward);
 }
 
+uint32_t forward_workers(const struct forward *forward)
+{
+	return forward->n_workers;
+}
+
+bool forward_huge(const struct forward *forward)
+{
+	return forward->umem.huge;
+}
+
 const struct xsk *forward_socket(const struct forward *forward, uint32_t lane)
 {
 	return &forward->lanes[lane].xsk;

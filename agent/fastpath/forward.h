@@ -65,6 +65,8 @@ void forward_stop(struct forward *forward);
 /* Stops, closes and frees everything; NULL: nothing. */
 void forward_free(struct forward *forward);
 
+uint32_t forward_workers(const struct forward *forward);
+bool forward_huge(const struct forward *forward);				/* its memory is of huge pages */
 const struct xsk *forward_socket(const struct forward *forward, uint32_t lane); /* for the XSKMAP, and how it is bound */
 /* May be called at any time, from another thread. */
 void forward_counters(const struct forward *forward, uint32_t lane, struct forward_counters *ret);

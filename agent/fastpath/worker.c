@@ -13,8 +13,9 @@
 
 #define AHEAD 4		/* frames: what is fetched while others are handled */
 #define ROUNDS_IDLE 512 /* without a frame, before it sleeps */
-#define RETRY 1		/* ms; frames that the kernel did not take yet: its buffers are full, or the device is down */
-#define SENDS_MOST 64	/* system calls for one batch; each takes 32 frames or so where the kernel copies */
+#define ROUNDS_LAST 64
+#define RETRY 1	      /* ms; frames that the kernel did not take yet: its buffers are full, or the device is down */
+#define SENDS_MOST 64 /* system calls for one batch; each takes 32 frames or so where the kernel copies */
 
 static void count(uint64_t *counter, uint64_t n)
 {
@@ -302,5 +303,8 @@ void *worker_main(void *argument)
 		else if (++idle >= ROUNDS_IDLE)
 			rest(worker, fds);
 	}
+	/* what has come goes out yet */
+	for (int i = 0; i < ROUNDS_LAST && worker_round(worker) > 0; i++)
+		;
 	return NULL;
 }

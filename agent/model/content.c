@@ -249,7 +249,8 @@ static uint64_t hash_numbers(uint64_t hash, const uint32_t *numbers, size_t n)
 static uint64_t hash_fast_path(uint64_t hash, const struct fast_path *path)
 {
 	const uint64_t numbers[] = {path->consumer, path->drop, path->copy, path->trusted, path->frames, path->frame_size,
-		path->ring, path->busy_us, path->busy_budget, path->stall_ms, path->n_queues};
+		path->ring, path->busy_us, path->busy_budget, path->stall_ms, path->n_queues, path->workers, path->batch,
+		path->spin, path->latency, path->n_devices};
 
 	hash = hash_string(hash_string(hash, path->uplink), path->port);
 	hash = hash_string(hash, path->port ? path->port_namespace : NULL);
@@ -257,6 +258,9 @@ static uint64_t hash_fast_path(uint64_t hash, const struct fast_path *path)
 		hash = hash_u64(hash, numbers[i]);
 	for (size_t i = 0; i < path->n_queues; i++)
 		hash = hash_u64(hash, path->queues[i]);
+	for (size_t i = 0; i < path->n_devices; i++)
+		hash = hash_string(hash, path->devices[i]);
+	hash = hash_numbers(hash, path->cpus, path->n_cpus);
 	hash = hash_u64(hash, path->n_matches);
 	for (size_t i = 0; i < path->n_matches; i++) {
 		const struct fast_match *match = &path->matches[i];

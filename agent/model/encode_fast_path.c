@@ -15,6 +15,24 @@ static void numbers(struct buffer *out, const char *name, const uint32_t *list, 
 	buffer_add_char(out, ']');
 }
 
+static void write_memory(struct buffer *out, const struct fast_path *path)
+{
+	write_open(out, "memory", '{');
+	if (!path->devices) {
+		write_number(out, "frames", path->frames);
+		write_number(out, "frameSize", path->frame_size);
+	}
+	write_number(out, "ring", path->ring);
+	buffer_add_char(out, '}');
+	if (path->busy_us) {
+		write_open(out, "busyPoll", '{');
+		write_number(out, "microseconds", path->busy_us);
+		if (path->busy_budget)
+			write_number(out, "budget", path->busy_budget);
+		buffer_add_char(out, '}');
+	}
+}
+
 static void block(struct buffer *out, const char *name, const struct prefix *prefix)
 {
 	char text[ADDR_TEXT_MAX];
@@ -49,10 +67,35 @@ static void matches(struct buffer *out, const struct fast_path *path)
 	buffer_add_char(out, ']');
 }
 
+static void write_forward(struct buffer *out, const struct fast_path *path)
+{
+	write_open(out, "devices", '[');
+	for (size_t i = 0; i < path->n_devices; i++) {
+		write_comma(out);
+		write_string(out, path->devices[i]);
+	}
+	buffer_add_char(out, ']');
+	matches(out, path);
+	write_text(out, "consumer", "forward");
+	write_number(out, "workers", path->workers);
+	if (path->n_cpus)
+		numbers(out, "cpus", path->cpus, path->n_cpus);
+	write_bool(out, "spin", path->spin);
+	write_number(out, "batch", path->batch);
+	write_bool(out, "latency", path->latency);
+	write_text(out, "fallback", path->drop ? "drop" : "pass");
+	write_text(out, "mode", path->copy ? "copy" : "auto");
+	write_memory(out, path);
+}
+
 void write_fast_path(struct buffer *out, const struct fast_path *path)
 {
 	char text[DURATION_TEXT_MAX];
 
+	if (path->devices) {
+		write_forward(out, path);
+		return;
+	}
 	if (path->uplink) {
 		write_text(out, "uplink", path->uplink);
 		matches(out, path);
@@ -78,17 +121,6 @@ void write_fast_path(struct buffer *out, const struct fast_path *path)
 	buffer_add_char(out, '}');
 	write_text(out, "fallback", path->drop ? "drop" : "pass");
 	write_text(out, "mode", path->copy ? "copy" : "auto");
-	write_open(out, "memory", '{');
-	write_number(out, "frames", path->frames);
-	write_number(out, "frameSize", path->frame_size);
-	write_number(out, "ring", path->ring);
-	buffer_add_char(out, '}');
-	if (path->busy_us) {
-		write_open(out, "busyPoll", '{');
-		write_number(out, "microseconds", path->busy_us);
-		if (path->busy_budget)
-			write_number(out, "budget", path->busy_budget);
-		buffer_add_char(out, '}');
-	}
+	write_memory(out, path);
 	write_text(out, "stall", duration_format(path->stall_ms, text));
 }

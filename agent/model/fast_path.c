@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include <util/addr.h>
+#include <util/cleanup.h>
 
 #define KEYS_MOST FAST_PATH_MATCHES_MOST
 
@@ -206,28 +207,101 @@ static const struct schema busy_schema = {
 	.draft_size = sizeof(struct busy_draft),
 };
 
+/* --- workers --- */
+
+static const struct range workers_range = {.min = 1, .max = FAST_PATH_WORKERS_MOST, .size = 4, .unit = ""},
+			  batch_range = {.min = 1, .max = FAST_PATH_BATCH_MOST, .size = 4, .unit = ""},
+			  cpu_range = {.min = 0, .max = 8191, .size = 4, .unit = ""};
+static const struct list_type cpu_list = {
+	.what = "CPUs",
+	.item = value_uint,
+	.item_type = &cpu_range,
+	.item_size = sizeof(uint32_t),
+	.most = FAST_PATH_WORKERS_MOST,
+};
+static const struct list_type device_list = {
+	.what = "devices",
+	.item = value_text,
+	.item_type = &device_text,
+	.item_size = sizeof(const char *),
+	.most = FAST_PATH_DEVICES_MOST,
+};
+
 /* --- the document --- */
 
 struct fast_path_draft {
 	const char *uplink, *port, *namespace_;
-	struct list queues, matches;
+	struct list queues, matches, devices, cpus;
 	struct allow_draft allow;
 	struct memory_draft memory;
 	struct busy_draft busy;
 	int consumer, fallback, mode;
-	uint32_t stall_ms;
-	bool trusted;
+	uint32_t stall_ms, workers, batch;
+	bool trusted, spin, latency;
 };
+
+/* Fields of the other consumer are mistakes. */
+static bool check_fields(struct decoder *d, const struct path *path, node_id node, bool forwards)
+{
+	static const char *const of_sockets[] = {"uplink", "port", "namespace", "queues", "allow", "trusted", "stall"},
+				 *const of_workers[] = {"devices", "workers", "cpus", "spin", "batch", "latency"},
+				 *const chosen[] = {"frames", "frameSize"};
+	const char *const *names = forwards ? of_sockets : of_workers;
+	size_t n = forwards ? ARRAY_SIZE(of_sockets) : ARRAY_SIZE(of_workers);
+	node_id memory = node_field(d, node, "memory");
+	struct path at = {.up = path}, in = {.up = path, .key = "memory"};
+
+	for (size_t i = 0; i < n; i++) {
+		at.key = names[i];
+		if (node_field(d, node, names[i]))
+			return want(d, &at, node_field(d, node, names[i]),
+				forwards ? "none beside consumer forward" : "none without consumer forward");
+	}
+	at.up = &in;
+	for (size_t i = 0; forwards && memory && i < ARRAY_SIZE(chosen); i++) {
+		at.key = chosen[i];
+		if (node_field(d, memory, chosen[i]))
+			return want(d, &at, node_field(d, memory, chosen[i]), "none beside consumer forward: the MTU says it");
+	}
+	return true;
+}
+
+static bool check_forward(struct decoder *d, const struct path *path, node_id node, const struct fast_path_draft *from)
+{
+	const char *const *devices = from->devices.items;
+	struct path at = {.up = path, .key = "devices"}, item = {.up = &at};
+	node_id child = node_field(d, node, "devices");
+
+	if (from->devices.n < 2)
+		return want(d, &at, child, "a list of two devices or more beside consumer forward");
+	child = tree_first(d->tree, child);
+	for (size_t i = 0; i < from->devices.n; i++, child = tree_next(d->tree, child)) {
+		item.index = (uint32_t)i;
+		for (size_t j = 0; j < i; j++)
+			if (strcmp(devices[i], devices[j]) == 0)
+				return want(d, &item, child, "each device once");
+	}
+	at.key = "match";
+	if (!node_field(d, node, "match"))
+		return want(d, &at, NODE_NONE, "a list of matches beside devices");
+	at.key = "cpus";
+	if (from->cpus.n && from->cpus.n != from->workers)
+		return want(d, &at, node_field(d, node, "cpus"), "one CPU for each of the workers");
+	return true;
+}
 
 static bool finish_fast_path(struct decoder *d, const struct path *path, node_id node, const void *draft, void *out)
 {
 	const struct fast_path_draft *from = draft;
 	struct path at = {.up = path, .key = "match"};
+	bool forwards = from->consumer == FAST_PATH_FORWARD;
 	node_id match = node_field(d, node, "match"), namespace_ = node_field(d, node, "namespace"),
 		trusted = node_field(d, node, "trusted");
 
 	d->line = tree_node(d->tree, node)->line;
-	if (!from->uplink == !from->port)
+	if (!check_fields(d, path, node, forwards) || (forwards && !check_forward(d, path, node, from)))
+		return false;
+	if (!forwards && !from->uplink == !from->port)
 		return want(d, path, from->uplink ? node : NODE_NONE, "either uplink or port");
 	if (from->port && match)
 		return want(
@@ -265,11 +339,19 @@ static bool finish_fast_path(struct decoder *d, const struct path *path, node_id
 		.busy_us = from->busy.us,
 		.busy_budget = from->busy.budget,
 		.stall_ms = from->stall_ms,
+		.devices = from->devices.items,
+		.n_devices = from->devices.n,
+		.cpus = from->cpus.items,
+		.n_cpus = from->cpus.n,
+		.workers = from->workers,
+		.batch = from->batch,
+		.spin = from->spin,
+		.latency = from->latency,
 	};
 	return true;
 }
 
-static const char *const consumer_names[] = {[FAST_PATH_SOCKET] = "socket", NULL};
+static const char *const consumer_names[] = {[FAST_PATH_SOCKET] = "socket", [FAST_PATH_FORWARD] = "forward", NULL};
 static const struct choice consumer_choice = {consumer_names};
 static const char *const fallback_names[] = {"pass", "drop", NULL};
 static const struct choice fallback_choice = {fallback_names};
@@ -280,6 +362,7 @@ static const struct field fast_path_fields[] = {
 	{"uplink", value_text, &device_text, offsetof(struct fast_path_draft, uplink), false},
 	{"port", value_text, &subdomain_text, offsetof(struct fast_path_draft, port), false},
 	{"namespace", value_text, &namespace_text, offsetof(struct fast_path_draft, namespace_), false},
+	{"devices", value_list, &device_list, offsetof(struct fast_path_draft, devices), false},
 	{"queues", value_queues, NULL, offsetof(struct fast_path_draft, queues), false},
 	{"match", value_list, &match_list, offsetof(struct fast_path_draft, matches), false},
 	{"consumer", value_choice, &consumer_choice, offsetof(struct fast_path_draft, consumer), false},
@@ -289,10 +372,18 @@ static const struct field fast_path_fields[] = {
 	{"trusted", value_bool, NULL, offsetof(struct fast_path_draft, trusted), false},
 	{"memory", value_mapping, &memory_schema, offsetof(struct fast_path_draft, memory), false},
 	{"busyPoll", value_mapping, &busy_schema, offsetof(struct fast_path_draft, busy), false},
+	{"workers", value_uint, &workers_range, offsetof(struct fast_path_draft, workers), false},
+	{"cpus", value_list, &cpu_list, offsetof(struct fast_path_draft, cpus), false},
+	{"spin", value_bool, NULL, offsetof(struct fast_path_draft, spin), false},
+	{"batch", value_uint, &batch_range, offsetof(struct fast_path_draft, batch), false},
+	{"latency", value_bool, NULL, offsetof(struct fast_path_draft, latency), false},
 	{"stall", value_duration, &stall_range, offsetof(struct fast_path_draft, stall_ms), false},
 };
-static const struct fast_path_draft fast_path_defaults = {
-	.namespace_ = OBJECT_NAMESPACE_DEFAULT, .memory = MEMORY_DEFAULTS, .stall_ms = FAST_PATH_STALL_MS};
+static const struct fast_path_draft fast_path_defaults = {.namespace_ = OBJECT_NAMESPACE_DEFAULT,
+	.memory = MEMORY_DEFAULTS,
+	.stall_ms = FAST_PATH_STALL_MS,
+	.workers = 1,
+	.batch = FAST_PATH_BATCH};
 const struct schema fast_path_spec_schema = {
 	.what = "the spec of a FastPath",
 	SCHEMA_FIELDS(fast_path_fields),

@@ -309,10 +309,10 @@ struct fast_match {
 /* Equal for matches that ask about the same fields (HD_MATCH_SHAPE). */
 uint32_t fast_match_shape(const struct fast_match *match);
 
-enum fast_path_consumer { FAST_PATH_SOCKET };
+enum fast_path_consumer { FAST_PATH_SOCKET, FAST_PATH_FORWARD };
 
 struct fast_path {
-	const char *uplink; /* device; NULL: of a port */
+	const char *uplink; /* device; NULL: of a port, or of devices */
 	const char *port, *port_namespace;
 	const uint16_t *queues; /* n_queues 0: all that the device has */
 	size_t n_queues;
@@ -327,7 +327,19 @@ struct fast_path {
 	uint32_t frames, frame_size, ring;
 	uint32_t busy_us, busy_budget; /* 0: no busy polling */
 	uint32_t stall_ms;
+	/* of FAST_PATH_FORWARD */
+	const char *const *devices; /* uplinks, two at least; NULL: of a socket */
+	size_t n_devices;
+	const uint32_t *cpus; /* one for each worker; n_cpus 0: any */
+	size_t n_cpus;
+	uint32_t workers, batch;
+	bool spin;    /* workers never sleep */
+	bool latency; /* each frame's time on the way is measured */
 };
+#define FAST_PATH_DEVICES_MOST 16
+#define FAST_PATH_WORKERS_MOST 16
+#define FAST_PATH_BATCH_MOST 256
+#define FAST_PATH_BATCH 64
 #define FAST_PATH_QUEUES_MOST 64
 #define FAST_PATH_MATCHES_MOST 1024
 #define FAST_PATH_NAME_MOST 63

@@ -10,13 +10,31 @@
 #include <heddle/steer.h>
 #include <util/cleanup.h>
 
+static bool is_uplink(const struct object *host, const char *device)
+{
+	for (size_t i = 0; host && i < host->host.n_uplinks; i++)
+		if (strcmp(device, host->host.uplinks[i].device) == 0)
+			return true;
+	return false;
+}
+
+static void check_uplink(
+	const struct object *host, const struct object *object, const char *path, const char *device, struct diag *diag)
+{
+	char wanted[320];
+
+	if (is_uplink(host, device))
+		return;
+	snprintf(wanted, sizeof(wanted), "an uplink of %s%s", host ? "Host " : "a Host", host ? host->name : "");
+	validate_complain(diag, object, object->line, path, wanted, device);
+}
+
 static void check_place(
 	const struct object_list *sorted, const struct object *host, const struct object *object, struct diag *diag)
 {
 	const struct fast_path *path = &object->fast_path;
 	const struct object *port;
-	bool found = false;
-	char wanted[320], got[600];
+	char at[40], got[600];
 
 	if (path->port) {
 		port = object_list_find(sorted, OBJECT_PORT, path->port_namespace, path->port);
@@ -27,12 +45,12 @@ static void check_place(
 				port ? "a Port with a device" : "the name of a Port", got);
 		return;
 	}
-	for (size_t i = 0; host && i < host->host.n_uplinks && !found; i++)
-		found = strcmp(path->uplink, host->host.uplinks[i].device) == 0;
-	if (found)
-		return;
-	snprintf(wanted, sizeof(wanted), "an uplink of %s%s", host ? "Host " : "a Host", host ? host->name : "");
-	validate_complain(diag, object, object->line, "spec.uplink", wanted, path->uplink);
+	if (path->uplink)
+		check_uplink(host, object, "spec.uplink", path->uplink, diag);
+	for (size_t i = 0; i < path->n_devices; i++) {
+		snprintf(at, sizeof(at), "spec.devices[%zu]", i);
+		check_uplink(host, object, at, path->devices[i], diag);
+	}
 }
 
 static bool has_rule(const struct object *policy, const char *name)
@@ -70,6 +88,7 @@ static void check_policies(const struct object_list *sorted, const struct object
 
 struct claim {
 	const struct object *object;
+	const char *device; /* on which it is */
 	const struct fast_match *match;
 	size_t index;
 };
@@ -94,7 +113,7 @@ static int compare_keys(const struct claim *x, const struct claim *y)
 {
 	const struct fast_match *a = x->match, *b = y->match;
 	uint32_t m = fast_match_shape(a), n = fast_match_shape(b);
-	int r = strcmp(x->object->fast_path.uplink, y->object->fast_path.uplink);
+	int r = strcmp(x->device, y->device);
 
 	if (r == 0)
 		r = (m > n) - (m < n);
@@ -130,7 +149,7 @@ static void check_claims(struct claim *claims, size_t n, struct diag *diag)
 	qsort(claims, n, sizeof(*claims), compare_claims);
 	for (size_t i = 0; i < n; i++) {
 		const struct claim *a = i ? &claims[i - 1] : NULL, *b = &claims[i];
-		bool same_uplink = a && strcmp(a->object->fast_path.uplink, b->object->fast_path.uplink) == 0;
+		bool same_uplink = a && strcmp(a->device, b->device) == 0;
 
 		snprintf(path, sizeof(path), "spec.match[%zu]", b->index);
 		if (a && compare_keys(a, b) == 0) {
@@ -146,6 +165,17 @@ static void check_claims(struct claim *claims, size_t n, struct diag *diag)
 	}
 }
 
+/* What a FastPath is on: an uplink, or the devices of workers. */
+static size_t places(const struct fast_path *path)
+{
+	return path->uplink ? 1 : path->n_devices;
+}
+
+static const char *place(const struct fast_path *path, size_t i)
+{
+	return path->uplink ? path->uplink : path->devices[i];
+}
+
 static int check_matches(struct object **paths, size_t n, struct diag *diag)
 {
 	_cleanup_free_ struct claim *claims = NULL;
@@ -153,7 +183,7 @@ static int check_matches(struct object **paths, size_t n, struct diag *diag)
 	char got[64];
 
 	for (size_t i = 0; i < n; i++)
-		n_claims += paths[i]->fast_path.n_matches;
+		n_claims += places(&paths[i]->fast_path) * paths[i]->fast_path.n_matches;
 	if (n_claims > FAST_PATH_MATCHES_MOST) {
 		snprintf(got, sizeof(got), "%zu", n_claims);
 		validate_complain(
@@ -164,10 +194,14 @@ static int check_matches(struct object **paths, size_t n, struct diag *diag)
 	if (!claims)
 		return -ENOMEM;
 	n_claims = 0;
-	for (size_t i = 0; i < n; i++)
-		for (size_t j = 0; j < paths[i]->fast_path.n_matches; j++)
-			claims[n_claims++] =
-				(struct claim){.object = paths[i], .match = &paths[i]->fast_path.matches[j], .index = j};
+	for (size_t i = 0; i < n; i++) {
+		const struct fast_path *path = &paths[i]->fast_path;
+
+		for (size_t k = 0; k < places(path); k++)
+			for (size_t j = 0; j < path->n_matches; j++)
+				claims[n_claims++] = (struct claim){
+					.object = paths[i], .device = place(path, k), .match = &path->matches[j], .index = j};
+	}
 	check_claims(claims, n_claims, diag);
 	return 0;
 }
@@ -188,15 +222,40 @@ static void check_ports(struct object **paths, size_t n, struct diag *diag)
 		}
 }
 
+/* A queue has one socket: what workers have, nobody else can have. */
+static void check_devices(struct object **paths, size_t n, struct diag *diag)
+{
+	char at[40], got[400];
+
+	for (size_t i = 0; i < n; i++)
+		for (size_t j = 0; j < n; j++) {
+			const struct fast_path *a = &paths[j]->fast_path, *b = &paths[i]->fast_path;
+
+			/* said of the later one, or of the workers' */
+			for (size_t k = 0; i != j && k < b->n_devices; k++)
+				for (size_t l = 0; l < places(a); l++) {
+					if ((a->devices && j > i) || strcmp(place(a, l), b->devices[k]) != 0)
+						continue;
+					snprintf(at, sizeof(at), "spec.devices[%zu]", k);
+					snprintf(got, sizeof(got), "%s, which FastPath %s has", b->devices[k], paths[j]->name);
+					validate_complain(
+						diag, paths[i], paths[i]->line, at, "an uplink that no other FastPath has", got);
+				}
+		}
+}
+
 int validate_fast_paths(const struct object_list *sorted, const struct object *host, struct diag *diag)
 {
-	size_t n;
+	size_t n, indexes = 0;
 	struct object **paths = validate_kind(sorted, OBJECT_FAST_PATH, &n);
 
 	if (n == 0)
 		return 0;
-	if (n > HD_FAST_PATHS)
-		validate_complain(diag, paths[n - 1], paths[n - 1]->line, NULL, "at most 64 FastPaths", "more");
+	for (size_t i = 0; i < n; i++)
+		indexes += paths[i]->fast_path.devices ? paths[i]->fast_path.n_devices : 1;
+	if (indexes > HD_FAST_PATHS)
+		validate_complain(diag, paths[n - 1], paths[n - 1]->line, NULL,
+			"at most 64 FastPaths, one of workers counting once for each device", "more");
 	for (size_t i = 0; i < n; i++) {
 		/* the name is that of a socket */
 		if (strlen(paths[i]->name) > FAST_PATH_NAME_MOST)
@@ -205,5 +264,6 @@ int validate_fast_paths(const struct object_list *sorted, const struct object *h
 		check_policies(sorted, paths[i], diag);
 	}
 	check_ports(paths, n, diag);
+	check_devices(paths, n, diag);
 	return check_matches(paths, n, diag);
 }

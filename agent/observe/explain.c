@@ -427,14 +427,28 @@ static json_t *fast_path_step(const struct view *view, const struct explain_plac
 	char text[400];
 	json_t *json;
 
-	for (size_t i = 0; i < view->n_fast_paths; i++)
-		if (view->fast_paths[i].index == index) {
-			state.name = view->fast_paths[i].object->name;
-			document = &view->fast_paths[i].object->fast_path;
-		}
+	bool works = false;
+
+	for (size_t i = 0; i < view->n_fast_paths; i++) {
+		const struct view_fast_path *at = &view->fast_paths[i];
+		bool found = !at->workers.devices && at->index == index;
+
+		for (size_t j = 0; at->workers.devices && j < at->object->fast_path.n_devices; j++)
+			found |= at->workers.devices[j].index == index;
+		if (!found)
+			continue;
+		state.name = at->object->name;
+		document = &at->object->fast_path;
+		works = at->workers.forward != NULL;
+	}
 	if (view->fastpath && document)
 		(void)fastpath_server_state(view->fastpath, state.name, &state);
-	if (state.n_queues)
+	if (document && document->devices)
+		snprintf(text, sizeof(text), "FastPath %s: %s if the host would forward it to another of its devices", state.name,
+			works		 ? "its workers have it"
+			: document->drop ? "its workers do not run: it is dropped"
+					 : "its workers do not run: it goes on to the kernel");
+	else if (state.n_queues)
 		snprintf(text, sizeof(text), "FastPath %s has it, by the socket of its queue; by a queue without one it %s",
 			state.name, document && document->drop ? "is dropped" : "goes on to the kernel");
 	else

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include <datapath/datapath.h>
+#include <fastpath/forward.h>
 #include <fastpath/server.h>
 #include <model/object.h>
 #include <netdev/netdev.h>
@@ -22,9 +23,27 @@
 #include <policy/topology.h>
 #include <source/kubernetes.h>
 
+/* One of the devices between which workers move frames. */
+struct view_fast_device {
+	uint16_t index;	    /* of its counters */
+	uint32_t ifindex;   /* 0: not there */
+	uint32_t queues;    /* that it receives by */
+	const char *reason; /* why it takes no part; NULL: it does */
+};
+
+/* The workers of a FastPath. */
+struct view_workers {
+	const struct forward *forward; /* NULL: they do not run */
+	const char *reason;	       /* why not */
+	const struct forward_lane *lanes;
+	uint32_t n_lanes;
+	struct view_fast_device *devices; /* as in the document; owned */
+};
+
 /* A FastPath on the devices that are there. */
 struct view_fast_path {
 	const struct object *object;
+	struct view_workers workers;	  /* devices NULL: of a socket */
 	uint16_t index;			  /* below HD_FAST_PATHS; of its counters */
 	uint32_t ifindex;		  /* where its sockets are bound; 0: there is none */
 	uint32_t queues;		  /* that the device receives by; 0: not known */

@@ -17,6 +17,7 @@
 
 #define FAST(name, spec) "{apiVersion: heddle.dev/v1alpha1, kind: FastPath, metadata: {name: " name "}, spec: {" spec "}}\n"
 #define UDP(port) "uplink: eth0, match: [{protocol: UDP, port: " port "}]"
+#define FORWARD "consumer: forward, devices: [eth0, eth1], match: [{}]"
 #define WORLD \
 	"{apiVersion: heddle.dev/v1alpha1, kind: Host, metadata: {name: h}, spec: {uplinks: [{device: eth0}, {device: " \
 	"eth1}]}}\n---\n" \
@@ -47,6 +48,9 @@ static void test_round_trip(void **state)
 			  "frameSize: 4096, ring: 64}, busyPoll: {microseconds: 20, budget: 8}, stall: 90s"),
 		FAST("t", "port: web, namespace: shop, fallback: pass"),
 		FAST("d", UDP("7")),
+		FAST("f", FORWARD),
+		FAST("g", FORWARD ", workers: 2, cpus: [1, 0], spin: true, batch: 8, latency: true, fallback: drop, mode: copy, "
+				  "memory: {ring: 256}, busyPoll: {microseconds: 20}"),
 	};
 	uint64_t hashes[ARRAY_SIZE(texts)];
 
@@ -94,10 +98,22 @@ static void test_mistakes(void **state)
 		{"port: web, queues: some", "spec.queues: want all or a list of queues, got some"},
 		{"port: web, queues: [1, 1]", "spec.queues[1]: want each queue once, got 1"},
 		{"port: web, queues: [64]", "spec.queues[0]: want 0..63, got 64"},
-		{"port: web, consumer: other", "spec.consumer: want socket, got other"},
+		{"port: web, consumer: other", "spec.consumer: want socket or forward, got other"},
 		{"port: web, memory: {frameSize: 3000}", "spec.memory.frameSize: want 2048 or 4096, got 3000"},
 		{"port: web, memory: {ring: 100}", "spec.memory.ring: want a power of two, got 100"},
 		{"port: web, stall: 10ms", NULL},
+		{FORWARD ", uplink: eth0", "spec.uplink: want none beside consumer forward, got eth0"},
+		{FORWARD ", trusted: true", "spec.trusted: want none beside consumer forward, got true"},
+		{FORWARD ", memory: {frames: 64}",
+			"spec.memory.frames: want none beside consumer forward: the MTU says it, got 64"},
+		{UDP("7") ", workers: 2", "spec.workers: want none without consumer forward, got 2"},
+		{"consumer: forward, match: [{}]",
+			"spec.devices: want a list of two devices or more beside consumer forward, got nothing"},
+		{"consumer: forward, devices: [eth0], match: [{}]",
+			"spec.devices: want a list of two devices or more beside consumer forward, got a list"},
+		{"consumer: forward, devices: [eth0, eth0], match: [{}]", "spec.devices[1]: want each device once, got eth0"},
+		{"consumer: forward, devices: [eth0, eth1]", "spec.match: want a list of matches beside devices, got nothing"},
+		{FORWARD ", workers: 2, cpus: [1]", "spec.cpus: want one CPU for each of the workers, got a list"},
 		{"port: web, allow: {users: [-1]}", NULL},
 	};
 
@@ -132,6 +148,13 @@ static void test_beside_others(void **state)
 			"spec.port: want a Port that no other FastPath has, got web, which FastPath a has"},
 		{FAST("a", UDP("7")) "---\n" FAST("b", "uplink: eth0, match: [{}, {protocol: UDP, port: 7}]"),
 			"spec.match[1]: want packets that no other FastPath takes, got what spec.match[0] of FastPath a has"},
+		{FAST("a", FORWARD) "---\n" FAST("b", "port: web"), NULL},
+		{FAST("a", "consumer: forward, devices: [eth0, eth9], match: [{}]"),
+			"spec.devices[1]: want an uplink of Host h, got eth9"},
+		{FAST("a", FORWARD) "---\n" FAST("b", UDP("7")),
+			"spec.devices[0]: want an uplink that no other FastPath has, got eth0, which FastPath b has"},
+		{FAST("a", FORWARD) "---\n" FAST("b", FORWARD),
+			"spec.devices[1]: want an uplink that no other FastPath has, got eth1, which FastPath a has"},
 		{FAST("a", "uplink: eth0, match: [{hostPolicy: q}]"),
 			"spec.match[0].hostPolicy: want the name of a HostPolicy, got q, which no document declares"},
 		{FAST("a", "uplink: eth0, match: [{hostPolicy: p, rule: web}]"),

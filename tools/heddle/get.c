@@ -118,9 +118,13 @@ static void add_summary(struct table *table, const char *kind, const json_t *obj
 		say_peer(text, spec);
 	} else if (strcmp(kind, "FastPath") == 0) {
 		const char *uplink = string_at(spec, "uplink");
+		const json_t *devices = json_object_get(spec, "devices");
 
-		say(text, "%s %s%s%s", uplink ? "uplink" : "port", uplink ? "" : text_at(spec, "namespace"), uplink ? "" : "/",
-			uplink ? uplink : text_at(spec, "port"));
+		json_array_foreach (devices, i, item)
+			say(text, "%s%s", i ? ", " : "between ", json_string_value(item));
+		if (!devices)
+			say(text, "%s %s%s%s", uplink ? "uplink" : "port", uplink ? "" : text_at(spec, "namespace"),
+				uplink ? "" : "/", uplink ? uplink : text_at(spec, "port"));
 	} else if (strcmp(kind, "Namespace") == 0) {
 		say_labels(text, json_object_get(json_object_get(object, "metadata"), "labels"));
 	} else {

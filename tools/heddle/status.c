@@ -265,7 +265,7 @@ static void print_fast_paths(const json_t *paths)
 	static const char *const columns[] = {
 		"FAST PATH", "DEVICE", "STATE", "PROCESS", "SOCKETS", "TAKEN", "PASSED", "DROPPED", "NOTE"};
 	struct table *table;
-	const json_t *path, *socket, *queue;
+	const json_t *path, *socket, *queue, *place;
 	size_t i, j;
 
 	if (!json_array_size(paths))
@@ -276,12 +276,19 @@ static void print_fast_paths(const json_t *paths)
 	json_array_foreach (paths, i, path) {
 		const char *device = string_at(path, "device"), *reason = string_at(path, "reason");
 		const json_t *uncovered = json_object_get(path, "uncoveredQueues"), *sockets = json_object_get(path, "sockets");
-		char text[TEXT_MAX] = "", note[TEXT_MAX] = "";
+		const json_t *devices = json_object_get(path, "devices");
+		char text[TEXT_MAX] = "", note[TEXT_MAX] = "", places[TEXT_MAX] = "";
 
 		json_array_foreach (sockets, j, socket)
-			append(text, "%s%lld:%s", j ? " " : "", number_at(socket, "queue"), text_at(socket, "mode"));
+			append(text, "%s%s%s%lld:%s", j ? " " : "", devices ? text_at(socket, "device") : "", devices ? "/" : "",
+				number_at(socket, "queue"), text_at(socket, "mode"));
+		json_array_foreach (devices, j, place) {
+			append(places, "%s%s", j ? "," : "", text_at(place, "device"));
+			if (string_at(place, "reason"))
+				append(note, "%s%s: %s", note[0] ? "; " : "", text_at(place, "device"), text_at(place, "reason"));
+		}
 		if (reason)
-			append(note, "%s", reason);
+			append(note, "%s%s", note[0] ? "; " : "", reason);
 		else if (json_array_size(sockets) && string_at(json_array_get(sockets, 0), "reason"))
 			append(note, "%s", string_at(json_array_get(sockets, 0), "reason"));
 		json_array_foreach (uncovered, j, queue)
@@ -291,7 +298,7 @@ static void print_fast_paths(const json_t *paths)
 					  : "no socket on queue ",
 				json_integer_value(queue));
 		table_cell(table, "%s", text_at(path, "name"));
-		table_cell(table, "%s", device ? device : "-");
+		table_cell(table, "%s", devices ? places : device ? device : "-");
 		table_cell(table, "%s", text_at(path, "state"));
 		if (json_is_integer(json_object_get(path, "process")))
 			table_cell(table, "%lld", number_at(path, "process"));

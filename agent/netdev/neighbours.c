@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <linux/neighbour.h>
+#include <linux/rtnetlink.h>
+
+#include <libmnl/libmnl.h>
+
+#include <netdev/neighbours.h>
+
+#define ROUND_MOST 1024 /* neighbours at once: the next time has the others */
+
+struct stale {
+	const uint32_t *ifindexes;
+	size_t n_ifindexes;
+	struct {
+		uint32_t ifindex;
+		uint8_t family, length;
+		uint8_t address[16];
+	} found[ROUND_MOST];
+	size_t n;
+};
+
+static int on_attribute(const struct nlattr *attribute, void *userdata)
+{
+	if (mnl_attr_get_type(attribute) == NDA_DST)
+		*(const struct nlattr **)userdata = attribute;
+	return MNL_CB_OK;
+}
+
+static int on_neighbour(const struct nlmsghdr *message, void *userdata)
+{
+	const struct ndmsg *head = mnl_nlmsg_get_payload(message);
+	const struct nlattr *address = NULL;
+	struct stale *stale = userdata;
+	bool ours = false;
+
+	if (message->nlmsg_type != RTM_NEWNEIGH || mnl_nlmsg_get_payload_len(message) < sizeof(*head) ||
+		!(head->ndm_state & NUD_STALE) || stale->n == ROUND_MOST)
+		return MNL_CB_OK;
+	for (size_t i = 0; i < stale->n_ifindexes && !ours; i++)
+		ours = stale->ifindexes[i] == (uint32_t)head->ndm_ifindex;
+	if (!ours || mnl_attr_parse(message, sizeof(*head), on_attribute, &address) < 0 || !address ||
+		mnl_attr_get_payload_len(address) > sizeof(stale->found[0].address))
+		return MNL_CB_OK;
+	stale->found[stale->n].ifindex = (uint32_t)head->ndm_ifindex;
+	stale->found[stale->n].family = head->ndm_family;
+	stale->found[stale->n].length = (uint8_t)mnl_attr_get_payload_len(address);
+	memcpy(stale->found[stale->n++].address, mnl_attr_get_payload(address), mnl_attr_get_payload_len(address));
+	return MNL_CB_OK;
+}
+
+static int list(struct mnl_socket *socket, struct stale *stale)
+{
+	char room[8192];
+	struct nlmsghdr *request = mnl_nlmsg_put_header(room);
+	struct ndmsg *head;
+	int r;
+
+	request->nlmsg_type = RTM_GETNEIGH;
+	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	request->nlmsg_seq = 1;
+	head = mnl_nlmsg_put_extra_header(request, sizeof(*head));
+	head->ndm_family = AF_UNSPEC;
+	if (mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
+		return -errno;
+	do {
+		ssize_t length = mnl_socket_recvfrom(socket, room, sizeof(room));
+
+		if (length < 0)
+			return -errno;
+		r = mnl_cb_run(room, (size_t)length, 1, mnl_socket_get_portid(socket), on_neighbour, stale);
+	} while (r > MNL_CB_STOP);
+	return r < 0 ? -errno : 0;
+}
+
+static int use(struct mnl_socket *socket, const struct stale *stale, size_t i)
+{
+	char room[256] = {0};
+	struct nlmsghdr *request = mnl_nlmsg_put_header(room);
+	struct ndmsg *head;
+
+	request->nlmsg_type = RTM_NEWNEIGH;
+	request->nlmsg_flags = NLM_F_REQUEST; /* one that is gone meanwhile is not made again */
+	head = mnl_nlmsg_put_extra_header(request, sizeof(*head));
+	head->ndm_family = stale->found[i].family;
+	head->ndm_ifindex = (int)stale->found[i].ifindex;
+	head->ndm_flags = NTF_USE;
+	mnl_attr_put(request, NDA_DST, stale->found[i].length, stale->found[i].address);
+	return mnl_socket_sendto(socket, request, request->nlmsg_len) < 0 ? -errno : 0;
+}
+
+int neighbours_use(const uint32_t *ifindexes, size_t n)
+{
+	struct stale stale = {.ifindexes = ifindexes, .n_ifindexes = n};
+	struct mnl_socket *socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	int r;
+
+	if (!socket)
+		return -errno;
+	r = mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0 ? -errno : list(socket, &stale);
+	for (size_t i = 0; i < stale.n && r == 0; i++)
+		r = use(socket, &stale, i);
+	mnl_socket_close(socket);
+	return r;
+}
