@@ -332,9 +332,12 @@ int controller_detach(const struct controller_options *options)
 	r = nat_clear(table);
 	if (r < 0)
 		return log_err(r, "cannot remove the table %s of nftables", table);
-	r = tunnel_sum_remove();
+	r = pair_remove(&tunnel_sum_pair);
 	if (r < 0)
 		return log_err(r, "cannot remove %s", TUNNEL_SUM_DEVICE);
+	r = pair_remove(&tunnel_stack_pair);
+	if (r < 0)
+		return log_err(r, "cannot remove %s", TUNNEL_STACK_DEVICE);
 	r = settings_sync(options->run_dir, NULL, 0);
 	if (r < 0)
 		return r;

@@ -149,7 +149,8 @@ static bool differs(const struct netdev *a, const struct netdev *b)
 /* One of the agent's own that programs are on: once it is gone, nothing is attached there any more. */
 static bool is_own(const char *name)
 {
-	return strcmp(name, TUNNEL_SLOW_DEVICE) == 0 || strcmp(name, TUNNEL_SUM_FAR) == 0;
+	return strcmp(name, TUNNEL_SLOW_DEVICE) == 0 || strcmp(name, TUNNEL_SUM_FAR) == 0 ||
+	       strcmp(name, TUNNEL_STACK_DEVICE) == 0;
 }
 
 static bool is_port(const struct controller *c, const char *name)
@@ -199,6 +200,9 @@ static void on_device(const struct netdev *device, bool gone, void *userdata)
 		if (c->sum.near && (known->ifindex == c->sum.near || known->ifindex == c->sum.far) &&
 			(gone || (known->up && !device->up)))
 			underlay_sum_again(c);
+		if (c->stack.near && (known->ifindex == c->stack.near || known->ifindex == c->stack.far) &&
+			(gone || (known->up && !device->up)))
+			underlay_stack_again(c);
 		if (gone && port)
 			cni_sweep_later(c);
 		if (gone)

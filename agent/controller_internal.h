@@ -105,8 +105,9 @@ struct controller {
 	struct hd_tunnel followed; /* this end, as the two below were opened for it; protocol HD_TUNNEL_NONE: they were not */
 	struct underlay *underlay;
 	struct tunnel_slow *slow;
-	struct tunnel_sum sum;	/* near 0: not there */
-	bool sum_cleared;	/* none of an earlier agent is left */
+	struct pair_devices sum, stack;
+	bool sum_cleared, stack_cleared; /* none of an earlier agent is left */
+	uint32_t stack_mtu;
 	bool peers_due;		/* the underlay may not have those of the topology */
 	bool ways_due;		/* some record did not take its ways */
 	bool underlay_cleared;	/* nothing of an earlier agent is left */
@@ -221,11 +222,14 @@ void pace_follow(struct controller *c); /* once ports are installed */
 void underlay_follow(struct controller *c);
 void underlay_free(struct controller *c);
 void underlay_slow_again(struct controller *c); /* its device is gone */
-#define UNDERLAY_UPLINKS 2
+#define UNDERLAY_UPLINKS 3
 size_t underlay_uplinks(const struct controller *c, struct datapath_uplink *ret); /* that no document declares */
 /* Ahead of everything that is attached: the devices of an earlier agent by which packets go are taken over. */
 void underlay_prepare(struct controller *c);
-void underlay_sum_again(struct controller *c); /* one of that pair is gone, or down */
+void underlay_sum_again(struct controller *c);	 /* one of that pair is gone, or down */
+void underlay_stack_again(struct controller *c); /* the same of the pair for the host's stack */
+/* The device that routes to workloads behind peers lead to; 0: there is none. */
+uint32_t underlay_stack(const struct controller *c);
 
 /* --- controller_fastpath.c: packets for user space --- */
 

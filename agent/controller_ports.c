@@ -422,10 +422,25 @@ static int install_rows(struct controller *c)
 	return r;
 }
 
+/* The host is known at the other end by the address of its tunnel; of the other family the kernel chooses. */
+static struct hostnet_entry to_stack(const struct controller *c, const struct topology_route *route)
+{
+	const struct hd_addr *own = &c->topology->tunnel.address;
+	struct hostnet_entry entry = {
+		.ifindex = underlay_stack(c), .length = (uint8_t)(route->key.length - 16), .is_block = true, .source = *own};
+	bool ipv4;
+
+	memcpy(entry.address.b, route->key.addr, sizeof(entry.address.b));
+	ipv4 = entry.length >= 96 && addr_is_ipv4(&entry.address);
+	entry.has_source = ipv4 == addr_is_ipv4(own);
+	return entry;
+}
+
 static int install_host(struct controller *c)
 {
 	const struct topology *topology = c->topology;
-	_cleanup_free_ struct hostnet_entry *entries = calloc(topology->n_host + 1, sizeof(*entries));
+	size_t n = topology->n_host;
+	_cleanup_free_ struct hostnet_entry *entries = calloc(n + topology->n_stack + 1, sizeof(*entries));
 	int r;
 
 	if (!entries)
@@ -439,8 +454,11 @@ static int install_host(struct controller *c)
 			.source = from->source};
 		memcpy(entries[i].mac, from->mac, sizeof(entries[i].mac));
 	}
+	for (size_t i = 0; i < topology->n_routes && underlay_stack(c); i++)
+		if (!topology->routes[i].key.network)
+			entries[n++] = to_stack(c, &topology->routes[i]);
 	/* of an earlier agent, or of networks that no longer route to the host */
-	r = c->hostnet ? hostnet_sync(c->hostnet, entries, topology->n_host) : hostnet_clear();
+	r = c->hostnet ? hostnet_sync(c->hostnet, entries, n) : hostnet_clear();
 	if (r == 0)
 		c->hostnet_due = false;
 	return r;

@@ -10,6 +10,7 @@
 
 #define SLOW_RETRY_FIRST_US (1000ull * 1000)
 #define SLOW_RETRY_MAX_US (60 * SLOW_RETRY_FIRST_US)
+#define STACK_MTU_MIN 1280
 /* Behind whatever else there is to do: these are other hosts' packets. */
 #define SLOW_PRIORITY (SD_EVENT_PRIORITY_NORMAL + 10)
 
@@ -257,6 +258,13 @@ size_t underlay_uplinks(const struct controller *c, struct datapath_uplink *ret)
 		ret[n].driver = "veth";
 		ret[n++].sum = true;
 	}
+	if (c->stack.near)
+		ret[n++] = (struct datapath_uplink){.device = TUNNEL_STACK_DEVICE,
+			.ifindex = c->stack.near,
+			.xdp = XDP_MODE_OFF,
+			.driver = "veth",
+			.ethernet = true,
+			.stack = true};
 	return n;
 }
 
@@ -276,6 +284,100 @@ static void use_slow(struct controller *c)
 	(void)datapath_tunnel_slow(c->datapath, attached ? tunnel_slow_ifindex(c->slow) : 0);
 }
 
+/* --- the devices by which the host's stack and workloads behind peers reach each other --- */
+
+/* Some network travels, and routes to the host. */
+static bool has_stack(const struct controller *c)
+{
+	return has_tunnel(c) && c->topology->n_stack;
+}
+
+/* What goes through the tunnel by any uplink that is there, and into any network. What less goes through is told by the program. */
+static uint32_t stack_mtu(const struct controller *c)
+{
+	uint32_t mtu = UINT16_MAX, overhead = c->topology->tunnel.overhead;
+
+	for (size_t i = 0; c->view.host && i < c->view.host->n_uplinks; i++) {
+		const struct netdev *device = view_device_by_name(&c->view, c->view.host->uplinks[i].device);
+
+		if (device && device->mtu < mtu)
+			mtu = device->mtu;
+	}
+	mtu = mtu > overhead ? mtu - overhead : 0;
+	for (size_t i = 0; i < c->topology->n_networks; i++) {
+		const struct hd_network *network = &c->topology->networks[i].record;
+
+		if (network->flags & HD_NETWORK_HOST && network->vni && network->mtu && network->mtu < mtu)
+			mtu = network->mtu;
+	}
+	return mtu > STACK_MTU_MIN ? mtu : STACK_MTU_MIN;
+}
+
+static void prepare_stack(struct controller *c)
+{
+	struct pair pair = tunnel_stack_pair;
+	bool first = !c->view.stack_reason;
+	int r = 0;
+
+	if (!has_stack(c))
+		return;
+	pair.mtu = stack_mtu(c);
+	if (!c->stack.near)
+		r = pair_open(&pair, &c->stack);
+	else if (pair.mtu != c->stack_mtu)
+		r = pair_set_mtu(&pair, &c->stack);
+	if (r == 0) {
+		c->stack_mtu = pair.mtu;
+		c->view.stack_reason = NULL;
+		c->stack_cleared = false;
+		/* Our programs are on it still. */
+		if (c->stack.was_there)
+			(void)datapath_tunnel_stack(c->datapath, c->stack.near);
+		return;
+	}
+	c->view.stack_reason = r == -EBUSY ? "somebody else has a device of that name" : "cannot make the devices";
+	if (first)
+		log_warn(r, "%s: the host does not reach workloads behind peers: %s", TUNNEL_STACK_DEVICE, c->view.stack_reason);
+}
+
+static void close_stack(struct controller *c)
+{
+	c->stack = (struct pair_devices){0};
+	c->view.stack = false;
+	c->hostnet_due = true;
+	if (c->datapath)
+		(void)datapath_tunnel_stack(c->datapath, 0);
+}
+
+void underlay_stack_again(struct controller *c)
+{
+	close_stack(c);
+	devices_attach_later(c, SLOW_RETRY_FIRST_US);
+}
+
+uint32_t underlay_stack(const struct controller *c)
+{
+	return has_stack(c) && c->stack.near && view_attachment(&c->view, c->stack.near) ? c->stack.near : 0;
+}
+
+static void use_stack(struct controller *c)
+{
+	uint32_t stack = underlay_stack(c);
+
+	c->view.stack = stack;
+	(void)datapath_tunnel_stack(c->datapath, stack);
+}
+
+/* The routes to it go with it. */
+static void remove_stack(struct controller *c)
+{
+	if (c->stack.near)
+		close_stack(c);
+	c->view.stack_reason = NULL;
+	if (!c->stack_cleared && pair_remove(&tunnel_stack_pair) == 0)
+		c->stack_cleared = true;
+}
+
 /* --- the devices by which packets get checksums --- */
 
 static bool has_checksums(const struct controller *c)
@@ -286,7 +388,7 @@ static bool has_checksums(const struct controller *c)
 static void open_sum(struct controller *c)
 {
 	bool first = !c->view.sum_reason;
-	int r = tunnel_sum_open(&c->sum);
+	int r = pair_open(&tunnel_sum_pair, &c->sum);
 
 	if (r == 0) {
 		c->view.sum_reason = NULL;
@@ -302,12 +404,12 @@ static void open_sum(struct controller *c)
 /* While there are none, packets go by the agent's socket. */
 static void close_sum(struct controller *c)
 {
-	c->sum = (struct tunnel_sum){0};
+	c->sum = (struct pair_devices){0};
 	if (c->datapath)
 		(void)datapath_tunnel_sum(c->datapath, 0);
 }
 
-void underlay_prepare(struct controller *c)
+static void prepare_sum(struct controller *c)
 {
 	if (!has_checksums(c) || c->sum.near)
 		return;
@@ -315,6 +417,12 @@ void underlay_prepare(struct controller *c)
 	/* Our programs are on it still, and get no other way out before they are replaced. */
 	if (c->sum.was_there)
 		(void)datapath_tunnel_sum(c->datapath, c->sum.near);
+}
+
+void underlay_prepare(struct controller *c)
+{
+	prepare_sum(c);
+	prepare_stack(c);
 }
 
 void underlay_sum_again(struct controller *c)
@@ -337,7 +445,7 @@ static void remove_sum(struct controller *c)
 {
 	close_sum(c);
 	c->view.sum_reason = NULL;
-	if (!c->sum_cleared && tunnel_sum_remove() == 0)
+	if (!c->sum_cleared && pair_remove(&tunnel_sum_pair) == 0)
 		c->sum_cleared = true;
 }
 
@@ -368,6 +476,8 @@ void underlay_follow(struct controller *c)
 
 	if (c->topology && !has_checksums(c))
 		remove_sum(c);
+	if (c->topology && !has_stack(c))
+		remove_stack(c);
 	if (!has_tunnel(c)) {
 		if (c->topology)
 			stop(c);
@@ -393,6 +503,7 @@ void underlay_follow(struct controller *c)
 		put_ways_again(c);
 	use_slow(c);
 	use_sum(c);
+	use_stack(c);
 }
 
 void underlay_free(struct controller *c)

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Ports: tc_port_in sees what the workload sends, tc_port_out what the host's stack sends to it. The latter two are called by the uplinks': tc_wire_in for
- * what has the tag of a network, tc_tunnel_in for what comes from a peer.
+ * Ports: tc_port_in sees what the workload sends, tc_port_out what the host's stack sends to it, tc_host_out what that sends to workloads behind peers. The
+ * other two are called by the uplinks': tc_wire_in for what has the tag of a network, tc_tunnel_in for what comes from a peer.
  */
 #define HOOK_PORTS
 #include "stage/tc.h"
 
 #include "stage/decap.h"
 #include "stage/limit.h"
+#include "stage/stack.h"
 #include "stage/switch.h"
 #include "stage/tc_parse.h"
 #include "stage/wire.h"
@@ -324,7 +325,9 @@ static __always_inline int judge_tunnel(struct __sk_buff *skb, struct pkt *p, co
 	reason = source_behind(skb, p);
 	if (!reason)
 		reason = judge_from(skb, p);
-	if (!reason && p->action == HD_ACT_NEXT) /* neither the host nor another network */
+	if (unlikely(p->fragment) && !reason && !dry_run)
+		fragment_turned(p);
+	if (!reason && p->action == HD_ACT_NEXT && !stack_takes(p)) /* neither the host nor another network */
 		reason = HD_R_NO_DESTINATION;
 	return claimed(reason);
 }
@@ -374,9 +377,32 @@ int tc_tunnel_in(struct __sk_buff *skb)
 	if (unlikely(!reason && p->protocol == PROTO_TCP && p->tcp_flags & TCP_SYN && !dry_run))
 		mss_lower(skb, p, p->peer);
 	if (!reason)
-		reason = deliver(skb, p);
+		reason = p->action == HD_ACT_NEXT && !dry_run ? deliver_stack(skb) : deliver(skb, p);
 	if (!reason)
 		peer_passed(p->peer, p, HD_INGRESS);
+	reason = finish(skb, p, reason);
+	return reason == NEXT ? TC_ACT_REDIRECT : reason;
+}
+
+/* On the device that the host's routes to workloads behind peers lead to. Nobody is at its other end: what does not go to a peer ends here. */
+SEC("tc")
+int tc_host_out(struct __sk_buff *skb)
+{
+	struct hd_control *c;
+	__u32 zero = 0;
+	struct pkt *p;
+	int reason;
+
+	c = bpf_map_lookup_elem(&control, &zero);
+	p = enter_outside(skb, c, HD_HOOK_TC_HOST_OUT);
+	if (!p)
+		return TC_ACT_SHOT; /* lint: drop-reason, never: maps of one entry have it */
+	p->direction = HD_EGRESS;
+	reason = p->generation ? parse_linear(skb, p, false) : HD_R_NOT_READY;
+	if (!reason && !(stack_network(p) && ordinary_stack(skb, p, c)))
+		reason = judge_stack(skb, p);
+	if (!reason && !dry_run)
+		reason = deliver_peer(skb);
 	return finish(skb, p, reason);
 }
 

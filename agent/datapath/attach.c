@@ -265,6 +265,15 @@ static int attach_one(struct datapath *dp, struct load *load, struct attached *a
 	return r < 0 ? r : decap_begin(load, at, uplink);
 }
 
+static int attach_stack(struct datapath *dp, struct load *load, struct attached *at)
+{
+	int r = load_ports(load, false, true);
+
+	if (r == 0)
+		r = attach_tc(dp, load, at);
+	return r < 0 ? log_err(r, "cannot attach to %s: the host does not reach workloads behind peers", at->device) : 0;
+}
+
 void count_foreign(const struct load *load, struct attached *at)
 {
 	at->foreign_ahead = 0;
@@ -317,7 +326,7 @@ int attached_report(struct datapath *dp)
 			continue;
 		for (unsigned side = 0; side < HD_DIRECTIONS; side++)
 			to->program_id[attached_hook(at, side)] = load->info[attached_hook(at, side)].id;
-		if (!to->port) {
+		if (at->role == ROLE_UPLINK) {
 			to->program_id[HD_HOOK_TC_WIRE_IN] = load->info[HD_HOOK_TC_WIRE_IN].id;
 			to->program_id[HD_HOOK_TC_TUNNEL_IN] = load->info[HD_HOOK_TC_TUNNEL_IN].id;
 		}
@@ -372,7 +381,7 @@ int datapath_attach(struct datapath *dp, const struct datapath_uplink *uplinks, 
 		return -ENOTCONN;
 	(void)carry_over(dp);
 	for (size_t i = dp->n_attached; i-- > 0;)
-		if (dp->attached[i].role == ROLE_UPLINK && !named(&dp->attached[i], uplinks, n))
+		if (dp->attached[i].role != ROLE_PORT && !named(&dp->attached[i], uplinks, n))
 			attached_release(dp, i);
 	for (size_t i = 0; i < n; i++) {
 		const struct hd_port_policy *policy =
@@ -382,8 +391,8 @@ int datapath_attach(struct datapath *dp, const struct datapath_uplink *uplinks, 
 		if (!at)
 			return -ENOMEM;
 		attached_refresh(dp, at, uplinks[i].device, &renamed);
-		at->role = ROLE_UPLINK; /* of a device that was a port, the links are updated */
-		r = attach_one(dp, load, at, &uplinks[i], policy);
+		at->role = uplinks[i].stack ? ROLE_STACK : ROLE_UPLINK; /* of a device that was a port, the links are updated */
+		r = uplinks[i].stack ? attach_stack(dp, load, at) : attach_one(dp, load, at, &uplinks[i], policy);
 		if (r < 0 && first_error == 0)
 			first_error = r;
 		count_foreign(load, at);

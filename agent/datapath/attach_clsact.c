@@ -142,7 +142,7 @@ static bool named_after(const char *filter, enum hd_hook hook)
 
 static void read_bpf_options(const struct nlattr *options, struct clsact_filter *filter)
 {
-	struct attached uplink = {.role = ROLE_UPLINK}, port = {.role = ROLE_PORT};
+	struct attached uplink = {.role = ROLE_UPLINK}, port = {.role = ROLE_PORT}, stack = {.role = ROLE_STACK};
 	const struct nlattr *attribute;
 
 	mnl_attr_for_each_nested(attribute, options)
@@ -154,7 +154,8 @@ static void read_bpf_options(const struct nlattr *options, struct clsact_filter 
 
 			filter->ours = filter->handle == CLSACT_HANDLE &&
 				       (named_after(name, attached_hook(&uplink, filter->direction)) ||
-					       named_after(name, attached_hook(&port, filter->direction)));
+					       named_after(name, attached_hook(&port, filter->direction)) ||
+					       named_after(name, attached_hook(&stack, filter->direction)));
 		}
 	}
 }

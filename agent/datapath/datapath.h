@@ -89,8 +89,9 @@ struct datapath_uplink {
 	const char *hides_tags;
 	bool tunnel;			       /* packets of the tunnel come in there */
 	enum tunnel_decapsulation decapsulate; /* who shall take their headers off */
-	bool slow; /* the agent's own device: nothing else comes in there, whatever the policies say */
-	bool sum;  /* beside it: our tunnel packets get their checksums there */
+	bool slow;  /* the agent's own device: nothing else comes in there, whatever the policies say */
+	bool sum;   /* beside it: our tunnel packets get their checksums there */
+	bool stack; /* the agent's own: by it the host's stack sends to who is behind peers. No uplink at all */
 };
 
 #define DECAP_REASON 256
@@ -153,6 +154,8 @@ uint16_t datapath_peer_mtu(struct datapath *dp, uint32_t peer); /* of inner L3, 
 int datapath_tunnel_slow(struct datapath *dp, uint32_t ifindex);
 /* And the one by which packets get UDP checksums, where there shall be some. */
 int datapath_tunnel_sum(struct datapath *dp, uint32_t ifindex);
+/* That by which the host's stack and who is behind peers reach each other; 0: there is none. */
+int datapath_tunnel_stack(struct datapath *dp, uint32_t ifindex);
 
 /* Pins the loaded maps and programs over the old ones and lets those go. After the first successful attach of a load. */
 int datapath_go_live(struct datapath *dp);

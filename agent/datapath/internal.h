@@ -142,15 +142,17 @@ struct load {
 	X(TC_PORT_IN, "tc_port_in") \
 	X(TC_PORT_OUT, "tc_port_out") \
 	X(TC_WIRE_IN, "tc_wire_in") \
-	X(TC_TUNNEL_IN, "tc_tunnel_in")
-/* Those before it are loaded at once, the ports' once there is a Port, the wire's once a network has a VLAN, the tunnel's with the tunnel. */
+	X(TC_TUNNEL_IN, "tc_tunnel_in") \
+	X(TC_HOST_OUT, "tc_host_out")
+/* Those before it are loaded at once, the ports' once there is a Port, the wire's once a network has a VLAN, the last two with the tunnel. */
 #define UPLINK_HOOKS HD_HOOK_TC_PORT_IN
 extern const char *const hook_program_name[HD_HOOKS];
 
 enum link_kind { LINK_XDP, LINK_TCX_IN, LINK_TCX_OUT, LINK_KINDS };
 extern const char *const link_kind_name[LINK_KINDS]; /* the pin is NAME_DEVICE */
 
-enum attached_role { ROLE_UPLINK, ROLE_PORT };
+/* STACK: the agent's device by which the host's stack sends to who is behind peers. It has no record: what our programs put in there is not judged again. */
+enum attached_role { ROLE_UPLINK, ROLE_PORT, ROLE_STACK };
 
 /* Who takes frames out of their tunnel on an uplink. NONE: they come in elsewhere, or it is not known. */
 enum decap { DECAP_NONE, DECAP_XDP, DECAP_TC };
@@ -179,7 +181,7 @@ struct attached {
 
 /* The agent's own, by ifindex; 0: not there. See hd_tunnel. */
 struct tunnel_devices {
-	uint32_t slow, sum;
+	uint32_t slow, sum, stack;
 };
 
 struct datapath {
@@ -257,6 +259,7 @@ static inline enum object_id program_object(unsigned program)
 	case HD_HOOK_TC_PORT_OUT:
 	case HD_HOOK_TC_WIRE_IN:
 	case HD_HOOK_TC_TUNNEL_IN:
+	case HD_HOOK_TC_HOST_OUT:
 		return OBJECT_TC_PORT;
 	}
 	return OBJECT_TC;
@@ -311,6 +314,8 @@ static inline enum hd_hook attached_hook(const struct attached *at, enum hd_dire
 {
 	if (at->role == ROLE_PORT)
 		return side == HD_INGRESS ? HD_HOOK_TC_PORT_IN : HD_HOOK_TC_PORT_OUT;
+	if (at->role == ROLE_STACK && side == HD_EGRESS)
+		return HD_HOOK_TC_HOST_OUT;
 	return side == HD_INGRESS ? HD_HOOK_TC_UPLINK_IN : HD_HOOK_TC_UPLINK_OUT;
 }
 int link_inspect(int fd, enum link_kind *ret_kind, uint32_t *ret_ifindex, uint32_t *ret_program);

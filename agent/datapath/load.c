@@ -512,7 +512,8 @@ int load_ports(struct load *load, bool wire, bool tunnel)
 	wire = wire && load->program[HD_HOOK_TC_WIRE_IN] < 0;
 	tunnel = tunnel && load->program[HD_HOOK_TC_TUNNEL_IN] < 0;
 	for (unsigned hook = UPLINK_HOOKS; hook < HD_HOOKS; hook++)
-		if (load->program[hook] < 0 && (wire || hook != HD_HOOK_TC_WIRE_IN) && (tunnel || hook != HD_HOOK_TC_TUNNEL_IN))
+		if (load->program[hook] < 0 && (wire || hook != HD_HOOK_TC_WIRE_IN) &&
+			(tunnel || (hook != HD_HOOK_TC_TUNNEL_IN && hook != HD_HOOK_TC_HOST_OUT)))
 			programs[n++] = hook;
 	if (n) {
 		r = load_programs(load, programs, n);

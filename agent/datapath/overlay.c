@@ -164,6 +164,7 @@ static void write_tunnel(struct hd_tunnel *to, const struct hd_tunnel *from, con
 {
 	STORE(to->slow, devices->slow);
 	STORE(to->sum, devices->sum);
+	STORE(to->stack, devices->stack);
 	STORE(to->flags, from->flags);
 	STORE(to->ttl, from->ttl);
 	if (memcmp(&to->address, &from->address, sizeof(to->address)) != 0 || to->port != from->port) {
@@ -277,5 +278,15 @@ int datapath_tunnel_sum(struct datapath *dp, uint32_t ifindex)
 	dp->tunnel_devices.sum = ifindex;
 	if (load)
 		STORE(load->tunnel->sum, ifindex);
+	return 0;
+}
+
+int datapath_tunnel_stack(struct datapath *dp, uint32_t ifindex)
+{
+	struct load *load = load_writable(dp);
+
+	dp->tunnel_devices.stack = ifindex;
+	if (load)
+		STORE(load->tunnel->stack, ifindex);
 	return 0;
 }

@@ -231,6 +231,8 @@ void write_peer(struct buffer *out, const struct tunnel_peer *peer)
 	char text[ADDR_TEXT_MAX];
 
 	write_text(out, "address", addr_format(&peer->address, text));
+	if (peer->n_host_addresses)
+		addresses(out, "hostAddresses", peer->host_addresses, peer->n_host_addresses);
 	peer_ports(out, peer);
 	write_open(out, "prefixes", '[');
 	for (size_t i = 0; i < peer->n_prefixes; i++) {

@@ -289,9 +289,10 @@ struct peer_prefix {
 /* A Peer: another host's tunnel endpoint, and what it owns. */
 struct tunnel_peer {
 	struct hd_addr address;
+	struct hd_addr *host_addresses; /* others of that host, which its own stack sends from */
 	struct peer_port *ports;
 	struct peer_prefix *prefixes;
-	size_t n_ports, n_prefixes;
+	size_t n_host_addresses, n_ports, n_prefixes;
 };
 
 /* --- packets for user space --- */

@@ -110,9 +110,40 @@ static const struct list_type prefix_list = {
 
 /* --- the peer --- */
 
+#define HOST_ADDRESSES_MOST 64
+
+static const struct list_type host_address_list = {
+	.what = "addresses",
+	.item = value_address,
+	.item_size = sizeof(struct hd_addr),
+	.may_be_empty = true,
+	.most = HOST_ADDRESSES_MOST,
+};
+
+static bool check_host_addresses(
+	struct decoder *d, const struct path *path, node_id node, const struct hd_addr *address, const struct list *others)
+{
+	struct path list = {.up = path, .key = "hostAddresses"}, item = {.up = &list};
+	node_id child = others->n ? tree_first(d->tree, node_field(d, node, "hostAddresses")) : 0;
+	const struct hd_addr *addresses = others->items;
+
+	for (size_t i = 0; i < others->n; i++, child = tree_next(d->tree, child)) {
+		bool again = memcmp(&addresses[i], address, sizeof(*address)) == 0;
+
+		item.index = (uint32_t)i;
+		if (!document_address_of_tunnel(&addresses[i]))
+			return want(d, &item, child, "a unicast address of that host, not of fe80::/10");
+		for (size_t j = 0; j < i; j++)
+			again |= memcmp(&addresses[i], &addresses[j], sizeof(*addresses)) == 0;
+		if (again)
+			return want(d, &item, child, "each address once, and not spec.address");
+	}
+	return true;
+}
+
 struct peer_draft {
 	struct hd_addr address;
-	struct list ports, prefixes;
+	struct list host_addresses, ports, prefixes;
 };
 
 static bool finish_peer(struct decoder *d, const struct path *path, node_id node, const void *draft, void *out)
@@ -122,8 +153,12 @@ static bool finish_peer(struct decoder *d, const struct path *path, node_id node
 
 	if (!document_address_of_tunnel(&from->address))
 		return want(d, &address, node_field(d, node, "address"), "a unicast address of that host, not of fe80::/10");
+	if (!check_host_addresses(d, path, node, &from->address, &from->host_addresses))
+		return false;
 	*(struct tunnel_peer *)out = (struct tunnel_peer){
 		.address = from->address,
+		.host_addresses = from->host_addresses.items,
+		.n_host_addresses = from->host_addresses.n,
 		.ports = from->ports.items,
 		.prefixes = from->prefixes.items,
 		.n_ports = from->ports.n,
@@ -134,6 +169,7 @@ static bool finish_peer(struct decoder *d, const struct path *path, node_id node
 
 static const struct field peer_fields[] = {
 	{"address", value_address, NULL, offsetof(struct peer_draft, address), true},
+	{"hostAddresses", value_list, &host_address_list, offsetof(struct peer_draft, host_addresses), false},
 	{"ports", value_list, &workload_list, offsetof(struct peer_draft, ports), false},
 	{"prefixes", value_list, &prefix_list, offsetof(struct peer_draft, prefixes), false},
 };

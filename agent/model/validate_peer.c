@@ -33,31 +33,100 @@ static void check_host(const struct object *host, const struct object *peer, str
 	}
 }
 
-static int compare_addresses(const void *a, const void *b)
-{
-	const struct object *x = *(struct object *const *)a, *y = *(struct object *const *)b;
-	int r = memcmp(&x->tunnel_peer.address, &y->tunnel_peer.address, sizeof(struct hd_addr));
+/* An address of the host that a peer is. */
+struct residence {
+	struct hd_addr address;
+	const struct object *peer;
+	int index; /* in spec.hostAddresses; -1: spec.address */
+};
 
-	return r ? r : object_compare(x, y);
+static int compare_residences(const void *a, const void *b)
+{
+	const struct residence *x = a, *y = b;
+	int r = memcmp(&x->address, &y->address, sizeof(struct hd_addr));
+
+	if (r == 0)
+		r = object_compare(x->peer, y->peer);
+	return r ? r : (x->index > y->index) - (x->index < y->index);
 }
 
-static int check_addresses(struct object **peers, size_t n, struct diag *diag)
+static int find_residence(const void *key, const void *item)
 {
-	_cleanup_free_ struct object **by_address = malloc(n * sizeof(struct object *));
-	char got[400], text[ADDR_TEXT_MAX];
+	return memcmp(key, &((const struct residence *)item)->address, sizeof(struct hd_addr));
+}
 
-	if (!by_address)
-		return -ENOMEM;
-	memcpy(by_address, peers, n * sizeof(struct object *));
-	qsort(by_address, n, sizeof(struct object *), compare_addresses);
-	for (size_t i = 1; i < n; i++) {
-		const struct object *a = by_address[i - 1], *b = by_address[i];
+static void complain_of(const struct residence *residence, const char *wanted, const char *got, struct diag *diag)
+{
+	char path[64] = "spec.address";
 
-		if (memcmp(&a->tunnel_peer.address, &b->tunnel_peer.address, sizeof(struct hd_addr)) != 0)
+	if (residence->index >= 0)
+		snprintf(path, sizeof(path), "spec.hostAddresses[%d]", residence->index);
+	validate_complain(diag, residence->peer, residence->peer->line, path, wanted, got);
+}
+
+/* Where a network routes to hosts, their addresses are theirs: no workload behind a peer has one. */
+static void check_ports(
+	const struct object_list *sorted, const struct object *peer, const struct residence *all, size_t n, struct diag *diag)
+{
+	const struct object *network = NULL;
+	char path[96], got[400], text[ADDR_TEXT_MAX];
+
+	for (size_t i = 0; i < peer->tunnel_peer.n_ports; i++) {
+		const struct peer_port *port = &peer->tunnel_peer.ports[i];
+
+		if (!network || strcmp(network->name, port->network) != 0)
+			network = object_list_find(sorted, OBJECT_NETWORK, NULL, port->network);
+		if (!network || !network_routes_to_host(&network->network))
 			continue;
-		snprintf(got, sizeof(got), "%s, which Peer %s has", addr_format(&b->tunnel_peer.address, text), a->name);
-		validate_complain(diag, b, b->line, "spec.address", "an address that no other Peer has", got);
+		for (size_t j = 0; j < port->n_addresses; j++) {
+			const struct residence *found = bsearch(&port->addresses[j], all, n, sizeof(*all), find_residence);
+
+			if (!found)
+				continue;
+			snprintf(path, sizeof(path), "spec.ports[%zu].addresses[%zu]", i, j);
+			snprintf(got, sizeof(got), "%s, which the host of Peer %s has", addr_format(&port->addresses[j], text),
+				found->peer->name);
+			validate_complain(
+				diag, peer, port->line, path, "an address of no host, in a Network with routesTo: [host]", got);
+		}
 	}
+}
+
+static int check_addresses(
+	const struct object_list *sorted, const struct object *host, struct object **peers, size_t n, struct diag *diag)
+{
+	_cleanup_free_ struct residence *all = NULL;
+	char wanted[320], got[400], text[ADDR_TEXT_MAX];
+	size_t n_all = 0;
+
+	for (size_t i = 0; i < n; i++)
+		n_all += 1 + peers[i]->tunnel_peer.n_host_addresses;
+	all = malloc(n_all * sizeof(*all));
+	if (!all)
+		return -ENOMEM;
+	n_all = 0;
+	for (size_t i = 0; i < n; i++) {
+		const struct tunnel_peer *peer = &peers[i]->tunnel_peer;
+
+		all[n_all++] = (struct residence){.address = peer->address, .peer = peers[i], .index = -1};
+		for (size_t j = 0; j < peer->n_host_addresses; j++)
+			all[n_all++] = (struct residence){.address = peer->host_addresses[j], .peer = peers[i], .index = (int)j};
+	}
+	qsort(all, n_all, sizeof(*all), compare_residences);
+	for (size_t i = 0; i < n_all; i++) {
+		addr_format(&all[i].address, text);
+		if (host && host->host.has_tunnel && all[i].index >= 0 &&
+			memcmp(&all[i].address, &host->host.tunnel_address, sizeof(struct hd_addr)) == 0) {
+			snprintf(wanted, sizeof(wanted), "another address than that of the tunnel of Host %s", host->name);
+			complain_of(&all[i], wanted, text, diag);
+		}
+		if (i == 0 || memcmp(&all[i - 1].address, &all[i].address, sizeof(struct hd_addr)) != 0)
+			continue;
+		snprintf(got, sizeof(got), "%s, which Peer %s has", text, all[i - 1].peer->name);
+		complain_of(&all[i], "an address that no other Peer has", got, diag);
+	}
+	for (size_t i = 0; i < n; i++)
+		check_ports(sorted, peers[i], all, n_all, diag);
 	return 0;
 }
 
@@ -167,7 +236,7 @@ int validate_peers(const struct object_list *sorted, const struct object *host, 
 	}
 	for (size_t i = 0; i < n && host; i++)
 		check_host(host, peers[i], diag);
-	if (check_addresses(peers, n, diag) < 0)
+	if (check_addresses(sorted, host, peers, n, diag) < 0)
 		return -ENOMEM;
 	return check_prefixes(sorted, peers, n, diag);
 }

@@ -67,7 +67,7 @@ bool value_device(struct decoder *d, const struct path *path, node_id node, cons
 }
 
 /* Which netdev/tunnel_slow.h and tunnel_sum.h name. */
-static const char *const own_devices[] = {"heddle-tunnel", "heddle-sum", "heddle-summed"};
+static const char *const own_devices[] = {"heddle-tunnel", "heddle-sum", "heddle-summed", "heddle-host", "heddle-nowhere"};
 
 bool value_guarded_device(struct decoder *d, const struct path *path, node_id node, const void *type, void *out)
 {

@@ -94,6 +94,9 @@ static int transact(struct hostnet *hostnet, struct nlmsghdr *request, mnl_cb_t 
 	}
 }
 
+/* A route of somebody else's for the same block comes before ours. Not 1024, which routes of IPv6 have that ask for none. */
+#define BLOCK_METRIC 2048
+
 /* A list that changed while it was read is read again. */
 #define DUMP_ATTEMPTS 5
 
@@ -186,10 +189,15 @@ static bool parse_route(const struct nlmsghdr *message, struct hostnet_entry *re
 	const struct nlattr *attribute;
 	bool found = false;
 
-	if (header->rtm_protocol != HOSTNET_PROTOCOL || header->rtm_dst_len != (header->rtm_family == AF_INET ? 32 : 128) ||
-		header->rtm_flags & RTM_F_CLONED)
+	uint32_t metric = 0;
+
+	if (header->rtm_protocol != HOSTNET_PROTOCOL || header->rtm_flags & RTM_F_CLONED)
 		return false;
-	*ret = (struct hostnet_entry){0};
+	*ret = (struct hostnet_entry){.length = (uint8_t)(header->rtm_dst_len + (header->rtm_family == AF_INET ? 96 : 0))};
+	if (header->rtm_dst_len == 0) {
+		ret->address = header->rtm_family == AF_INET ? addr_from_ipv4(0) : (struct hd_addr){0};
+		found = true;
+	}
 	mnl_attr_for_each(attribute, message, sizeof(*header))
 	{
 		switch (mnl_attr_get_type(attribute)) {
@@ -203,11 +211,16 @@ static bool parse_route(const struct nlmsghdr *message, struct hostnet_entry *re
 		case RTA_PREFSRC:
 			ret->has_source = get_addr(attribute, &ret->source);
 			break;
+		case RTA_PRIORITY:
+			if (mnl_attr_validate(attribute, MNL_TYPE_U32) == 0)
+				metric = mnl_attr_get_u32(attribute);
+			break;
 		default:
 			break;
 		}
 	}
-	return found;
+	ret->is_block = metric == BLOCK_METRIC;
+	return found && (ret->is_block || ret->length == 128);
 }
 
 static bool parse_neighbour(const struct nlmsghdr *message, struct hostnet_entry *ret)
@@ -298,13 +311,17 @@ static int change_route(struct hostnet *hostnet, const struct hostnet_entry *ent
 		(uint16_t)(NLM_F_ACK | (add ? NLM_F_CREATE | how : 0)), sizeof(*header), &header);
 
 	*header = (struct rtmsg){.rtm_family = family,
-		.rtm_dst_len = family == AF_INET ? 32 : 128,
+		.rtm_dst_len = (uint8_t)(entry->is_block     ? entry->length - (family == AF_INET ? 96 : 0)
+					 : family == AF_INET ? 32
+							     : 128),
 		.rtm_table = RT_TABLE_MAIN,
 		.rtm_protocol = HOSTNET_PROTOCOL,
 		.rtm_scope = family == AF_INET ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
 		.rtm_type = RTN_UNICAST};
 	put_addr(request, RTA_DST, &entry->address);
 	mnl_attr_put_u32(request, RTA_OIF, entry->ifindex);
+	if (entry->is_block)
+		mnl_attr_put_u32(request, RTA_PRIORITY, BLOCK_METRIC);
 	if (add && entry->has_source)
 		put_addr(request, RTA_PREFSRC, &entry->source);
 	return transact(hostnet, request, NULL, NULL);
@@ -329,11 +346,20 @@ static int change_neighbour(struct hostnet *hostnet, const struct hostnet_entry 
 
 /* --- the difference --- */
 
+static int compare_addresses(const struct hostnet_entry *x, const struct hostnet_entry *y)
+{
+	int r = memcmp(&x->address, &y->address, sizeof(x->address));
+
+	if (r == 0)
+		r = (int)x->is_block - (int)y->is_block;
+	return r ? r : x->is_block ? (int)x->length - (int)y->length : 0;
+}
+
 /* By address; of one address the device decides. */
 static int compare(const void *a, const void *b)
 {
 	const struct hostnet_entry *x = a, *y = b;
-	int r = memcmp(&x->address, &y->address, sizeof(x->address));
+	int r = compare_addresses(x, y);
 
 	return r ? r : x->ifindex < y->ifindex ? -1 : x->ifindex > y->ifindex;
 }
@@ -343,8 +369,7 @@ static const struct hostnet_entry *find(
 {
 	for (size_t low = 0, high = n; low < high;) {
 		size_t middle = low + (high - low) / 2;
-		int c = any_device ? memcmp(&entry->address, &entries[middle].address, sizeof(entry->address))
-				   : compare(entry, &entries[middle]);
+		int c = any_device ? compare_addresses(entry, &entries[middle]) : compare(entry, &entries[middle]);
 
 		if (c == 0)
 			return &entries[middle];
@@ -418,7 +443,7 @@ static void sync_neighbours(struct hostnet *hostnet, struct sync *sync, struct e
 	for (size_t i = 0; i < sync->n; i++) {
 		const struct hostnet_entry *wanted = &sync->wanted[i], *old = find(have->entries, have->n, wanted, false);
 
-		if (old && memcmp(old->mac, wanted->mac, sizeof(old->mac)) == 0)
+		if (wanted->is_block || (old && memcmp(old->mac, wanted->mac, sizeof(old->mac)) == 0))
 			continue;
 		r = change_neighbour(hostnet, wanted, true);
 		note(sync, r, wanted, "make the neighbour entry");

@@ -14,10 +14,15 @@
 
 #define HOSTNET_PROTOCOL 0x68
 
-/* One address behind a device: a host route in the main table, and a permanent neighbour entry. */
+/*
+ * One address behind a device: a host route in the main table, and a permanent neighbour entry. Or a block of addresses behind a device that resolves
+ * nobody: a route alone, which gives way to one of the same block that somebody else has made.
+ */
 struct hostnet_entry {
 	struct hd_addr address;
 	uint32_t ifindex;
+	uint8_t length; /* of a block, IPv4 mapped */
+	bool is_block;
 	uint8_t mac[6];
 	bool has_source;
 	struct hd_addr source; /* what the host itself sends from; of the same family */

@@ -57,7 +57,11 @@ static json_t *hook_step(const struct view *view, const struct explain_place *pl
 		snprintf(text, sizeof(text), "%s on %s (%s) judges what the peer %s sends into the network %s",
 			hook_name(place->hook), place->device->name, mode ? mode : "off", peer,
 			view_network(view, (uint16_t)place->network, network));
-	} else if (place->port)
+	} else if (place->hook == HD_HOOK_TC_HOST_OUT)
+		snprintf(text, sizeof(text), "%s on %s (%s) judges what the host's stack sends into the network %s",
+			hook_name(place->hook), place->device->name, mode ? mode : "off",
+			view_network(view, (uint16_t)place->network, network));
+	else if (place->port)
 		snprintf(text, sizeof(text), "%s on %s (%s) judges what %s the port %s/%s of the network %s",
 			hook_name(place->hook), place->device->name, mode ? mode : "off",
 			place->hook == HD_HOOK_TC_PORT_IN ? "comes from" : "the host's stack sends to",

@@ -44,6 +44,8 @@ int explain_find_named_peer(const struct view *view, const struct explain_reques
 /* Where frames for the address go in the network, by the documents. False: not known, mac is as it was. */
 bool explain_endpoint_mac(const struct view *view, uint16_t network, const struct hd_addr *address, uint8_t mac[6]);
 
+/* The address is that of a peer's host itself, not of a workload. */
+bool explain_is_node(const struct view *view, uint16_t network, const struct hd_addr *address);
 /* What the uplink's program has found is that the frame is for tc_tunnel_in. */
 bool explain_is_tunnel(const struct view *view, const struct explain_place *place, const struct packet_view *packet,
 	const struct hd_explain *found);

@@ -192,7 +192,7 @@ static int at_port(const struct view *view, const struct topology_port *port, en
 		if (count_ports(view, port->object->port.network, &packet->destination, NULL, &to) == 1 ||
 			count_ports(view, "", &packet->destination, NULL, &to) == 1)
 			ret->to = to->ifindex;
-		else if (packet->ip)
+		else if (packet->ip && !explain_is_node(view, port->record.network, &packet->destination))
 			ret->to_peer =
 				topology_peer_towards(view->topology, port->record.network, &packet->destination, &network);
 		return 0;
@@ -254,6 +254,41 @@ static int at_peer(const struct view *view, const struct explain_request *reques
 	return 0;
 }
 
+/* The network that the host's stack takes the address to be in, by its routes to workloads behind peers; 0: none. */
+static uint16_t stack_network(const struct view *view, const struct hd_addr *address)
+{
+	const struct topology *topology = view->topology;
+	uint16_t network = 0;
+
+	/* sorted by their lengths: the last one is the longest */
+	for (size_t i = 0; topology && view->stack && i < topology->n_routes; i++) {
+		const struct topology_route *route = &topology->routes[i];
+		struct hd_addr block;
+
+		memcpy(block.b, route->key.addr, sizeof(block.b));
+		if (!route->key.network && addr_in_prefix(address, &block, (uint8_t)(route->key.length - 16)))
+			network = route->value.network;
+	}
+	return network;
+}
+
+/* What the host's stack sends to a workload behind a peer. */
+static int at_stack(const struct view *view, uint16_t network, const struct packet_view *packet, struct explain_place *ret,
+	struct buffer *mistakes)
+{
+	ret->device = view_device_by_name(view, TUNNEL_STACK_DEVICE);
+	ret->attachment = ret->device ? view_attachment(view, ret->device->ifindex) : NULL;
+	if (!ret->attachment) {
+		buffer_printf(mistakes, "to: want an address that the host reaches, and %s is not there\n", TUNNEL_STACK_DEVICE);
+		return -ENODEV;
+	}
+	ret->hook = HD_HOOK_TC_HOST_OUT;
+	ret->direction = HD_EGRESS;
+	ret->network = network;
+	ret->to_peer = topology_peer_of(view->topology, network, &packet->destination);
+	return 0;
+}
+
 /* By its addresses. 1: it has nothing to do with ports or peers. */
 static int find_port(const struct view *view, const struct explain_request *request, const struct packet_view *packet,
 	struct explain_place *ret, struct buffer *mistakes)
@@ -286,6 +321,8 @@ static int find_port(const struct view *view, const struct explain_request *requ
 	/* The host's stack finds the ports of networks that route to it. */
 	if (n_to && (request->network[0] || to->record.flags & HD_PORT_HOST))
 		return at_port(view, to, HD_HOOK_TC_PORT_OUT, packet, ret, mistakes);
+	if (own[0] && !n_to && !host[0] && stack_network(view, &packet->destination))
+		return at_stack(view, stack_network(view, &packet->destination), packet, ret, mistakes);
 	if (!request->network[0])
 		return 1;
 	buffer_printf(
@@ -325,7 +362,7 @@ int explain_find_place(const struct view *view, const struct explain_request *re
 		r = find_port(view, request, packet, ret, mistakes);
 	if (r == 1)
 		r = find_uplink(view, request, packet, ret, mistakes);
-	if (r < 0 || ret->port || ret->peer)
+	if (r < 0 || ret->port || ret->peer || ret->hook == HD_HOOK_TC_HOST_OUT)
 		return r;
 	ret->network = wire_network(view, ret, request);
 	if (ret->network)

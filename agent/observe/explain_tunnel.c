@@ -24,6 +24,13 @@ static bool has_vni(const struct view *view, uint16_t network)
 
 /* --- by addresses --- */
 
+bool explain_is_node(const struct view *view, uint16_t network, const struct hd_addr *address)
+{
+	const struct hd_endpoint *endpoint = topology_endpoint(view->topology, network, address);
+
+	return endpoint && endpoint->flags & HD_ENDPOINT_NODE;
+}
+
 size_t explain_find_senders(
 	const struct view *view, const char *named, const struct packet_view *packet, bool to_host, struct explain_sender *ret)
 {
@@ -49,7 +56,9 @@ size_t explain_find_senders(
 	for (size_t i = 0; i < topology->n_vnis && !n && !to_host; i++) {
 		uint16_t network = (uint16_t)topology->vnis[i].value.network;
 		const struct hd_endpoint *endpoint = topology_endpoint(topology, network, &packet->source);
-		uint32_t peer = wanted ? topology_peer_of(topology, network, &packet->source) : endpoint ? endpoint->peer : 0;
+		uint32_t peer = wanted ? topology_peer_of(topology, network, &packet->source)
+				: endpoint && !explain_is_node(view, network, &packet->source) ? endpoint->peer
+											       : 0;
 
 		if (!peer || (wanted && wanted != network))
 			continue;

@@ -29,6 +29,7 @@ static const char *const hooks[] = {
 	[HD_HOOK_TC_PORT_OUT] = "tc_port_out",
 	[HD_HOOK_TC_WIRE_IN] = "tc_wire_in",
 	[HD_HOOK_TC_TUNNEL_IN] = "tc_tunnel_in",
+	[HD_HOOK_TC_HOST_OUT] = "tc_host_out",
 };
 COMPLETE(hooks, HD_HOOKS);
 

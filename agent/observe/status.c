@@ -112,7 +112,9 @@ static json_t *uplinks_json(const struct view *view)
 	/* no document declares those of an earlier agent, and still they are guarded */
 	n = datapath_attachments(view->datapath, &attachments);
 	for (size_t i = 0; i < n; i++)
-		if (strcmp(attachments[i].device, TUNNEL_SLOW_DEVICE) != 0 && strcmp(attachments[i].device, TUNNEL_SUM_FAR) != 0)
+		if (strcmp(attachments[i].device, TUNNEL_SLOW_DEVICE) != 0 &&
+			strcmp(attachments[i].device, TUNNEL_SUM_FAR) != 0 &&
+			strcmp(attachments[i].device, TUNNEL_STACK_DEVICE) != 0)
 			json_array_append_new(items,
 				uplink_json(attachments[i].device, view_device(view, attachments[i].ifindex), &attachments[i]));
 	return items;
@@ -282,12 +284,13 @@ static json_t *tunnel_json(const struct view *view)
 	if (!tunnel || tunnel->protocol == HD_TUNNEL_NONE)
 		return json_null();
 	here = tunnel_address_is_here(&tunnel->address);
-	return json_pack("{s:s, s:o, s:s, s:o, s:i, s:o, s:o, s:{s:s, s:o}, s:{s:o, s:o}}", "state", here ? "ready" : "waiting",
-		"reason", json_text(here ? NULL : "no interface of this host has the address"), "protocol",
-		tunnel->protocol == HD_TUNNEL_GENEVE ? "geneve" : "vxlan", "address", json_address(&tunnel->address), "port",
-		(int)ntohs(tunnel->port), "decapsulation", json_text(decapsulation(view)), "mtu", tunnel_mtu_json(view),
+	return json_pack("{s:s, s:o, s:s, s:o, s:i, s:o, s:o, s:{s:s, s:o}, s:{s:o, s:o}, s:{s:o, s:o}}", "state",
+		here ? "ready" : "waiting", "reason", json_text(here ? NULL : "no interface of this host has the address"),
+		"protocol", tunnel->protocol == HD_TUNNEL_GENEVE ? "geneve" : "vxlan", "address", json_address(&tunnel->address),
+		"port", (int)ntohs(tunnel->port), "decapsulation", json_text(decapsulation(view)), "mtu", tunnel_mtu_json(view),
 		"checksum", "mode", tunnel->flags & HD_TUNNEL_CHECKSUM ? "full" : "zero", "reason", json_text(view->sum_reason),
-		"slowPath", "device", json_text(view->slow ? TUNNEL_SLOW_DEVICE : NULL), "reason", json_text(view->slow_reason));
+		"slowPath", "device", json_text(view->slow ? TUNNEL_SLOW_DEVICE : NULL), "reason", json_text(view->slow_reason),
+		"host", "device", json_text(view->stack ? TUNNEL_STACK_DEVICE : NULL), "reason", json_text(view->stack_reason));
 }
 
 static json_t *nat_json(const struct view *view)
@@ -304,7 +307,8 @@ static json_t *unguarded_json(const struct view *view)
 
 	for (size_t i = 0; i < view->n_devices; i++)
 		if (view->devices[i].type != ARPHRD_LOOPBACK && strcmp(view->devices[i].name, TUNNEL_SUM_DEVICE) != 0 &&
-			!view_is_uplink(view, view->devices[i].name) && !view_attachment(view, view->devices[i].ifindex))
+			strcmp(view->devices[i].name, TUNNEL_STACK_FAR) != 0 && !view_is_uplink(view, view->devices[i].name) &&
+			!view_attachment(view, view->devices[i].ifindex))
 			json_array_append_new(items, json_string(view->devices[i].name));
 	return items;
 }

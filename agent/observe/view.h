@@ -16,6 +16,7 @@
 #include <model/object.h>
 #include <netdev/netdev.h>
 #include <netdev/tunnel_slow.h>
+#include <netdev/tunnel_stack.h>
 #include <netdev/tunnel_sum.h>
 #include <netdev/underlay.h>
 #include <policy/compile.h>
@@ -67,6 +68,8 @@ struct view {
 	const char *nat_reason;			 /* why that is not in force; NULL: it is */
 	const char *slow_reason;		 /* why there is none; NULL: there is, or it is on its way */
 	const char *sum_reason;			 /* why there are no devices for checksums; NULL: there are, or need not be */
+	const char *stack_reason;		 /* the same of those by which the host reaches workloads behind peers */
+	bool stack;				 /* those are there, with our program */
 	struct fastpath_server *fastpath;	 /* who is served; NULL: there is no FastPath */
 	const struct view_fast_path *fast_paths; /* by the documents' order */
 	size_t n_fast_paths;

@@ -604,6 +604,8 @@ static int check_drafts(struct building *b)
 	}
 	for (size_t i = 0; i < b->homes.n && r == 0 && !b->input->no_services; i++)
 		r = add_services(b, &b->homes.data[i]);
+	if (r == 0)
+		r = topology_add_stack(b);
 	if (b->routes.n)
 		qsort(b->routes.data, b->routes.n, sizeof(struct topology_route), compare_routes);
 	return r;
@@ -722,6 +724,7 @@ int topology_build(const struct topology_input *input, struct topology **ret, st
 		.endpoints = b.endpoints.data,
 		.members = b.members.data,
 		.routes = b.routes.data,
+		.n_stack = b.n_stack,
 		.vlans = b.vlans.data,
 		.wires = b.wires.data,
 		.host = b.host.data,

@@ -3,7 +3,8 @@
  * Who is where: documents, and what is known of the devices, to the rows of the maps in heddle/network.h and heddle/overlay.h, the static part of the ports'
  * records, and the routes that the host's own stack needs. Pure. Policy is no part of it, nor are the roots in a network's record.
  *
- * A network's own subnets have rows in `routes` too, to itself: what nobody has there does not go to the host.
+ * A network's own subnets have rows in `routes` too, to itself: what nobody has there does not go to the host. So they have, from network 0, where it travels
+ * and routes to the host: by them the host's stack sends to peers. Of networks that share a block the one with the lowest number has it there.
  */
 #ifndef HEDDLE_POLICY_TOPOLOGY_H
 #define HEDDLE_POLICY_TOPOLOGY_H
@@ -121,6 +122,7 @@ struct topology {
 	struct topology_endpoint *endpoints;
 	struct topology_member *members; /* those of network 0 are the uplinks, where a network has a VLAN on them */
 	struct topology_route *routes;
+	size_t n_stack; /* how many of these are the host's stack's: those of network 0 */
 	struct hd_vlan_key *vlans;
 	struct topology_wire *wires;
 	struct topology_host_address *host;

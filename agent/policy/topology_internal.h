@@ -35,6 +35,7 @@ struct building {
 	VEC(struct topology_endpoint) remote; /* those of peers; sorted before there are others */
 	VEC(struct topology_member) members, peer_members;
 	VEC(struct topology_route) routes;
+	size_t n_stack;
 	VEC(struct hd_vlan_key) vlans;
 	VEC(struct topology_wire) wires;
 	VEC(struct topology_host_address) host;
@@ -68,6 +69,7 @@ const struct topology_port *topology_port_of_device(const struct building *b, ui
 bool topology_is_uplink(const struct building *b, const char *name);
 
 /* topology_peers.c */
+int topology_add_stack(struct building *b);   /* the routes of the host's stack */
 int topology_add_overlay(struct building *b); /* once there are homes */
 /* The address is where a peer is. */
 bool topology_is_peer(const struct building *b, const struct hd_addr *addr);

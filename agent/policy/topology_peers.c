@@ -95,6 +95,61 @@ static int add_prefix(struct building *b, struct home *home, const struct peer_p
 	return VEC_PUSH(&b->prefixes, row);
 }
 
+/* The stacks of hosts send into it through the tunnel. */
+static bool has_nodes(const struct home *home)
+{
+	return home->host && home->object->network.vni;
+}
+
+/* Who is there behind peers, for the host's stack: what two networks have it takes to be in the first one. */
+int topology_add_stack(struct building *b)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < b->homes.n && b->input->host->has_tunnel; i++) {
+		const struct home *home = &b->homes.data[i];
+		const struct network *network = &home->object->network;
+
+		for (size_t j = 0; has_nodes(home) && j < network->n_subnets; j++) {
+			struct topology_route route = {.key.length = 16u + network->subnets[j].length,
+				.value = {.network = home->index, .zone = home->index}};
+			bool there = false;
+
+			memcpy(route.key.addr, network->subnets[j].addr.b, sizeof(route.key.addr));
+			for (size_t k = 0; k < n && !there; k++)
+				there = compare_prefixes(&route, &b->routes.data[b->routes.n - 1 - k]) == 0;
+			if (!there && VEC_PUSH(&b->routes, route) < 0)
+				return -ENOMEM;
+			n += !there;
+		}
+	}
+	b->n_stack = n;
+	return 0;
+}
+
+static int add_node(struct building *b, const struct home *home, const struct hd_addr *address, uint32_t peer)
+{
+	struct topology_endpoint row = {.key = {.addr = *address, .network = home->index, .kind = HD_ENDPOINT_ADDRESS},
+		.value = {.flags = HD_ENDPOINT_NODE, .peer = peer}};
+
+	return VEC_PUSH(&b->remote, row);
+}
+
+/* The host itself, where networks route to hosts. */
+static int add_nodes(struct building *b, const struct tunnel_peer *peer, uint32_t index)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < b->homes.n && r == 0; i++) {
+		if (!has_nodes(&b->homes.data[i]))
+			continue;
+		r = add_node(b, &b->homes.data[i], &peer->address, index);
+		for (size_t j = 0; j < peer->n_host_addresses && r == 0; j++)
+			r = add_node(b, &b->homes.data[i], &peer->host_addresses[j], index);
+	}
+	return r;
+}
+
 /* Most of what a peer has is in the network that the one before is in. */
 static struct home *next_home(const struct building *b, struct home *last, const char *network)
 {
@@ -121,7 +176,8 @@ static bool same_networks(const struct building *b, const struct topology *befor
 
 		network_key(home->object->name, key);
 		if (row->index != home->index || memcmp(row->record.name, key, sizeof(key)) != 0 ||
-			!(row->record.flags & HD_NETWORK_L3) != !home->object->network.l3)
+			!(row->record.flags & HD_NETWORK_L3) != !home->object->network.l3 ||
+			(row->record.flags & HD_NETWORK_HOST && row->record.vni) != has_nodes(home))
 			return false;
 	}
 	return true;
@@ -177,7 +233,7 @@ static int add_peer(struct building *b, struct object *object, uint32_t index)
 static int add_owned(struct building *b, const struct tunnel_peer *peer, uint32_t index)
 {
 	struct home *home = NULL;
-	int r = 0;
+	int r = add_nodes(b, peer, index);
 
 	for (size_t i = 0; i < peer->n_ports && r == 0; i++) {
 		home = next_home(b, home, peer->ports[i].network);
@@ -260,8 +316,17 @@ int topology_add_overlay(struct building *b)
 
 bool topology_is_peer(const struct building *b, const struct hd_addr *addr)
 {
-	return b->peer_addresses.n && bsearch(addr, b->peer_addresses.data, b->peer_addresses.n,
-					      sizeof(struct topology_peer_address), compare_addresses);
+	if (b->peer_addresses.n && bsearch(addr, b->peer_addresses.data, b->peer_addresses.n,
+					   sizeof(struct topology_peer_address), compare_addresses))
+		return true;
+	for (size_t i = 0; i < b->peer_objects.n; i++) {
+		const struct tunnel_peer *peer = &b->peer_objects.data[i]->tunnel_peer;
+
+		for (size_t j = 0; j < peer->n_host_addresses; j++)
+			if (memcmp(&peer->host_addresses[j], addr, sizeof(*addr)) == 0)
+				return true;
+	}
+	return false;
 }
 
 bool topology_is_remote_mac(const struct building *b, uint16_t network, const uint8_t mac[6])

@@ -116,6 +116,8 @@ static int find_blocked(struct kubernetes *k, const struct object_list *base)
 
 /* --- Peers --- */
 
+#define HOST_ADDRESSES 16 /* of a Node, beside that of its tunnel */
+
 static bool fits(const struct kubernetes *k, const struct hd_addr *addr)
 {
 	const struct network *network = &k->network->network;
@@ -199,6 +201,35 @@ static bool tunnel_end(const struct kubernetes *k, const json_t *node, struct hd
 	return false;
 }
 
+/* Its own stack may send from any of them. */
+static void write_host_addresses(const json_t *node, const struct hd_addr *tunnel, struct buffer *out)
+{
+	const json_t *addresses = json_object_get(json_object_get(node, "status"), "addresses");
+	size_t n = json_array_size(addresses);
+	_cleanup_free_ struct hd_addr *seen = calloc(n + 1, sizeof(*seen));
+	size_t n_seen = 1;
+	char text[ADDR_TEXT_MAX];
+
+	if (!seen)
+		return;
+	seen[0] = *tunnel;
+	write_open(out, "hostAddresses", '[');
+	for (size_t i = 0; i < n && n_seen <= HOST_ADDRESSES; i++) {
+		const char *value = json_string_value(json_object_get(json_array_get(addresses, i), "address"));
+		bool again = false;
+
+		if (!value || addr_parse(value, &seen[n_seen]) != 0 || !document_address_of_tunnel(&seen[n_seen]))
+			continue;
+		for (size_t j = 0; j < n_seen; j++)
+			again |= memcmp(&seen[j], &seen[n_seen], sizeof(*seen)) == 0;
+		if (again)
+			continue;
+		write_comma(out);
+		write_string(out, addr_format(&seen[n_seen++], text));
+	}
+	buffer_add_char(out, ']');
+}
+
 /* only: that Pod alone, to see whether it can be decoded; NULL: all that are not blocked. */
 static void write_peer_of(const struct kubernetes *k, const struct kube_host *host, const json_t *node,
 	const struct hd_addr *address, const struct kube_item *only, struct buffer *out)
@@ -221,6 +252,7 @@ static void write_peer_of(const struct kubernetes *k, const struct kube_host *ho
 	write_open(out, "spec", '{');
 	write_text(out, "address", addr_format(address, text));
 	if (!only) {
+		write_host_addresses(node, address, out);
 		write_open(out, "prefixes", '[');
 		json_array_foreach (json_object_get(json_object_get(node, "spec"), "podCIDRs"), i, cidr) {
 			if (!has_prefix(k, json_string_value(cidr)))

@@ -133,7 +133,7 @@ __noinline int ask(struct pkt *p, __u32 reply)
 		}
 		if (r || !is_port(target))
 			return r;
-	} else if (!opener && !reply && !p->arrived_on) {
+	} else if (!opener && !reply && (!p->arrived_on || !is_port(target))) {
 		p->rule = HD_RULE_NODE;
 		p->log = 0;
 		return 0;
@@ -236,17 +236,31 @@ static __always_inline bool same_place(__u32 known, __u32 seen)
 }
 
 /*
- * To the port that opened it by way of the host's stack, which knows it by another destination (a Service, a port of the host): that has to turn the
- * answer back.
+ * An answer whose way is not the one to its address. To the port that opened it by way of the host's stack, which knows it by another destination (a
+ * Service, a port of the host): that has to turn the answer back. To the host of a peer, which opened it: back where that came from; what a port
+ * opens towards that host goes by our own host's stack. True: it goes to the host's stack, and is the flow's.
  */
-static __always_inline bool turn_back(struct pkt *p, const struct hd_flow *flow)
+__noinline int turn_answer(struct pkt *p, const struct hd_flow *flow)
 {
-	if (likely(!(flow->flags & HD_FLOW_TURNED)) || flow->device[HD_REPLY] != p->from || flow->ifindex != p->to)
+	if (!p || !flow || flow->device[HD_REPLY] != p->from)
 		return false;
-	p->turned = p->to;
-	p->to = 0;
-	p->action = HD_ACT_NEXT;
-	return true;
+	if (flow->flags & HD_FLOW_TURNED && flow->ifindex == p->to) {
+		p->turned = p->to;
+		p->to = 0;
+		p->action = HD_ACT_NEXT;
+		return true;
+	}
+	if (p->node && flow->device[HD_ORIG] == (HD_DEVICE_PEER | p->node)) {
+		p->to = HD_DEVICE_PEER | p->node;
+		p->action = HD_ACT_PEER;
+	}
+	return false;
+}
+
+/* There may be another way for what answers it. */
+static __always_inline bool turns(const struct pkt *p, const struct hd_flow *flow)
+{
+	return unlikely(flow->flags & HD_FLOW_TURNED) || unlikely(p->node);
 }
 
 /*
@@ -257,7 +271,7 @@ static __always_inline bool flow_ours(struct pkt *p, const struct hd_flow *flow)
 {
 	bool original = flow_side(p, flow) == HD_ORIG;
 
-	if (!original && turn_back(p, flow))
+	if (!original && turns(p, flow) && turn_answer(p, flow))
 		return true;
 	if (p->turned != (flow->flags & HD_FLOW_TURNED ? flow->ifindex : 0))
 		return false;
@@ -278,7 +292,7 @@ static __always_inline bool flow_told(struct pkt *p, const struct hd_flow *flow,
 	__u32 sender = side == HD_ORIG ? flow->device[HD_ORIG] : flow->device[HD_REPLY];
 	__u32 other = side == HD_ORIG ? flow->device[HD_REPLY] : flow->device[HD_ORIG];
 
-	if (side == HD_ORIG && turn_back(p, flow))
+	if (side == HD_ORIG && turns(p, flow) && turn_answer(p, flow))
 		return current_for(p, flow, p->turned);
 	return same_place(sender, p->to) && same_place(other, p->from) && current_for(p, flow, opener_of(p, flow));
 }

@@ -154,6 +154,16 @@ static __always_inline int forward_address(struct pkt *p)
 		p->action = HD_ACT_ANSWER_ECHO;
 		return 0;
 	}
+	/* The host itself: what answers it, and nothing else (judge_flow()). */
+	if (endpoint && endpoint->flags & HD_ENDPOINT_TAKEN && p->peer && !p->segment) {
+		p->replies = 1;
+		return 0;
+	}
+	/* Where it goes is told by its flow. */
+	if (endpoint && endpoint->flags & HD_ENDPOINT_NODE) {
+		p->node = peer_of(p, &p->destination, network);
+		endpoint = NULL;
+	}
 	if (!endpoint && !from_outside(p)) {
 		route = address_link_local(&p->destination) ? NULL : route_find(network, &p->destination);
 		if (route && route->network) {
@@ -171,7 +181,7 @@ static __always_inline int forward_address(struct pkt *p)
 		/* Its source has counted what came out of a tunnel. */
 		return p->hop_limit > 1 || p->peer ? 0 : HD_R_TTL_EXCEEDED;
 	}
-	peer = peer_of(p, &p->destination, network);
+	peer = p->node ? 0 : peer_of(p, &p->destination, network);
 	if (peer) {
 		r = forward_peer(p, peer, network);
 		return r || p->hop_limit > 1 ? r : HD_R_TTL_EXCEEDED;
@@ -257,7 +267,7 @@ __noinline int forward_resolution(struct pkt *p, __u32 action)
 	if (endpoint && endpoint->flags & HD_ENDPOINT_GATEWAY)
 		return 0;
 	if (l2) {
-		if (endpoint && endpoint->flags & HD_ENDPOINT_TAKEN && host)
+		if (endpoint && endpoint->flags & (HD_ENDPOINT_TAKEN | HD_ENDPOINT_NODE) && host)
 			return 0;
 		if (endpoint && endpoint->peer && mac_given(endpoint->mac)) {
 			mac_copy(room->answer, endpoint->mac);

@@ -77,6 +77,7 @@ struct pkt {
 	__u32 peer;   /* index of the one that it came from; 0: not out of a tunnel */
 	__u32 uplink; /* by which `to` is reached, where that is the wire */
 	__u32 turned; /* the port that opened it by way of the host's stack, see HD_FLOW_TURNED; 0: none */
+	__u32 node;   /* index of the peer whose host the destination is, see HD_ENDPOINT_NODE; 0: none */
 	__u32 other_version[2]; /* of the port that it goes to: as version */
 	__u32 second_rule;	/* of a second policy that had a say */
 	__u32 moved;		/* these three from the port's record */

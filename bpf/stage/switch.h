@@ -71,6 +71,8 @@ __noinline int fits_tunnel(HOOK_CTX *ctx, struct pkt *p)
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (!p || !c || !own)
 		return HD_R_NO_WAY;
+	if (unlikely(p->node) && p->hop_limit <= 1) /* its flow has led it here, past forward_address() */
+		return HD_R_TTL_EXCEEDED;
 	first = unlikely(p->fragment) ? fragment_find(p) : NULL;
 	peer = peer_find(p->to);
 	if (!peer || (!HD_PEER_WAYS_COUNT(peer->ways) && !own->slow))
@@ -278,10 +280,10 @@ static __always_inline bool ordinary_behind(HOOK_CTX *ctx, struct pkt *p, const 
 	return ordinary_flow(p, flow, c);
 }
 
-/* All of a datagram go to the host's stack once its first fragment has. */
+/* All of a datagram go to the host's stack, or to a peer's host, once its first fragment has. */
 __noinline int fragment_turned(struct pkt *p)
 {
-	struct hd_frag *first = p ? fragment_find(p) : NULL;
+	struct hd_frag *first = p && p->from ? fragment_find(p) : NULL; /* from the host's stack nothing is turned any more */
 
 	if (!first)
 		return 0;
@@ -290,6 +292,14 @@ __noinline int fragment_turned(struct pkt *p)
 	if (first->flags & HD_FRAG_TURNED) {
 		p->to = 0;
 		p->action = HD_ACT_NEXT;
+	}
+	if (!p->node)
+		return 0;
+	if (p->action == HD_ACT_PEER)
+		first->flags |= HD_FRAG_NODE;
+	if (first->flags & HD_FRAG_NODE) {
+		p->to = HD_DEVICE_PEER | p->node;
+		p->action = HD_ACT_PEER;
 	}
 	return 0;
 }
@@ -438,7 +448,7 @@ __noinline int judge_to(HOOK_CTX *ctx, struct pkt *p)
 	 * that port's device, where it was seen that the address is the port's own.
 	 */
 	endpoint = endpoint_find(&p->source, p->network);
-	if (endpoint && (endpoint->ifindex || endpoint->peer)) {
+	if (endpoint && (endpoint->ifindex || endpoint->peer) && !(endpoint->flags & HD_ENDPOINT_NODE)) {
 		sender = endpoint->ifindex == p->arrived_on ? port_find(endpoint->ifindex) : NULL;
 		if (!sender || !port_versions(sender, p->generation, p->other_version))
 			return p->family == 4 ? HD_R_SOURCE_IP4 : HD_R_SOURCE_IP6;

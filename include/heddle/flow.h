@@ -146,6 +146,7 @@ static_assert(sizeof(struct hd_frag_key) == 40, "hd_frag_key");
 enum hd_frag_flags {
 	HD_FRAG_SLOW = 1 << 0,	 /* it went by hd_tunnel.slow: so do those that follow, or they would overtake it */
 	HD_FRAG_TURNED = 1 << 1, /* it went to the host's stack, see HD_FLOW_TURNED */
+	HD_FRAG_NODE = 1 << 2,	 /* it went to a peer's host, see HD_ENDPOINT_NODE */
 };
 
 struct hd_frag {

@@ -76,6 +76,11 @@ static_assert(sizeof(struct hd_endpoint_key) == 24, "hd_endpoint_key");
 enum hd_endpoint_flags {
 	HD_ENDPOINT_GATEWAY = 1 << 0, /* the network's gateway: no port's; ARP, ND and echo requests are answered here */
 	HD_ENDPOINT_TAKEN = 1 << 1,   /* the host's or a VTEP's: no port may claim it, nothing is delivered to it here */
+	/*
+	 * An address of the host that `peer` is, where the network routes to the host. What that host's own stack opens comes by the tunnel, and what
+	 * answers it goes back there; everything else for the address goes to our host's stack, as without the row.
+	 */
+	HD_ENDPOINT_NODE = 1 << 2,
 };
 
 struct hd_endpoint {
@@ -129,7 +134,7 @@ enum hd_wire_program { HD_WIRE_VLAN = 0 /* tc_wire_in */, HD_WIRE_TUNNEL = 1 /* 
 
 /* --- where a network routes to --- */
 
-/* Longest prefix of (network the packet is in, destination). */
+/* Longest prefix of (network the packet is in, destination). Network 0: from the host's stack, to a network that it reaches behind peers. */
 struct hd_route_key {
 	__u32 length;	/* bits: 16 of the network and those of the prefix */
 	__be16 network; /* big endian: the trie compares bytes */

@@ -35,9 +35,11 @@ struct hd_tunnel {
 	__u16 overhead;		/* bytes from the outer L3 header to the inner one: 50 over IPv4, 70 over IPv6 */
 	__u16 flags;		/* enum hd_tunnel_flags */
 	__u32 slow;		/* ifindex of the agent's device that takes what only the kernel's sockets can send, 0: none */
-	__u32 sum; /* of the device by which packets get their checksum, with HD_TUNNEL_CHECKSUM; 0: none, by `slow` they do */
+	__u32 sum;   /* of the device by which packets get their checksum, with HD_TUNNEL_CHECKSUM; 0: none, by `slow` they do */
+	__u32 stack; /* of the device by which the host's stack sends to who is behind peers, and gets the answers; 0: none */
+	__u32 reserved;
 };
-static_assert(sizeof(struct hd_tunnel) == 32, "hd_tunnel");
+static_assert(sizeof(struct hd_tunnel) == 40, "hd_tunnel");
 
 /* What a frame for hd_tunnel.slow has where its MACs would be. */
 struct hd_slow {

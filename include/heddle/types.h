@@ -45,7 +45,8 @@ enum hd_hook {
 	HD_HOOK_TC_PORT_OUT = 4,  /* from the host's stack to a port */
 	HD_HOOK_TC_WIRE_IN = 5,	  /* from an uplink, with the tag of a network: called by tc_uplink_in */
 	HD_HOOK_TC_TUNNEL_IN = 6, /* from a peer, out of its tunnel: called by tc_uplink_in */
-	HD_HOOKS = 7
+	HD_HOOK_TC_HOST_OUT = 7,  /* from the host's stack to somebody behind a peer */
+	HD_HOOKS = 8
 };
 
 /* What a rule asks for, and what a packet gets. HD_DROP is never a rule's: a reason says why (HD_REASONS). */

@@ -60,7 +60,7 @@ class Cluster:
                 self.nodes.append(end)
             self.server.put(api.namespace("default"))
             for n in self.nodes:
-                self.server.put(api.node(n.name, n.address, *cidrs(n.number)))
+                self.server.put(api.node(n.name, [self.fabric.address(n.number, family) for family in (4, 6)], *cidrs(n.number)))
             for n in self.nodes:
                 n.daemon.write("10-network.yaml", network)
                 if start:

@@ -161,15 +161,89 @@ def test_outside_to_node_port_to_pod(cluster, family):
         assert ask(client.ns, here, 30080, timeout=0.5) is None
 
 
-def test_pod_to_cluster_ip_to_pod_on_the_other_node(cluster):
+@pytest.mark.parametrize("family", [4, 6])
+def test_pod_to_cluster_ip_to_pod_on_the_other_node(cluster, family):
+    """As to one of this node: both know each other by their own addresses, and both policies are about that."""
     one, two = cluster.nodes
-    web, client = cluster.pod(two, "web", {"app": "web"}), cluster.pod(one, "client", {"app": "client"})
-    if not ping(one.ns, web.ip, answered=False):
-        pytest.skip("the host's own stack does not reach workloads behind peers: a Service leads to Pods of this node alone")
+    web = cluster.pod(two, "web", {"app": "web"})
+    client, other = (cluster.pod(one, name, {"app": name}) for name in ("client", "other"))
+    vip = VIP[family]
     kubeproxy.put(one.ns, services(web))
     with WhoAmI(web.ns, 8080):
-        for family in (4, 6):
-            assert ask(client.ns, VIP[family], 80) == address(client, family)
+        for protocol in ("tcp", "udp"):
+            for pod in (client, other):
+                assert ask_patiently(pod.ns, vip, 80, protocol) == address(pod, family)
+            assert ask_patiently(one.ns, vip, 80, protocol) == cluster.fabric.address(1, family), "a process of the node"
+        cluster.server.put(policy("in", "web", policyTypes=["Ingress"], ingress=[{"from": [pods_with("client")], "ports": [{"port": 8080}]}]))
+        in_force(cluster, two, "in")
+        assert ask(client.ns, vip, 80) == address(client, family)
+        assert ask(other.ns, vip, 80, timeout=0.5) is None
+        assert ask(one.ns, vip, 80, timeout=0.5) is None, "another node is no exception"
+        cluster.server.put(policy("out", "client", policyTypes=["Egress"], egress=[{"to": [pods_with("web")], "ports": [{"port": 8080}]}]),
+                           policy("none", "other", policyTypes=["Egress"]), policy("in", "web", policyTypes=["Ingress"], ingress=[{}]))
+        in_force(cluster, one, "in", "none", "out")
+        in_force(cluster, two, "in", "none", "out")
+        assert ask_patiently(client.ns, vip, 80) == address(client, family), "egress is about the Pod behind the Service"
+        assert ask(client.ns, vip, 80, "udp", timeout=0.5) is None, "the policy is about TCP"
+        assert ask(other.ns, vip, 80, timeout=0.5) is None
+        # a connection ends when the policy does
+        listening = web.ns.socket(10 if family == 6 else 2)
+        listening.bind(("::" if family == 6 else "0.0.0.0", 9000))
+        listening.listen()
+        kubeproxy.put(one.ns, [Service("late", vip, 81, [(address(web, family), 9000)])])
+        cluster.server.put(policy("out", "client", policyTypes=["Egress"], egress=[{"to": [pods_with("web")]}]))
+        with listening, client.ns.socket(10 if family == 6 else 2) as s:
+            wait_for(lambda: ask(client.ns, address(web, family), 8080, "udp", timeout=0.3), what="UDP too")
+            s.settimeout(3)
+            s.connect((vip, 81))
+            end, _ = listening.accept()
+            with end:
+                end.settimeout(3)
+                for _ in range(3):
+                    s.sendall(b"there")
+                    assert end.recv(10) == b"there"
+                    end.sendall(b"back")
+                    assert s.recv(10) == b"back"
+                cluster.server.put(policy("out", "client", policyTypes=["Egress"]))
+                wait_for(lambda: ask(client.ns, address(web, family), 8080, timeout=0.3) is None, what="nothing more")
+                end.settimeout(0.5)
+                s.sendall(b"cut")
+                with pytest.raises(TimeoutError):
+                    end.recv(10)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_masqueraded_to_a_pod_on_the_other_node(cluster, family):
+    """With the node's address as its source it is still the Pod's that its egress policy is asked about."""
+    one, two = cluster.nodes
+    web = cluster.pod(two, "web", {"app": "web"})
+    client, other = (cluster.pod(one, name, {"app": name}) for name in ("client", "other"))
+    here = cluster.fabric.address(1, family)
+    kubeproxy.put(one.ns, services(web, node_port=30080))
+    cluster.server.put(policy("out", "client", policyTypes=["Egress"], egress=[{"to": [pods_with("web")]}, {"to": [{"ipBlock": {"cidr": f"{here}/{32 if family == 4 else 128}"}}]}]),
+                       policy("none", "other", policyTypes=["Egress"]))
+    in_force(cluster, one, "none", "out")
+    with WhoAmI(web.ns, 8080):
+        assert ask_patiently(client.ns, here, 30080) == here
+        assert ask(other.ns, here, 30080, timeout=0.5) is None
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_outside_to_node_port_to_pod_on_the_other_node(cluster, family):
+    """By the node that was asked, whose address it has from there on."""
+    one, two = cluster.nodes
+    web = cluster.pod(two, "web", {"app": "web"})
+    here, there = (cluster.fabric.address(n, family) for n in (1, 2))
+    kubeproxy.put(one.ns, services(web, node_port=30080))
+    bits = 32 if family == 4 else 128
+    with WhoAmI(web.ns, 8080):
+        for protocol in ("tcp", "udp"):
+            assert ask_patiently(two.ns, here, 30080, protocol) == here
+        cluster.server.put(policy("in", "web", policyTypes=["Ingress"], ingress=[{"from": [{"ipBlock": {"cidr": f"{there}/{bits}"}}]}]))
+        in_force(cluster, two, "in")
+        assert ask(two.ns, here, 30080, timeout=0.5) is None, "it is the other node that asks"
+        cluster.server.put(policy("in", "web", policyTypes=["Ingress"], ingress=[{"from": [{"ipBlock": {"cidr": f"{here}/{bits}"}}]}]))
+        wait_for(lambda: ask(two.ns, here, 30080, timeout=0.5) == here, what="named by its block")
 
 
 @pytest.mark.parametrize("family", [4, 6])

@@ -366,7 +366,8 @@ class ApiServer:
 
 def node(name, address, *cidrs, labels=None, taints=(), conditions=(), **annotations):
     metadata = {"name": name, "labels": {"kubernetes.io/hostname": name, **(labels or {})}, "annotations": annotations}
-    addresses = [{"type": "Hostname", "address": name}, {"type": "InternalIP", "address": address}]
+    internal = [address] if isinstance(address, str) else address
+    addresses = [{"type": "Hostname", "address": name}, *({"type": "InternalIP", "address": a} for a in internal)]
     spec = {"podCIDR": cidrs[0], "podCIDRs": list(cidrs)} if cidrs else {}
     if taints:
         spec["taints"] = list(taints)

@@ -191,10 +191,14 @@ static void test_mistakes(void **state)
 			"t.yaml:4: spec.address: want a unicast address of that host, not of fe80::/10, got 224.0.0.1"},
 		{"apiVersion: heddle.dev/v1alpha1\nkind: Peer\nmetadata: {name: x}\nspec: {address: 'fe80::1'}\n",
 			"t.yaml:4: spec.address: want a unicast address of that host, not of fe80::/10, got \"fe80::1\""},
+		{PEER("  hostAddresses: [10.0.0.2, 'fe80::1']\n"), "t.yaml:6: spec.hostAddresses[1]: want a unicast address of "
+								   "that host, not of fe80::/10, got \"fe80::1\""},
+		{PEER("  hostAddresses: ['2001:db8::1', 10.0.0.3, '2001:db8::1']\n"),
+			"t.yaml:6: spec.hostAddresses[2]: want each address once, and not spec.address, got \"2001:db8::1\""},
 		{PORT(", mac: 02:68:65:64:64:6c"),
 			"t.yaml:7: spec.ports[0].mac: want another MAC address than the gateway's, got 02:68:65:64:64:6c"},
-		{PEER("  colour: blue\n"),
-			"t.yaml:6: spec.colour: want one of the fields address, ports or prefixes, got an unknown one"},
+		{PEER("  colour: blue\n"), "t.yaml:6: spec.colour: want one of the fields address, hostAddresses, ports or "
+					   "prefixes, got an unknown one"},
 		{PEER("  ports: [{network: blue}, {name: a}]\n"),
 			"t.yaml:6: spec.ports[0].name: want a name of at most 253 lower-case letters, digits, '-' and '.', got "
 			"nothing\n"

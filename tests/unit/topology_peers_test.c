@@ -491,10 +491,65 @@ static void test_many(void **state)
 	assert_true(clock_ms() - begin < 5000);
 }
 
+/* Peers' own hosts, and the host's stack, where a network both travels and routes to the host. */
+static void test_hosts(void **state)
+{
+	static const char *const to_host = "vni: 70, subnets: [10.77.0.0/16, 'fd77::/48'], routesTo: [host]";
+	struct world *w = *state;
+	char text[1024];
+
+	snprintf(text, sizeof(text),
+		TUNNEL "%s" FAR PEER("b", "address: 192.0.2.2, hostAddresses: ['2001:db8::2'], ports: [{name: p, network: blue, "
+					  "addresses: [10.77.0.2]}]"),
+		"---\napiVersion: heddle.dev/v1alpha1\nkind: Network\nmetadata: {name: blue}\nspec: {vni: 70}\n");
+	build(w, text);
+	assert_null(by_address(w, "blue", "192.0.2.2"));
+	assert_int_equal(w->topology->n_stack, 0);
+	snprintf(text, sizeof(text),
+		TUNNEL "---\napiVersion: heddle.dev/v1alpha1\nkind: Network\nmetadata: {name: blue}\nspec: {%s}\n" FAR PEER("b",
+			"address: 192.0.2.2, hostAddresses: ['2001:db8::2'], ports: [{name: p, network: blue, addresses: "
+			"[10.77.0.2]}]"),
+		to_host);
+	build(w, text);
+	for (unsigned i = 0; i < 2; i++) {
+		const struct hd_endpoint *node = by_address(w, "blue", i ? "2001:db8::2" : "192.0.2.2");
+
+		assert_non_null(node);
+		assert_int_equal(node->flags, HD_ENDPOINT_NODE);
+		assert_int_equal(node->peer, networks_peer(w->networks, "b"));
+		assert_int_equal(node->ifindex, 0);
+		assert_null(by_address(w, "far", i ? "2001:db8::2" : "192.0.2.2"));
+	}
+	assert_int_equal(by_address(w, "blue", "10.77.0.2")->flags, 0);
+	assert_int_equal(w->topology->n_stack, 2);
+	for (size_t i = 0; i < w->topology->n_routes; i++)
+		if (!w->topology->routes[i].key.network)
+			assert_int_equal(w->topology->routes[i].value.network, networks_index(w->networks, "blue"));
+	/* What the host comes to have is its own. */
+	w->host = addr("2001:db8::2");
+	w->n_host = 1;
+	take(w);
+	assert_int_equal(by_address(w, "blue", "2001:db8::2")->flags, HD_ENDPOINT_TAKEN);
+	/* Of two networks with one block the host's stack knows the first one. */
+	w->n_host = 0;
+	build(w, TUNNEL NETWORK("blue", "vni: 70, subnets: [10.77.0.0/16], routesTo: [host]")
+			 NETWORK("red", "vni: 72, subnets: [10.77.0.0/16], routesTo: [host]"));
+	assert_int_equal(w->topology->n_stack, 1);
+	for (size_t i = 0; i < w->topology->n_routes; i++)
+		if (!w->topology->routes[i].key.network)
+			assert_int_equal(w->topology->routes[i].value.network, networks_index(w->networks, "blue"));
+	/* A workload here that has the address of such a host waits. */
+	build(w, TUNNEL NETWORK("blue", "vni: 70, subnets: [10.77.0.0/16], routesTo: [host]")
+			 PORT("a", "device: veth-a, network: blue, addresses: ['2001:db8::2']")
+				 PEER("b", "address: 192.0.2.2, hostAddresses: ['2001:db8::2']"));
+	assert_string_equal(w->topology->ports[0].reason, "2001:db8::2 is the address of a Peer");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_numbers_stay, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_hosts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_numbers_go_round, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_numbers_are_adopted, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_all_numbers_taken, set_up, tear_down),

@@ -60,6 +60,18 @@ static void test_peers(void **state)
 			"t.yaml:3: spec.address: want another address than that of the tunnel of Host h, got 192.0.2.1"},
 		{PEER("b", "192.0.2.9", "") PEER("a", "192.0.2.9", "") PEER("c", "192.0.2.8", ""),
 			"t.yaml:1: spec.address: want an address that no other Peer has, got 192.0.2.9, which Peer a has"},
+		{PEER("a", "192.0.2.9", "hostAddresses: [10.9.0.1, 192.0.2.8]")
+				PEER("b", "192.0.2.8", "hostAddresses: [10.9.0.1]"),
+			"t.yaml:3: spec.hostAddresses[0]: want an address that no other Peer has, got 10.9.0.1, which Peer a "
+			"has\n"
+			"t.yaml:3: spec.address: want an address that no other Peer has, got 192.0.2.8, which Peer a has"},
+		{HOST B("hostAddresses: [192.0.2.1]"),
+			"t.yaml:3: spec.hostAddresses[0]: want another address than that of the tunnel of Host h, got 192.0.2.1"},
+		{HOST DOCUMENT("Network", "blue", "vni: 7, subnets: [10.9.0.0/24], routesTo: [host]")
+				B("hostAddresses: [10.9.0.1], ports: [{name: a, network: blue, addresses: [10.9.0.1]}]"),
+			"t.yaml:5: spec.ports[0].addresses[0]: want an address of no host, in a Network with routesTo: [host], "
+			"got "
+			"10.9.0.1, which the host of Peer b has"},
 		{HOST B("prefixes: [{network: blue, cidr: 10.0.0.0/8}]"),
 			"t.yaml:3: spec.prefixes[0].network: want the name of a Network, got blue, which no document declares"},
 		{HOST DOCUMENT("Network", "blue", "") B("prefixes: [{network: blue, cidr: 10.0.0.0/8}]"),
