@@ -64,7 +64,7 @@ def left(node):
 
     return {
         "devices": [d["ifname"] for d in ip("link") if d["ifname"].startswith("hd")],
-        "routes": [r["dst"] for f in ("-4", "-6") for r in ip(f, "route", "show", "proto", "104")],
+        "routes": [r["dst"] for f in ("-4", "-6") for r in ip(f, "route", "show", "proto", "104") if r["dev"] != "heddle-host"],
         "neighbours": [n["dst"] for f in ("-4", "-6") for n in ip(f, "neigh", "show", "proto", "104") if "10.77." in n["dst"] or "fd77" in n["dst"]],
         "attachments": daemon.api.get("/v1/cni/attachments")["items"],
         "ports": [p["name"] for p in daemon.status()["ports"]],
