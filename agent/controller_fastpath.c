@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include <controller_internal.h>
-#include <netdev/ethtool.h>
+#include <util/ethtool.h>
 #include <observe/status.h>
 #include <util/file.h>
 
@@ -81,19 +81,20 @@ static void choose_queues(struct plan *plan)
 		plan->view->asks_queue[config->queues[i]] = true;
 }
 
-static const char *place_on_uplink(struct controller *c, struct plan *plan, const struct netdev **ret)
+/* Why not; NULL: our XDP program runs there. *ret: the device, where there is one. */
+static const char *find_uplink(const struct controller *c, const char *name, const struct netdev **ret, bool *ret_generic)
 {
-	const struct netdev *device = view_device_by_name(&c->view, plan->path->uplink);
+	const struct netdev *device = view_device_by_name(&c->view, name);
 	const struct datapath_attachment *at = device ? view_attachment(&c->view, device->ifindex) : NULL;
 
+	*ret = device;
 	if (!device)
 		return "the device is not there";
-	*ret = device;
 	if (!at)
 		return "the uplink is not guarded";
 	if (strcmp(at->xdp_mode, "off") == 0)
 		return "no XDP program of ours runs on the uplink";
-	plan->config.generic = strcmp(at->xdp_mode, "generic") == 0;
+	*ret_generic = strcmp(at->xdp_mode, "generic") == 0;
 	return NULL;
 }
 
@@ -149,7 +150,8 @@ static void plan_device(struct controller *c, struct plan *plan)
 	struct fastpath_config *config = &plan->config;
 	const struct netdev *device = NULL;
 
-	config->waiting = path->uplink ? place_on_uplink(c, plan, &device) : place_on_port(c, plan, &device);
+	config->waiting =
+		path->uplink ? find_uplink(c, path->uplink, &device, &config->generic) : place_on_port(c, plan, &device);
 	if (!device)
 		return;
 	plan->view->ifindex = config->ifindex = plan->steer.ifindex = device->ifindex;
@@ -165,21 +167,15 @@ static void plan_device(struct controller *c, struct plan *plan)
 
 static const char *place_device(struct controller *c, const char *name, const struct netdev **ret, bool *ret_generic)
 {
-	const struct netdev *device = view_device_by_name(&c->view, name);
-	const struct datapath_attachment *at = device ? view_attachment(&c->view, device->ifindex) : NULL;
+	const char *reason = find_uplink(c, name, ret, ret_generic);
+	const struct netdev *device = *ret;
 
-	*ret = device;
-	if (!device)
-		return "the device is not there";
-	if (!at)
-		return "the uplink is not guarded";
-	if (strcmp(at->xdp_mode, "off") == 0)
-		return "no XDP program of ours runs on the uplink";
+	if (reason)
+		return reason;
 	if (device->mtu + ETH_HLEN > FORWARD_FRAME_MOST(UMEM_FRAME_MOST))
 		return "its MTU is more than one buffer of 4096 bytes holds (3826)";
 	if (strict_source(name))
 		return "rp_filter asks for the way back of each packet, which only the kernel's stack does";
-	*ret_generic = strcmp(at->xdp_mode, "generic") == 0;
 	return NULL;
 }
 

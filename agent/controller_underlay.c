@@ -173,7 +173,7 @@ static void close_slow(struct controller *c)
 	c->slow_device = sd_event_source_disable_unref(c->slow_device);
 	c->slow_socket = sd_event_source_disable_unref(c->slow_socket);
 	if (c->datapath)
-		(void)datapath_tunnel_slow(c->datapath, 0);
+		(void)datapath_tunnel_device(c->datapath, TUNNEL_SLOW, 0);
 	tunnel_slow_close(c->slow);
 	c->slow = NULL;
 	c->view.slow = NULL;
@@ -281,7 +281,7 @@ static void use_slow(struct controller *c)
 	}
 	if (r < 0)
 		log_err(r, "cannot wait for packets of the tunnel's socket");
-	(void)datapath_tunnel_slow(c->datapath, attached ? tunnel_slow_ifindex(c->slow) : 0);
+	(void)datapath_tunnel_device(c->datapath, TUNNEL_SLOW, attached ? tunnel_slow_ifindex(c->slow) : 0);
 }
 
 /* --- the devices by which the host's stack and workloads behind peers reach each other --- */
@@ -332,7 +332,7 @@ static void prepare_stack(struct controller *c)
 		c->stack_cleared = false;
 		/* Our programs are on it still. */
 		if (c->stack.was_there)
-			(void)datapath_tunnel_stack(c->datapath, c->stack.near);
+			(void)datapath_tunnel_device(c->datapath, TUNNEL_STACK, c->stack.near);
 		return;
 	}
 	c->view.stack_reason = r == -EBUSY ? "somebody else has a device of that name" : "cannot make the devices";
@@ -346,7 +346,7 @@ static void close_stack(struct controller *c)
 	c->view.stack = false;
 	c->hostnet_due = true;
 	if (c->datapath)
-		(void)datapath_tunnel_stack(c->datapath, 0);
+		(void)datapath_tunnel_device(c->datapath, TUNNEL_STACK, 0);
 }
 
 void underlay_stack_again(struct controller *c)
@@ -365,7 +365,7 @@ static void use_stack(struct controller *c)
 	uint32_t stack = underlay_stack(c);
 
 	c->view.stack = stack;
-	(void)datapath_tunnel_stack(c->datapath, stack);
+	(void)datapath_tunnel_device(c->datapath, TUNNEL_STACK, stack);
 }
 
 /* The routes to it go with it. */
@@ -406,7 +406,7 @@ static void close_sum(struct controller *c)
 {
 	c->sum = (struct pair_devices){0};
 	if (c->datapath)
-		(void)datapath_tunnel_sum(c->datapath, 0);
+		(void)datapath_tunnel_device(c->datapath, TUNNEL_SUM, 0);
 }
 
 static void prepare_sum(struct controller *c)
@@ -416,7 +416,7 @@ static void prepare_sum(struct controller *c)
 	open_sum(c);
 	/* Our programs are on it still, and get no other way out before they are replaced. */
 	if (c->sum.was_there)
-		(void)datapath_tunnel_sum(c->datapath, c->sum.near);
+		(void)datapath_tunnel_device(c->datapath, TUNNEL_SUM, c->sum.near);
 }
 
 void underlay_prepare(struct controller *c)
@@ -437,7 +437,7 @@ static void use_sum(struct controller *c)
 
 	if (c->slow)
 		(void)tunnel_slow_checksums(c->slow, has_checksums(c));
-	(void)datapath_tunnel_sum(c->datapath, attached ? c->sum.near : 0);
+	(void)datapath_tunnel_device(c->datapath, TUNNEL_SUM, attached ? c->sum.near : 0);
 }
 
 /* After the tunnel's record says that it is not needed any more. */

@@ -150,12 +150,14 @@ int datapath_peers(struct datapath *dp, datapath_peer_cb cb, void *userdata);
  */
 int datapath_peer_ways(struct datapath *dp, uint32_t peer, const struct hd_way *ways, size_t n, uint16_t mtu);
 uint16_t datapath_peer_mtu(struct datapath *dp, uint32_t peer); /* of inner L3, as far as is known now; 0: not known */
-/* The device that takes what only the kernel's sockets can send, 0: none. Kept for tables that are loaded later. */
-int datapath_tunnel_slow(struct datapath *dp, uint32_t ifindex);
-/* And the one by which packets get UDP checksums, where there shall be some. */
-int datapath_tunnel_sum(struct datapath *dp, uint32_t ifindex);
-/* That by which the host's stack and who is behind peers reach each other; 0: there is none. */
-int datapath_tunnel_stack(struct datapath *dp, uint32_t ifindex);
+/* Devices of the agent's own. */
+enum tunnel_device {
+	TUNNEL_SLOW,  /* takes what only the kernel's sockets can send */
+	TUNNEL_SUM,   /* by which packets get UDP checksums, where there shall be some */
+	TUNNEL_STACK, /* by which the host's stack and who is behind peers reach each other */
+};
+/* ifindex 0: there is none. Kept for tables that are loaded later. */
+int datapath_tunnel_device(struct datapath *dp, enum tunnel_device which, uint32_t ifindex);
 
 /* Pins the loaded maps and programs over the old ones and lets those go. After the first successful attach of a load. */
 int datapath_go_live(struct datapath *dp);

@@ -261,32 +261,19 @@ uint16_t datapath_peer_mtu(struct datapath *dp, uint32_t peer)
 	return mtu > overhead ? mtu - overhead : 0;
 }
 
-int datapath_tunnel_slow(struct datapath *dp, uint32_t ifindex)
+int datapath_tunnel_device(struct datapath *dp, enum tunnel_device which, uint32_t ifindex)
 {
 	struct load *load = load_writable(dp);
+	struct tunnel_devices *own = &dp->tunnel_devices;
+	uint32_t *known[] = {[TUNNEL_SLOW] = &own->slow, [TUNNEL_SUM] = &own->sum, [TUNNEL_STACK] = &own->stack};
 
-	dp->tunnel_devices.slow = ifindex;
-	if (load)
-		STORE(load->tunnel->slow, ifindex);
-	return 0;
-}
+	*known[which] = ifindex;
+	if (load) {
+		uint32_t *record[] = {[TUNNEL_SLOW] = &load->tunnel->slow,
+			[TUNNEL_SUM] = &load->tunnel->sum,
+			[TUNNEL_STACK] = &load->tunnel->stack};
 
-int datapath_tunnel_sum(struct datapath *dp, uint32_t ifindex)
-{
-	struct load *load = load_writable(dp);
-
-	dp->tunnel_devices.sum = ifindex;
-	if (load)
-		STORE(load->tunnel->sum, ifindex);
-	return 0;
-}
-
-int datapath_tunnel_stack(struct datapath *dp, uint32_t ifindex)
-{
-	struct load *load = load_writable(dp);
-
-	dp->tunnel_devices.stack = ifindex;
-	if (load)
-		STORE(load->tunnel->stack, ifindex);
+		STORE(*record[which], ifindex);
+	}
 	return 0;
 }

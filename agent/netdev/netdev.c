@@ -10,7 +10,7 @@
 
 #include <libmnl/libmnl.h>
 
-#include <netdev/ethtool.h>
+#include <util/ethtool.h>
 #include <netdev/netdev.h>
 #include <util/cleanup.h>
 #include <util/hash.h>

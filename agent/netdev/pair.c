@@ -11,7 +11,7 @@
 
 #include <libmnl/libmnl.h>
 
-#include <netdev/ethtool.h>
+#include <util/ethtool.h>
 #include <netdev/pair.h>
 #include <netdev/tunnel_slow.h>
 #include <util/cleanup.h>

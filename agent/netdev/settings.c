@@ -11,7 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#include <netdev/ethtool.h>
+#include <util/ethtool.h>
 #include <netdev/settings.h>
 #include <util/buffer.h>
 #include <util/cleanup.h>

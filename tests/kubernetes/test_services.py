@@ -65,6 +65,33 @@ def test_pod_to_cluster_ip_to_pod(cluster, family):
         assert ask(one.ns, vip, 80), "from the node, whatever the policy"
 
 
+def expect_cut_with_the_policy(cluster, client, web, vip, family):
+    """A connection by a Service ends when the egress policy of who opened it does."""
+    listening = web.ns.socket(10 if family == 6 else 2)
+    listening.bind(("::" if family == 6 else "0.0.0.0", 9000))
+    listening.listen()
+    kubeproxy.put(cluster.nodes[0].ns, [Service("late", vip, 81, [(address(web, family), 9000)])])
+    cluster.server.put(policy("out", "client", policyTypes=["Egress"], egress=[{"to": [pods_with("web")]}]))
+    with listening, client.ns.socket(10 if family == 6 else 2) as s:
+        wait_for(lambda: ask(client.ns, address(web, family), 8080, "udp", timeout=0.3), what="UDP too")
+        s.settimeout(3)
+        s.connect((vip, 81))
+        end, _ = listening.accept()
+        with end:
+            end.settimeout(3)
+            for _ in range(3):
+                s.sendall(b"there")
+                assert end.recv(10) == b"there"
+                end.sendall(b"back")
+                assert s.recv(10) == b"back"
+            cluster.server.put(policy("out", "client", policyTypes=["Egress"]))
+            wait_for(lambda: ask(client.ns, address(web, family), 8080, timeout=0.3) is None, what="nothing more")
+            end.settimeout(0.5)
+            s.sendall(b"cut")
+            with pytest.raises(TimeoutError):
+                end.recv(10)
+
+
 @pytest.mark.parametrize("family", [4, 6])
 def test_egress_is_about_the_pod_behind_the_service(cluster, family):
     """As for DNS by the Service of kube-dns: the policy selects Pods, the client asks the ClusterIP."""
@@ -82,30 +109,7 @@ def test_egress_is_about_the_pod_behind_the_service(cluster, family):
         # masqueraded on its way to itself, which its policy has to allow
         assert ask_patiently(web.ns, vip, 80, "udp") not in (None, address(web, family))
         assert one.daemon.explain(**{"from": address(client, family), "to": vip, "protocol": "tcp", "dport": 80})["verdict"] == "allow"
-        # a connection ends when the policy does
-        listening = web.ns.socket(10 if family == 6 else 2)
-        listening.bind(("::" if family == 6 else "0.0.0.0", 9000))
-        listening.listen()
-        kubeproxy.put(one.ns, [Service("late", vip, 81, [(address(web, family), 9000)])])
-        cluster.server.put(policy("out", "client", policyTypes=["Egress"], egress=[{"to": [pods_with("web")]}]))
-        with listening, client.ns.socket(10 if family == 6 else 2) as s:
-            wait_for(lambda: ask(client.ns, address(web, family), 8080, "udp", timeout=0.3), what="UDP too")
-            s.settimeout(3)
-            s.connect((vip, 81))
-            end, _ = listening.accept()
-            with end:
-                end.settimeout(3)
-                for _ in range(3):
-                    s.sendall(b"there")
-                    assert end.recv(10) == b"there"
-                    end.sendall(b"back")
-                    assert s.recv(10) == b"back"
-                cluster.server.put(policy("out", "client", policyTypes=["Egress"]))
-                wait_for(lambda: ask(client.ns, address(web, family), 8080, timeout=0.3) is None, what="nothing more")
-                end.settimeout(0.5)
-                s.sendall(b"cut")
-                with pytest.raises(TimeoutError):
-                    end.recv(10)
+        expect_cut_with_the_policy(cluster, client, web, vip, family)
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -186,30 +190,7 @@ def test_pod_to_cluster_ip_to_pod_on_the_other_node(cluster, family):
         assert ask_patiently(client.ns, vip, 80) == address(client, family), "egress is about the Pod behind the Service"
         assert ask(client.ns, vip, 80, "udp", timeout=0.5) is None, "the policy is about TCP"
         assert ask(other.ns, vip, 80, timeout=0.5) is None
-        # a connection ends when the policy does
-        listening = web.ns.socket(10 if family == 6 else 2)
-        listening.bind(("::" if family == 6 else "0.0.0.0", 9000))
-        listening.listen()
-        kubeproxy.put(one.ns, [Service("late", vip, 81, [(address(web, family), 9000)])])
-        cluster.server.put(policy("out", "client", policyTypes=["Egress"], egress=[{"to": [pods_with("web")]}]))
-        with listening, client.ns.socket(10 if family == 6 else 2) as s:
-            wait_for(lambda: ask(client.ns, address(web, family), 8080, "udp", timeout=0.3), what="UDP too")
-            s.settimeout(3)
-            s.connect((vip, 81))
-            end, _ = listening.accept()
-            with end:
-                end.settimeout(3)
-                for _ in range(3):
-                    s.sendall(b"there")
-                    assert end.recv(10) == b"there"
-                    end.sendall(b"back")
-                    assert s.recv(10) == b"back"
-                cluster.server.put(policy("out", "client", policyTypes=["Egress"]))
-                wait_for(lambda: ask(client.ns, address(web, family), 8080, timeout=0.3) is None, what="nothing more")
-                end.settimeout(0.5)
-                s.sendall(b"cut")
-                with pytest.raises(TimeoutError):
-                    end.recv(10)
+        expect_cut_with_the_policy(cluster, client, web, vip, family)
 
 
 @pytest.mark.parametrize("family", [4, 6])

@@ -5,7 +5,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <errno.h>
-#include <ftw.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +23,8 @@
 #include <util/cleanup.h>
 #include <util/file.h>
 
+#include "tree_env.h"
+
 #include <cmocka.h> /* last: its macro fail() hides ours */
 
 /* main.c is not linked in; the completion verb refers to these. */
@@ -37,36 +38,14 @@ struct tree {
 	json_t *report;
 };
 
-static void make_parent(const char *path)
-{
-	char parent[PATH_MAX], *slash;
-
-	snprintf(parent, sizeof(parent), "%s", path);
-	slash = strrchr(parent, '/');
-	*slash = '\0';
-	assert_int_equal(file_make_directory(parent, 0755), 0);
-}
-
 static void put(const struct tree *tree, const char *path, const char *text)
 {
-	char full[PATH_MAX];
-	FILE *file;
-
-	snprintf(full, sizeof(full), "%s/%s", tree->root, path);
-	make_parent(full);
-	file = fopen(full, "w");
-	assert_non_null(file);
-	fputs(text, file);
-	fclose(file);
+	tree_put(tree->root, path, text);
 }
 
 static void link_to(const struct tree *tree, const char *path, const char *target)
 {
-	char full[PATH_MAX];
-
-	snprintf(full, sizeof(full), "%s/%s", tree->root, path);
-	make_parent(full);
-	assert_int_equal(symlink(target, full), 0);
+	tree_link(tree->root, path, target);
 }
 
 #define PCI "sys/devices/pci0000:00/"
@@ -167,25 +146,16 @@ static int setup(void **state)
 	struct tree *tree = calloc(1, sizeof(*tree));
 
 	assert_non_null(tree);
-	snprintf(tree->root, sizeof(tree->root), "/tmp/heddle-doctor-XXXXXX");
-	assert_non_null(mkdtemp(tree->root));
+	tree_make(tree->root, sizeof(tree->root));
 	*state = tree;
 	return 0;
-}
-
-static int remove_one(const char *path, const struct stat *status, int type, struct FTW *where)
-{
-	(void)status;
-	(void)type;
-	(void)where;
-	return remove(path);
 }
 
 static int teardown(void **state)
 {
 	struct tree *tree = *state;
 
-	nftw(tree->root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	tree_remove(tree->root);
 	json_decref(tree->report);
 	free(tree);
 	return 0;

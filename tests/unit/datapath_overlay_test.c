@@ -331,7 +331,7 @@ static void test_ways(void **state)
 	apply(&w, TUNNEL BLUE A("192.0.2.21", ""));
 	assert_int_equal(HD_PEER_WAYS_COUNT(record(&w, 1)->ways), 1);
 	assert_int_equal(record(&w, 1)->path_mtu, 0);
-	assert_int_equal(datapath_tunnel_slow(w.dp, 99), 0);
+	assert_int_equal(datapath_tunnel_device(w.dp, TUNNEL_SLOW, 99), 0);
 	assert_int_equal(load_writable(w.dp)->tunnel->slow, 99);
 	apply(&w, TUNNEL BLUE A("192.0.2.22", ""));
 	assert_int_equal(HD_PEER_WAYS_COUNT(record(&w, 1)->ways), 0);
@@ -372,7 +372,7 @@ static void test_a_load_takes_ways_over(void **state)
 	set_up(&w);
 	apply(&w, TUNNEL BLUE PEER("gone", "address: 192.0.2.9"));
 	apply(&w, text);
-	assert_int_equal(datapath_tunnel_slow(w.dp, 99), 0);
+	assert_int_equal(datapath_tunnel_device(w.dp, TUNNEL_SLOW, 99), 0);
 	assert_int_equal(datapath_go_live(w.dp), 0);
 	for (uint32_t peer = 2; peer <= 4; peer++)
 		assert_int_equal(datapath_peer_ways(w.dp, peer, &east, 1, 1500), 0);

@@ -9,7 +9,6 @@
 #include <stdint.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +27,8 @@
 #include <util/cleanup.h>
 #include <util/file.h>
 
+#include "tree_env.h"
+
 /* --- a machine --- */
 
 #define DEVICES_MAX 32
@@ -44,23 +45,14 @@ static int setup(void **state)
 	struct machine *m = calloc(1, sizeof(*m));
 
 	assert_non_null(m);
-	snprintf(m->root, sizeof(m->root), "/tmp/heddle-sriov-XXXXXX");
-	assert_non_null(mkdtemp(m->root));
+	tree_make(m->root, sizeof(m->root));
 	*state = m;
 	return 0;
 }
 
-static int remove_one(const char *path, const struct stat *status, int type, struct FTW *where)
-{
-	(void)status;
-	(void)type;
-	(void)where;
-	return remove(path);
-}
-
 static void clear(struct machine *m)
 {
-	nftw(m->root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	tree_remove(m->root);
 	assert_int_equal(mkdir(m->root, 0700), 0);
 }
 
@@ -68,7 +60,7 @@ static int teardown(void **state)
 {
 	struct machine *m = *state;
 
-	nftw(m->root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	tree_remove(m->root);
 	sriov_clear(&m->table);
 	free(m->devlink.devices);
 	free(m->devlink.ports);
@@ -79,27 +71,17 @@ static int teardown(void **state)
 static void put(const struct machine *m, const char *text, const char *format, ...) __attribute__((format(printf, 3, 4)));
 static void put(const struct machine *m, const char *text, const char *format, ...)
 {
-	char path[PATH_MAX], full[PATH_MAX + 64], *slash;
+	char path[PATH_MAX];
 	va_list arguments;
 
 	va_start(arguments, format);
 	vsnprintf(path, sizeof(path), format, arguments);
 	va_end(arguments);
-	snprintf(full, sizeof(full), "%s/%s", m->root, path);
-	slash = strrchr(full, '/');
-	*slash = '\0';
-	assert_int_equal(file_make_directory(full, 0755), 0);
-	*slash = '/';
 	/* "->": a link */
-	if (strncmp(text, "->", 2) == 0) {
-		assert_int_equal(symlink(text + 2, full), 0);
-	} else {
-		FILE *file = fopen(full, "w");
-
-		assert_non_null(file);
-		fputs(text, file);
-		fclose(file);
-	}
+	if (strncmp(text, "->", 2) == 0)
+		tree_link(m->root, path, text + 2);
+	else
+		tree_put(m->root, path, text);
 }
 
 /* A PF with VFs from `first`, as PCI functions of its bus. */

@@ -11,19 +11,17 @@
 #include <linux/devlink.h>
 #include <linux/ethtool.h>
 #include <linux/genetlink.h>
-#include <linux/sockios.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <libmnl/libmnl.h>
 
 #include <util/buffer.h>
 #include <util/cleanup.h>
+#include <util/ethtool.h>
 
 #include <tools/doctor/nic.h>
 #include <tools/doctor/parse.h>
 
-#define FEATURES_MAX 512
 /* linux/netdev.h, which not every header package has. */
 enum { NETDEV_GET = 1, NETDEV_IFINDEX = 1, NETDEV_XDP_FEATURES = 3 };
 
@@ -193,48 +191,17 @@ static void ask_eswitch(struct doctor *doctor, const char *pci, struct nic_facts
 
 /* --- ethtool --- */
 
-static int run(const char *name, void *command)
+static void add_feature(const char *name, size_t length, bool active, void *userdata)
 {
-	_cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct ifreq request = {.ifr_data = command};
-
-	if (fd < 0)
-		return -errno;
-	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
-	return ioctl(fd, SIOCETHTOOL, &request) < 0 ? -errno : 0;
+	buffer_printf(userdata, "%.*s: %s\n", (int)length, name, active ? "on" : "off");
 }
 
 /* The kernel's own names; the tool has older ones for some, which nic.c knows too. */
 static char *ask_features(const char *name)
 {
-	struct {
-		struct ethtool_sset_info info;
-		uint32_t count;
-	} set = {.info = {.cmd = ETHTOOL_GSSET_INFO, .sset_mask = 1ull << ETH_SS_FEATURES}};
-	struct {
-		struct ethtool_gfeatures head;
-		struct ethtool_get_features_block blocks[FEATURES_MAX / 32];
-	} features = {.head = {.cmd = ETHTOOL_GFEATURES, .size = FEATURES_MAX / 32}};
-	_cleanup_free_ struct ethtool_gstrings *names = NULL;
 	struct buffer text = {0};
 
-	if (run(name, &set) < 0 || !set.info.sset_mask || set.count > FEATURES_MAX)
-		return NULL;
-	names = calloc(1, sizeof(*names) + (size_t)set.count * ETH_GSTRING_LEN);
-	if (!names)
-		return NULL;
-	names->cmd = ETHTOOL_GSTRINGS;
-	names->string_set = ETH_SS_FEATURES;
-	names->len = set.count;
-	if (run(name, names) < 0 || run(name, &features) < 0)
-		return NULL;
-	for (uint32_t i = 0; i < names->len && i < set.count; i++) {
-		bool on = features.blocks[i / 32].active & 1u << i % 32;
-
-		buffer_printf(&text, "%.*s: %s\n", ETH_GSTRING_LEN, (const char *)&names->data[(size_t)i * ETH_GSTRING_LEN],
-			on ? "on" : "off");
-	}
-	if (text.failed)
+	if (ethtool_features_each(name, add_feature, &text) < 0 || text.failed)
 		buffer_clear(&text);
 	return text.data;
 }
@@ -244,12 +211,12 @@ static void ask_queues(const char *name, struct nic_facts *facts)
 	struct ethtool_channels channels = {.cmd = ETHTOOL_GCHANNELS};
 	struct ethtool_rxfh_indir table = {.cmd = ETHTOOL_GRXFHINDIR, .size = 0};
 
-	if (run(name, &channels) == 0) {
+	if (ethtool_run(name, &channels) == 0) {
 		/* Some have one interrupt for both directions, others one for each. */
 		facts->combined = (int)(channels.combined_count ?: channels.rx_count);
 		facts->combined_max = (int)(channels.max_combined ?: channels.max_rx);
 	}
-	if (run(name, &table) == 0)
+	if (ethtool_run(name, &table) == 0)
 		facts->indirection = (int)table.size;
 }
 

@@ -12,7 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#include <netdev/ethtool.h>
+#include <util/ethtool.h>
 #include <util/cleanup.h>
 
 #define FEATURES_MAX 256
@@ -28,7 +28,13 @@ int ethtool_run(const char *device, void *command)
 	return ioctl(fd, SIOCETHTOOL, &request) < 0 ? -errno : 0;
 }
 
-static int feature_index(const char *device, const char *name)
+static const char *name_at(const struct ethtool_gstrings *names, uint32_t i)
+{
+	return (const char *)&names->data[(size_t)i * ETH_GSTRING_LEN];
+}
+
+/* *ret: to be freed; NULL on error. */
+static int feature_names(const char *device, struct ethtool_gstrings **ret)
 {
 	struct {
 		struct ethtool_sset_info info;
@@ -50,10 +56,39 @@ static int feature_index(const char *device, const char *name)
 	r = ethtool_run(device, names);
 	if (r < 0)
 		return r;
+	if (names->len > set.count) /* more than there was room for */
+		names->len = set.count;
+	*ret = TAKE_PTR(names);
+	return 0;
+}
+
+static int feature_index(const char *device, const char *name)
+{
+	_cleanup_free_ struct ethtool_gstrings *names = NULL;
+	int r = feature_names(device, &names);
+
+	if (r < 0)
+		return r;
 	for (uint32_t i = 0; i < names->len; i++)
-		if (strncmp((const char *)&names->data[(size_t)i * ETH_GSTRING_LEN], name, ETH_GSTRING_LEN) == 0)
+		if (strncmp(name_at(names, i), name, ETH_GSTRING_LEN) == 0)
 			return (int)i;
 	return -EOPNOTSUPP;
+}
+
+int ethtool_features_each(const char *device, ethtool_feature_cb feature, void *userdata)
+{
+	struct {
+		struct ethtool_gfeatures head;
+		struct ethtool_get_features_block blocks[FEATURES_MAX / 32];
+	} features = {.head = {.cmd = ETHTOOL_GFEATURES, .size = FEATURES_MAX / 32}};
+	_cleanup_free_ struct ethtool_gstrings *names = NULL;
+	int r = feature_names(device, &names);
+
+	if (r == 0)
+		r = ethtool_run(device, &features);
+	for (uint32_t i = 0; r == 0 && i < names->len; i++)
+		feature(name_at(names, i), ETH_GSTRING_LEN, features.blocks[i / 32].active & 1u << i % 32, userdata);
+	return r;
 }
 
 int ethtool_feature_get(const char *device, const char *name, struct ethtool_feature *ret)
