@@ -184,8 +184,6 @@ struct datapath_match {
 	uint16_t vlan;
 	uint8_t protocol;
 };
-/* Equal for matches that ask about the same; of the matches of one device there may be HD_FAST_SHAPES different ones. */
-uint32_t datapath_match_shape(const struct datapath_match *match);
 
 struct datapath_fast_path {
 	uint16_t index; /* below HD_FAST_PATHS */

@@ -72,11 +72,6 @@ static struct hd_match_shape shape_of(const struct datapath_match *match)
 	return shape;
 }
 
-uint32_t datapath_match_shape(const struct datapath_match *match)
-{
-	return shape_of(match).id;
-}
-
 /* The more it asks about the narrower it is: bits of addresses, and 32 for each field. */
 static unsigned narrowness(const struct hd_match_shape *shape)
 {

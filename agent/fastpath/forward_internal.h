@@ -50,8 +50,6 @@ struct forward {
 
 /* Frames for the kernel to receive into, as far as there are some. */
 void worker_refill(struct worker *worker);
-/* One round over everything that a worker has: how many frames moved. */
-uint32_t worker_round(struct worker *worker);
 void *worker_main(void *worker);
 /* Wakes one that sleeps, or is about to. */
 void worker_wake(struct worker *worker);

@@ -225,7 +225,8 @@ static void wake_others(struct worker *worker)
 	}
 }
 
-uint32_t worker_round(struct worker *worker)
+/* One round over everything that a worker has: how many frames moved. */
+static uint32_t worker_round(struct worker *worker)
 {
 	uint32_t moved = 0;
 

@@ -307,8 +307,6 @@ struct fast_match {
 	uint8_t protocol;
 	uint32_t line;
 };
-/* Equal for matches that ask about the same fields (HD_MATCH_SHAPE). */
-uint32_t fast_match_shape(const struct fast_match *match);
 
 enum fast_path_consumer { FAST_PATH_SOCKET, FAST_PATH_FORWARD };
 

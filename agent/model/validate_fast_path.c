@@ -93,7 +93,8 @@ struct claim {
 	size_t index;
 };
 
-uint32_t fast_match_shape(const struct fast_match *match)
+/* Equal for matches that ask about the same fields (HD_MATCH_SHAPE). */
+static uint32_t fast_match_shape(const struct fast_match *match)
 {
 	uint32_t fields = (match->policy ? HD_MATCH_RULE : 0) | (match->protocol ? HD_MATCH_PROTOCOL : 0) |
 			  (match->source_port ? HD_MATCH_SPORT : 0) | (match->port ? HD_MATCH_DPORT : 0) |

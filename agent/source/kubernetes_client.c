@@ -30,7 +30,7 @@ static int on_told(sd_event_source *source, uint64_t now, void *userdata)
 	return 0;
 }
 
-void kube_tell(struct kubernetes *k, bool now)
+static void kube_tell(struct kubernetes *k, bool now)
 {
 	uint64_t at = clock_us();
 

@@ -155,7 +155,6 @@ int kube_client_load(void); /* libcurl; logs */
 int kube_requests_start(struct kubernetes *k);
 void kube_requests_free(struct kubernetes *k);
 int kube_request_begin(struct kube_request *request, const struct kube_asked *asked);
-void kube_request_end(struct kube_request *request);				       /* ended() is not told */
 void kube_request_free(struct kube_request *request);				       /* likewise */
 void kube_request_refusal(const struct kube_request *request, char *ret, size_t size); /* what an answer other than 200 says */
 int kube_add_timer(struct kubernetes *k, sd_event_source **ret, sd_event_time_handler_t handler, void *userdata); /* off */
@@ -226,6 +225,5 @@ struct kubernetes {
 };
 
 struct kube_host *kube_host(struct kubernetes *k, const char *name, bool make); /* NULL: none, or no memory */
-void kube_tell(struct kubernetes *k, bool now);
 
 #endif

@@ -204,7 +204,8 @@ static int set_options(struct kube_request *request, const struct kube_asked *as
 	return code == CURLE_OK ? 0 : -ENOMEM;
 }
 
-void kube_request_end(struct kube_request *request)
+/* ended() is not told. */
+static void kube_request_end(struct kube_request *request)
 {
 	if (request->easy) {
 		(void)curl.multi_remove_handle(request->k->multi, request->easy);

@@ -527,6 +527,14 @@ static void test_texts(void **state)
 }
 
 /* Two functions behind a struct of one member. */
+static uint32_t parse_btf_function(const void *data, size_t length, const char *name)
+{
+	uint32_t id;
+
+	parse_btf_functions(data, length, &name, &id, 1);
+	return id;
+}
+
 static void test_btf(void **state)
 {
 	static const char strings[] = "\0bpf_one\0bpf_two\0s";

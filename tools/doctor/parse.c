@@ -276,11 +276,3 @@ void parse_btf_functions(const void *data, size_t length, const char *const *nam
 				ids[i] = id;
 	}
 }
-
-uint32_t parse_btf_function(const void *data, size_t length, const char *name)
-{
-	uint32_t id;
-
-	parse_btf_functions(data, length, &name, &id, 1);
-	return id;
-}

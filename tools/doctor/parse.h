@@ -29,9 +29,7 @@ int parse_feature(const char *text, const char *name);
 /* What `ethtool -l` prints: the number behind "Combined:", the first (maximum) or second (now) one; -1 not told. */
 int parse_channels(const char *text, bool maximum);
 
-/* A function in BTF: its type id, 0: none. */
-uint32_t parse_btf_function(const void *data, size_t length, const char *name);
-/* Many at once: one walk over some 150,000 types. ids[i] is 0 for what is not there. */
+/* Type ids of functions in BTF, in one walk over some 150,000 types. ids[i] is 0 for what is not there. */
 void parse_btf_functions(const void *data, size_t length, const char *const *names, uint32_t *ids, size_t n);
 
 #endif
