@@ -66,8 +66,10 @@ __noinline int forward_peer(struct pkt *p, __u32 index, __u32 network)
 }
 
 /* Within the segment, by MAC. *ret: the port, NULL: flood, the wire, or a peer. */
-static __always_inline int forward_mac(struct pkt *p, const struct hd_control *c, const __u8 *mac, const struct hd_port **ret)
+static __always_inline int forward_mac(
+	struct pkt *p, const struct hd_control *c, const struct ethhdr *eth, const struct hd_port **ret)
 {
+	const __u8 *mac = eth->h_dest;
 	const struct hd_endpoint *owner;
 	struct hd_fdb_key key = {};
 	const struct hd_fdb *known;
@@ -79,6 +81,8 @@ static __always_inline int forward_mac(struct pkt *p, const struct hd_control *c
 	p->action = HD_ACT_FLOOD;
 	if (mac_group(mac))
 		return 0;
+	if (mac_equal(mac, eth->h_source)) /* whoever sent it is where it came from */
+		return HD_R_NO_DESTINATION;
 	owner = endpoint_of_mac(mac, p->destination_network);
 	p->learnt = !owner;
 	if (owner) {
@@ -125,7 +129,7 @@ __noinline int forward_frame(HOOK_CTX *ctx, struct pkt *p)
 	}
 	if (!(p->port_flags & HD_PORT_L2))
 		return HD_R_NOT_ROUTED;
-	return forward_mac(p, c, eth.h_dest, &port);
+	return forward_mac(p, c, &eth, &port);
 }
 
 static __always_inline bool asks_echo(const struct pkt *p)
@@ -233,7 +237,7 @@ __noinline int forward_packet(HOOK_CTX *ctx, struct pkt *p)
 	if (on_wire(p) && for_gateway(ctx, p, eth.h_dest) == !!(p->port_flags & HD_PORT_L2))
 		return HD_R_NO_DESTINATION;
 	if (p->port_flags & HD_PORT_L2 && !for_gateway(ctx, p, eth.h_dest)) {
-		r = forward_mac(p, c, eth.h_dest, &port);
+		r = forward_mac(p, c, &eth, &port);
 		if (r)
 			return r;
 		return forward_agrees(p, port, eth.h_dest) ? 0 : HD_R_NO_DESTINATION;

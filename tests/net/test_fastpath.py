@@ -43,7 +43,10 @@ class Consumer:
                 env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},
             )
         if wait:
-            wait_for(lambda: self.text().count("frames,") == len(names), 10, what=f"the consumer: {self.text()}")
+            try:
+                wait_for(lambda: self.text().count("frames,") == len(names), 20, what="the consumer")
+            except AssertionError as e:
+                raise AssertionError(f"{e}: it said {self.text()!r}, is {self.process.poll()}; the agent: {up.daemon.status()['fastPaths']}") from e
 
     def text(self):
         with open(self.out, encoding="utf-8") as f:

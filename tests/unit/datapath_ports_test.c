@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <net/if.h>
 
 #include <bpf/bpf.h>
@@ -221,7 +222,8 @@ static void test_a_difference(void **state)
 	assert_int_equal(owner(&w, "blue", "10.0.0.10"), 0);
 	assert_int_equal(record(&w, 2).moved, moved); /* nothing of it changed */
 
-	/* An address goes over to another port: both are told to look again. */
+	/* An address goes over to another port: both are told to look again, in a tick of its own. */
+	nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
 	apply(&w, BLUE P(2) PORT("p3", "device: dpp3, network: blue")
 			  PORT("p4", "device: dpp4, network: blue, addresses: [10.0.0.13]"));
 	assert_int_equal(owner(&w, "blue", "10.0.0.13"), w.devices[4].ifindex);
