@@ -15,6 +15,7 @@ from lib.traffic import accept_pair, ping, roundtrip_pair, transfer
 
 VNI = 100
 DEVICE = "heddle-host"
+BEYOND = {4: "203.0.113.9", 6: "2001:db8:9::9"}
 
 
 class Scene:
@@ -137,6 +138,12 @@ def test_nothing_but_answers_comes_back(scene, family):
             rogue.send(wrap(inner, VNI, scene.two.address, one.address, scene.fabric.mac(1)))
             wait_for(lambda before=before: one.drops("no-destination") == before + 1, what="dropped")
             assert heard.wait_frame(lambda p, mark=mark: mark in bytes(p), 0.1) is None
+        # nor is the host a way for them to somewhere else
+        before = one.drops("no-destination")
+        beyond = Ether(src=GATEWAY_MAC, dst=GATEWAY_MAC) / kind(src=b.ip(family), dst=BEYOND[family]) / UDP(sport=7, dport=9) / Raw(b"mark-out")
+        rogue.send(wrap(beyond, VNI, scene.two.address, one.address, scene.fabric.mac(1)))
+        wait_for(lambda: one.drops("no-destination") == before + 1, what="dropped")
+        assert heard.wait_frame(lambda p: b"mark-out" in bytes(p), 0.1) is None
 
 
 @pytest.mark.parametrize("family", [4, 6])

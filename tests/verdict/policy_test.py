@@ -5,7 +5,7 @@ import time
 import pytest
 from flow_test import Connection
 from packets import ARP, HOST, ICMP, IP, PEER, SCTP, TAGS, UDP, Ether, IPv6, Raw, frame, ip, ping, tagged, tcp, udp
-from world import CONTROL_MONITOR, CONTROL_PICKUP, EGRESS, INGRESS, PORT_UPLINK, PORT_XDP, TC_IN, TC_OUT, XDP, sh
+from world import CONTROL_MONITOR, CONTROL_PICKUP, EGRESS, INGRESS, PORT_UPLINK, PORT_XDP, TC_IN, TC_OUT, UPLINK, XDP, number, sh
 
 NET = {4: "198.51.100.0/24", 6: "2001:db8:1::/64"}
 
@@ -337,6 +337,17 @@ def test_from_pass_to_judge(router, ingress_hook, family):
     assert router.run(ingress_hook, udp(family, True, host=BEYOND[family])).passed
     router.rules(default="{ingress: deny, egress: deny}", host="  forward: judge\n")
     assert router.run(ingress_hook, udp(family, True, host=BEYOND[family])).reason == "policy-deny"
+
+
+MARK_UNJUDGED = number("network.h", "HD_MARK_UNJUDGED")
+
+
+def test_what_a_service_leads_out_of_the_host(world, family):
+    """Of a port whose policy has not let it go there: see HD_MARK_UNJUDGED. The mark says nothing of the host's own packets."""
+    world.rules(default="{ingress: deny, egress: allow}")
+    for n, (arrived_on, mark, reason) in enumerate([(9, 0, "none"), (9, MARK_UNJUDGED, "policy-deny"), (0, MARK_UNJUDGED, "none")]):
+        packet = udp(family, False, sport=4000 + n)
+        assert world.run(TC_OUT, packet, ifindex=UPLINK, ingress_ifindex=arrived_on, mark=mark).reason == reason
 
 
 def test_not_forwarding_host(world, ingress_hook, family):
