@@ -144,8 +144,25 @@ static void on_grant(struct endpoint *ep, struct connection *connection)
 		tick_soon(ep->server);
 		return;
 	}
+	if (r == -EBUSY)
+		(void)log_warn(r, "fast path %s: process %d is refused", ep->name, (int)connection->who.pid);
 	connection_tell(connection, FASTPATH_REFUSED, r, why);
 	connection_free(connection);
+}
+
+/* Where sockets are bound only now, a queue may not be free yet. */
+static void on_mapped(struct endpoint *ep)
+{
+	struct session *session = &ep->session;
+	int r = session_begin(ep);
+
+	if (r >= 0)
+		return;
+	session->mapped = r == -EBUSY && clock_ms() - session->since_ms < BUSY_MS;
+	if (session->mapped)
+		tick_soon(ep->server);
+	else
+		session_end(ep, r == -EBUSY ? SESSION_HELD : "its sockets could not be put to use", true);
 }
 
 static void on_hello(struct endpoint *ep, struct connection *connection)
@@ -211,8 +228,7 @@ static int on_connection(sd_event_source *source, int fd, uint32_t events, void 
 	} else if (r >= 0 && !of_session && message.type == FASTPATH_RESUME) {
 		on_resume(ep, connection, &message, fds, n);
 	} else if (r >= 0 && of_session && message.type == FASTPATH_MAPPED && ep->session.phase == FASTPATH_GRANTED) {
-		if (session_begin(ep) < 0)
-			session_end(ep, "its sockets could not be put to use", true);
+		on_mapped(ep);
 	} else if (of_session) {
 		session_end(ep, r == -ECONNRESET ? "the consumer went" : "the consumer spoke nonsense", false);
 	} else {
@@ -259,9 +275,10 @@ static int on_listener(sd_event_source *source, int fd, uint32_t events, void *u
 
 /* --- time --- */
 
-static void look(struct endpoint *ep, uint64_t now)
+static void look(struct endpoint *ep)
 {
 	struct session *session = &ep->session;
+	uint64_t now = clock_ms();
 
 	for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
 		struct connection *connection = ep->connections[i];
@@ -271,6 +288,10 @@ static void look(struct endpoint *ep, uint64_t now)
 		else if (connection && now - connection->since_ms >= HELLO_MS)
 			connection_free(connection);
 	}
+	if (session->phase == FASTPATH_GRANTED && session->mapped)
+		on_mapped(ep);
+	/* again: what began just now would be older than time itself */
+	now = clock_ms();
 	if (session->phase == FASTPATH_GRANTED && now - session->since_ms >= HELLO_MS)
 		session_end(ep, "the consumer did not take what it was granted", true);
 	else if (session->phase == FASTPATH_ORPHANED && now - session->since_ms >= RESUME_MS)
@@ -286,12 +307,11 @@ static void look(struct endpoint *ep, uint64_t now)
 static int on_tick(sd_event_source *source, uint64_t when, void *userdata)
 {
 	struct fastpath_server *server = userdata;
-	uint64_t now = clock_ms();
 
 	(void)when;
 	(void)sd_event_source_set_time(source, clock_us() + TICK_MS * 1000);
 	for (size_t i = 0; i < server->n; i++)
-		look(server->endpoints[i], now);
+		look(server->endpoints[i]);
 	return sd_event_source_set_enabled(source, server->n ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
 }
 

@@ -11,7 +11,9 @@
 #include <util/log.h>
 
 #define CONNECTIONS_MAX 8 /* of one fast path, that have not said yet what they want */
-#define DENIED_MAX 4	  /* of them, of users who may not have it: those find no place where the others would need it */
+#define SESSION_HELD \
+	"a queue is held by another socket: of a consumer that was taken for hung and is still there, or of somebody else"
+#define DENIED_MAX 4 /* of them, of users who may not have it: those find no place where the others would need it */
 
 /* What the agent sees of a socket's rings: it maps them to read alone what indexes say. */
 struct watched {
@@ -41,6 +43,7 @@ struct session {
 	uint64_t id, since_ms;
 	struct umem umem; /* while it is granted */
 	bool huge;
+	bool mapped; /* by its consumer, and a queue was not free yet */
 	uint32_t n;
 	struct watched queue[FASTPATH_QUEUES];
 };
@@ -84,7 +87,7 @@ void connection_tell(struct connection *connection, enum fastpath_type type, int
  * is not free, as it may be in a moment.
  */
 int session_grant(struct endpoint *ep, struct connection *connection, const char **ret_why);
-int session_begin(struct endpoint *ep); /* the consumer has mapped everything */
+int session_begin(struct endpoint *ep); /* the consumer has mapped everything; -EBUSY as above */
 /* An earlier agent's. The fds that it has use for it takes out of fds. -ENOENT: it has ended; -EINVAL: these are not its sockets. */
 int session_resume(
 	struct endpoint *ep, struct connection *connection, const struct fastpath_message *message, int *fds, size_t n);

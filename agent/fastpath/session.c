@@ -65,8 +65,9 @@ static int bind_all(struct endpoint *ep)
 		binding.queue = ep->config.queues[i];
 		r = xsk_bind(xsk, &binding);
 		if (r < 0)
-			return log_warn(
-				r, "fast path %s: cannot bind queue %u of %s", ep->name, binding.queue, ep->config.device);
+			return r == -EBUSY ? r
+					   : log_warn(r, "fast path %s: cannot bind queue %u of %s", ep->name, binding.queue,
+						     ep->config.device);
 		if (ep->config.busy.us && xsk_busy_poll(xsk, &ep->config.busy) < 0)
 			log_debug("fast path %s: no busy polling on queue %u", ep->name, binding.queue);
 	}
@@ -122,8 +123,7 @@ static int prepare(struct endpoint *ep, const char **ret_why)
 		return r;
 	r = bind_all(ep);
 	if (r == -EBUSY)
-		*ret_why = "a queue is held by another socket: of a consumer that was taken for hung and is still there, or of "
-			   "somebody else";
+		*ret_why = SESSION_HELD;
 	if (r < 0 || server->late == LATE_YES)
 		return r;
 	r = xsk_maps_late(&ep->session.queue[0].xsk, &late);
@@ -237,7 +237,8 @@ void session_end(struct endpoint *ep, const char *why, bool tell)
 		return;
 	for (uint32_t i = 0; i < session->n; i++)
 		(void)server->socket_cb(ep->name, (uint16_t)session->queue[i].xsk.queue, -1, server->userdata);
-	if (session->phase != FASTPATH_GRANTED)
+	/* it is not one yet that was only tried to begin, as it may be again */
+	if (session->phase != FASTPATH_GRANTED || connection)
 		log_info("fast path %s: the session ended: %s", ep->name, why);
 	snprintf(ep->last, sizeof(ep->last), "%s", why);
 	if (tell && connection)
