@@ -11,6 +11,7 @@ from lib import documents as doc
 from lib import traffic
 from lib.heddled import wait_for
 from lib.ports import GATEWAY_MAC, PortHost, Tap
+from lib.raw import Capture
 from lib.traffic import NO_LOSS, Load, Servers, expect_tcp, expect_udp, icmp_error, ping, udp_send
 
 SUBNETS = ["10.77.0.0/24", "fd77::/64"]
@@ -72,6 +73,18 @@ def test_ports_of_a_network_reach_each_other(any_host, mode):
     expect_all(a, b)
     expect_all(b, a)
     expect_all(c, a)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_super_packets_stay_whole(any_host, mode, family):
+    """Neither cut up nor made to have their checksums before the receiver gets them; each byte is what it was."""
+    a, b = join(any_host, mode)
+    large = Capture(b.ns, "eth0", "tcp", "and", "greater", "2500")
+    client, server = traffic.accept_pair(a.ns, b.ns, b.ip4 if family == 4 else b.ip6, 7100)
+    with client, server:
+        sent, got = traffic.transfer(client, server, 4 << 20)
+    assert sent == got
+    assert large.lines(), "no frame was larger than 2500 bytes"
 
 
 @pytest.mark.parametrize("mode", MODES)
