@@ -20,7 +20,7 @@ static const struct compiler_limits limits = {1 << 13, 1 << 13, 1 << 13, 1 << 14
 struct fixture {
 	struct policy_env env;
 	struct object_list list;
-	char text[65536];
+	char text[1 << 20];
 	size_t n;
 };
 
@@ -60,23 +60,49 @@ static void policy(struct fixture *f, const char *name, const char *spec)
 	add(f, "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: %s}\nspec: %s\n", name, spec);
 }
 
-static void apply(struct fixture *f)
+/* What has been told, objects that are as they were being the same ones. Returns the list that it takes the place of. */
+static struct object_list take(struct fixture *f)
 {
-	struct object_list next = {0}, merged = {0};
+	struct object_list next = {0}, merged = {0}, before = f->list;
 
 	policy_documents(&next, f->text);
 	for (size_t i = 0; i < next.n; i++) {
 		struct object *object = next.items[i];
 
-		for (size_t j = 0; j < f->list.n; j++)
-			if (object_equal(f->list.items[j], object))
-				object = f->list.items[j];
+		for (size_t j = 0; j < before.n; j++)
+			if (object_equal(before.items[j], object))
+				object = before.items[j];
 		assert_int_equal(object_list_add(&merged, object), 0);
 	}
 	object_list_clear(&next);
-	object_list_clear(&f->list);
 	f->list = merged;
+	return before;
+}
+
+static void apply(struct fixture *f)
+{
+	struct object_list before = take(f);
+
+	object_list_clear(&before);
 	policy_env_apply(&f->env, &f->list);
+}
+
+/* What it would change is in f->env.delta; it comes into force with the next apply(). */
+static void compile_next(struct fixture *f)
+{
+	struct object_list before = take(f);
+
+	assert_int_equal(policy_env_compile(&f->env, &f->list, false), 0);
+	object_list_clear(&before);
+}
+
+static size_t changed_ports(const struct fixture *f)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < f->env.delta->n_ports; i++)
+		n += f->env.delta->ports[i].changed;
+	return n;
 }
 
 static struct fixture *open_fixture(void)
@@ -222,7 +248,6 @@ static void test_a_port_is_renamed(void **unused)
 static void test_a_label_change_is_small(void **unused)
 {
 	struct fixture *f = open_fixture();
-	size_t ports = 0;
 
 	(void)unused;
 	for (unsigned round = 0; round < 2; round++) {
@@ -249,30 +274,52 @@ static void test_a_label_change_is_small(void **unused)
 		if (round == 0)
 			apply(f);
 	}
-	{
-		struct object_list next = {0}, merged = {0};
+	compile_next(f);
+	assert_in_range(f->env.delta->n_addr4_nodes, 1, 3);
+	assert_int_equal(f->env.delta->n_rule_nodes, 0);
+	assert_int_equal(f->env.delta->n_rules, 0);
+	/* itself, and those whose rules name its old or its new label: five each */
+	assert_int_equal(changed_ports(f), 11);
+	close_fixture(f);
+}
 
-		policy_documents(&next, f->text);
-		for (size_t i = 0; i < next.n; i++) {
-			struct object *object = next.items[i];
+/* A thousand ports under a thousand policies, each about one of them, and one port more. */
+static void test_one_port_more_is_small(void **unused)
+{
+	struct fixture *f = open_fixture();
 
-			for (size_t j = 0; j < f->list.n; j++)
-				if (object_equal(f->list.items[j], object))
-					object = f->list.items[j];
-			assert_int_equal(object_list_add(&merged, object), 0);
+	(void)unused;
+	for (unsigned round = 0; round < 2; round++) {
+		begin(f);
+		network(f, "n");
+		for (unsigned i = 0; i < 1000 + round; i++) {
+			char name[16], address[32], labels[48];
+
+			snprintf(name, sizeof(name), "p%u", i);
+			snprintf(address, sizeof(address), "10.0.%u.%u", i >> 8, i & 255);
+			snprintf(labels, sizeof(labels), "app: a%u, group: g%u", i, i % 100);
+			port(f, name, "n", address, labels);
 		}
-		object_list_clear(&next);
-		assert_int_equal(policy_env_compile(&f->env, &merged, false), 0);
-		for (size_t i = 0; i < f->env.delta->n_ports; i++)
-			ports += f->env.delta->ports[i].changed;
-		assert_in_range(f->env.delta->n_addr4_nodes, 1, 3);
-		assert_int_equal(f->env.delta->n_rule_nodes, 0);
-		assert_int_equal(f->env.delta->n_rules, 0);
-		/* itself, and those whose rules name its old or its new label: five each */
-		assert_int_equal(ports, 11);
-		object_list_clear(&f->list);
-		f->list = merged;
+		for (unsigned i = 0; i < 1000; i++) {
+			char name[16], spec[256];
+
+			snprintf(name, sizeof(name), "n%u", i);
+			snprintf(spec, sizeof(spec),
+				"{podSelector: {matchLabels: {app: a%u}}, ingress: [{from: [{podSelector: {matchLabels: {group: "
+				"g%u}}}], ports: [{port: %u}]}]}",
+				i, (i + 1) % 100, 1000 + i);
+			policy(f, name, spec);
+		}
+		if (round == 0)
+			apply(f);
 	}
+	compile_next(f);
+	assert_in_range(f->env.delta->n_addr4_nodes, 1, 4);
+	assert_in_range(f->env.delta->n_rule_nodes, 0, 10);
+	assert_int_equal(f->env.delta->n_classes, 0);
+	assert_int_equal(f->env.delta->n_rules, 0);
+	/* itself, and the ten whose rules name its group */
+	assert_int_equal(changed_ports(f), 11);
 	close_fixture(f);
 }
 
@@ -402,6 +449,7 @@ int main(void)
 		cmocka_unit_test(test_an_address_is_taken_over),
 		cmocka_unit_test(test_a_port_is_renamed),
 		cmocka_unit_test(test_a_label_change_is_small),
+		cmocka_unit_test(test_one_port_more_is_small),
 		cmocka_unit_test(test_wide_selectors_do_not_multiply),
 		cmocka_unit_test(test_rules_have_names),
 		cmocka_unit_test(test_network_indexes),
