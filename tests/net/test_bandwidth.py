@@ -180,7 +180,7 @@ def test_an_uplink_with_fq():
         stack.callback(far.delete)
         link = Link(far, "far0", h.ns, "up0", 1)
         if h.ns.run("tc", "qdisc", "add", "dev", "up0", "root", "fq", check=False).returncode:
-            pytest.skip("no fq in this kernel: run it in a guest, see tests/kernel/README.md")
+            pytest.skip("no fq in this kernel: make check-kernels runs it in guests")
         h.ns.sysctl("net.ipv4.ip_forward", 1)
         far.run("ip", "route", "add", "10.77.0.0/24", "via", link.b4)
         h.daemon.start()

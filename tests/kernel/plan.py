@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is asked of each kernel, and how docs/kernels.md calls it."""
+
+VERSIONS = ("6.1", "6.12", "running")
+
+FACTS = {
+    "release": "kernel",
+    "uplink": "hooks of an uplink",
+    "uplink-without-XDP": "hooks of an uplink with `xdp: off`",
+    "port": "hooks of a port",
+    "geneve": "Geneve devices",
+    "vlan": "802.1Q devices",
+    "openvswitch": "Open vSwitch datapath",
+    "fq": "fq (for pacing)",
+}
+
+# Groups of tests/net, in the order in which they run: which tests, and what they show. Under emulation a test with two hosts takes some ten seconds, so
+# each group is a spread over hooks, families and tunnels; every test of these files runs on the kernel of CI as far as that has the devices.
+NET = {
+    "geneve-device": (
+        "overlay_kernel.py", "geneve and (traffic and (off-over4 or native-over6) or learns or policy or over6 and (same_bytes or inner_tags or checksums))",
+        "the kernel's Geneve device as far end",
+    ),
+    "vlan-device": (
+        "vlan_device.py", "not tunnel and not generic or over4-geneve or trunk and over6-vxlan and inline",
+        "802.1Q and 802.1ad devices as far ends, in tunnels, as uplink",
+    ),
+    "openvswitch": (
+        "overlay_ovs.py", "system and (traffic and (geneve-over4 or vxlan-over6) or mesh or over6 and (super_packets or options))",
+        "Open vSwitch with the kernel's datapath as far end, VXLAN and Geneve",
+    ),
+    "fq": ("bandwidth.py", "fq", "an uplink's rate kept by fq"),
+    "vxlan-device": ("overlay_kernel.py", "vxlan and (traffic and (off-over4 or native-over6) or over6 and (same_bytes or inner_tags))", "the kernel's VXLAN device as far end"),
+    "vlan": ("vlan.py", "not generic and between_hosts and (off-clsact or native-tcx or segments and native) or bulk", "networks on a VLAN, between two hosts with heddle"),
+    "switching": ("switch.py", "", "switching between ports"),
+    "policy": ("policy.py", "native or tcx", "HostPolicy by every hook"),
+}
+
+ROWS = {
+    "load": "every BPF program loads",
+    "boot": "a system booted by systemd, units installed: `tests/kernel/boot`",
+    "vfs": "VFs and representors of netdevsim: `tests/kernel/vfs`",
+    "igb": "VFs of an igb that QEMU plays, IOMMU groups, AF_XDP: `tests/kernel/igb`",
+    "verdict": "packet in, verdict out: all of `tests/verdict`",
+    **{f"net/{name}": f"{title}: `test_{file}`" for name, (file, _, title) in NET.items()},
+}
+GUESTS_ALONE = ("boot", "vfs", "igb")
