@@ -54,10 +54,17 @@ class Result:
         return ("all " if not missing else "not all: ") + f"{len(loaded)}, at most {max(loaded):,} instructions verified, {self.seconds} s"
 
 
+def versions_in(folder):
+    """Those that are always there, and what was asked for beside them, by age."""
+    more = {match[1] for name in os.listdir(folder) if (match := re.match(r"(\d+\.\d+)\.[a-z-]+$", name))}
+    guests = (more | set(plan.VERSIONS)) - {"running"}
+    return [*sorted(guests, key=lambda version: [int(n) for n in version.split(".")]), "running"]
+
+
 def results_of(folder, sources):
     """{(version, part): Result}, of these sources alone."""
     found = {}
-    for version in plan.VERSIONS:
+    for version in versions_in(folder):
         for part in (*plan.ROWS, "net/facts"):
             path = os.path.join(folder, f"{version}.{part.replace('/', '-')}")
             if os.path.exists(path):
@@ -77,22 +84,25 @@ def how(folder, results):
     if os.path.exists(os.path.join(folder, "took")):
         with open(os.path.join(folder, "took"), encoding="utf-8") as f:
             took = {run: (int(seconds), int(bound)) for run, seconds, bound in map(str.split, f)}
-    runs = collections.defaultdict(list)
-    for (version, part), result in results.items():
-        runs[result.run, result.commit].append((version, part))
-    text = []
-    for (run, commit), parts in sorted(runs.items()):
-        when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(int(run)))
-        by_version = "; ".join(f"{v}: {', '.join(p for w, p in parts if w == v)}" for v in plan.VERSIONS if any(w == v for w, _ in parts))
-        if len(runs) == 1:
-            by_version = "everything that is not said to be not run"
-        whole = f", {length(took[run][0])} in all, of at most {length(took[run][1])}" if run in took else ""
-        text.append(f"- {when}, commit {commit}{whole}: {by_version}")
-    if not text:
+    runs = {result.run: result.commit for result in results.values()}
+    if not runs:
         return "Nothing was run.\n"
-    first = "All of it comes from one run:" if len(text) == 1 else (
-        f"The rows come from {len(text)} runs with the same sources of heddle, not from one (a part that was run again replaces what was there):")
-    return first + "\n\n" + "\n".join(text) + "\n"
+    when = {run: time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(int(run))) for run in runs}
+    if len(runs) == 1:
+        (run, commit), = runs.items()
+        whole = f", and took {length(took[run][0])} of the {length(took[run][1])} that it may take" if run in took else ""
+        return f"All of it comes from one run, which began at {when[run]}, at commit {commit}{whole}, on {os.cpu_count()} CPUs.\n"
+    text = f"The rows come from {len(runs)} runs of single parts, not from one of the whole, with the same sources of heddle:\n\n"
+    for commit in sorted(set(runs.values()), key=lambda c: min(run for run in runs if runs[run] == c)):
+        of_it = sorted(run for run in runs if runs[run] == commit)
+        parts = collections.defaultdict(list)
+        for (version, part), result in results.items():
+            if result.commit == commit:
+                parts[version].append(part)
+        which = "; ".join(f"{version}: {', '.join(parts[version])}" for version in parts)
+        between = f"{when[of_it[0]]} to {when[of_it[-1]]}" if len(of_it) > 1 else when[of_it[0]]
+        text += f"- commit {commit}, {between}: {which}\n"
+    return text
 
 
 def bad(results):
@@ -108,25 +118,25 @@ def bad(results):
                 key = (part, what, "", reason) if reason else (part, what, test, "")
                 where[key].append((version, test))
     for (part, what, test, reason), places in where.items():
-        versions = ", ".join(v for v in plan.VERSIONS if any(w == v for w, _ in places))
+        versions = ", ".join(dict.fromkeys(v for v, _ in places))
         several = f"{len({t for _, t in places})} " if reason and len({t for _, t in places}) > 1 else ""
         yield f"- {part} on {versions}: {several}{what}: {(reason or f'`{test}`').replace('<', '&lt;')}"
 
 
 def page(folder, sources):
-    results = results_of(folder, sources)
+    results, versions = results_of(folder, sources), versions_in(folder)
     rows = []
     for fact, title in plan.FACTS.items():
-        found = [results[v, "net/facts"].facts.get(fact, "not known") if (v, "net/facts") in results else "not known" for v in plan.VERSIONS]
+        found = [results[v, "net/facts"].facts.get(fact, "not known") if (v, "net/facts") in results else "not known" for v in versions]
         rows.append([title, *found])
     for part, title in plan.ROWS.items():
         cells = []
-        for version in plan.VERSIONS:
+        for version in versions:
             result = results.get((version, part))
             missing = "-" if version == "running" and part in plan.GUESTS_ALONE else "not run"
             cells.append(missing if result is None else result.programs() if part == "load" else result.cell())
         rows.append([title, *cells])
-    text = HEAD.format(how=how(folder, results)) + "| | 6.1 | 6.12 | the running one |\n|---|---|---|---|\n"
+    text = HEAD.format(how=how(folder, results)) + f"| | {' | '.join('the running one' if v == 'running' else v for v in versions)} |\n|{'---|' * (len(versions) + 1)}\n"
     text += "".join(f"| {' | '.join(row)} |\n" for row in rows) + NOTES
     if rest := list(bad(results)):
         text += "\n## What did not simply pass\n\n" + "\n".join(rest) + "\n"
