@@ -22,7 +22,10 @@ NET = {
         "the kernel's Geneve device as far end",
     ),
     "vlan-device": (
-        "vlan_device.py", "not tunnel and not generic or over4-geneve or trunk and over6-vxlan and inline",
+        "vlan_device.py",
+        "priorities or network and (inline or native) or segment and (beside or native) or super_packets and inline or trunk_and_access and beside"
+        " or customers and inline or uplink_that and (over4-geneve or over6-vxlan)"
+        " or trunk-over4-geneve-beside or trunk-over6-vxlan-inline or access-over4-geneve-inline or qinq-over4-geneve-inline",
         "802.1Q and 802.1ad devices as far ends, in tunnels, as uplink",
     ),
     "openvswitch": (
