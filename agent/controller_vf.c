@@ -70,6 +70,12 @@ static struct vf_values values_of(const struct port_vf *vf)
 	return values;
 }
 
+static const struct sriov_vf *find_vf(const struct controller *c, const struct port *port)
+{
+	return port->pci ? sriov_find_address(&c->sriov, port->pci)
+			 : sriov_find(&c->sriov, c->devices, c->n_devices, port->vf_pf, port->vf_index);
+}
+
 static int collect(struct controller *c, struct vf_wish **ret, size_t *ret_n)
 {
 	const struct topology *topology = c->topology;
@@ -83,14 +89,14 @@ static int collect(struct controller *c, struct vf_wish **ret, size_t *ret_n)
 		return -ENOMEM;
 	for (size_t i = 0; i < topology->n_ports && n; i++) {
 		const struct port *port = &topology->ports[i].object->port;
-		const struct sriov_vf *vf =
-			port->vf ? sriov_find(&c->sriov, c->devices, c->n_devices, port->vf_pf, port->vf_index) : NULL;
-		const struct netdev *device = vf ? pf_device(c, port->vf_pf) : NULL;
+		const struct sriov_vf *vf = port->vf ? find_vf(c, port) : NULL;
+		const struct netdev *device = vf && port->vf_pf ? pf_device(c, port->vf_pf) : NULL;
+		uint32_t ifindex = device ? device->ifindex : vf ? c->sriov.pfs[vf->pf].ifindex : 0;
 		struct vf_wish *wish = &(*ret)[*ret_n];
 
-		if (!device)
+		if (!ifindex)
 			continue; /* its port says what is missing */
-		*wish = (struct vf_wish){.pf_ifindex = device->ifindex, .index = port->vf_index, .values = values_of(port->vf)};
+		*wish = (struct vf_wish){.pf_ifindex = ifindex, .index = vf->index, .values = values_of(port->vf)};
 		memcpy(wish->pf, c->sriov.pfs[vf->pf].address, sizeof(wish->pf));
 		++*ret_n;
 	}

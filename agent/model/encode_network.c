@@ -183,6 +183,11 @@ void write_port(struct buffer *out, const struct port *port)
 		write_text(out, "device", port->device);
 	} else if (port->pci) {
 		write_text(out, "pci", port->pci);
+		if (port->vf) {
+			write_open(out, "vf", '{');
+			vf_values(out, port->vf);
+			buffer_add_char(out, '}');
+		}
 	} else {
 		write_open(out, "vf", '{');
 		write_text(out, "pf", port->vf_pf);

@@ -90,7 +90,8 @@ bool value_named_ports(struct decoder *d, const struct path *path, node_id node,
 /* --- spec.vf of a Port (port_vf.c) --- */
 
 struct port_vf_value {
-	const char *pf;
+	bool given;
+	const char *pf; /* NULL: what is set is set on the VF at the Port's PCI address */
 	uint32_t index;
 	const struct port_vf *values; /* NULL: none is given */
 };

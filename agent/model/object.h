@@ -237,7 +237,7 @@ struct port {
 	const char *device; /* NULL: vf or pci */
 	const char *vf_pf;
 	uint32_t vf_index;
-	const struct port_vf *vf; /* NULL: as it is */
+	const struct port_vf *vf; /* with vf_pf or pci; NULL: as it is */
 	const char *pci;
 	const char *network;
 	uint8_t mac[6];

@@ -357,7 +357,10 @@ static bool finish_port(struct decoder *d, const struct path *path, node_id node
 {
 	const struct port_draft *from = draft;
 	int given = (from->device != NULL) + (from->vf.pf != NULL) + (from->pci != NULL);
+	struct path vf = {.up = path, .key = "vf"};
 
+	if (from->vf.given && !from->vf.pf && !from->pci)
+		return mistake(d, &vf, tree_node(d->tree, node)->line, "want pf and index, or pci beside it, got neither");
 	if (given != 1)
 		return mistake(d, path, tree_node(d->tree, node)->line, "want one of device, vf or pci, got %s",
 			given ? "several of them" : "none of them");

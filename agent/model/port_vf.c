@@ -42,6 +42,11 @@ static bool finish_vf(struct decoder *d, const struct path *path, node_id node, 
 		.spoof_check = from->spoof_check,
 		.trust = from->trust};
 
+	*value = (struct port_vf_value){.given = true, .pf = from->pf, .index = from->index};
+	if (!from->pf != !is_given(d, node, "index")) {
+		field.key = from->pf ? "index" : "pf";
+		return mistake(d, &field, tree_node(d->tree, node)->line, "want both of pf and index, got nothing");
+	}
 	if (from->qos && !from->vlan)
 		return want(d, &field, node_field(d, node, "qos"), "qos only with a vlan");
 	field.key = "minRate";
@@ -54,7 +59,6 @@ static bool finish_vf(struct decoder *d, const struct path *path, node_id node, 
 	vf.has |= (uint32_t)is_given(d, node, "spoofCheck") << PORT_VF_SPOOF_CHECK;
 	vf.has |= (uint32_t)is_given(d, node, "trust") << PORT_VF_TRUST;
 	vf.has |= (uint32_t)is_given(d, node, "linkState") << PORT_VF_LINK_STATE;
-	*value = (struct port_vf_value){.pf = from->pf, .index = from->index};
 	if (!vf.has)
 		return true;
 	value->values = arena_copy(d->arena, &vf, sizeof(vf), _Alignof(struct port_vf));
@@ -62,8 +66,8 @@ static bool finish_vf(struct decoder *d, const struct path *path, node_id node, 
 }
 
 static const struct field vf_fields[] = {
-	{"pf", value_text, &device_text, offsetof(struct vf_draft, pf), true},
-	{"index", value_uint, &index_range, offsetof(struct vf_draft, index), true},
+	{"pf", value_text, &device_text, offsetof(struct vf_draft, pf), false},
+	{"index", value_uint, &index_range, offsetof(struct vf_draft, index), false},
 	{"mac", value_mac, NULL, offsetof(struct vf_draft, mac), false},
 	{"vlan", value_uint, &tag_range, offsetof(struct vf_draft, vlan), false},
 	{"qos", value_uint, &qos_range, offsetof(struct vf_draft, qos), false},
@@ -74,7 +78,7 @@ static const struct field vf_fields[] = {
 	{"linkState", value_choice, &port_vf_link_states, offsetof(struct vf_draft, link_state), false},
 };
 const struct schema port_vf_schema = {
-	.what = "a mapping with pf and index",
+	.what = "a mapping with pf and index, or of what is set beside pci",
 	SCHEMA_FIELDS(vf_fields),
 	.draft_size = sizeof(struct vf_draft),
 	.finish = finish_vf,

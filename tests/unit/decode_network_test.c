@@ -126,6 +126,7 @@ static void test_round_trip(void **state)
 		     " linkState: enable}\n"),
 		PORT("  vf: {pf: eth1, index: 0, vlan: 0}\n"),
 		PORT("  pci: 0000:01:1f.7\n  vlan: {mode: trunk, allowed: [4094]}\n"),
+		PORT("  pci: 0000:01:1f.7\n  vf: {vlan: 7, spoofCheck: true}\n"),
 		PORT("  device: a\n  bandwidth: {ingress: {rate: 1.5G, burst: 4Mi}, egress: {rate: 2000}}\n"),
 		PORT("  device: a\n  bandwidth: {egress: {rate: 4T, burst: 1}}\n"),
 		PORT("  device: a\n  bandwidth: {}\n"),
@@ -309,7 +310,12 @@ static void test_mistakes(void **state)
 			"t.yaml:3: metadata.namespace: want a name of at most 63 lower-case letters, digits and '-', got a.b"},
 		{PORT("  device: much-too-long-a-name\n"),
 			"t.yaml:6: spec.device: want the name of an interface, at most 15 bytes, got much-too-long-a-name"},
-		{PORT("  vf: {pf: eth0}\n"), "t.yaml:6: spec.vf.index: want 0..65535, got nothing"},
+		{PORT("  vf: {pf: eth0}\n"), "t.yaml:6: spec.vf.index: want both of pf and index, got nothing"},
+		{PORT("  vf: {index: 1}\n"), "t.yaml:6: spec.vf.pf: want both of pf and index, got nothing"},
+		{PORT("  vf: {vlan: 1}\n"), "t.yaml:5: spec.vf: want pf and index, or pci beside it, got neither"},
+		{PORT("  device: a\n  vf: {vlan: 1}\n"), "t.yaml:5: spec.vf: want pf and index, or pci beside it, got neither"},
+		{PORT("  pci: 0000:01:10.0\n  vf: {pf: eth0, index: 0}\n"),
+			"t.yaml:5: spec: want one of device, vf or pci, got several of them"},
 		{PORT("  pci: 01:00.0\n"),
 			"t.yaml:6: spec.pci: want a PCI address such as 0000:01:10.0, lower case, got 01:00.0"},
 		{PORT("  pci: 0000:01:20.0\n"),
@@ -408,6 +414,11 @@ static void test_vf(void **state)
 	assert_int_equal(port->vf->max_rate, 500);
 	assert_int_equal(port->vf->link_state, 2);
 	assert_null(bare.items[0]->port.vf);
+	object_list_clear(&bare);
+	bare = model_decode(PORT("  pci: 0000:01:10.0\n  vf: {vlan: 7}\n"));
+	assert_string_equal(bare.items[0]->port.pci, "0000:01:10.0");
+	assert_null(bare.items[0]->port.vf_pf);
+	assert_int_equal(bare.items[0]->port.vf->vlan, 7);
 	model_refused(PORT("  vf: {pf: eth1, index: 3, qos: 2}\n"), "t.yaml:6: spec.vf.qos: want qos only with a vlan, got 2");
 	model_refused(PORT("  vf: {pf: eth1, index: 3, minRate: 2, maxRate: 1}\n"),
 		"t.yaml:6: spec.vf.minRate: want no more than maxRate, got 2");

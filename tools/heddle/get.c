@@ -63,7 +63,7 @@ static void say_port(char text[TEXT_MAX], const json_t *spec)
 {
 	const json_t *vf = json_object_get(spec, "vf");
 
-	if (vf)
+	if (string_at(vf, "pf"))
 		say(text, "vf %lld of %s", number_at(vf, "index"), text_at(vf, "pf"));
 	else
 		say(text, "%s", string_at(spec, "device") ?: text_at(spec, "pci"));
