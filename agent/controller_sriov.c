@@ -7,6 +7,7 @@
 #include <sys/epoll.h>
 
 #include <controller_internal.h>
+#include <util/sys_tree.h>
 
 /* A number of VFs comes as many events, and their interfaces behind them. */
 #define EVENTS_US 20000
@@ -91,13 +92,14 @@ static int put_together(struct controller *c)
 	struct sriov table = {0};
 	int r;
 
-	fd = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	fd = open(sys_tree(), O_PATH | O_DIRECTORY | O_CLOEXEC);
 	r = fd < 0 ? -errno : sriov_scan(fd, &table);
 	if (r < 0)
 		return log_err(r, "cannot look for VFs");
 	sriov_join(&table, c->devices, c->n_devices, c->devlink);
 	sriov_clear(&c->sriov);
 	c->sriov = table;
+	c->view.sriov = &c->sriov;
 	c->sriov_due = false;
 	c->vfs_due = true;
 	return 0;

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,24 +13,13 @@
 #include <sys/eventfd.h>
 
 #include <controller_internal.h>
+#include <netdev/vf_loan.h>
 #include <observe/vfs.h>
 #include <util/file.h>
 #include <util/hash.h>
-
-#define BOOT_ID "/proc/sys/kernel/random/boot_id"
+#include <util/sys_tree.h>
 
 /* --- VFs --- */
-
-static void read_boot_id(char id[64])
-{
-	_cleanup_free_ char *text = NULL;
-	size_t length;
-
-	if (file_read(AT_FDCWD, BOOT_ID, 64, &text, &length, NULL) < 0)
-		text = NULL;
-	snprintf(id, 64, "%.40s", text ? text : "unknown");
-	id[strcspn(id, "\n ")] = '\0';
-}
 
 static uint32_t find_pf(const char *address, void *userdata)
 {
@@ -150,7 +140,7 @@ int vfs_sync(struct controller *c)
 		return r;
 	if (n || c->vfs_left || c->n_vf_wishes) {
 		r = c->vfs_left ? sriov_look(c) : 0;
-		read_boot_id(boot);
+		vf_loan_boot(boot);
 		if (r == 0)
 			r = vf_sync(&vf_kernel, c->options->state_dir, boot, wishes, n, find_pf, &c->sriov, &c->vfs_left);
 	}
@@ -183,7 +173,7 @@ int vfs_restore(const char *state_dir)
 	if (access(path, F_OK) < 0)
 		return 0;
 	r = sriov_once(&c);
-	read_boot_id(boot);
+	vf_loan_boot(boot);
 	if (r == 0)
 		r = vf_sync(&vf_kernel, state_dir, boot, NULL, 0, find_pf, &c.sriov, &left);
 	sriov_clear(&c.sriov);
@@ -212,9 +202,11 @@ struct sriov_job {
 static int write_vfs(const struct sriov_pf *pf, uint32_t n)
 {
 	_cleanup_close_ int fd = -1;
-	char path[128], text[16];
+	char path[PATH_MAX], text[16];
 
-	snprintf(path, sizeof(path), "/sys/bus/%s/devices/%s/sriov_numvfs", pf->bus, pf->address);
+	if (snprintf(path, sizeof(path), "%s/bus/%s/devices/%s/sriov_numvfs", sys_tree(), pf->bus, pf->address) >=
+		(int)sizeof(path))
+		return -ENAMETOOLONG;
 	snprintf(text, sizeof(text), "%u", n);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	return fd < 0 ? -errno : file_write_all(fd, text, strlen(text));

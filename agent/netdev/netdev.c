@@ -15,6 +15,7 @@
 #include <util/cleanup.h>
 #include <util/hash.h>
 #include <util/log.h>
+#include <util/sys_tree.h>
 
 /* A message of one link with its statistics and its VFs can be long; the kernel never makes one longer than this. */
 #define MESSAGE_SIZE 32768
@@ -63,6 +64,19 @@ static void find_driver(struct netdev *device)
 
 	if (ethtool_run(device->name, &info) == 0)
 		snprintf(device->driver, sizeof(device->driver), "%.*s", (int)sizeof(info.driver) - 1, info.driver);
+}
+
+/* What the kernel would say if the tree in place of /sys were its own. */
+static void find_parent(struct netdev *device)
+{
+	struct sys_tree_interface known;
+
+	if (device->parent_name[0] || !sys_tree_interface(device->ifindex, &known))
+		return;
+	snprintf(device->parent_bus, sizeof(device->parent_bus), "pci");
+	memcpy(device->parent_name, known.pci, sizeof(device->parent_name));
+	memcpy(device->port_name, known.port_name, sizeof(device->port_name));
+	device->switch_id = known.switch_id[0] ? hash_bytes(1, known.switch_id, strlen(known.switch_id)) : 0;
 }
 
 static void find_kind(const struct nlattr *info, struct netdev *device)
@@ -202,6 +216,7 @@ static int on_message(const struct nlmsghdr *message, void *userdata)
 		if (watch->r < 0)
 			return MNL_CB_ERROR;
 		find_driver(&device);
+		find_parent(&device);
 		watch->event(&device, false, watch->userdata);
 		break;
 	case RTM_DELLINK:

@@ -210,7 +210,8 @@ static uint32_t resolve_vf(
 			pf->name[0] ? pf->name : pf->address);
 	else
 		snprintf(reason, SRIOV_REASON_MAX,
-			"VF %u of %s has no representor (the switch of the NIC is %s): no policy can be enforced on it",
+			"VF %u of %s has no representor (the switch of the NIC is %s): no policy can be enforced on it, nor "
+			"source checks, overlay or limits: what holds is what spec.vf sets",
 			vf->index, pf->name[0] ? pf->name : pf->address,
 			pf->eswitch == ESWITCH_LEGACY ? "in legacy mode" : "not in switchdev mode");
 	return 0;

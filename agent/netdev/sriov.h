@@ -51,7 +51,7 @@ struct sriov_name {
 	uint32_t index;
 	const char *pci; /* pf NULL */
 };
-#define SRIOV_REASON_MAX 160
+#define SRIOV_REASON_MAX 224
 /* The interface that is switched in its place; 0, and why there is none (yet). mac: of who is at the other end, all 0: not told. */
 uint32_t sriov_resolve(const struct sriov *table, const struct netdev *devices, size_t n_devices, const struct sriov_name *name,
 	uint8_t ret_mac[6], char reason[SRIOV_REASON_MAX]);

@@ -15,6 +15,7 @@
 #include <fastpath/server.h>
 #include <model/object.h>
 #include <netdev/netdev.h>
+#include <netdev/sriov.h>
 #include <netdev/tunnel_slow.h>
 #include <netdev/tunnel_stack.h>
 #include <netdev/tunnel_sum.h>
@@ -55,6 +56,7 @@ struct view {
 	struct datapath *datapath;		 /* NULL: nothing loaded, there is nothing to read */
 	const struct compiler *compiler;	 /* NULL with it */
 	const struct object_list *objects;	 /* the documents in force */
+	const struct sriov *sriov;		 /* VFs; NULL: they were not looked for */
 	const struct object_list *cni;		 /* those of them that are the CNI plugin's; NULL: its state cannot be used */
 	const struct object_list *derived;	 /* and those that a cluster comes to */
 	const struct kubernetes *kubernetes;	 /* NULL: no cluster is followed */

@@ -328,7 +328,9 @@ static void test_ice(void **state)
 	look(m);
 	expect_vf(m, "ens1f0", 0, "0000:81:01.0", "ens1f0v0", "");
 	expect_place(m, &(struct sriov_name){.pf = "ens1f0", .index = 0}, 0,
-		"VF 0 of ens1f0 has no representor (the switch of the NIC is in legacy mode): no policy can be enforced on it");
+		"VF 0 of ens1f0 has no representor (the switch of the NIC is in legacy mode): no policy can be enforced on it, "
+		"nor "
+		"source checks, overlay or limits: what holds is what spec.vf sets");
 
 	clear(m);
 	put_pf(m, "0000:81:00.0", "ice", 64, 0, "0000:81:01.%u");
@@ -389,7 +391,8 @@ static void test_netdevsim(void **state)
 	look(m);
 	expect_place(m, &(struct sriov_name){.pf = "eth5", .index = 0}, 0,
 		"VF 0 of eth5 has no representor (the switch of the NIC is not in switchdev mode): no policy can be enforced on "
-		"it");
+		"it, nor "
+		"source checks, overlay or limits: what holds is what spec.vf sets");
 	/* The device goes, with all its ports. */
 	assert_true(see_mode(m, "netdevsim", "netdevsim10", DEVLINK_ESWITCH_MODE_SWITCHDEV));
 	union message message;
