@@ -243,7 +243,9 @@ $(BUILD)/libutil.a: $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard agent/util/*.c))
 $(BUILD)/heddle: $(CLI_OBJ) $(BUILD)/libutil.a
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS_ALL) -pie $^ $(LDFLAGS_ALL) $(CLI_LIBS) -o $@
-$(BUILD)/heddle-cni: $(CNI_OBJ) $(BUILD)/libutil.a
+# The plugin and the agent both give VFs back.
+LOAN_SRC := $(addprefix agent/netdev/,vf_loan.c vf_link.c)
+$(BUILD)/heddle-cni: $(CNI_OBJ) $(LOAN_SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/libutil.a
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS_ALL) -pie $^ $(LDFLAGS_ALL) $(CNI_LIBS) -o $@
 $(BUILD)/asan/heddle-cni: $(CNI_SRC:%.c=$(BUILD)/asan/%.o) $(BUILD)/asan/libheddle.a
@@ -252,7 +254,7 @@ $(BUILD)/asan/heddle-cni: $(CNI_SRC:%.c=$(BUILD)/asan/%.o) $(BUILD)/asan/libhedd
 # What its tests link: all but main().
 $(BUILD)/asan/libcni.a: $(patsubst %.c,$(BUILD)/asan/%.o,$(filter-out cni/main.c,$(CNI_SRC)))
 	$(archive)
-$(BUILD)/fuzz/libcni.a: $(patsubst %.c,$(BUILD)/fuzz/%.o,$(filter-out cni/main.c,$(CNI_SRC)) $(wildcard agent/util/*.c))
+$(BUILD)/fuzz/libcni.a: $(patsubst %.c,$(BUILD)/fuzz/%.o,$(filter-out cni/main.c,$(CNI_SRC)) $(LOAN_SRC) $(wildcard agent/util/*.c))
 	$(archive)
 
 # --- the library of fast paths ---

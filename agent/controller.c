@@ -203,7 +203,7 @@ static int start(struct controller *c)
 
 int controller_run(const struct controller_options *options)
 {
-	struct controller c = {.options = options, .lock = -1};
+	struct controller c = {.options = options, .lock = -1, .loans = -1};
 	uint64_t began = clock_us();
 	int r;
 

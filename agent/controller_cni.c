@@ -28,6 +28,17 @@ struct reservation {
 
 /* --- reservations --- */
 
+bool cni_is_reserved(const struct controller *c, const struct cni_key *key)
+{
+	for (const struct reservation *at = c->reservations; at; at = at->next) {
+		struct cni_key other = cni_key_of(at->port);
+
+		if (cni_key_equal(&other, key))
+			return true;
+	}
+	return false;
+}
+
 static struct reservation **find_reservation(struct controller *c, const struct cni_key *key)
 {
 	for (struct reservation **at = &c->reservations; *at; at = &(*at)->next) {
@@ -71,6 +82,7 @@ int cni_start(struct controller *c, struct diag *diag)
 	if (r < 0)
 		return r;
 	c->view.cni = &c->store.cni;
+	cni_vf_start(c);
 	r = ipam_load(c->options->state_dir, c->ipam);
 	if (r < 0)
 		log_err(r, "addresses are given out from the first one again: cannot read where that was in %s",
@@ -78,16 +90,25 @@ int cni_start(struct controller *c, struct diag *diag)
 	return 0;
 }
 
-static const struct netdev *device_of(const struct controller *c, const struct object *port)
+/* Its device is there: the host's end, by its alias, or the container's VF, by its record. */
+static bool has_device(const struct controller *c, const struct object *port)
 {
-	const struct netdev *device = view_device_by_name(&c->view, port->port.device);
+	const struct netdev *device = port->port.device ? view_device_by_name(&c->view, port->port.device) : NULL;
 	const struct cni_key key = cni_key_of(port);
 	char alias[NETDEV_ALIAS_MAX], wanted[CNI_ALIAS_MAX];
 
+	if (port->port.pci)
+		return cni_vf_has(c, port);
 	if (!device || !key.name)
-		return NULL;
+		return false;
 	cni_alias(&key, wanted);
-	return netdev_alias(device->ifindex, alias) == 0 && !strcmp(alias, wanted) ? device : NULL;
+	return netdev_alias(device->ifindex, alias) == 0 && !strcmp(alias, wanted);
+}
+
+static void tell_gone(const struct object *port)
+{
+	log_info("Port %s/%s goes: its %s %s is gone", port->namespace_, port->name, port->port.pci ? "VF" : "device",
+		port->port.device ?: port->port.pci);
 }
 
 /* Containers that ended, and reboots, while no agent ran: their addresses are free again. */
@@ -101,15 +122,18 @@ int cni_place(struct controller *c)
 	for (size_t i = 0; r >= 0 && i < ports.n; i++) {
 		const struct object *port = ports.items[i];
 
-		if (device_of(c, port)) {
+		if (has_device(c, port)) {
 			r = object_list_add(&c->store.cni, ports.items[i]);
 			continue;
 		}
-		log_info("Port %s/%s goes: its device %s is gone", port->namespace_, port->name, port->port.device);
+		tell_gone(port);
 		r = applied_remove(c->cni, port->kind, port->namespace_, port->name);
 		if (r < 0)
 			log_err(r, "cannot record in %s that a container is gone", c->options->state_dir);
 	}
+	/* VFs come back to be as they were once what their PFs were told of them is taken back, too */
+	if (c->loans >= 0)
+		cni_sweep_later(c);
 	return r;
 }
 
@@ -119,6 +143,8 @@ void cni_free(struct controller *c)
 		drop_reservation(&c->reservations);
 	applied_close(c->cni);
 	ipam_free(c->ipam);
+	if (c->loans >= 0)
+		close(c->loans);
 }
 
 /* --- ports of the host --- */
@@ -407,6 +433,7 @@ static int keep_reservation(struct controller *c, struct object *port)
 }
 
 static int release(struct controller *c, const struct cni_key *key, bool *ret_was, struct diag *diag);
+static int release_port(struct controller *c, struct object *port, struct diag *diag);
 
 /* An attachment whose device went without a DEL makes room for the same one anew. */
 static int make_room(struct controller *c, const struct cni_key *key, struct diag *diag)
@@ -414,7 +441,7 @@ static int make_room(struct controller *c, const struct cni_key *key, struct dia
 	struct object *port = cni_find(applied_objects(c->cni), key);
 	bool was;
 
-	if (port && device_of(c, port)) {
+	if (port && has_device(c, port)) {
 		diag_add(diag, NULL, 0, NULL, "%s of this container is Port %s/%s already: it needs a DEL first", key->interface,
 			port->namespace_, port->name);
 		return -EEXIST;
@@ -422,11 +449,40 @@ static int make_room(struct controller *c, const struct cni_key *key, struct dia
 	return release(c, key, &was, diag);
 }
 
+/* The Port of an earlier container on the same VF, which has gone with no word. */
+static int make_room_on_vf(struct controller *c, const struct cni_request *request, struct diag *diag)
+{
+	struct object *gone = NULL;
+	int r;
+
+	for (size_t i = 0; i < c->store.cni.n && !gone; i++) {
+		const struct port *port = &c->store.cni.items[i]->port;
+
+		if (port->pci && strcmp(port->pci, request->pci) == 0 && !cni_vf_has(c, c->store.cni.items[i]))
+			gone = object_ref(c->store.cni.items[i]);
+	}
+	r = gone ? release_port(c, gone, diag) : 0;
+	object_unref(gone);
+	return r;
+}
+
+/* The Port says what the NIC shall do, beside what the policy does. */
+static int make_vf_port(struct controller *c, const struct cni_request *request, const struct object *network, const char *mac,
+	const struct addresses *given, const struct cni_vf *vf, struct object **ret, struct diag *diag)
+{
+	json_auto_t *spec = cni_vf_spec(request, vf, network, mac);
+	struct cni_request whole = *request;
+
+	whole.vf = spec;
+	return cni_vf_open(c) ?: cni_make_port(&whole, mac, given->items, given->n, ret, diag);
+}
+
 static int reserve(struct controller *c, const struct cni_request *request, json_t **ret, struct diag *diag)
 {
 	const struct object *network = object_list_find(&c->store.all, OBJECT_NETWORK, NULL, request->network);
 	__attribute__((cleanup(addresses_clear))) struct addresses taken = {0}, given = {0};
 	struct object *port = NULL;
+	struct cni_vf vf;
 	char mac[18];
 	int r;
 
@@ -441,6 +497,10 @@ static int reserve(struct controller *c, const struct cni_request *request, json
 	(void)netdev_watch_dispatch(c->watch);
 	drop_old_reservations(c);
 	r = make_room(c, &request->key, diag);
+	if (r == 0 && request->pci)
+		r = make_room_on_vf(c, request, diag);
+	if (r == 0 && request->pci)
+		r = cni_vf_find(c, request, network, &vf, diag);
 	if (r == 0)
 		r = taken_addresses(c, network->name, &taken);
 	if (r == 0 && request->addresses)
@@ -449,14 +509,18 @@ static int reserve(struct controller *c, const struct cni_request *request, json
 		r = give_addresses(c, network, request, &taken, &given, diag);
 	if (r == 0 && !request->mac)
 		choose_mac(c, request, mac);
-	if (r == 0)
-		r = cni_make_port(request, request->mac ? request->mac : mac, given.items, given.n, &port, diag);
+	if (r == 0 && request->pci)
+		r = make_vf_port(c, request, network, request->mac ?: mac, &given, &vf, &port, diag);
+	else if (r == 0)
+		r = cni_make_port(request, request->mac ?: mac, given.items, given.n, &port, diag);
 	if (r == 0)
 		r = check_host_ports(c, network, port, diag);
 	if (r == 0)
 		r = keep_reservation(c, port);
 	if (r == 0)
 		*ret = reserve_answer(c, network, port);
+	if (r == 0 && request->pci)
+		json_object_set_new(*ret, "vf", cni_vf_json(&vf));
 	object_unref(port);
 	return r;
 }
@@ -526,35 +590,40 @@ static int sweep(struct controller *c)
 	_cleanup_object_list_ struct object_list gone = {0};
 	int r = 0;
 
-	for (size_t i = 0; i < c->store.cni.n && r >= 0; i++)
-		if (!view_device_by_name(&c->view, c->store.cni.items[i]->port.device))
+	for (size_t i = 0; i < c->store.cni.n && r >= 0; i++) {
+		const struct port *port = &c->store.cni.items[i]->port;
+
+		if (port->pci ? !cni_vf_has(c, c->store.cni.items[i]) : !view_device_by_name(&c->view, port->device))
 			r = object_list_add(&gone, c->store.cni.items[i]);
+	}
 	for (size_t i = 0; i < gone.n && r >= 0; i++) {
 		const struct object *port = gone.items[i];
 		_cleanup_diag_ struct diag diag = {0};
 
-		log_info("Port %s/%s goes: its device %s is gone", port->namespace_, port->name, port->port.device);
+		tell_gone(port);
 		r = release_port(c, gone.items[i], &diag);
 		if (r < 0)
 			log_err(r, "cannot remove Port %s/%s%s%s", port->namespace_, port->name, diag.text ? ": " : "",
 				diag.text ? diag.text : "");
 	}
-	return r;
+	return r < 0 ? r : cni_vf_sweep(c);
 }
 
 static int on_sweep(sd_event_source *source, uint64_t now, void *userdata)
 {
 	struct controller *c = userdata;
+	int r = sweep(c);
 
 	(void)now;
-	if (sweep(c) < 0 && sd_event_source_set_time_relative(source, SWEEP_AGAIN_US) >= 0)
+	/* -EAGAIN: the plugin is at it */
+	if (r < 0 && sd_event_source_set_time_relative(source, r == -EAGAIN ? SWEEP_US : SWEEP_AGAIN_US) >= 0)
 		(void)sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 	return 0;
 }
 
 void cni_sweep_later(struct controller *c)
 {
-	if (!c->store.cni.n)
+	if (!c->store.cni.n && c->loans < 0)
 		return;
 	if (!c->sweep)
 		(void)sd_event_add_time_relative(c->event, &c->sweep, CLOCK_MONOTONIC, SWEEP_US, 100000, on_sweep, c);
@@ -567,6 +636,8 @@ static int check_in_force(const struct controller *c, const struct object *port,
 	const struct topology_port *at = c->topology ? topology_find_port(c->topology, port) : NULL;
 	const char *reason = at ? status_port_reason(&c->view, at) : "it is no port";
 
+	if (port->port.pci && (!reason || cni_vf_is_legacy(c, port)))
+		return cni_vf_check(c, port, diag);
 	if (!reason)
 		return 0;
 	diag_add(diag, NULL, 0, NULL, "Port %s/%s cannot be put in force: %s", port->namespace_, port->name, reason);
@@ -581,8 +652,12 @@ static int commit_port(struct controller *c, struct object *port, struct diag *d
 
 	/* The device was made a moment ago. */
 	(void)netdev_watch_dispatch(c->watch);
-	if (!device_of(c, port)) {
-		diag_add(diag, NULL, 0, NULL, "there is no device %s with the attachment's alias", port->port.device);
+	if (!has_device(c, port)) {
+		if (port->port.pci)
+			diag_add(diag, NULL, 0, "stateDir", "want heddled's, %s, where there is no record of VF %s",
+				c->options->state_dir, port->port.pci);
+		else
+			diag_add(diag, NULL, 0, NULL, "there is no device %s with the attachment's alias", port->port.device);
 		return -EINVAL;
 	}
 	r = propose(c, port, true, &proposal, diag);

@@ -203,7 +203,7 @@ static void on_device(const struct netdev *device, bool gone, void *userdata)
 		if (c->stack.near && (known->ifindex == c->stack.near || known->ifindex == c->stack.far) &&
 			(gone || (known->up && !device->up)))
 			underlay_stack_again(c);
-		if (gone && port)
+		if ((gone && port) || cni_vf_concerned(c, gone ? known : device))
 			cni_sweep_later(c);
 		if (gone)
 			forget_device(c, i);
@@ -230,6 +230,8 @@ static void on_device(const struct netdev *device, bool gone, void *userdata)
 	show_devices(c);
 	port = port_concerned(c, device->name, device->name);
 	port |= sriov_concerned(c, device);
+	if (cni_vf_concerned(c, device))
+		cni_sweep_later(c);
 	if (concerns || port)
 		devices_attach_later(c, 0);
 }

@@ -37,6 +37,7 @@ struct controller {
 	struct ipam *ipam;	 /* where addresses are given out next */
 	bool ipam_due;		 /* that is to be kept */
 	struct reservation *reservations;
+	int loans;			      /* fd of the records of VFs that containers have; negative: there are none */
 	struct kubernetes *kubernetes;	      /* NULL: no cluster is followed */
 	struct store_deriver deriver;	      /* of its objects */
 	unsigned kubernetes_failures;	      /* in a row, to put in force what it says */
@@ -288,6 +289,30 @@ void cni_sweep_later(struct controller *c); /* a port's device is gone: so is th
 int cni_place(struct controller *c);	    /* the ports whose devices are still there */
 void cni_free(struct controller *c);
 int cni_change(void *userdata, enum api_cni verb, const json_t *body, json_t **ret, struct diag *diag);
+bool cni_is_reserved(const struct controller *c, const struct cni_key *key);
+
+/* --- controller_cni_vf.c: the VFs among them --- */
+
+struct cni_vf {
+	const struct sriov_vf *vf; /* in the table: until that is put together anew */
+	const struct sriov_pf *pf;
+	const struct netdev *representor; /* NULL: legacy */
+	bool legacy;			  /* the NIC switches by itself */
+	bool interface;			  /* else a driver of user space has it */
+};
+/* -EINVAL, -EEXIST, -EAGAIN with diag. */
+int cni_vf_find(struct controller *c, const struct cni_request *request, const struct object *network, struct cni_vf *ret,
+	struct diag *diag);
+/* spec.vf of its Port. */
+json_t *cni_vf_spec(const struct cni_request *request, const struct cni_vf *vf, const struct object *network, const char *mac);
+json_t *cni_vf_json(const struct cni_vf *vf); /* for the plugin */
+void cni_vf_start(struct controller *c);
+int cni_vf_open(struct controller *c);					/* makes the directory */
+bool cni_vf_has(const struct controller *c, const struct object *port); /* the container has it, as far as is known */
+bool cni_vf_is_legacy(const struct controller *c, const struct object *port);
+int cni_vf_check(const struct controller *c, const struct object *port, struct diag *diag); /* the NIC does as it was told */
+int cni_vf_sweep(struct controller *c);							    /* what came back is as it was */
+bool cni_vf_concerned(const struct controller *c, const struct netdev *device);
 
 /* --- controller_kubernetes.c: what the API server says --- */
 

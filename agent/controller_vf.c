@@ -161,7 +161,7 @@ int vfs_sync(struct controller *c)
 int vfs_restore(const char *state_dir)
 {
 	_cleanup_free_ char *path = NULL;
-	struct controller c = {.sriov_events = -1};
+	struct controller c = {.sriov_events = -1, .loans = -1};
 	size_t left;
 	char boot[64];
 	int r;

@@ -17,13 +17,14 @@ struct adding {
 	struct agent *agent;
 	struct links *host, *inside;
 	int netns;
-	char device[DEVICE_NAME_MAX], alias[ALIAS_MAX], device_mac[18];
+	char device[DEVICE_NAME_MAX], alias[ALIAS_MAX], device_mac[18]; /* the host's end; device "": it has none */
+	struct vf_offer vf;
 	struct result delegated, result;
 	struct hd_addr gateways[8]; /* of the network */
 	size_t n_gateways;
 	uint32_t index; /* of the container's end */
 	/* what there is to undo */
-	bool ipam, reserved, made;
+	bool ipam, reserved, made, taken;
 };
 
 static int failed(struct adding *a, const char *what, int r)
@@ -91,8 +92,9 @@ static json_t *reserve_body(const struct adding *a)
 {
 	const struct config *config = a->config;
 	json_t *body = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s*, s:s*, s:s*, s:s*, s:O}", "name", config->name, "containerID",
-		config->env.container, "ifname", config->env.ifname, "network", config->network, "device", a->device, "namespace",
-		config->namespace_, "pod", config->pod, "uid", config->uid, "mac", config->mac, "labels", config->labels);
+		config->env.container, "ifname", config->env.ifname, "network", config->network,
+		config->pci[0] ? "pci" : "device", config->pci[0] ? config->pci : a->device, "namespace", config->namespace_,
+		"pod", config->pod, "uid", config->uid, "mac", config->mac, "labels", config->labels);
 	json_t *addresses;
 	char text[ADDR_TEXT_MAX];
 
@@ -102,6 +104,8 @@ static json_t *reserve_body(const struct adding *a)
 		json_object_set(body, "hostPorts", config->host_ports);
 	if (json_object_size(config->bandwidth))
 		json_object_set(body, "bandwidth", config->bandwidth);
+	if (config->pci[0] && config->vf)
+		json_object_set(body, "vf", (json_t *)config->vf);
 	if (config->ipam) {
 		addresses = json_array();
 		for (size_t i = 0; i < a->delegated.n_addresses; i++)
@@ -177,6 +181,23 @@ static int choose_routes(struct adding *a)
 	return r;
 }
 
+static int take_offer(struct adding *a, const json_t *vf)
+{
+	const json_t *representor = json_object_get(vf, "representor"), *interface = json_object_get(vf, "interface");
+	const char *mode = json_string_value(json_object_get(vf, "mode"));
+
+	if (!mode || !json_is_boolean(interface))
+		return -EBADMSG;
+	a->vf = (struct vf_offer){.interface = json_is_true(interface), .legacy = strcmp(mode, "switchdev") != 0};
+	a->device[0] = '\0';
+	if (a->vf.legacy)
+		return 0;
+	a->vf.representor = (uint32_t)json_integer_value(json_object_get(representor, "ifindex"));
+	snprintf(a->device, sizeof(a->device), "%s", json_string_value(json_object_get(representor, "device")) ?: "");
+	snprintf(a->device_mac, sizeof(a->device_mac), "%s", json_string_value(json_object_get(representor, "mac")) ?: "");
+	return a->vf.representor && a->device[0] ? 0 : -EBADMSG;
+}
+
 static int take_reservation(struct adding *a, const json_t *answer)
 {
 	const char *mac = json_string_value(json_object_get(answer, "mac"));
@@ -194,6 +215,8 @@ static int take_reservation(struct adding *a, const json_t *answer)
 			r = take_address(a, json_string_value(item));
 	if (r == 0)
 		r = choose_routes(a);
+	if (r == 0 && a->config->pci[0])
+		r = take_offer(a, json_object_get(answer, "vf"));
 	if (r < 0)
 		return fail_with(a->failure, FAILURE_AGENT, r, "heddled: cannot understand its answer: %s", strerror(-r));
 	snprintf(a->result.mac, sizeof(a->result.mac), "%s", mac);
@@ -264,6 +287,21 @@ static int make_device(struct adding *a)
 	return r < 0 ? failed(a, "find the container's end", r) : 0;
 }
 
+/* It may be another container's, and then stays with it. */
+static int take_vf(struct adding *a)
+{
+	struct link link;
+	int r;
+
+	a->taken = true;
+	r = vf_take(a->config, a->host, a->inside, a->netns, &a->vf, a->result.mtu, a->failure);
+	if (r < 0 || !a->vf.interface)
+		return r;
+	r = links_find(a->inside, a->config->env.ifname, &link);
+	a->index = link.index;
+	return r < 0 ? failed(a, "find the VF in the container", r) : 0;
+}
+
 static int add_addresses(struct adding *a)
 {
 	bool ipv6 = false;
@@ -317,20 +355,26 @@ static int add_routes(struct adding *a)
 static void undo(struct adding *a)
 {
 	__attribute__((cleanup(failure_clear))) struct failure ignored = {0};
+	const struct environment *env = &a->config->env;
 	json_auto_t *body = NULL, *answer = NULL;
 	unsigned status;
+	int left = 0;
 
 	if (a->made)
 		(void)detach(a->host, a->device, a->alias, &ignored);
+	if (a->taken)
+		left = vf_give_back(a->config, a->host, env->container, env->ifname, env->netns, &ignored);
 	/* on a new connection: an answer to the old one may still be on its way */
 	if (a->reserved) {
 		agent_close(a->agent);
 		a->agent = NULL;
-		body = json_pack("{s:s, s:s, s:s}", "name", a->config->name, "containerID", a->config->env.container, "ifname",
-			a->config->env.ifname);
+		body = json_pack(
+			"{s:s, s:s, s:s}", "name", a->config->name, "containerID", env->container, "ifname", env->ifname);
 		if (agent_connect(a->config->socket, AGENT_CONNECT_MS, &a->agent) == 0 && body)
 			(void)agent_ask(a->agent, "/v1/cni/release", body, AGENT_DEL_MS, &status, &answer);
 	}
+	if (left > 0)
+		(void)vf_give_back(a->config, a->host, env->container, env->ifname, env->netns, &ignored);
 	if (a->ipam)
 		(void)delegate_run(a->config, "DEL", NULL, &ignored);
 }
@@ -356,10 +400,37 @@ static int check_chain(struct adding *a)
  */
 static void wait_for_host(struct adding *a)
 {
-	int r = links_wait(a->host, a->device, PASSES_MS);
+	const char *device = a->taken ? a->config->env.ifname : a->device;
+	int r = links_wait(a->taken ? a->inside : a->host, device, PASSES_MS);
 
 	if (r < 0)
-		fprintf(stderr, "heddle-cni: %s is not up yet: %s\n", a->device, strerror(-r));
+		fprintf(stderr, "heddle-cni: %s is not up yet: %s\n", device, strerror(-r));
+}
+
+/* Where a driver of user space has the VF, its addresses are for whoever that serves: nothing is to be set here. */
+static int connect_vf(struct adding *a)
+{
+	int r = take_vf(a);
+
+	if (r == 0 && a->vf.interface)
+		r = add_addresses(a);
+	if (r == 0)
+		r = commit(a);
+	if (r < 0 || !a->vf.interface)
+		return r;
+	r = vf_set_mac(a->inside, a->index, a->result.mac, a->failure);
+	return r < 0 ? r : add_routes(a);
+}
+
+static int connect_pair(struct adding *a)
+{
+	int r = make_device(a);
+
+	if (r == 0)
+		r = add_addresses(a);
+	if (r == 0)
+		r = commit(a);
+	return r < 0 ? r : add_routes(a);
 }
 
 static int add(struct adding *a)
@@ -376,14 +447,8 @@ static int add(struct adding *a)
 	if (r == 0)
 		r = reserve(a);
 	if (r == 0)
-		r = make_device(a);
-	if (r == 0)
-		r = add_addresses(a);
-	if (r == 0)
-		r = commit(a);
-	if (r == 0)
-		r = add_routes(a);
-	if (r == 0)
+		r = a->config->pci[0] ? connect_vf(a) : connect_pair(a);
+	if (r == 0 && (!a->taken || a->vf.interface))
 		wait_for_host(a);
 	return r;
 }
@@ -397,7 +462,7 @@ int verb_add(const struct config *config, json_t **answer, struct failure *failu
 	config_alias(config->env.container, config->env.ifname, a.alias);
 	r = add(&a);
 	if (r == 0) {
-		*answer = result_encode(config, &a.result, a.device, a.device_mac);
+		*answer = result_encode(config, &a.result, a.device[0] ? a.device : NULL, a.device_mac);
 		if (!*answer)
 			r = fail_with(failure, FAILURE_INTERNAL, -ENOMEM, "out of memory");
 	}

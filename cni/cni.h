@@ -78,6 +78,9 @@ struct config {
 	const char *name;	/* of the configuration; NULL: VERSION, and STATUS without one */
 	const char *network;	/* of heddle; NULL: none given */
 	const char *socket;	/* heddled's */
+	const char *state_dir;	/* heddled's, where VFs that containers have are recorded */
+	char pci[20];		/* of a VF, lower case; "": a veth pair is made */
+	const json_t *vf;	/* what its NIC shall do for it, as spec.vf of a Port has it; NULL: nothing in particular */
 	const char *ipam;	/* an IPAM plugin to run; NULL: heddled's own */
 	const json_t *ranges;	/* of the built-in one; NULL: the network's subnets */
 	json_t *labels;		/* of the Port; never NULL */
@@ -131,12 +134,14 @@ int result_add_address(struct result *result, const struct address *address);
 int result_add_route(struct result *result, const struct route *route);
 /* ips, routes and dns of any version's result; of those with interfaces, only the addresses of ifname (NULL: of all). */
 int result_decode(const json_t *json, const char *ifname, struct result *ret, struct failure *failure);
-/* In the configuration's version, behind what prevResult has. NULL: no memory. */
+/* In the configuration's version, behind what prevResult has. device NULL: the host has no end of it. NULL: no memory. */
 json_t *result_encode(const struct config *config, const struct result *result, const char *device, const char *device_mac);
 
 /* --- link.c: devices, by netlink --- */
 
-struct links;					  /* a socket in one namespace */
+struct links; /* a socket in one namespace */
+struct mnl_socket;
+struct mnl_socket *links_socket(struct links *links);
 int links_open(struct links **ret);		  /* in this one */
 int links_open_in(int netns, struct links **ret); /* in that one; this process stays where it is */
 void links_close(struct links *links);		  /* NULL is fine */
@@ -189,6 +194,31 @@ int agent_ask(struct agent *agent, const char *path, const json_t *body, int tim
 /* TEXT as it may stand behind `?key=`. */
 void agent_quote(struct buffer *to, const char *text);
 
+/* --- vf.c: the interface of a VF in place of a veth pair; its record is in heddled's state directory (netdev/vf_loan.h) --- */
+
+/* What heddled says of it. */
+struct vf_offer {
+	bool interface;	      /* it has one; else a driver of user space has it */
+	bool legacy;	      /* the NIC switches by itself: there is no representor */
+	uint32_t representor; /* its ifindex */
+};
+/* Records it, and moves its interface, if it has one, into the container, where it is down and called CNI_IFNAME. */
+int vf_take(const struct config *config, struct links *host, struct links *inside, int netns, const struct vf_offer *offer,
+	uint32_t mtu, struct failure *failure);
+/* Once heddled has told the NIC about it. */
+int vf_set_mac(struct links *inside, uint32_t index, const char *mac, struct failure *failure);
+/*
+ * Gives back what this attachment has of VFs, wherever it is by now. netns: of CNI_NETNS; NULL: as recorded. 0 also where there is none; 1: not all of it
+ * can be put back yet, heddled does that, or a second call behind the Port's release.
+ */
+int vf_give_back(const struct config *config, struct links *host, const char *container, const char *ifname, const char *netns,
+	struct failure *failure);
+/* Of this configuration, those of attachments that are not to be kept. */
+int vf_collect(const struct config *config, struct links *host,
+	bool (*keep)(const struct config *config, const char *container, const char *ifname), struct failure *failure);
+/* CHECK. 1: it has an interface in the container. */
+int vf_check(const struct config *config, struct failure *failure);
+
 /* --- delegate.c: an IPAM plugin --- */
 
 /* Runs it with this process's environment and standard input. *ret (may be NULL): what it wrote, if that is JSON. */
@@ -203,6 +233,8 @@ int verb_check(const struct config *config, struct failure *failure);
 int verb_gc(const struct config *config, struct failure *failure);
 int verb_status(const struct config *config, struct failure *failure);
 
+/* Of whatever attachment, over an open connection: its Port and addresses go. */
+int attachment_release(struct agent *agent, const char *name, const char *container, const char *ifname, struct failure *failure);
 /* What all of them know of the agent's answers: the failure of one that is no success. */
 int agent_failure(unsigned status, const json_t *answer, struct failure *failure);
 #define AGENT_CONNECT_MS 1000

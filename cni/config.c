@@ -16,6 +16,7 @@
 #include <util/hash.h>
 
 #define DEFAULT_SOCKET "/run/heddle/heddled.sock"
+#define DEFAULT_STATE_DIR "/var/lib/heddle"
 #define BUILT_IN_IPAM "heddle"
 
 static const char *const version_names[VERSION_COUNT] = {
@@ -478,6 +479,70 @@ static int take_bandwidth(struct config *config, const json_t *runtime, struct f
 	return r < 0 ? r : take_limit(config, bandwidth, "egress", "egressRate", "egressBurst", failure);
 }
 
+/* --- VFs --- */
+
+/* DOMAIN:BUS:DEVICE.FUNCTION; behind an Intel VMD the domain has five digits or more. */
+static bool is_pci(const char *text)
+{
+	size_t domain = strspn(text, "0123456789abcdef");
+	const char *rest = text + domain;
+
+	return domain >= 4 && domain <= 8 && rest[0] == ':' && strspn(rest + 1, "0123456789abcdef") == 2 && rest[3] == ':' &&
+	       strspn(rest + 4, "0123456789abcdef") == 2 && rest[6] == '.' && rest[7] >= '0' && rest[7] <= '7' && !rest[8];
+}
+
+/*
+ * Multus writes what the device plugin has given into the configuration of every plugin of the chain, as deviceID and as pciBusID, and those that
+ * have the capability get it by runtimeConfig.
+ */
+static int take_device(struct config *config, const json_t *runtime, struct failure *failure)
+{
+	const struct {
+		const json_t *from;
+		const char *key;
+	} places[] = {{config->root, "deviceID"}, {runtime, "deviceID"}, {config->root, "pciBusID"}};
+	const char *first = NULL;
+
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
+		const char *value = NULL;
+		int r = take_text(places[i].from, places[i].key, &value, failure);
+
+		if (r < 0)
+			return r;
+		if (value && first && strcasecmp(value, first) != 0)
+			return fail_with(failure, FAILURE_CONFIG, -EINVAL, "%s: want one device, got %.64s and %.64s",
+				places[i].key, first, value);
+		first = first ?: value;
+	}
+	if (!first)
+		return 0;
+	for (size_t i = 0; i + 1 < sizeof(config->pci) && first[i]; i++)
+		config->pci[i] = (char)tolower((unsigned char)first[i]);
+	if (strlen(first) >= sizeof(config->pci) || !is_pci(config->pci))
+		return fail_with(failure, FAILURE_CONFIG, -EINVAL,
+			"deviceID: want the PCI address of a VF, such as 0000:01:10.0, got %.64s", first);
+	return 0;
+}
+
+static int take_vf(struct config *config, const json_t *runtime, struct failure *failure)
+{
+	static const char *const others[] = {"pf", "index", "mac"};
+	int r = take_device(config, runtime, failure);
+
+	if (r < 0)
+		return r;
+	config->vf = any_case(config->root, "vf");
+	if (config->vf && !json_is_object(config->vf))
+		return want(failure, "vf", "a mapping");
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+		if (json_object_get(config->vf, others[i]))
+			return fail_with(failure, FAILURE_CONFIG, -EINVAL,
+				"vf.%s: want none: deviceID says which VF, and the MAC is the Port's", others[i]);
+	if (config->pci[0] && strlen(config->name) > CONTAINER_MAX)
+		return fail_with(failure, FAILURE_CONFIG, -EINVAL, "name: want at most %d bytes", CONTAINER_MAX);
+	return 0;
+}
+
 static int take_runtime(struct config *config, struct failure *failure)
 {
 	const json_t *runtime = any_case(config->root, "runtimeConfig"), *args = any_case(any_case(config->root, "args"), "cni");
@@ -498,6 +563,9 @@ static int take_runtime(struct config *config, struct failure *failure)
 		json_array_append_new(config->ips, json_string(config->args_ip));
 	if (r == 0)
 		r = take_mac(config, runtime, args, failure);
+	/* one that goes is known by its record, whatever is said of it by now */
+	if (r == 0 && (config->verb == VERB_ADD || config->verb == VERB_CHECK))
+		r = take_vf(config, runtime, failure);
 	return r < 0 ? r : take_dns(config, runtime, failure);
 }
 
@@ -536,6 +604,7 @@ static int take_root(struct config *config, struct failure *failure)
 	int r;
 
 	config->socket = DEFAULT_SOCKET;
+	config->state_dir = DEFAULT_STATE_DIR;
 	r = take_text(config->root, "name", &config->name, failure);
 	if (r == 0 && config->verb != VERB_STATUS && !config->name)
 		return want(failure, "name", "the configuration's name");
@@ -547,6 +616,8 @@ static int take_root(struct config *config, struct failure *failure)
 		return want(failure, "network", "the name of a Network of heddle");
 	if (r == 0)
 		r = take_text(config->root, "socket", &config->socket, failure);
+	if (r == 0)
+		r = take_text(config->root, "stateDir", &config->state_dir, failure);
 	if (r == 0)
 		r = take_ipam(config, failure);
 	if (r == 0)

@@ -106,6 +106,11 @@ static int open_socket(struct links **ret)
 	return 0;
 }
 
+struct mnl_socket *links_socket(struct links *links)
+{
+	return links->socket;
+}
+
 int links_open(struct links **ret)
 {
 	return open_socket(ret);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Results of every version: ip4 and ip6 until 0.2.0, then lists; `version` of an address until 0.4.0; mtu from 1.1.0. */
+/* Results of every version: ip4 and ip6 until 0.2.0, then lists; `version` of an address until 0.4.0; mtu and pciID from 1.1.0. */
 #include <cni/cni.h>
 
 #include <errno.h>
@@ -230,15 +230,19 @@ static json_t *encode_lists(
 {
 	json_t *interfaces = list_of(config->previous, "interfaces"), *ips = list_of(config->previous, "ips"),
 	       *routes = list_of(config->previous, "routes"), *host, *container;
-	int index = (int)json_array_size(interfaces) + 1;
+	int index = (int)json_array_size(interfaces) + (device != NULL);
 
-	host = json_pack("{s:s, s:s}", "name", device, "mac", device_mac);
+	host = device ? json_pack("{s:s, s:s}", "name", device, "mac", device_mac) : NULL;
 	container = json_pack("{s:s, s:s, s:s}", "name", config->env.ifname, "mac", result->mac, "sandbox", config->env.netns);
 	if (config->version >= VERSION_110) {
-		json_object_set_new(host, "mtu", json_integer(result->mtu));
+		if (host)
+			json_object_set_new(host, "mtu", json_integer(result->mtu));
 		json_object_set_new(container, "mtu", json_integer(result->mtu));
+		if (config->pci[0])
+			json_object_set_new(container, "pciID", json_string(config->pci));
 	}
-	json_array_append_new(interfaces, host);
+	if (host)
+		json_array_append_new(interfaces, host);
 	json_array_append_new(interfaces, container);
 	for (size_t i = 0; i < result->n_addresses; i++) {
 		const struct address *address = &result->addresses[i];

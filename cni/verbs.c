@@ -33,15 +33,10 @@ int detach(struct links *links, const char *device, const char *alias, struct fa
 	return 0;
 }
 
-static json_t *key_json(const struct config *config, const char *container, const char *ifname)
+int attachment_release(struct agent *agent, const char *name, const char *container, const char *ifname, struct failure *failure)
 {
-	return json_pack("{s:s, s:s, s:s}", "name", config->name, "containerID", container, "ifname", ifname);
-}
-
-static int release(
-	struct agent *agent, const struct config *config, const char *container, const char *ifname, struct failure *failure)
-{
-	json_auto_t *body = key_json(config, container, ifname), *answer = NULL;
+	json_auto_t *body = json_pack("{s:s, s:s, s:s}", "name", name, "containerID", container, "ifname", ifname),
+		    *answer = NULL;
 	unsigned status = 0;
 	int r = body ? agent_ask(agent, "/v1/cni/release", body, AGENT_DEL_MS, &status, &answer) : -ENOMEM;
 
@@ -55,20 +50,24 @@ int verb_del(const struct config *config, struct failure *failure)
 	_cleanup_(links_close_p) struct links *links = NULL;
 	_cleanup_(agent_close_p) struct agent *agent = NULL;
 	char device[DEVICE_NAME_MAX], alias[ALIAS_MAX];
-	int r = links_open(&links);
+	int r = links_open(&links), left;
 
 	if (r < 0)
 		return fail_with(failure, FAILURE_NETWORK, r, "cannot ask for devices: %s", strerror(-r));
 	config_device(config->name, env->container, env->ifname, device);
 	config_alias(env->container, env->ifname, alias);
 	r = detach(links, device, alias, failure);
-	if (r < 0)
-		return r;
+	left = r < 0 ? r : vf_give_back(config, links, env->container, env->ifname, env->netns, failure);
+	if (left < 0)
+		return left;
 	r = agent_connect(config->socket, AGENT_CONNECT_MS, &agent);
 	if (r == 0)
-		r = release(agent, config, env->container, env->ifname, failure);
+		r = attachment_release(agent, config->name, env->container, env->ifname, failure);
 	if (r < 0 && failure->code)
 		return r;
+	/* a MAC that its PF gave it goes once the PF takes that back */
+	if (r == 0 && left && vf_give_back(config, links, env->container, env->ifname, env->netns, failure) < 0)
+		return -EIO;
 	/* A container must end without the agent too: its next start finds that the device is gone. */
 	if (r < 0)
 		fprintf(stderr, "heddle-cni: heddled at %s: %s: it frees the addresses of %s when it starts\n", config->socket,
@@ -136,6 +135,7 @@ static int check_agent(const struct config *config, const struct result *result,
 	json_auto_t *answer = NULL;
 	const json_t *item, *address;
 	char text[ADDR_TEXT_MAX];
+	const char *state;
 	unsigned status = 0;
 	int r = agent_connect(config->socket, AGENT_CONNECT_MS, &agent);
 
@@ -155,7 +155,9 @@ static int check_agent(const struct config *config, const struct result *result,
 	item = json_array_get(json_object_get(answer, "items"), 0);
 	if (!item)
 		return broken(failure, "heddled knows of no such attachment: %s", config->env.container);
-	if (strcmp(json_string_value(json_object_get(item, "state")) ?: "", "ready") != 0)
+	state = json_string_value(json_object_get(item, "state")) ?: "";
+	/* of a VF that its NIC switches by itself more cannot be had */
+	if (strcmp(state, "ready") != 0 && (!config->pci[0] || strcmp(state, "legacy") != 0))
 		return broken(failure, "the port is not in force: %s", json_string_value(json_object_get(item, "reason")) ?: "?");
 	for (size_t i = 0; i < result->n_addresses; i++) {
 		const char *wanted = addr_format(&result->addresses[i].addr, text);
@@ -191,6 +193,7 @@ int verb_check(const struct config *config, struct failure *failure)
 	_cleanup_(links_close_p) struct links *links = NULL;
 	__attribute__((cleanup(result_clear))) struct result result = {0};
 	_cleanup_close_ int netns = -1;
+	bool interface;
 	int r = result_decode(config->previous, config->env.ifname, &result, failure);
 
 	if (r < 0)
@@ -201,10 +204,12 @@ int verb_check(const struct config *config, struct failure *failure)
 	r = links_open_in(netns, &links);
 	if (r < 0)
 		return fail_with(failure, FAILURE_NETWORK, r, "cannot ask in %s: %s", config->env.netns, strerror(-r));
-	r = check_host(config, failure);
-	if (r == 0)
-		r = check_container(links, config, &result, failure);
-	if (r == 0)
+	r = config->pci[0] ? vf_check(config, failure) : check_host(config, failure);
+	if (r < 0)
+		return r;
+	interface = !config->pci[0] || r > 0;
+	r = interface ? check_container(links, config, &result, failure) : 0;
+	if (r == 0 && interface)
 		r = check_routes(links, config, &result, failure);
 	if (r == 0)
 		r = check_agent(config, &result, failure);
@@ -270,6 +275,8 @@ static int collect_devices(const struct config *config, struct failure *failure)
 		r = removed < 0 && removed != -ENODEV ? removed : r;
 	}
 	free(garbage.links);
+	if (r == 0)
+		return vf_collect(config, links, is_valid, failure);
 	return r < 0 ? fail_with(failure, FAILURE_NETWORK, r, "cannot remove devices: %s", strerror(-r)) : 0;
 }
 
@@ -295,7 +302,7 @@ static int collect_ports(const struct config *config, struct failure *failure)
 		int released = 0;
 
 		if (container && ifname && !is_valid(config, container, ifname))
-			released = release(agent, config, container, ifname, failure);
+			released = attachment_release(agent, config->name, container, ifname, failure);
 		r = released < 0 ? released : r;
 	}
 	return r < 0 ? fail_with(failure, FAILURE_AGAIN, r, "heddled at %s: %s", config->socket, strerror(-r)) : 0;
@@ -306,6 +313,10 @@ int verb_gc(const struct config *config, struct failure *failure)
 {
 	int devices = collect_devices(config, failure), ports = collect_ports(config, failure);
 	int delegated = config->ipam ? delegate_run(config, "GC", NULL, failure) : 0;
+
+	/* what waited for its Port to go, as in a DEL */
+	if (devices > 0)
+		devices = collect_devices(config, failure);
 
 	return devices < 0 ? devices : ports < 0 ? ports : delegated;
 }

@@ -47,6 +47,8 @@ static json_t *attachment_json(const struct view *view, const struct object *por
 {
 	const struct topology_port *at = view->topology ? topology_find_port(view->topology, port) : NULL;
 	const char *reason = at ? status_port_reason(view, at) : "no policy is in force";
+	const char *state = !reason ? "ready" : at && status_port_legacy(view, port) ? "legacy" : "waiting";
+	const char *device = at && at->ifindex ? at->device : port->port.device;
 	const uint8_t *b = port->port.mac;
 	json_t *addresses = json_array();
 	char mac[18];
@@ -54,10 +56,10 @@ static json_t *attachment_json(const struct view *view, const struct object *por
 	for (size_t i = 0; i < port->port.n_addresses; i++)
 		json_array_append_new(addresses, json_address(&port->port.addresses[i]));
 	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5]);
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:{s:s, s:s}, s:s, s:o}", "name", key->name, "containerID",
-		key->container, "ifname", key->interface, "network", port->port.network, "device", port->port.device, "mac", mac,
-		"addresses", addresses, "port", "namespace", port->namespace_, "name", port->name, "state",
-		reason ? "waiting" : "ready", "reason", json_text(reason));
+	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:s, s:o, s:{s:s, s:s}, s:s, s:o}", "name", key->name, "containerID",
+		key->container, "ifname", key->interface, "network", port->port.network, "device", json_text(device), "pci",
+		json_text(port->port.pci), "mac", mac, "addresses", addresses, "port", "namespace", port->namespace_, "name",
+		port->name, "state", state, "reason", json_text(reason));
 }
 
 static bool is_asked(const char *wanted, const char *value)

@@ -140,6 +140,13 @@ const char *status_port_reason(const struct view *view, const struct topology_po
 	return "no program is attached to the device";
 }
 
+bool status_port_legacy(const struct view *view, const struct object *port)
+{
+	const struct sriov_vf *vf = view->sriov && port->port.pci ? sriov_find_address(view->sriov, port->port.pci) : NULL;
+
+	return vf && !vf->representor && view->sriov->pfs[vf->pf].eswitch != ESWITCH_SWITCHDEV;
+}
+
 /* Rates in bit/s, bursts in bits; how much was dropped, by direction. */
 static json_t *limit_json(const struct hd_limit *limit, const struct hd_limit_state *state, enum hd_direction direction)
 {

@@ -23,6 +23,8 @@ const char *status_port_reason(const struct view *view, const struct topology_po
  * Whether an ADD to the network (NULL: to any) could be done now: 0, -ENOENT: there is no such Network, or -EAGAIN, both with why. given: its
  * address comes from elsewhere than from this node's podCIDRs.
  */
+/* It is a VF that its NIC switches by itself: that it waits for a representor says no more than that. */
+bool status_port_legacy(const struct view *view, const struct object *port);
 int status_cni(const struct view *view, const char *network, bool given, const char **ret_reason);
 
 struct hd_peer_counters *status_peer_counters(const struct view *view); /* by index; the caller's; NULL: no memory */

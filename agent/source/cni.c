@@ -60,7 +60,9 @@ int cni_parse(const json_t *body, bool whole, struct cni_request *ret, struct di
 	good &= take_text(body, "ifname", true, &request.key.interface, diag);
 	if (whole) {
 		good &= take_text(body, "network", true, &request.network, diag);
-		good &= take_text(body, "device", true, &request.device, diag);
+		good &= take_text(body, "pci", false, &request.pci, diag);
+		good &= take_text(body, "device", !request.pci, &request.device, diag);
+		good &= take_json(body, "vf", JSON_OBJECT, &request.vf, diag);
 		good &= take_text(body, "namespace", false, &request.namespace_, diag);
 		good &= take_text(body, "pod", false, &request.pod, diag);
 		good &= take_text(body, "uid", false, &request.uid, diag);
@@ -165,13 +167,15 @@ int cni_make_port(const struct cni_request *request, const char *mac, const stru
 		object_kind_version(OBJECT_PORT), "kind", object_kind_name(OBJECT_PORT), "metadata", "name", name, "namespace",
 		namespace_, "labels", labels_of(request), "annotations", CNI_ANNOTATION_NAME, request->key.name,
 		CNI_ANNOTATION_CONTAINER, request->key.container, CNI_ANNOTATION_INTERFACE, request->key.interface, "spec",
-		"device", request->device, "network", request->network, "mac", mac ? mac : request->mac, "addresses",
-		addresses_of(addresses, n_addresses));
+		request->pci ? "pci" : "device", request->pci ?: request->device, "network", request->network, "mac",
+		mac ? mac : request->mac, "addresses", addresses_of(addresses, n_addresses));
 	if (document && request->pod && !is_label_value(request->pod))
 		json_object_set_new(json_object_get(json_object_get(document, "metadata"), "annotations"), CNI_ANNOTATION_POD,
 			json_string(request->pod));
 	if (document && request->host_ports)
 		json_object_set(json_object_get(document, "spec"), "hostPorts", (json_t *)request->host_ports);
+	if (document && request->pci && request->vf)
+		json_object_set(json_object_get(document, "spec"), "vf", (json_t *)request->vf);
 	if (document && request->bandwidth)
 		json_object_set(json_object_get(document, "spec"), "bandwidth", (json_t *)request->bandwidth);
 	text = document ? json_dumps(document, JSON_COMPACT) : NULL;

@@ -26,7 +26,9 @@ struct cni_key {
 struct cni_request {
 	struct cni_key key;
 	const char *network;	      /* the Network's name */
-	const char *device;	      /* the host's end */
+	const char *device;	      /* the host's end; NULL: pci */
+	const char *pci;	      /* a VF; NULL: device */
+	const json_t *vf;	      /* as spec.vf of a Port beside pci; NULL: none */
 	const char *namespace_, *pod; /* NULL: not told */
 	const char *uid;	      /* of the Pod; NULL: not told */
 	const char *mac;	      /* NULL: any */

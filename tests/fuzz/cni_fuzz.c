@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a runtime may hand to heddle-cni: variables, one a line, then standard input, as configuration and as a result. */
+/* What a runtime may hand to heddle-cni: variables, one a line, then standard input, as configuration and as a result; and a record of a VF. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cni/cni.h>
+#include <netdev/vf_loan.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -51,9 +52,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct failure failure = {0};
 	struct config config = {0};
 	char *text = malloc(size + 1), *rest = text, device[DEVICE_NAME_MAX], alias[ALIAS_MAX];
+	struct vf_loan loan;
 	json_t *told;
 
 	check(text != NULL);
+	if (vf_loan_decode((const char *)data, size, &loan) == 0)
+		check(loan.vf.ifindex ? loan.vf.name[0] : !loan.vf.name[0]);
 	memcpy(text, data, size);
 	text[size] = '\0';
 	env.command = line(&rest);

@@ -110,6 +110,43 @@ static void test_refused(void **state)
 	assert_int_equal(decode("VERSION", "", NULL), 0);
 }
 
+#define VF "0000:01:10.0"
+
+static void test_device(void **state)
+{
+	static const char *const good[] = {",\"deviceID\":\"" VF "\"", ",\"pciBusID\":\"" VF "\"",
+		",\"runtimeConfig\":{\"deviceID\":\"" VF "\"}",
+		",\"deviceID\":\"" VF "\",\"pciBusID\":\"" VF "\",\"runtimeConfig\":{\"DeviceID\":\"" VF "\"}"},
+				 *const bad[] = {",\"deviceID\":\"01:10.0\"", ",\"deviceID\":\"0000:01:10.8\"",
+					 ",\"deviceID\":\"mlx5_core.sf.4\"",
+					 ",\"deviceID\":\"" VF "\",\"pciBusID\":\"0000:01:10.1\"",
+					 ",\"deviceID\":\"" VF "\",\"vf\":{\"index\":0}", ",\"deviceID\":\"" VF "\",\"vf\":7"};
+	struct config config;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		_cleanup_free_ char *text = NULL;
+
+		assert_true(asprintf(&text, "{\"name\":\"pods\",\"network\":\"blue\",\"stateDir\":\"/s\"%s}", good[i]) > 0);
+		assert_int_equal(decode("ADD", text, &config), 0);
+		assert_string_equal(config.pci, VF);
+		assert_string_equal(config.state_dir, "/s");
+		config_clear(&config);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		_cleanup_free_ char *text = NULL;
+
+		assert_true(asprintf(&text, "{\"name\":\"pods\",\"network\":\"blue\"%s}", bad[i]) > 0);
+		assert_int_equal(decode("ADD", text, NULL), FAILURE_CONFIG);
+		/* what was attached is given back, whatever it is called by now */
+		assert_int_equal(decode("DEL", text, NULL), 0);
+	}
+	assert_int_equal(decode("ADD", POD(",\"deviceID\":\"aaaa:aa:aa.0\""), &config), 0);
+	assert_string_equal(config.pci, "aaaa:aa:aa.0");
+	config_clear(&config);
+	assert_int_equal(decode("ADD", POD(",\"deviceID\":7"), NULL), FAILURE_DECODE);
+}
+
 static void test_names(void **state)
 {
 	char a[DEVICE_NAME_MAX], b[DEVICE_NAME_MAX];
@@ -284,8 +321,8 @@ static void test_quote(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_config), cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_names), cmocka_unit_test(test_results), cmocka_unit_test(test_result_of_each_version),
-		cmocka_unit_test(test_agent), cmocka_unit_test(test_quote)};
+		cmocka_unit_test(test_device), cmocka_unit_test(test_names), cmocka_unit_test(test_results),
+		cmocka_unit_test(test_result_of_each_version), cmocka_unit_test(test_agent), cmocka_unit_test(test_quote)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
