@@ -14,17 +14,22 @@ class Storm:
     """Containers come and go in several threads, as a runtime has them, while somebody kills."""
 
     pause = 0.2  # seconds that the daemon has at least between two kills
+    least = 20  # containers, however long that takes
 
-    def __init__(self, ns, daemon, runtime, count, seed=7):
+    def __init__(self, ns, daemon, runtime, count, seconds=None, seed=7):
         self.ns, self.daemon, self.runtime, self.left = ns, daemon, runtime, count
+        self.until = time.monotonic() + seconds if seconds else float("inf")
         self.lock, self.random = threading.Lock(), random.Random(seed)
-        self.added = self.failed = 0
+        self.added = self.failed = self.taken = 0
         self.errors = []
 
     def take(self):
         with self.lock:
+            if self.left <= 0 or (time.monotonic() > self.until and self.taken >= self.least):
+                return False
             self.left -= 1
-            return self.left >= 0
+            self.taken += 1
+            return True
 
     # --- what a cluster has besides ---
 
@@ -98,11 +103,15 @@ class Storm:
         threads = [threading.Thread(target=self.work) for _ in range(4)]
         for t in threads:
             t.start()
+        started = 0
         while any(t.is_alive() for t in threads):
-            time.sleep(self.pause + self.random.random())
+            # a busy machine has less of everything: who takes long to start is left alone for longer
+            time.sleep(self.pause + self.random.random() + started / 2)
             self.daemon.kill()
             time.sleep(self.random.random() * 0.2)
-            self.daemon.start()
+            started = time.monotonic()
+            self.daemon.start(timeout=60)
+            started = time.monotonic() - started
         for t in threads:
             t.join()
         assert self.errors == []

@@ -15,7 +15,7 @@ from lib.traffic import ping
 from runtime import CniError
 from storm import Storm
 
-STORM = 500 if SLOW else 30
+STORM = {"count": 500} if SLOW else {"count": 200, "seconds": 12}
 GATEWAYS = {"10.77.0.254", "fd77::fe", "10.78.0.254", "fd78::fe"}
 
 
@@ -159,7 +159,7 @@ def test_storm(fresh):
     # once to have everything loaded and pinned
     fresh.runtime().delete(fresh.added(fresh.runtime()))
     pins = fresh.daemon.pinned_maps()
-    storm = Storm(fresh.ns, fresh.daemon, fresh.runtime, STORM)
+    storm = Storm(fresh.ns, fresh.daemon, fresh.runtime, **STORM)
     storm.run()
     assert storm.added and storm.failed
     print(f"{storm.added} added, {storm.failed} killed or failed")

@@ -10,7 +10,7 @@ from lib.fixtures import SLOW
 from lib.heddled import wait_for
 from storm import Storm
 
-PODS_IN_ALL = 500 if SLOW else 24
+STORM = {"count": 500} if SLOW else {"count": 200, "seconds": 15}
 ROUTES = {**PODS, "spec": {**PODS["spec"], "routesTo": ["host"]}}
 
 
@@ -19,8 +19,8 @@ class Pods(Storm):
 
     pause = 1  # it has to list the cluster first
 
-    def __init__(self, cluster, node, count):
-        super().__init__(node.ns, node.daemon, lambda: cluster.runtime(node), count)
+    def __init__(self, cluster, node, **much):
+        super().__init__(node.ns, node.daemon, lambda: cluster.runtime(node), **much)
         self.server, self.node = cluster.server, node
         self.numbers, self.names = itertools.count(1), {}
 
@@ -92,7 +92,7 @@ def test_storm_of_pods():
         nothing = {key: [] for key in left(node)}
         wait_for(lambda: left(node) == nothing, 20, what="nothing is there")
         pins, ruleset = node.daemon.pinned_maps(), node.ns.run("nft", "list", "ruleset").stdout
-        storm = Pods(cluster, node, PODS_IN_ALL)
+        storm = Pods(cluster, node, **STORM)
         storm.run()
         assert storm.added and storm.failed
         print(f"{storm.added} added, {storm.failed} killed or failed")
