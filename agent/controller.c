@@ -302,7 +302,7 @@ int controller_detach(const struct controller_options *options)
 	_cleanup_free_ char *socket_path = NULL;
 	_cleanup_close_ int lock = -1;
 	char table[NAT_TABLE_MAX];
-	int r;
+	int r, told;
 
 	r = lock_run_dir(options->run_dir, 0, &lock);
 	if (r == -EBUSY) {
@@ -319,6 +319,8 @@ int controller_detach(const struct controller_options *options)
 	/* run_dir may be gone, or never have been: nothing to lock then */
 	if (r < 0 && r != -ENOENT)
 		return log_err(r, "cannot lock %s", options->run_dir);
+	/* a cluster that cannot be told is no reason to stay attached */
+	told = node_withdraw(options);
 	r = datapath_detach(&config);
 	if (r < 0)
 		return log_err(r, "cannot detach everything");
@@ -350,5 +352,5 @@ int controller_detach(const struct controller_options *options)
 	fastpath_server_clear(options->run_dir);
 	if (asprintf(&socket_path, "%s/%s", options->run_dir, API_SOCKET_NAME) > 0)
 		(void)unlink(socket_path);
-	return 0;
+	return told;
 }

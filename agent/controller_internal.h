@@ -133,7 +133,9 @@ struct controller {
 	char *last_error;
 	bool told_ready;
 	struct told *told; /* what a runtime is told; NULL: nothing */
-	bool served;	   /* the API has been there */
+	sd_event_source *unready_due;
+	bool unready; /* for so long that others are told of it */
+	bool served;  /* the API has been there */
 };
 
 /* --- controller_policy.c: a set of objects becomes the policy in force --- */
@@ -328,7 +330,10 @@ int node_open(struct controller *c, bool fresh); /* reads what the runtime is to
 void node_look(struct controller *c);		 /* whether it can serve may have changed */
 void node_leave(struct controller *c);		 /* a clean end */
 void node_free(struct controller *c);
-int node_forget(const struct controller_options *options); /* --detach */
+/* --detach */
+int node_withdraw(
+	const struct controller_options *options); /* before anything is taken away: no Pod is to be placed here meanwhile */
+int node_forget(const struct controller_options *options);
 
 /* --- controller_rescue.c --- */
 

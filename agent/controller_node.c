@@ -4,7 +4,7 @@
  * mark for the time between two agents, the API server by this node's taints and conditions. All three follow status_cni(), as STATUS does.
  *
  * A runtime without a configuration says that the node is not ready, and cannot end Pods either. So one that is there outlives the agent, and what
- * may pass by itself.
+ * may pass by itself; and with it what the API server was told.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +18,7 @@
 
 #define CONFIG_MAX ((size_t)1 << 20)
 #define PLUGIN "heddle-cni"
-#define REMOVE_US (10ull * 1000000)
+#define UNREADY_US (10ull * 1000000)
 #define LEFT_NAME "left" /* in run_dir; heddle-cni knows it too */
 
 struct told {
@@ -27,7 +27,6 @@ struct told {
 	const char *name; /* behind the last slash of path */
 	char *network;
 	bool given; /* addresses come from elsewhere than from this node's podCIDRs */
-	sd_event_source *removal;
 };
 
 /* --- the configuration for the runtime --- */
@@ -93,7 +92,6 @@ static void told_free(struct told *told)
 {
 	if (!told)
 		return;
-	sd_event_source_disable_unref(told->removal);
 	free(told->path);
 	free(told->text);
 	free(told->network);
@@ -163,32 +161,6 @@ static void put_config(const struct controller *c)
 	warn_of_others(told, c->options->cni_dir);
 }
 
-static int on_removal(sd_event_source *source, uint64_t now, void *userdata)
-{
-	struct controller *c = userdata;
-	const char *reason;
-
-	(void)source, (void)now;
-	if (status_cni(&c->view, c->told->network, c->told->given, &reason) < 0 && unlink(c->told->path) == 0)
-		log_warn(0, "%s is away until Pods can be connected: %s", c->told->path, reason);
-	return 0;
-}
-
-static void remove_config_later(struct controller *c)
-{
-	struct told *told = c->told;
-	int r, enabled = SD_EVENT_OFF;
-
-	if (told->removal)
-		(void)sd_event_source_get_enabled(told->removal, &enabled);
-	if (enabled != SD_EVENT_OFF || access(told->path, F_OK) < 0)
-		return;
-	told->removal = sd_event_source_disable_unref(told->removal);
-	r = sd_event_add_time_relative(c->event, &told->removal, CLOCK_MONOTONIC, REMOVE_US, 100000, on_removal, c);
-	if (r < 0)
-		log_err(r, "cannot put work off");
-}
-
 /* --- all of it --- */
 
 static char *left_path(const char *run_dir)
@@ -206,10 +178,57 @@ static void forget_left(const char *run_dir)
 		(void)unlink(path);
 }
 
+/* NULL in *ret_reason: they can be. */
+static void can_connect(const struct controller *c, const char **ret_reason)
+{
+	const char *network = c->told ? c->told->network : kubernetes_network(c->view.host);
+
+	(void)status_cni(&c->view, network, c->told && c->told->given, ret_reason);
+}
+
+static void tell(struct controller *c, const char *reason)
+{
+	if (!reason && c->told)
+		put_config(c);
+	else if (reason && c->told && unlink(c->told->path) == 0)
+		log_warn(0, "%s is away until Pods can be connected: %s", c->told->path, reason);
+	if (c->kubernetes && c->options->node_ready)
+		kubernetes_mark(c->kubernetes, c->options->node_ready, reason ? KUBERNETES_UNREADY : KUBERNETES_READY);
+}
+
+static int on_unready(sd_event_source *source, uint64_t now, void *userdata)
+{
+	struct controller *c = userdata;
+	const char *reason;
+
+	(void)source, (void)now;
+	can_connect(c, &reason);
+	c->unready = reason != NULL;
+	if (reason)
+		tell(c, reason);
+	return 0;
+}
+
+/* Nothing more is said until then. */
+static void tell_later(struct controller *c)
+{
+	int r, enabled = SD_EVENT_OFF;
+
+	if (c->kubernetes && c->options->node_ready)
+		kubernetes_mark(c->kubernetes, c->options->node_ready, KUBERNETES_AS_IT_IS);
+	if (c->unready_due)
+		(void)sd_event_source_get_enabled(c->unready_due, &enabled);
+	if (enabled != SD_EVENT_OFF)
+		return;
+	c->unready_due = sd_event_source_disable_unref(c->unready_due);
+	r = sd_event_add_time_relative(c->event, &c->unready_due, CLOCK_MONOTONIC, UNREADY_US, 100000, on_unready, c);
+	if (r < 0)
+		log_err(r, "cannot put work off");
+}
+
 void node_look(struct controller *c)
 {
-	const char *network = c->told ? c->told->network : kubernetes_network(c->view.host), *reason;
-	int r;
+	const char *reason;
 
 	if (!c->api) /* nobody could ask it yet */
 		return;
@@ -217,15 +236,14 @@ void node_look(struct controller *c)
 		c->served = true;
 		forget_left(c->options->run_dir);
 	}
-	r = status_cni(&c->view, network, c->told && c->told->given, &reason);
-	if (c->told && r == 0) {
-		c->told->removal = sd_event_source_disable_unref(c->told->removal);
-		put_config(c);
-	} else if (c->told) {
-		remove_config_later(c);
+	can_connect(c, &reason);
+	if (reason && !c->unready) {
+		tell_later(c);
+		return;
 	}
-	if (c->kubernetes && c->options->node_ready)
-		kubernetes_mark_ready(c->kubernetes, c->options->node_ready, r == 0);
+	c->unready = reason != NULL;
+	c->unready_due = sd_event_source_disable_unref(c->unready_due);
+	tell(c, reason);
 }
 
 void node_leave(struct controller *c)
@@ -239,8 +257,24 @@ void node_leave(struct controller *c)
 
 void node_free(struct controller *c)
 {
+	sd_event_source_disable_unref(c->unready_due);
 	told_free(c->told);
 	c->told = NULL;
+}
+
+int node_withdraw(const struct controller_options *options)
+{
+	struct kubernetes *k = NULL;
+	int r;
+
+	if (!options->node_ready)
+		return 0;
+	r = kubernetes_new(options->kubeconfig, options->node_name, &k);
+
+	if (r >= 0)
+		r = kubernetes_withdraw(k, options->node_ready);
+	kubernetes_free(k);
+	return r;
 }
 
 int node_forget(const struct controller_options *options)

@@ -60,10 +60,14 @@ const char *kubernetes_network(const struct host *host);		     /* that Pods are 
 json_t *kubernetes_ranges(const struct kubernetes *k, const struct object *network);
 
 /*
- * This node can serve: the taint of this key is taken off it, and its condition NetworkUnavailable, where it has one, becomes False. Tried until
- * it is done, or `ready` is false. To be called again when something has changed.
+ * READY: the taint of this key is taken off this node, and its condition NetworkUnavailable, where it has one, becomes False. UNREADY: the other way
+ * round; the taint's effect is NoSchedule, since Pods that run are not in want of an agent. Tried until it is done, or something else is called
+ * for. To be called again when something has changed.
  */
-void kubernetes_mark_ready(struct kubernetes *k, const char *taint, bool ready);
+enum kubernetes_mark { KUBERNETES_AS_IT_IS, KUBERNETES_READY, KUBERNETES_UNREADY };
+void kubernetes_mark(struct kubernetes *k, const char *taint, enum kubernetes_mark mark);
+/* UNREADY, done before it returns, without kubernetes_start(). Logs what went wrong. */
+int kubernetes_withdraw(struct kubernetes *k, const char *taint);
 
 struct kubernetes_kind_status {
 	const char *kind, *state; /* listing, watching, absent, waiting */

@@ -213,10 +213,11 @@ struct kubernetes {
 	sd_event *event;
 	sd_event_source *multi_timer, *told;
 	struct kube_stream streams[KUBERNETES_KINDS];
-	struct kube_request patch; /* of this node, see kubernetes_mark_ready() */
+	struct kube_request patch; /* of this node, see kubernetes_mark() */
 	sd_event_source *patch_again;
 	char *patch_taint; /* NULL: it is not to be marked */
-	uint64_t patched;  /* hash of the node as it was when that was done */
+	bool patch_ready;  /* as what */
+	uint64_t patched;  /* hash of the node as it was when that was done, and as what */
 	unsigned patch_failures;
 	uint64_t first_us; /* of the changes that were not told yet; 0: none */
 	int64_t last_sync;

@@ -15,6 +15,7 @@ from runtime import CniError
 NODE = ("node-1", "192.168.77.1")
 CIDRS = ("10.77.1.0/24", "fd77:0:0:1::/64")
 NOT_READY = {"key": "heddle.dev/not-ready", "value": "true", "effect": "NoSchedule"}
+NO_SCHEDULE = {"key": "heddle.dev/not-ready", "effect": "NoSchedule"}
 OTHER = {"key": "other", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}
 
 
@@ -199,6 +200,63 @@ def test_a_node_that_others_change_meanwhile():
         assert taints(one) == [OTHER, NOT_READY]
         one.server.put(api.node(*NODE, *CIDRS, taints=[OTHER, NOT_READY]))
         wait_for(lambda: taints(one) == [OTHER], 20, what="the taint is off")
+
+
+def test_a_node_that_cannot_serve_for_long_is_marked_again():
+    unavailable = {"type": "NetworkUnavailable", "status": "False"}
+    with One(taints=[OTHER], conditions=[unavailable]) as one:
+        one.daemon.options.append("--node-ready")
+        one.daemon.start()
+        one.cluster.wait_synced(one.node)
+        wait_for(one.there, what="it can serve")
+        # what passes by itself, and an agent that ends, are no reason
+        one.server.put(api.node(*NODE, taints=[OTHER], conditions=[unavailable]))
+        wait_for(lambda: one.status(), what="STATUS says so")
+        one.server.put(api.node(*NODE, *CIDRS, taints=[OTHER], conditions=[unavailable]))
+        wait_for(lambda: one.status() is None, what="it can again")
+        one.daemon.restart()
+        one.cluster.wait_synced(one.node)
+        assert one.server.patches == []
+        one.server.put(api.node(*NODE, taints=[OTHER], conditions=[unavailable]))
+        wait_for(lambda: taints(one) == [OTHER, NO_SCHEDULE], 30, what="the taint is back")
+        assert condition(one) == ["True"] and not one.there()
+        reason = next(c["reason"] for c in one.known()["status"]["conditions"])
+        # somebody takes it off: it is put there again, at once
+        one.server.put(api.node(*NODE, taints=[OTHER], conditions=[{**unavailable, "status": "True", "reason": reason}]))
+        wait_for(lambda: taints(one) == [OTHER, NO_SCHEDULE], 30, what="the taint is back")
+        one.server.put(api.node(*NODE, *CIDRS, taints=taints(one), conditions=one.known()["status"]["conditions"]))
+        wait_for(lambda: taints(one) == [OTHER], 30, what="the taint is off")
+        assert condition(one) == ["False"] and one.there() and reason == "HeddleIsNotReady"
+
+
+@pytest.mark.parametrize("before", [None, [OTHER]])
+def test_taking_it_out_says_so_first(before):
+    """--detach, of a node that never had a taint too; with the server away everything else is done all the same."""
+    more = {} if before is None else {"taints": before}
+    with One(conditions=[{"type": "NetworkUnavailable", "status": "True"}], **more) as one:
+        one.daemon.options.append("--node-ready")
+        one.daemon.start()
+        wait_for(lambda: condition(one) == ["False"], 20, what="it can serve")
+        wait_for(one.there, what="the configuration")
+        words = ["--detach", *one.daemon.options]
+        # somebody else is faster, once
+        fail_once = len(one.server.patches)
+        one.server.fail("409", 1)
+        result = one.node.ns.run(*one.daemon.argv(*words), check=False)
+        assert result.returncode == 0, result.stderr
+        assert len(one.server.patches) > fail_once + 2
+        assert condition(one) == ["True"] and taints(one) == [*(before or []), NO_SCHEDULE] and not one.there()
+        done = len(one.server.patches)
+        # it is so already, and then there is no such Node: nothing to say
+        assert one.node.ns.run(*one.daemon.argv(*words), check=False).returncode == 0
+        one.server.delete("Node", "node-1")
+        assert one.node.ns.run(*one.daemon.argv(*words), check=False).returncode == 0
+        assert len(one.server.patches) == done
+        one.server.down()
+        with open(one.path, "w", encoding="utf-8") as f:
+            f.write("{}")
+        result = one.node.ns.run(*one.daemon.argv(*words), check=False)
+        assert result.returncode == 1 and "cannot say at https://127.0.0.1" in result.stderr and not one.there()
 
 
 def test_nothing_is_said_unasked():

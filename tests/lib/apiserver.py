@@ -170,8 +170,8 @@ class ApiServer:
             self.lock.notify_all()
 
     def fail(self, name, times=1):
-        """truncate (an event, then the end), cut (a chunk that is not whole, then the end), stall (a list), drip (a list, a byte at a time), 500, 403 (a
-        patch), 410 (a page), garbage, halves (each event in small chunks), twice (each event)"""
+        """truncate (an event, then the end), cut (a chunk that is not whole, then the end), stall (a list), drip (a list, a byte at a time), 500, 403 and 409
+        (a patch), 410 (a page), garbage, halves (each event in small chunks), twice (each event)"""
         self.faults[name] = times
 
     def fails(self, name):
@@ -232,6 +232,8 @@ class ApiServer:
             return self._refuse(connection, 401, "Unauthorized")
         if first[0] == "PATCH":
             return self._patch(connection, url.path, headers, file.read(int(headers["content-length"])))
+        if url.path.startswith(PATHS["Node"] + "/"):
+            return self._get(connection, url.path.removeprefix(PATHS["Node"] + "/"))
         if url.path not in KINDS or KINDS[url.path] in self.absent:
             return self._refuse(connection, 404, "the server could not find the requested resource")
         if self.fails("500"):
@@ -278,12 +280,21 @@ class ApiServer:
             return False
         return self._answer(connection, 200, body)
 
+    def _get(self, connection, node):
+        with self.lock:
+            found = self.kinds[PATHS["Node"]].objects.get((None, node))
+        if found is None:
+            return self._refuse(connection, 404, f'nodes "{node}" not found')
+        return self._answer(connection, 200, json.dumps(found).encode())
+
     def _patch(self, connection, path, headers, body):
         """Of a Node: a JSON patch of the kinds that are in use, and conditions, which a strategic merge patch has by their type."""
         name, _, status = path.removeprefix(PATHS["Node"] + "/").partition("/")
         self.patches.append((path, headers["content-type"], patch := json.loads(body)))
         if self.fails("403"):
             return self._refuse(connection, 403, f'nodes "{name}" is forbidden')
+        if self.fails("409"):
+            return self._refuse(connection, 409, "the object has been modified")
         with self.lock:
             node = self.kinds[PATHS["Node"]].objects.get((None, name))
         if node is None:
@@ -302,9 +313,9 @@ class ApiServer:
             assert headers["content-type"] == "application/json-patch+json"
             for step in patch:
                 part, _, last = step["path"].lstrip("/").rpartition("/")
-                if step["op"] == "test" and node[part].get(last) != step["value"]:
+                if step["op"] == "test" and node[part].get(last) != step["value"] or step["op"] == "replace" and last not in node[part]:
                     return self._refuse(connection, 422, "the server rejected our request due to an error in our request")
-                if step["op"] == "replace":
+                if step["op"] in ("add", "replace"):
                     node[part][last] = step["value"]
         self.put(node)
         return self._answer(connection, 200, json.dumps(node).encode())
