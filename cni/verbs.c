@@ -3,7 +3,9 @@
 #include <cni/cni.h>
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <util/addr.h>
@@ -128,6 +130,65 @@ static int check_routes(struct links *links, const struct config *config, const 
 	return r;
 }
 
+static bool same_host_port(const json_t *asked, const json_t *has)
+{
+	static const char *const numbers[] = {"hostPort", "port"};
+	const char *at = json_string_value(json_object_get(asked, "hostAddress"));
+	const char *its = json_string_value(json_object_get(has, "hostAddress"));
+	struct hd_addr address, other;
+
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+		if (json_integer_value(json_object_get(asked, numbers[i])) !=
+			json_integer_value(json_object_get(has, numbers[i])))
+			return false;
+	if (strcmp(json_string_value(json_object_get(asked, "protocol")),
+		    json_string_value(json_object_get(has, "protocol")) ?: ""))
+		return false;
+	if (!at || !its)
+		return !at && !its;
+	return addr_parse(at, &address) == 0 && addr_parse(its, &other) == 0 && memcmp(&address, &other, sizeof(address)) == 0;
+}
+
+/* Those that the runtime names; one that names none has not passed them on. */
+static int check_host_ports(const struct config *config, const json_t *attachment, struct failure *failure)
+{
+	const json_t *asked, *has, *reason = json_object_get(attachment, "hostPortsReason");
+	size_t i, j;
+
+	json_array_foreach (config->host_ports, i, asked) {
+		bool found = false;
+
+		json_array_foreach (json_object_get(attachment, "hostPorts"), j, has)
+			found |= same_host_port(asked, has);
+		if (!found)
+			return fail_with(failure, FAILURE_CHECK, -ENOENT,
+				"port %lld of the host (%s) does not lead to port %lld of the container",
+				(long long)json_integer_value(json_object_get(asked, "hostPort")),
+				json_string_value(json_object_get(asked, "protocol")),
+				(long long)json_integer_value(json_object_get(asked, "port")));
+	}
+	if (json_array_size(config->host_ports) && json_is_string(reason))
+		return broken(failure, "ports of the host are not in force: %s", json_string_value(reason));
+	return 0;
+}
+
+/* A rate is in force in whole kbit/s. */
+static int check_bandwidth(const struct config *config, const json_t *attachment, struct failure *failure)
+{
+	const json_t *in_force = json_object_get(attachment, "bandwidth"), *limit;
+	const char *way;
+
+	json_object_foreach ((json_t *)config->bandwidth, way, limit) {
+		double rate = strtod(json_string_value(json_object_get(limit, "rate")) ?: "", NULL);
+		const json_t *has = json_object_get(in_force, way);
+
+		if (!json_is_integer(has) || fabs((double)json_integer_value(has) - rate) >= 1000)
+			return fail_with(failure, FAILURE_CHECK, -ENOENT, "the %s rate is not %.0f bit/s but %lld", way, rate,
+				(long long)json_integer_value(has));
+	}
+	return 0;
+}
+
 static int check_agent(const struct config *config, const struct result *result, struct failure *failure)
 {
 	_cleanup_(agent_close_p) struct agent *agent = NULL;
@@ -169,7 +230,8 @@ static int check_agent(const struct config *config, const struct result *result,
 		if (!found)
 			return broken(failure, "the address is not the port's: %s", wanted);
 	}
-	return 0;
+	r = check_host_ports(config, item, failure);
+	return r < 0 ? r : check_bandwidth(config, item, failure);
 }
 
 static int check_host(const struct config *config, struct failure *failure)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <api/http.h>
+#include <model/decode.h>
 #include <observe/json.h>
 #include <observe/status.h>
 #include <source/cni.h>
@@ -43,6 +44,24 @@ enum MHD_Result api_post_cni_release(struct request *request)
 
 /* --- what is only read --- */
 
+/* As the Port says it. */
+static json_t *host_ports_json(const struct object *port)
+{
+	json_t *document = encode_object(port), *list = json_object_get(json_object_get(document, "spec"), "hostPorts");
+	json_t *ret = list ? json_incref(list) : json_array();
+
+	json_decref(document);
+	return ret;
+}
+
+/* Bits a second, as it is in force. */
+static json_t *rate_json(const struct topology_port *at, enum hd_direction direction)
+{
+	uint64_t rate = at ? at->record.limit[direction].rate : 0;
+
+	return rate ? json_integer((json_int_t)rate * 1000) : json_null();
+}
+
 static json_t *attachment_json(const struct view *view, const struct object *port, const struct cni_key *key)
 {
 	const struct topology_port *at = view->topology ? topology_find_port(view->topology, port) : NULL;
@@ -56,10 +75,12 @@ static json_t *attachment_json(const struct view *view, const struct object *por
 	for (size_t i = 0; i < port->port.n_addresses; i++)
 		json_array_append_new(addresses, json_address(&port->port.addresses[i]));
 	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5]);
-	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:s, s:o, s:{s:s, s:s}, s:s, s:o}", "name", key->name, "containerID",
-		key->container, "ifname", key->interface, "network", port->port.network, "device", json_text(device), "pci",
-		json_text(port->port.pci), "mac", mac, "addresses", addresses, "port", "namespace", port->namespace_, "name",
-		port->name, "state", state, "reason", json_text(reason));
+	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:s, s:o, s:{s:s, s:s}, s:s, s:o, s:o, s:o, s:{s:o, s:o}}", "name",
+		key->name, "containerID", key->container, "ifname", key->interface, "network", port->port.network, "device",
+		json_text(device), "pci", json_text(port->port.pci), "mac", mac, "addresses", addresses, "port", "namespace",
+		port->namespace_, "name", port->name, "state", state, "reason", json_text(reason), "hostPorts", host_ports_json(port),
+		"hostPortsReason", json_text(port->port.n_host_ports ? view->nat_reason : NULL), "bandwidth", "ingress",
+		rate_json(at, HD_INGRESS), "egress", rate_json(at, HD_EGRESS));
 }
 
 static bool is_asked(const char *wanted, const char *value)

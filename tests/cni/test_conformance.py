@@ -428,6 +428,29 @@ def test_check_finds_what_the_agent_lost(host):
     runtime.delete(c)
 
 
+RATES = {"ingressRate": 1234567, "egressRate": 2000000, "egressBurst": 1000000}
+
+
+@pytest.mark.parametrize("says, word", [
+    ({"bandwidth": RATES}, None), ({"bandwidth": {**RATES, "ingressRate": 1000000}}, "ingress"), ({"bandwidth": {"egressRate": 1}}, "egress"),
+    ({"bandwidth": None}, None), ({}, None),
+])
+def test_check_of_rates(host, says, word):
+    runtime = host.runtime()
+    c = host.added(runtime, runtime_config={"bandwidth": RATES})
+    if word:
+        error = failure(runtime, "CHECK", c, previous=c.result, runtime_config=says)
+        assert error.code == 102 and word in error.msg
+    else:
+        runtime.call("CHECK", c, previous=c.result, runtime_config=says)
+
+
+def test_check_of_rates_that_none_asked_for(host):
+    runtime = host.runtime()
+    c = host.added(runtime)
+    assert failure(runtime, "CHECK", c, previous=c.result, runtime_config={"bandwidth": RATES}).code == 102
+
+
 def test_check_allows_what_later_plugins_change(host):
     runtime = host.runtime()
     c = host.added(runtime)

@@ -309,6 +309,42 @@ def test_a_kernel_without_nf_tables(monkeypatch):
         assert host.daemon.status()["nat"]["state"] == "in-force"
 
 
+def check(host, pod, *mappings):
+    """None, or what is wrong."""
+    try:
+        host.runtime().call("CHECK", pod, previous=pod.result, runtime_config={"portMappings": list(mappings)})
+        return None
+    except CniError as e:
+        assert e.code == 102
+        return e.msg
+
+
+def test_check_of_mappings(host):
+    asked = [mapping(8080), mapping(8081, 81, "udp", host.here(4)), mapping(8082, address="::")]
+    pod = mapped(host, *asked)
+    assert check(host, pod) is None and check(host, pod, *asked) is None and check(host, pod, mapping(8082, address="0:0::0")) is None
+    for other in (mapping(8083), mapping(8080, 81), mapping(8080, protocol="udp"), mapping(8080, address=host.here(4)), mapping(8081, 81, "udp"),
+                  mapping(8081, 81, "udp", host.here(6))):
+        wrong = check(host, pod, *asked, other)
+        assert wrong and f"port {other['HostPort']} of the host ({other['Protocol'].upper()})" in wrong
+    pod = host.added(host.runtime())
+    assert "port 8080" in check(host, pod, mapping(8080))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers of system calls are another machine's")
+def test_check_of_mappings_that_are_not_in_force(monkeypatch):
+    with NatHost() as host:
+        pod = mapped(host, mapping(8080))
+        host.daemon.kill()
+        enter = host.ns._enter_child
+        monkeypatch.setattr(host.ns, "_enter_child", lambda: (enter(), without_netfilter()))
+        host.daemon.start()
+        monkeypatch.undo()
+        assert "no nf_tables" in check(host, pod, mapping(8080)) and check(host, pod) is None
+        host.daemon.restart()
+        assert check(host, pod, mapping(8080)) is None
+
+
 def test_many_mappings(host):
     """More than fit into one message."""
     pod = mapped(host, *(mapping(10000 + i, 1 + i) for i in range(250)))
