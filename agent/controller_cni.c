@@ -127,6 +127,7 @@ int cni_place(struct controller *c)
 			continue;
 		}
 		tell_gone(port);
+		nat_gone(c, &port->port);
 		r = applied_remove(c->cni, port->kind, port->namespace_, port->name);
 		if (r < 0)
 			log_err(r, "cannot record in %s that a container is gone", c->options->state_dir);

@@ -100,6 +100,8 @@ struct controller {
 	bool nat_cleared;	     /* nothing of an earlier agent is left */
 	uint64_t nat_retry_us;	     /* until the next attempt; 0: none failed */
 	char *nat_reason;	     /* why what is asked for is not in force; NULL: it is */
+	struct nat_port *nat_ports;  /* that were in force last, or led to who went while no agent ran */
+	size_t n_nat_ports;
 	sd_event_source *nat_changes, *nat_due;
 
 	/* the other ends of the tunnel */
@@ -210,6 +212,8 @@ int vfs_list(void *userdata, json_t **ret, struct diag *diag);
 /* As the objects say, which are in force. Errors are kept in nat_reason, logged, and tried again later. */
 void nat_follow(struct controller *c, const struct object_list *all);
 void nat_free(struct controller *c); /* leaves it in force */
+/* Before the first policy: this one's ports of the host are not part of it. */
+void nat_gone(struct controller *c, const struct port *port);
 /* Ports of the host that the other one has already: -EADDRINUSE with diag. */
 int nat_conflict(const struct object *port, const struct object *other, struct diag *diag);
 /* The port's ports of the host are in force, if it has any: 0, or -EIO with diag. */

@@ -10,6 +10,7 @@
 #include <sys/epoll.h>
 
 #include <controller_internal.h>
+#include <netdev/nat_stale.h>
 #include <util/hash.h>
 
 #define TOUCHED_US 50000ull /* who flushes a ruleset often loads another one right behind it */
@@ -183,6 +184,49 @@ static void unwatch(struct controller *c)
 	c->nat_hash = 0;
 }
 
+/* --- flows that began before --- */
+
+static void keep_ports(struct controller *c, struct nat_content *content)
+{
+	free(c->nat_ports);
+	c->nat_ports = content->ports;
+	c->n_nat_ports = content->n_ports;
+	content->ports = NULL;
+}
+
+/* After the table: what is forgotten begins anew by that. */
+static void forget_flows(struct controller *c, struct nat_content *content)
+{
+	const struct nat_change change = {.before = {c->nat_ports, c->n_nat_ports},
+		.now = {content->ports, content->n_ports},
+		.lost = !c->nat_hash,
+		.local = c->addresses,
+		.n_local = c->n_addresses};
+	size_t n;
+	int r = nat_forget_stale(&change, &n);
+
+	if (r < 0)
+		log_warn(r, "UDP flows to ports of the host may go on to where they led before");
+	if (n)
+		log_debug("%zu UDP flows to ports of the host begin anew", n);
+	keep_ports(c, content);
+}
+
+void nat_gone(struct controller *c, const struct port *port)
+{
+	size_t n = c->n_nat_ports + 2 * port->n_host_ports;
+	struct nat_content content = {.n_ports = c->n_nat_ports};
+
+	if (!port->n_host_ports)
+		return;
+	content.ports = reallocarray(c->nat_ports, n, sizeof(*content.ports));
+	if (!content.ports)
+		return;
+	c->nat_ports = NULL;
+	add_port(&content, port);
+	keep_ports(c, &content);
+}
+
 /* --- putting in force --- */
 
 static void forget_reason(struct controller *c)
@@ -242,6 +286,8 @@ void nat_follow(struct controller *c, const struct object_list *all)
 	r = gather(c, all, &content);
 	if (r == 0 && !content.n_from && !content.n_ports && !content.unjudged) {
 		remove_table(c, c->nat_table);
+		if (c->nat_cleared)
+			forget_flows(c, &content);
 		return;
 	}
 	c->view.nat_table = c->nat_table;
@@ -261,6 +307,7 @@ void nat_follow(struct controller *c, const struct object_list *all)
 	}
 	c->nat_cleared = false;
 	forget_reason(c);
+	forget_flows(c, &content);
 	c->nat_hash = hash;
 	/* one of these is ours; of more nobody knows which one was last */
 	if (nft_watch_read(c->nat_watch) > 1)
@@ -296,4 +343,5 @@ void nat_free(struct controller *c)
 	sd_event_source_disable_unref(c->nat_due);
 	unwatch(c);
 	free(c->nat_reason);
+	free(c->nat_ports);
 }
