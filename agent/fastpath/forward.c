@@ -35,7 +35,7 @@ static int create_lane(struct forward *forward, const struct forward_options *op
 
 	lane->device = wanted->device;
 	lane->worker = &forward->workers[wanted->worker];
-	r = xsk_create(&forward->umem, &sizes, NULL, &lane->xsk);
+	r = xsk_create(&forward->umem, &sizes, &lane->xsk);
 	if (r >= 0)
 		r = xsk_map(&lane->xsk);
 	if (r >= 0)

@@ -88,7 +88,7 @@ static int make_sockets(struct endpoint *ep)
 		struct watched *watched = &session->queue[i];
 
 		*watched = (struct watched){.xsk = XSK_NONE};
-		r = xsk_create(&session->umem, &sizes, NULL, &watched->xsk);
+		r = xsk_create(&session->umem, &sizes, &watched->xsk);
 		if (r < 0)
 			break;
 		session->n++;

@@ -48,21 +48,20 @@ static int set(int fd, int option, const void *value, socklen_t length)
 	return setsockopt(fd, SOL_XDP, option, value, length) < 0 ? -errno : 0;
 }
 
-int xsk_create(const struct umem *umem, const struct xsk_sizes *sizes, const struct xsk *share, struct xsk *ret)
+int xsk_create(const struct umem *umem, const struct xsk_sizes *sizes, struct xsk *ret)
 {
-	struct xsk xsk = {.fd = -1, .sizes = *sizes, .shares_umem = share != NULL};
+	struct xsk xsk = {.fd = -1, .sizes = *sizes};
 	struct xdp_umem_reg reg = {
 		.addr = (uintptr_t)umem->area, .len = (uint64_t)umem->frame_size * umem->frames, .chunk_size = umem->frame_size};
 	_cleanup_close_ int fd = -1;
-	int r = 0;
+	int r;
 
 	if (!sizes_ok(sizes) || !umem->area)
 		return -EINVAL;
 	fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	if (!share)
-		r = set(fd, XDP_UMEM_REG, &reg, sizeof(reg));
+	r = set(fd, XDP_UMEM_REG, &reg, sizeof(reg));
 	if (r >= 0)
 		r = set(fd, XDP_UMEM_FILL_RING, &sizes->fill, sizeof(sizes->fill));
 	if (r >= 0)
@@ -85,11 +84,8 @@ int xsk_fix_device(struct xsk *xsk, const char *device)
 
 static int bind_as(const struct xsk *xsk, const struct xsk_binding *binding, uint16_t flags)
 {
-	struct sockaddr_xdp address = {.sxdp_family = AF_XDP,
-		.sxdp_flags = flags,
-		.sxdp_ifindex = binding->ifindex,
-		.sxdp_queue_id = binding->queue,
-		.sxdp_shared_umem_fd = binding->share ? (uint32_t)binding->share->fd : 0};
+	struct sockaddr_xdp address = {
+		.sxdp_family = AF_XDP, .sxdp_flags = flags, .sxdp_ifindex = binding->ifindex, .sxdp_queue_id = binding->queue};
 
 	return bind(xsk->fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
 }
@@ -98,23 +94,15 @@ int xsk_bind(struct xsk *xsk, const struct xsk_binding *binding)
 {
 	struct xdp_options options = {0};
 	socklen_t length = sizeof(options);
-	int refused = 0, r;
+	int refused = 0, r = -EOPNOTSUPP;
 
-	if (xsk->shares_umem != (binding->share != NULL))
-		return -EINVAL;
-	if (binding->share) {
-		/* the kernel takes the mode of the registration, and no flags beside this one */
-		r = bind_as(xsk, binding, XDP_SHARED_UMEM);
-	} else {
-		r = -EOPNOTSUPP;
-		if (!binding->copy_only && !binding->generic) {
-			r = bind_as(xsk, binding, XDP_ZEROCOPY | XDP_USE_NEED_WAKEUP);
-			refused = r;
-		}
-		/* what is taken or is not there is no question of the mode */
-		if (r < 0 && r != -EBUSY && r != -ENODEV)
-			r = bind_as(xsk, binding, XDP_COPY | XDP_USE_NEED_WAKEUP);
+	if (!binding->copy_only && !binding->generic) {
+		r = bind_as(xsk, binding, XDP_ZEROCOPY | XDP_USE_NEED_WAKEUP);
+		refused = r;
 	}
+	/* what is taken or is not there is no question of the mode */
+	if (r < 0 && r != -EBUSY && r != -ENODEV)
+		r = bind_as(xsk, binding, XDP_COPY | XDP_USE_NEED_WAKEUP);
 	if (r < 0)
 		return r;
 	xsk->ifindex = binding->ifindex;
@@ -129,8 +117,6 @@ int xsk_bind(struct xsk *xsk, const struct xsk_binding *binding)
 		snprintf(xsk->reason, sizeof(xsk->reason), "the XDP program of the device runs in generic mode");
 	else if (binding->copy_only)
 		snprintf(xsk->reason, sizeof(xsk->reason), "%s", binding->copy_only);
-	else if (binding->share)
-		snprintf(xsk->reason, sizeof(xsk->reason), "%s", binding->share->reason);
 	else if (refused == -EOPNOTSUPP)
 		snprintf(xsk->reason, sizeof(xsk->reason), "the driver has no zero-copy on queue %u", binding->queue);
 	else

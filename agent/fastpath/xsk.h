@@ -28,28 +28,25 @@ struct xsk {
 	uint32_t ifindex, queue;
 	enum xsk_mode mode;
 	char reason[XSK_REASON]; /* why not a better mode; "" none */
-	bool shares_umem;	 /* of another socket; else it has registered the memory itself */
 	struct xsk_sizes sizes;
 	struct xsk_ring rx, tx, fill, completion;
 };
 #define XSK_NONE ((struct xsk){.fd = -1})
 
 /*
- * A socket with its rings. share: a socket over the same memory whose registration it shall use (it is then bound in that one's mode); NULL: it
- * registers the memory itself, which any number of sockets may do. Asks for CAP_NET_RAW, and of RLIMIT_MEMLOCK without CAP_IPC_LOCK.
+ * A socket with its rings. It registers the memory itself, which any number of sockets may do: so each is bound in the best mode of its own queue. Asks for
+ * CAP_NET_RAW, and of RLIMIT_MEMLOCK without CAP_IPC_LOCK.
  */
-int xsk_create(const struct umem *umem, const struct xsk_sizes *sizes, const struct xsk *share, struct xsk *ret);
+int xsk_create(const struct umem *umem, const struct xsk_sizes *sizes, struct xsk *ret);
 
 struct xsk_binding {
 	uint32_t ifindex, queue;
 	bool generic; /* the device's XDP program runs in generic mode: the kernel has copied the packet before it is seen */
 	const char *copy_only; /* why zero-copy is not to be tried; NULL: it is */
-	const struct xsk *share;
 };
 /*
  * Zero-copy where the driver has it, else copies; need_wakeup either way. The device is fixed (SO_BINDTODEVICE), so that who has the fd can bind it to
- * no other. With share: in that one's mode, or -EOPNOTSUPP or -EINVAL where this queue cannot: without a registration of its own it then stays unbound.
- * -EBUSY: the queue or the socket is taken.
+ * no other. -EBUSY: the queue or the socket is taken.
  */
 int xsk_bind(struct xsk *xsk, const struct xsk_binding *binding);
 /* Fixed before the fd leaves the process, where binding comes after that. */

@@ -270,8 +270,8 @@ static void sockets(bool generic)
 	assert_true(map >= 0);
 	steer(map, ifindex, flags);
 	assert_int_equal(umem_create(2048, 128, -1, false, &umem), 0);
-	assert_int_equal(xsk_create(&umem, &(struct xsk_sizes){.rx = 3, .fill = 4, .completion = 4}, NULL, &xsk), -EINVAL);
-	assert_int_equal(xsk_create(&umem, &sizes, NULL, &xsk), 0);
+	assert_int_equal(xsk_create(&umem, &(struct xsk_sizes){.rx = 3, .fill = 4, .completion = 4}, &xsk), -EINVAL);
+	assert_int_equal(xsk_create(&umem, &sizes, &xsk), 0);
 	assert_int_equal(xsk_fix_device(&xsk, "fpx0"), 0);
 	assert_int_equal(xsk_map(&xsk), 0);
 	binding.ifindex = if_nametoindex("fpx1");
@@ -283,13 +283,12 @@ static void sockets(bool generic)
 		generic ? "the XDP program of the device runs in generic mode" : "the driver has no zero-copy on queue 0");
 	assert_int_equal(xsk_maps_late(&xsk, &late), 0);
 	assert_int_equal(bpf_map_update_elem(map, &queue, &xsk.fd, BPF_ANY), 0);
-	/* the queue is taken; a second socket shares the memory, not the queue */
-	assert_int_equal(xsk_create(&umem, &sizes, NULL, &second), 0);
+	/* the queue is taken; a second socket registers the same memory for another one */
+	assert_int_equal(xsk_create(&umem, &sizes, &second), 0);
 	assert_int_equal(xsk_bind(&second, &binding), -EBUSY);
 	xsk_close(&second);
-	assert_int_equal(xsk_create(&umem, &sizes, &xsk, &second), 0);
+	assert_int_equal(xsk_create(&umem, &sizes, &second), 0);
 	binding.queue = 1;
-	binding.share = &xsk;
 	assert_int_equal(xsk_bind(&second, &binding), 0);
 	assert_int_equal(second.mode, xsk.mode);
 	xsk_close(&second);
@@ -409,7 +408,7 @@ static void test_hand_over(void **state)
 	}
 	close(pair[1]);
 	assert_int_equal(umem_create(2048, 128, -1, false, &umem), 0);
-	assert_int_equal(xsk_create(&umem, &sizes, NULL, &xsk), 0);
+	assert_int_equal(xsk_create(&umem, &sizes, &xsk), 0);
 	umem_unmap(&umem); /* nothing of it is needed here */
 	assert_int_equal(xsk_fix_device(&xsk, "fpx0"), 0);
 	assert_int_equal(fastpath_send(pair[0], &message, (int[]){umem.fd, xsk.fd}, 2), 0);
