@@ -243,18 +243,26 @@ static int attach_side(const struct load *load, const struct attached *at, enum 
 	return r;
 }
 
+int clsact_make(const char *bpffs, uint32_t ifindex)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex, .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
+	int r = bpf_tc_hook_create(&hook);
+
+	if (r == 0) {
+		r = clsact_mark(bpffs, ifindex);
+		return r < 0 ? r : 1;
+	}
+	return r == -EEXIST ? check_clsact(bpffs, ifindex) : r;
+}
+
 int clsact_attach(struct datapath *dp, struct load *load, struct attached *at)
 {
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)at->ifindex, .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
 	struct own_filters own = {0};
-	int r = bpf_tc_hook_create(&hook);
-	bool fresh = r == 0;
+	int r = clsact_make(dp->bpffs, at->ifindex);
 
-	if (r == 0)
-		r = clsact_mark(dp->bpffs, at->ifindex);
-	else if (r == -EEXIST)
-		r = check_clsact(dp->bpffs, at->ifindex);
-	if (r == 0 && !fresh)
+	if (r > 0)
+		r = 0;
+	else if (r == 0)
 		r = clsact_each(at->ifindex, find_own, &own);
 	for (unsigned direction = 0; direction < HD_DIRECTIONS && r == 0; direction++)
 		r = attach_side(load, at, direction, own.priority[direction]);

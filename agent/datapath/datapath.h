@@ -18,6 +18,7 @@
 #include <heddle/explain.h>
 #include <heddle/flow.h>
 #include <heddle/limit.h>
+#include <heddle/offload.h>
 #include <heddle/reasons.h>
 #include <heddle/steer.h>
 #include <policy/compile.h>
@@ -226,6 +227,27 @@ struct datapath_flow {
 typedef int (*datapath_flow_cb)(const struct datapath_flow *flow, void *userdata); /* non-zero ends the walk */
 int datapath_flows(struct datapath *dp, datapath_flow_cb cb, void *userdata);	   /* expired ones left out; batched reads */
 int datapath_flow_counts(struct datapath *dp, uint64_t *proven, uint64_t *unproven);
+
+/*
+ * The same of proven ones alone, a piece at a time: *cursor, 0 at first, is where the next call goes on, with `budget` slots of TCP; the other
+ * protocols come as one piece at the end. 1: there is more; 0: that was all, and *cursor is 0 again.
+ */
+int datapath_proven(struct datapath *dp, uint32_t *cursor, uint32_t budget, datapath_flow_cb cb, void *userdata);
+/* What has become of one of them since. -ENOENT: it is gone, timed out, or another connection has its place. */
+int datapath_flow_again(struct datapath *dp, struct datapath_flow *flow);
+
+/* --- flows that a NIC forwards --- */
+
+/* What it has counted in addition, by enum hd_flow_side, bytes being those of L3. flags: enum hd_credit_flags. -ENOENT: the flow is gone. */
+int datapath_credit(struct datapath *dp, const struct datapath_flow *flow, const uint64_t packets[2], const uint64_t bytes[2],
+	unsigned flags);
+/* Of n proven TCP flows, which ones are established still: no more than a look at memory. */
+int datapath_established(struct datapath *dp, const struct datapath_flow *const *flows, size_t n, bool *ret);
+/* The record of a port or an uplink, and the generation that counts. -ENOENT: there is none. */
+int datapath_record(struct datapath *dp, uint32_t ifindex, struct hd_port *ret, uint32_t *ret_generation);
+/* The clsact qdisc, for filters of ours beside the programs: made unless it is there. It is left to its other users, and to the programs. */
+int datapath_clsact(struct datapath *dp, uint32_t ifindex);	     /* 1: there was none */
+void datapath_clsact_release(struct datapath *dp, uint32_t ifindex); /* none of those filters is left */
 
 int datapath_drops(struct datapath *dp, struct hd_counter counters[HD_REASON_COUNT][2]); /* summed over CPUs */
 int datapath_totals(struct datapath *dp, struct hd_counter totals[HD_TOTAL_COUNT]);

@@ -117,7 +117,7 @@ static int detach_filters(const char *bpffs, struct doomed *doomed)
 		struct filters_to_detach to = {.doomed = doomed};
 
 		r = clsact_each(devices[i], doom_filter, &to);
-		if (r == 0 && to.ours)
+		if (r == 0 && (to.ours || clsact_marked(bpffs, devices[i])))
 			r = clsact_detach(bpffs, devices[i]);
 		if (r < 0 && first_error == 0)
 			first_error = r;

@@ -159,7 +159,8 @@ static void add_lent(const struct load *load, const struct hd_flow_slot *slot, s
 	}
 }
 
-static int walk_slots(const struct load *load, const struct walk *walk)
+/* Those from `first` to before `end`, as far as there are some. */
+static int walk_slots(const struct load *load, const struct walk *walk, uint32_t first, uint32_t end)
 {
 	const struct map *map = &load->maps[MAP_FLOW_SLOTS];
 	size_t length = (size_t)map->max_entries * sizeof(struct hd_flow_slot);
@@ -168,10 +169,12 @@ static int walk_slots(const struct load *load, const struct walk *walk)
 
 	if (map->fd < 0)
 		return 0;
+	if (end > map->max_entries)
+		end = map->max_entries;
 	slots = mmap(NULL, length, PROT_READ, MAP_SHARED, map->fd, 0);
 	if (slots == MAP_FAILED)
 		return -errno;
-	for (uint32_t i = 0; i < map->max_entries && stop == 0; i++) {
+	for (uint32_t i = first; i < end && stop == 0; i++) {
 		struct datapath_flow flow = {0};
 		struct hd_flow_slot slot;
 
@@ -189,22 +192,113 @@ static int walk_slots(const struct load *load, const struct walk *walk)
 	return stop;
 }
 
+static int read_control(const struct load *load, struct hd_control *ret)
+{
+	uint32_t zero = 0;
+
+	if (load_map(load, MAP_CONTROL) < 0)
+		return -ENOTCONN;
+	return bpf_map_lookup_elem(load_map(load, MAP_CONTROL), &zero, ret) < 0 ? -errno : 0;
+}
+
 int datapath_flows(struct datapath *dp, datapath_flow_cb cb, void *userdata)
 {
 	const struct load *load = load_readable(dp);
 	struct hd_control control;
 	struct walk walk = {.control = &control, .cb = cb, .userdata = userdata, .now = tick_now(load)};
-	uint32_t zero = 0;
-	int r = 0;
+	int r = read_control(load, &control);
 
-	if (load_map(load, MAP_CONTROL) < 0)
-		return -ENOTCONN;
-	if (bpf_map_lookup_elem(load_map(load, MAP_CONTROL), &zero, &control) < 0)
-		return -errno;
-	r = walk_slots(load, &walk);
+	if (r < 0)
+		return r;
+	r = walk_slots(load, &walk, 0, UINT32_MAX);
 	for (size_t i = 0; i < ARRAY_SIZE(tables) && r == 0; i++)
 		r = walk_table(&load->maps[tables[i].map], tables[i].family, tables[i].proven, &walk);
 	return r < 0 ? log_err(r, "cannot read the flow tables") : 0;
+}
+
+int datapath_proven(struct datapath *dp, uint32_t *cursor, uint32_t budget, datapath_flow_cb cb, void *userdata)
+{
+	const struct load *load = load_readable(dp);
+	struct hd_control control;
+	struct walk walk = {.control = &control, .cb = cb, .userdata = userdata, .now = tick_now(load)};
+	uint32_t first = *cursor, end = first + budget;
+	int r = read_control(load, &control);
+
+	if (r < 0)
+		return r;
+	r = walk_slots(load, &walk, first, end);
+	if (r == 0 && end < load->maps[MAP_FLOW_SLOTS].max_entries) {
+		*cursor = end;
+		return 1;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(tables) && r == 0; i++)
+		if (tables[i].proven)
+			r = walk_table(&load->maps[tables[i].map], tables[i].family, true, &walk);
+	*cursor = 0;
+	return r < 0 ? log_err(r, "cannot read the flow tables") : 0;
+}
+
+void flow_key_of(const struct datapath_flow *flow, union hd_flow_key *ret)
+{
+	bool swap = flow->flow.flags & HD_FLOW_ORIG_IS_HI;
+	const struct hd_addr *lo = swap ? &flow->destination : &flow->source, *hi = swap ? &flow->source : &flow->destination;
+	__be16 source_port = htons(flow->source_port), destination_port = htons(flow->destination_port);
+
+	memset(ret, 0, sizeof(*ret));
+	if (flow->family == 4)
+		ret->key4 = (struct hd_flow_key4){.network = flow->network,
+			.kind = flow->kind,
+			.protocol = flow->protocol,
+			.lo = lo->w[3],
+			.hi = hi->w[3],
+			.lo_port = swap ? destination_port : source_port,
+			.hi_port = swap ? source_port : destination_port};
+	else
+		ret->key6 = (struct hd_flow_key6){.network = flow->network,
+			.kind = flow->kind,
+			.protocol = flow->protocol,
+			.lo = *lo,
+			.hi = *hi,
+			.lo_port = swap ? destination_port : source_port,
+			.hi_port = swap ? source_port : destination_port};
+}
+
+static int find_slot(const struct load *load, uint8_t family, const union hd_flow_key *key, struct hd_flow *ret)
+{
+	struct hd_flow_slot slot;
+	uint32_t index;
+
+	if (bpf_map_lookup_elem(load_map(load, family == 4 ? MAP_FLOWS4 : MAP_FLOWS6), key, &index) < 0 ||
+		bpf_map_lookup_elem(load_map(load, MAP_FLOW_SLOTS), &index, &slot) < 0)
+		return -errno;
+	if (slot.used != family || memcmp(&slot.key, key, sizeof(*key)) != 0)
+		return -ENOENT;
+	*ret = slot.flow;
+	return 0;
+}
+
+int datapath_flow_again(struct datapath *dp, struct datapath_flow *flow)
+{
+	const struct load *load = load_readable(dp);
+	uint32_t epoch = flow->flow.epoch;
+	struct hd_control control;
+	union hd_flow_key key;
+	struct hd_flow now;
+	int r = read_control(load, &control);
+
+	if (r < 0)
+		return r;
+	flow_key_of(flow, &key);
+	if (flow->protocol == IPPROTO_TCP)
+		r = find_slot(load, flow->family, &key, &now);
+	else if (bpf_map_lookup_elem(load_map(load, flow->family == 4 ? MAP_FLOWS4_OTHER : MAP_FLOWS6_OTHER), &key, &now) < 0)
+		r = -errno;
+	if (r < 0)
+		return r;
+	if (now.epoch != epoch || !alive(&control, &now, tick_now(load), flow))
+		return -ENOENT;
+	flow->flow = now;
+	return 0;
 }
 
 struct flow_counts {

@@ -121,6 +121,7 @@ struct load {
 	int program[PROGRAM_COUNT]; /* those of generic XDP and of ports only once a device needs them */
 	int ageing, ageing_type;    /* arms the kernel's timer when run */
 	int clock, clock_type;	    /* tells the time in ticks when run */
+	int credit;		    /* gives flows what a NIC has counted; -1 until first asked for */
 	int twin[HD_HOOKS];	    /* for explain; -1 until first asked for */
 	struct datapath_program info[PROGRAM_COUNT];
 	struct hd_control *control;  /* mapped; NULL: adopted maps only, of programs that some other agent loaded */
@@ -244,6 +245,7 @@ enum object_id {
 	OBJECT_TC_PORT,
 	OBJECT_AGEING,
 	OBJECT_SLOTS,
+	OBJECT_OFFLOAD,
 	OBJECT_COUNT
 };
 static inline enum object_id program_object(unsigned program)
@@ -343,6 +345,7 @@ int decap_begin(struct load *load, struct attached *at, const struct datapath_up
 /* XDP does it no more, and no frame that it took out is on its way any more: waits for that. */
 void decap_end(struct datapath *dp, const struct attached *at);
 
+int clsact_make(const char *bpffs, uint32_t ifindex); /* the qdisc. 1: there was none; -EEXIST: another one is in its place */
 int clsact_attach(struct datapath *dp, struct load *load, struct attached *at);
 /* Takes our filters off the device, and the qdisc when it was made by us and nobody else uses it. */
 int clsact_detach(const char *bpffs, uint32_t ifindex);
@@ -402,6 +405,9 @@ void overlay_change(struct load *load, const struct topology *t, const struct tu
 void overlay_remove(
 	struct load *load, const struct topology *t); /* peers that nothing leads to any more; this end where there is none */
 const struct topology_peer *overlay_find(const struct topology *t, uint32_t index);
+
+/* flows.c */
+void flow_key_of(const struct datapath_flow *flow, union hd_flow_key *ret); /* of an IPv4 flow, the rest is 0 */
 
 /* steer.c: fast paths */
 bool steer_at(const struct load *load, uint32_t ifindex); /* some packets of the device go to sockets: HD_PORT_FAST */

@@ -13,6 +13,7 @@
 #include <datapath/internal.h>
 
 #include "ageing.skel.h"
+#include "offload.skel.h"
 #include "slots.skel.h"
 #include "tc_port.skel.h"
 #include "tc_uplink.skel.h"
@@ -126,6 +127,8 @@ static const void *object_bytes(enum object_id id, size_t *ret_size)
 		return ageing_bpf__elf_bytes(ret_size);
 	case OBJECT_SLOTS:
 		return slots_bpf__elf_bytes(ret_size);
+	case OBJECT_OFFLOAD:
+		return offload_bpf__elf_bytes(ret_size);
 	case OBJECT_COUNT:
 		break;
 	}
@@ -135,7 +138,7 @@ static const void *object_bytes(enum object_id id, size_t *ret_size)
 int object_open(enum object_id id, struct bpf_object **ret)
 {
 	static const char *const name[OBJECT_COUNT] = {
-		"xdp_uplink", "xdp_generic", "xdp_port", "tc_uplink", "tc_port", "ageing", "slots"};
+		"xdp_uplink", "xdp_generic", "xdp_port", "tc_uplink", "tc_port", "ageing", "slots", "offload"};
 	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = id < OBJECT_COUNT ? name[id] : "");
 	struct bpf_object *object;
 	size_t size = 0;

@@ -170,6 +170,9 @@ static __always_inline int tcp_reset(struct hd_flow *flow, const struct pkt *p, 
 		tcp_state(flow, HD_FS_TCP_CLOSED);
 		return 0;
 	}
+	/* Numbers that are not known, as while a NIC forwards, cannot be hit: whoever is believed ends its own connection. */
+	if (p->direction == HD_EGRESS && flow->flags & HD_FLOW_PICKUP)
+		tcp_state(flow, HD_FS_TCP_CLOSED);
 	if (p->direction == HD_EGRESS || flow->flags & HD_FLOW_PICKUP)
 		return 0;
 	offset = p->seq - flow->ack[other & 1];
@@ -278,8 +281,12 @@ static __always_inline int tcp_segment(struct hd_flow *flow, const struct pkt *p
 	       (side == HD_REPLY && flow->state == HD_FS_TCP_FIN_RESPONDER);
 	if (over && !seq_from(flow->seq_end[side & 1], end))
 		return HD_R_TCP_STATE;
-	if (p->tcp_flags & TCP_FIN && flow->state != HD_FS_TCP_SYN_RECEIVED)
+	if (p->tcp_flags & TCP_FIN && flow->state != HD_FS_TCP_SYN_RECEIVED) {
 		tcp_fin(flow, p, side, end);
+		/* Believed whatever its number is: then so is the number, or what acknowledges the other end's FIN would lie past it. */
+		if (flow->flags & HD_FLOW_PICKUP && !dry_run)
+			flow->seq_end[side & 1] = end;
+	}
 	tcp_follow(flow, p, side, end);
 	return 0;
 }

@@ -52,6 +52,7 @@ int verdict_run(struct verdict_world *world, const void *frame, uint32_t length,
 int verdict_map(const struct verdict_world *world, const char *name);
 int verdict_program(struct verdict_world *world, uint32_t hook, int twin);
 int verdict_age(struct verdict_world *world);
+int verdict_credit(struct verdict_world *world, uint64_t packets, uint64_t bytes, uint32_t flags, int forged);
 int verdict_port(struct verdict_world *world, uint32_t ifindex, uint32_t flags, int present);
 int verdict_load_ports(struct verdict_world *world);
 int verdict_explain(struct verdict_world *world, const struct datapath_probe *probe, struct hd_explain *ret);
@@ -323,6 +324,32 @@ struct hd_control *verdict_control(struct verdict_world *world)
 uint32_t verdict_now(struct verdict_world *world)
 {
 	return tick_now(load_writable(world->dp));
+}
+
+static int take_listed(const struct datapath_flow *flow, void *userdata)
+{
+	*(struct datapath_flow *)userdata = *flow;
+	return 1;
+}
+
+/* As of a flow that a NIC forwards: the only one that is listed. forged: of another connection under the same key. */
+int verdict_credit(struct verdict_world *world, uint64_t packets, uint64_t bytes, uint32_t flags, int forged)
+{
+	const uint64_t each[2] = {packets, 2 * packets}, all[2] = {bytes, 2 * bytes};
+	struct datapath_flow flow = {0}, again;
+	int r;
+
+	(void)datapath_flows(world->dp, take_listed, &flow);
+	if (!flow.family)
+		return -ENODATA;
+	again = flow;
+	r = datapath_flow_again(world->dp, &again);
+	if (r == 0 && memcmp(&again.flow, &flow.flow, sizeof(flow.flow)) != 0)
+		return -EBADMSG;
+	flow.flow.epoch += forged ? 2 : 0;
+	if (forged && datapath_flow_again(world->dp, &flow) != -ENOENT)
+		return -EBADMSG;
+	return datapath_credit(world->dp, &flow, each, all, flags);
 }
 
 static int take_flow(const struct datapath_flow *flow, void *userdata)

@@ -306,6 +306,10 @@ class World:
     def now(self):
         return U32(self.lib.verdict_now(self.handle)).value
 
+    def credit(self, packets, size, flags=0, forged=False):
+        """What a NIC has counted of the only flow: of its first side so much, of the other twice as much. 0 or a negative errno."""
+        return self.lib.verdict_credit(self.handle, ctypes.c_uint64(packets), ctypes.c_uint64(size), flags, int(forged))
+
     def age(self):
         r = self.lib.verdict_age(self.handle)
         assert r == 0, r

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the offload of flows to NICs needs of the data plane. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include <datapath/internal.h>
+
+static int load_credit(struct load *load)
+{
+	const struct bpf_program *program;
+	struct bpf_object *object = NULL;
+	int r = object_open(OBJECT_OFFLOAD, &object);
+
+	if (r < 0)
+		return r;
+	r = load_reuse_maps(load, object);
+	if (r == 0)
+		r = object_load(object, "program that takes what NICs have counted");
+	program = r == 0 ? bpf_object__find_program_by_name(object, "offload_credit") : NULL;
+	if (program) {
+		load->credit = fcntl(bpf_program__fd(program), F_DUPFD_CLOEXEC, 3);
+		r = load->credit < 0 ? -errno : 0;
+	}
+	bpf_object__close(object);
+	objects_forget();
+	return r;
+}
+
+int datapath_credit(
+	struct datapath *dp, const struct datapath_flow *flow, const uint64_t packets[2], const uint64_t bytes[2], unsigned flags)
+{
+	struct hd_credit credit = {.epoch = flow->flow.epoch,
+		.family = flow->family,
+		.flags = (uint8_t)flags,
+		.packets = {packets[HD_ORIG], packets[HD_REPLY]},
+		.bytes = {bytes[HD_ORIG], bytes[HD_REPLY]}};
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = &credit, .data_size_in = sizeof(credit), .repeat = 1);
+	struct load *load = load_writable(dp);
+	int r;
+
+	if (!load)
+		return -ENOTCONN;
+	flow_key_of(flow, &credit.key);
+	r = load->credit < 0 ? load_credit(load) : 0;
+	if (r == 0)
+		r = bpf_prog_test_run_opts(load->credit, &opts);
+	if (r < 0)
+		return log_err(r, "cannot take what a NIC has counted");
+	return opts.retval ? -ENOENT : 0;
+}
+
+int datapath_established(struct datapath *dp, const struct datapath_flow *const *flows, size_t n, bool *ret)
+{
+	const struct load *load = load_readable(dp);
+	const struct map *map = load ? &load->maps[MAP_FLOW_SLOTS] : NULL;
+	size_t length = map ? (size_t)map->max_entries * sizeof(struct hd_flow_slot) : 0;
+	const struct hd_flow_slot *slots;
+
+	if (!map || map->fd < 0)
+		return -ENOTCONN;
+	slots = mmap(NULL, length, PROT_READ, MAP_SHARED, map->fd, 0);
+	if (slots == MAP_FAILED)
+		return -errno;
+	for (size_t i = 0; i < n; i++) {
+		const struct hd_flow_slot *slot = &slots[flows[i]->flow.slot % map->max_entries];
+
+		ret[i] = slot->used == flows[i]->family && slot->epoch == flows[i]->flow.epoch &&
+			 slot->flow.state == HD_FS_TCP_ESTABLISHED;
+	}
+	munmap((void *)slots, length);
+	return 0;
+}
+
+int datapath_record(struct datapath *dp, uint32_t ifindex, struct hd_port *ret, uint32_t *ret_generation)
+{
+	const struct load *load = load_writable(dp);
+
+	if (!load)
+		return -ENOTCONN;
+	*ret_generation = load->control->generation;
+	return port_read(load, ifindex, ret);
+}
+
+int datapath_clsact(struct datapath *dp, uint32_t ifindex)
+{
+	return clsact_make(dp->bpffs, ifindex);
+}
+
+void datapath_clsact_release(struct datapath *dp, uint32_t ifindex)
+{
+	const struct attached *at = attached_by_ifindex(dp, ifindex);
+
+	if (!at || !at->clsact)
+		(void)clsact_detach(dp->bpffs, ifindex);
+}
