@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which flows a NIC can forward just as our programs would, and by which rules: pure. A rule takes packets of one direction of one flow out of a
+ * representor and puts them into another one; whatever is not an ordinary packet of that flow does not match it, and comes to the programs.
+ */
+#ifndef HEDDLE_OFFLOAD_PLAN_H
+#define HEDDLE_OFFLOAD_PLAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <datapath/datapath.h>
+
+/* Why a flow is where it is. X(SYMBOL, "name", "what it says"). */
+#define OFFLOAD_REASONS(X) \
+	X(NONE, "offloaded", "the NIC forwards it") \
+	X(PROTOCOL, "protocol", "neither TCP nor UDP nor SCTP") \
+	X(STATE, "state", "not established, or about to end") \
+	X(TIMEOUT, "timeout", "its timeout is shorter than what is needed to see that it is idle") \
+	X(HOST, "host", "goes to the host's stack or comes from there") \
+	X(TUNNEL, "tunnel", \
+		"goes to a peer: our programs make the tunnel, there is no tunnel device that a NIC could put in their place") \
+	X(WIRE, "wire", "goes out of an uplink by a VLAN, or comes in there") \
+	X(SWITCH, "switch", "its ends are not behind representors of one NIC") \
+	X(SEGMENT, "segment", "an end is a trunk or carries tags of its own: the flow does not say which tag") \
+	X(BETWEEN, "between-networks", "routed between networks") \
+	X(RATE, "rate", "an end has a rate, which is counted in software") \
+	X(MTU, "mtu", "routed to a port whose MTU is smaller: what is too big has to be answered") \
+	X(STALE, "stale", "its policy or one of its ends has changed: the next packet says where it goes") \
+	X(REFUSED, "refused", "the NIC does not take it") \
+	X(FULL, "full", "as many flows are offloaded as may be") \
+	X(WAITING, "waiting", "its turn has not come yet")
+#define OFFLOAD_REASON_ENUM(sym, name, text) OFFLOAD_##sym,
+enum offload_reason { OFFLOAD_REASONS(OFFLOAD_REASON_ENUM) OFFLOAD_REASON_COUNT };
+#undef OFFLOAD_REASON_ENUM
+extern const char *const offload_reason_name[OFFLOAD_REASON_COUNT];
+extern const char *const offload_reason_text[OFFLOAD_REASON_COUNT];
+
+/* A port that packets can go to and come from. */
+struct offload_port {
+	struct hd_port record;
+	uint32_t generation; /* that counts in it */
+	uint64_t switch_id;  /* of the NIC whose representor it is; 0: it is none */
+};
+
+/* What the plan is made for. */
+struct offload_world {
+	/* False: no port of ours. */
+	bool (*port)(uint32_t ifindex, struct offload_port *ret, void *userdata);
+	/* Both are in one subnet of the network: what one of them sends to the other is switched, else its gateway routes it. */
+	bool (*neighbours)(uint16_t network, const struct hd_addr *a, const struct hd_addr *b, void *userdata);
+	/* The MAC that the address has by a document, where a port has several. False: the port's own. */
+	bool (*mac)(uint16_t network, const struct hd_addr *address, uint8_t ret[6], void *userdata);
+	void *userdata;
+	uint32_t timeout_ms[HD_FLOW_STATE_COUNT];
+	uint32_t least_timeout_ms; /* a shorter one cannot be kept */
+};
+
+/* One direction. Compared as memory: without holes, everything that does not count is 0. */
+struct offload_rule {
+	uint32_t in, out; /* ifindexes of representors */
+	struct hd_addr source, destination;
+	__be16 source_port, destination_port;
+	uint8_t family, protocol;
+	bool routed; /* TTL or hop limit less by one, and the MACs below */
+	uint8_t reserved;
+	uint8_t source_mac[6], destination_mac[6];	   /* as they come */
+	uint8_t new_source_mac[6], new_destination_mac[6]; /* as they leave */
+};
+static_assert(sizeof(struct offload_rule) == 72, "no holes");
+
+/* OFFLOAD_NONE: rules[] are those of the flow's two directions, by enum hd_flow_side. Else why it stays in software. */
+enum offload_reason offload_plan(
+	const struct datapath_flow *flow, const struct offload_world *world, struct offload_rule rules[2]);
+
+#endif

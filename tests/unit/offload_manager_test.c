@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Rounds over a flow table and a NIC that are made up: one that takes rules, refuses them, loses them. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <arpa/inet.h>
+
+#include <cmocka.h>
+
+#include <offload/manager.h>
+#include <util/addr.h>
+
+#define FLOWS 64
+#define RULES 128
+
+struct fake {
+	struct offload *offload;
+	struct offload_world world;
+	/* the table */
+	struct datapath_flow flows[FLOWS];
+	bool there[FLOWS];
+	unsigned n;
+	uint64_t packets[FLOWS][2], bytes[FLOWS][2];
+	unsigned seen[FLOWS], begun[FLOWS];
+	/* the NIC */
+	struct flower_filter rules[RULES];
+	struct flower_seen counts[RULES];
+	unsigned n_rules, most;
+	int refuse; /* everything; or what goes out by refuse_out alone */
+	uint32_t refuse_out;
+	int cannot_tell;
+	/* ports */
+	uint32_t moved, gone_port;
+	uint64_t now;
+};
+
+static struct fake *f;
+
+static bool find_port(uint32_t ifindex, struct offload_port *ret, void *userdata)
+{
+	(void)userdata;
+	*ret = (struct offload_port){.record = {.ifindex = ifindex,
+					     .network = 1,
+					     .flags = HD_PORT_L2,
+					     .mac = {2, 0, 0, 0, 0, (uint8_t)ifindex},
+					     .moved = f->moved,
+					     .policy = {{.generation = 1, .version = {1, 1}}}},
+		.generation = 1,
+		.switch_id = 5};
+	return ifindex != f->gone_port;
+}
+
+static bool neighbours(uint16_t network, const struct hd_addr *a, const struct hd_addr *b, void *userdata)
+{
+	(void)network;
+	(void)a;
+	(void)b;
+	(void)userdata;
+	return true;
+}
+
+static int find_rule(uint32_t ifindex, uint32_t handle)
+{
+	for (unsigned i = 0; i < f->n_rules; i++)
+		if (f->rules[i].rule.in == ifindex && f->rules[i].handle == handle)
+			return (int)i;
+	return -1;
+}
+
+static int op_add(const struct flower_filter *filter, char reason[FLOWER_REASON_MAX], void *userdata)
+{
+	(void)userdata;
+	assert_int_equal(find_rule(filter->rule.in, filter->handle), -1);
+	if (f->refuse && (!f->refuse_out || f->refuse_out == filter->rule.out)) {
+		snprintf(reason, FLOWER_REASON_MAX, "no room in the NIC");
+		return f->refuse;
+	}
+	assert_true(f->n_rules < RULES);
+	f->rules[f->n_rules] = *filter;
+	f->counts[f->n_rules++] = (struct flower_seen){
+		.ifindex = filter->rule.in, .handle = filter->handle, .ours = true, .family = filter->rule.family};
+	return 0;
+}
+
+static void lose(int at)
+{
+	f->n_rules--;
+	f->rules[at] = f->rules[f->n_rules];
+	f->counts[at] = f->counts[f->n_rules];
+}
+
+static int op_remove(const struct flower_filter *filter, struct flower_seen *seen, void *userdata)
+{
+	int at = find_rule(filter->rule.in, filter->handle);
+
+	(void)userdata;
+	if (at < 0)
+		return -ENOENT;
+	*seen = f->counts[at];
+	lose(at);
+	return 0;
+}
+
+static int op_each(uint32_t ifindex, void (*cb)(const struct flower_seen *seen, void *data), void *data, void *userdata)
+{
+	(void)userdata;
+	for (unsigned i = 0; i < f->n_rules && !f->cannot_tell; i++)
+		if (f->rules[i].rule.in == ifindex)
+			cb(&f->counts[i], data);
+	return f->cannot_tell;
+}
+
+static int find_flow(const struct datapath_flow *flow)
+{
+	for (unsigned i = 0; i < f->n; i++)
+		if (f->there[i] && f->flows[i].source_port == flow->source_port)
+			return f->flows[i].flow.epoch == flow->flow.epoch ? (int)i : -ENOENT;
+	return -ENOENT;
+}
+
+static int op_again(struct datapath_flow *flow, void *userdata)
+{
+	int at = find_flow(flow);
+
+	(void)userdata;
+	if (at >= 0)
+		*flow = f->flows[at];
+	return at < 0 ? at : 0;
+}
+
+static int op_credit(
+	const struct datapath_flow *flow, const uint64_t packets[2], const uint64_t bytes[2], unsigned flags, void *userdata)
+{
+	int at = find_flow(flow);
+
+	(void)userdata;
+	if (at < 0)
+		return at;
+	for (unsigned side = 0; side < 2; side++) {
+		f->packets[at][side] += packets[side];
+		f->bytes[at][side] += bytes[side];
+	}
+	f->seen[at] += !!(flags & HD_CREDIT_SEEN);
+	f->begun[at] += !!(flags & HD_CREDIT_BEGINS);
+	return 0;
+}
+
+/* Half of it at a time. */
+static int op_walk(uint32_t *cursor, datapath_flow_cb cb, void *data, void *userdata)
+{
+	unsigned half = f->n / 2, first = *cursor ? half : 0, end = *cursor ? f->n : half;
+
+	(void)userdata;
+	for (unsigned i = first; i < end; i++)
+		if (f->there[i])
+			assert_int_equal(cb(&f->flows[i], data), 0);
+	*cursor = !*cursor;
+	return *cursor ? 1 : 0;
+}
+
+static int op_established(const struct datapath_flow *const *flows, size_t n, bool *ret, void *userdata)
+{
+	(void)userdata;
+	for (size_t i = 0; i < n; i++) {
+		int at = find_flow(flows[i]);
+
+		ret[i] = at >= 0 && f->flows[at].flow.state == HD_FS_TCP_ESTABLISHED;
+	}
+	return 0;
+}
+
+static uint64_t op_now(void *userdata)
+{
+	(void)userdata;
+	return f->now;
+}
+
+static int setup(void **state)
+{
+	static const struct offload_ops ops = {.add = op_add,
+		.remove = op_remove,
+		.each = op_each,
+		.again = op_again,
+		.credit = op_credit,
+		.walk = op_walk,
+		.established = op_established,
+		.now_ms = op_now};
+	const struct offload_limits limits = {.flows = 20, .a_round = 8, .header = 14};
+
+	f = calloc(1, sizeof(*f));
+	assert_non_null(f);
+	f->now = 1000;
+	f->n = 4;
+	for (unsigned i = 0; i < FLOWS; i++) {
+		f->there[i] = true;
+		f->flows[i] = (struct datapath_flow){.family = 4,
+			.proven = true,
+			.protocol = IPPROTO_TCP,
+			.network = 1,
+			.source = {.b = {[10] = 0xff, 0xff, 10, 0, 0, 1}},
+			.destination = {.b = {[10] = 0xff, 0xff, 10, 0, 0, 2}},
+			.source_port = (uint16_t)(1000 + i),
+			.destination_port = 80,
+			.flow = {.state = HD_FS_TCP_ESTABLISHED,
+				.epoch = 7 + i,
+				.version = 1,
+				.second_version = 1,
+				.last_seen = 100,
+				.device = {11, 12}}};
+	}
+	f->world = (struct offload_world){.port = find_port, .neighbours = neighbours};
+	*state = f;
+	return offload_new(&ops, &f->world, &limits, &f->offload);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	offload_free(f->offload);
+	free(f);
+	return 0;
+}
+
+/* Both halves of the table. */
+static struct offload_status rounds(unsigned n)
+{
+	struct offload_status status;
+
+	for (unsigned i = 0; i < n; i++) {
+		f->now += OFFLOAD_ROUND_MS;
+		(void)offload_round(f->offload);
+	}
+	offload_status(f->offload, &status);
+	return status;
+}
+
+static void carry(unsigned flow, unsigned side, uint64_t packets, uint64_t bytes)
+{
+	for (unsigned i = 0; i < f->n_rules; i++)
+		if (f->rules[i].rule.in == 11 + side &&
+			ntohs(side ? f->rules[i].rule.destination_port : f->rules[i].rule.source_port) == 1000 + flow) {
+			f->counts[i].packets += packets;
+			f->counts[i].bytes += bytes;
+		}
+}
+
+static void test_counters(void **state)
+{
+	struct offload_status status;
+
+	(void)state;
+	assert_true(!offload_has(f->offload, &f->flows[0]));
+	status = rounds(2);
+	assert_int_equal(f->n_rules, 8);
+	assert_true(status.now == 4 && status.flows[OFFLOAD_NONE] + status.flows[OFFLOAD_WAITING] == 4);
+	assert_true(offload_has(f->offload, &f->flows[3]));
+	assert_int_equal(f->begun[0], 1);
+	carry(0, 0, 10, 1140);
+	carry(0, 1, 20, 2280);
+	status = rounds(1);
+	assert_true(f->packets[0][0] == 10 && f->bytes[0][0] == 1000 && f->packets[0][1] == 20 && f->bytes[0][1] == 2000);
+	assert_true(f->seen[0] == 1 && f->seen[1] == 0);
+	/* Nothing new is no sign of life. */
+	status = rounds(3);
+	assert_true(f->packets[0][0] == 10 && f->seen[0] == 1);
+	assert_int_equal(status.flows[OFFLOAD_NONE], 4);
+	/* What came since the last round is not lost, and says nothing of now. */
+	carry(0, 0, 1, 114);
+	offload_stop(f->offload);
+	assert_int_equal(f->n_rules, 0);
+	assert_true(f->packets[0][0] == 11 && f->bytes[0][0] == 1100 && f->seen[0] == 1);
+	offload_status(f->offload, &status);
+	assert_true(status.now == 0 && status.rules_added == 8 && status.rules_removed == 8);
+}
+
+static void test_bounds(void **state)
+{
+	struct offload_status status;
+
+	(void)state;
+	f->n = 60;
+	(void)rounds(1);
+	assert_int_equal(f->n_rules, 16); /* 8 flows a round */
+	status = rounds(6);
+	assert_int_equal(f->n_rules, 40);
+	status = rounds(2);
+	assert_true(status.flows[OFFLOAD_NONE] == 20 && status.flows[OFFLOAD_FULL] == 40);
+}
+
+static void test_nothing_to_offload(void **state)
+{
+	(void)state;
+	f->n = 0;
+	assert_false(offload_round(f->offload));
+	assert_false(offload_look(f->offload));
+}
+
+static void test_ends(void **state)
+{
+	(void)state;
+	(void)rounds(2);
+	/* Closing: taken back by a look, well before the next round. */
+	assert_true(offload_look(f->offload));
+	assert_int_equal(f->n_rules, 8);
+	f->flows[0].flow.state = HD_FS_TCP_FIN_ORIGINATOR;
+	assert_true(offload_look(f->offload));
+	assert_int_equal(f->n_rules, 6);
+	/* Aged. */
+	f->there[1] = false;
+	(void)rounds(1);
+	assert_int_equal(f->n_rules, 4);
+	/* The same ports again are another connection. */
+	f->flows[2].flow.epoch = 99;
+	carry(2, 0, 5, 500);
+	(void)rounds(2);
+	assert_int_equal(f->n_rules, 4);
+	assert_true(f->packets[2][0] == 0 && f->begun[2] == 2);
+	assert_true(offload_has(f->offload, &f->flows[2]));
+}
+
+static void test_changes(void **state)
+{
+	(void)state;
+	(void)rounds(2);
+	/* A policy. */
+	f->flows[0].flow.version = 2;
+	offload_again(f->offload);
+	assert_int_equal(f->n_rules, 6);
+	f->flows[0].flow.version = 1;
+	(void)rounds(2);
+	assert_int_equal(f->n_rules, 8);
+	/* An address: until packets have found out where it is. */
+	f->moved = 150;
+	offload_again(f->offload);
+	assert_int_equal(f->n_rules, 0);
+	assert_int_equal(rounds(2).flows[OFFLOAD_STALE], 4);
+	f->flows[1].flow.last_seen = 200;
+	(void)rounds(2);
+	assert_int_equal(f->n_rules, 2);
+	/* A device. */
+	f->moved = 0;
+	(void)rounds(2);
+	assert_int_equal(f->n_rules, 8);
+	offload_leave(f->offload, 12);
+	assert_int_equal(f->n_rules, 0);
+	f->gone_port = 12;
+	assert_int_equal(rounds(2).flows[OFFLOAD_STALE], 4);
+}
+
+static void test_lost(void **state)
+{
+	struct offload_status status;
+
+	(void)state;
+	(void)rounds(2);
+	/* One rule of two: the other goes too, and the flow is let alone for a while. */
+	lose(find_rule(f->rules[0].rule.in, f->rules[0].handle));
+	status = rounds(2);
+	assert_int_equal(f->n_rules, 6);
+	assert_true(status.refusal == -ENOENT && status.now == 3);
+	f->now += 30000;
+	(void)rounds(2);
+	assert_int_equal(f->n_rules, 8);
+	/* It is there, and the NIC has it no more. */
+	f->counts[3].lost = true;
+	(void)rounds(1);
+	assert_int_equal(f->n_rules, 6);
+	/* Nobody can tell what is counted: nothing is left to the NIC. */
+	f->cannot_tell = -EIO;
+	(void)rounds(1);
+	assert_int_equal(f->n_rules, 0);
+}
+
+static void test_half_refused(void **state)
+{
+	struct offload_status status;
+
+	(void)state;
+	/* The second rule of each flow is refused: the first one does not stay. */
+	f->refuse = -ENOSPC;
+	f->refuse_out = 11;
+	status = rounds(2);
+	assert_true(f->n_rules == 0 && status.now == 0 && status.refused == 4 && status.refusal == -ENOSPC);
+	assert_string_equal(status.refusal_text, "no room in the NIC");
+	assert_int_equal(status.flows[OFFLOAD_REFUSED], 4);
+	/* Again after 30 s, 60 s, ... */
+	assert_int_equal(rounds(20).refused, 4);
+	f->now += 30000;
+	assert_int_equal(rounds(2).refused, 8);
+}
+
+static void test_pause(void **state)
+{
+	struct offload_status status;
+
+	(void)state;
+	f->n = 60;
+	f->refuse = -EOPNOTSUPP;
+	status = rounds(10);
+	/* Eight in a row, and the others are not even tried. */
+	assert_true(status.refused == 8 && status.paused);
+	assert_true(status.flows[OFFLOAD_REFUSED] == 60);
+	/* Then one a pause. */
+	f->now += 30000;
+	status = rounds(10);
+	assert_true(status.refused == 9 && status.paused);
+	f->now += 60000;
+	f->refuse = 0;
+	(void)rounds(1);
+	assert_int_equal(f->n_rules, 2);
+	/* It takes them again. */
+	status = rounds(6);
+	assert_true(f->n_rules == 40 && !status.paused);
+}
+
+int main(void)
+{
+#define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_counters),
+		TEST(test_bounds),
+		TEST(test_nothing_to_offload),
+		TEST(test_ends),
+		TEST(test_changes),
+		TEST(test_lost),
+		TEST(test_half_refused),
+		TEST(test_pause),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
