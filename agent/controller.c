@@ -113,6 +113,7 @@ static void controller_free(struct controller *c)
 	node_free(c);
 	cluster_free(c);
 	fastpaths_free(c);
+	offload_end(c);
 	devices_free(c);
 	vfs_free(c);
 	sriov_free(c);
@@ -219,6 +220,7 @@ int controller_run(const struct controller_options *options)
 		if (r < 0)
 			log_err(r, "the event loop failed");
 		node_leave(&c);
+		offload_end(&c);
 		/* what was put off */
 		policy_settle(&c);
 		if (c.save)
@@ -321,6 +323,9 @@ int controller_detach(const struct controller_options *options)
 		return log_err(r, "cannot lock %s", options->run_dir);
 	/* a cluster that cannot be told is no reason to stay attached */
 	told = node_withdraw(options);
+	r = offload_clear();
+	if (r < 0)
+		return log_err(r, "cannot remove the rules of NICs");
 	r = datapath_detach(&config);
 	if (r < 0)
 		return log_err(r, "cannot detach everything");

@@ -117,6 +117,7 @@ int devices_attach(struct controller *c)
 	ports = ports_install(c);
 	underlay_follow(c);
 	fastpaths_follow(c);
+	offload_follow(c);
 	if (r >= 0)
 		r = ports;
 	c->attach_error = r < 0 ? r : 0;
@@ -192,6 +193,8 @@ static void on_device(const struct netdev *device, bool gone, void *userdata)
 		if (known->ifindex != device->ifindex)
 			continue;
 		concerns |= is_declared(c, known->name);
+		if (gone || known->switch_id != device->switch_id)
+			offload_gone(c, device->ifindex);
 		port = port_concerned(c, known->name, device->name);
 		port |= sriov_concerned(c, gone ? known : device);
 		/* Set down it takes no packets: that it is not there is said, and it is made again. */

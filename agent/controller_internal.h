@@ -15,6 +15,7 @@
 #include <netdev/tunnel_slow.h>
 #include <netdev/underlay.h>
 #include <observe/view.h>
+#include <offload/tc.h>
 #include <source/applied.h>
 #include <source/cni.h>
 #include <source/files.h>
@@ -126,6 +127,16 @@ struct controller {
 	sd_event_source *forward_again, *forward_neighbours;
 	bool confined; /* what it gives up is given up */
 
+	/* flows that NICs forward */
+	struct offload *offload;	     /* NULL: off */
+	struct tc *offload_tc;		     /* with it */
+	const struct policy_delta *changing; /* that is about to be published; NULL: none */
+	bool offload_cleared;		     /* no rule of an earlier agent is left */
+	struct offload_cache *offload_cache;
+	uint32_t *offload_qdiscs; /* devices whose clsact was made for rules */
+	size_t n_offload_qdiscs;
+	sd_event_source *offload_round, *offload_look;
+
 	/* event sources */
 	sd_event_source *sweep, *later, *reattach, *pace, *confirm, *kubernetes_save, *kubernetes_again, *events, *netdev,
 		*rebuild, *host_changes;
@@ -222,6 +233,15 @@ int nat_check(const struct controller *c, const struct object *port, struct diag
 /* --- controller_pace.c: where what limited ports send is held back --- */
 
 void pace_follow(struct controller *c); /* once ports are installed */
+
+/* --- controller_offload.c: flows that NICs forward --- */
+
+void offload_follow(struct controller *c); /* as the Host and the devices say, once ports are installed */
+/* Ahead of a change: what will not hold any more goes back to software. delta NULL: everything. */
+void offload_before(struct controller *c, const struct policy_delta *delta);
+void offload_gone(struct controller *c, uint32_t ifindex); /* the device is gone, or is another one now */
+void offload_end(struct controller *c);			   /* takes all back */
+int offload_clear(void);				   /* with no agent running */
 
 /* --- controller_underlay.c: the other ends of the tunnel --- */
 

@@ -246,6 +246,7 @@ static int load_and_attach(struct controller *c, const struct policy_input *inpu
 		compiler_free(compiler);
 		return r;
 	}
+	offload_before(c, NULL);
 	c->compiler = compiler;
 	c->limits = limits;
 	c->settings = settings;
@@ -289,6 +290,8 @@ static int write_and_publish(struct controller *c, const struct policy_delta *de
 {
 	int r = datapath_write(c->datapath, delta);
 
+	if (r >= 0)
+		offload_before(c, delta);
 	if (r >= 0 && !topology_equal(c->topology, topology))
 		r = datapath_remove(c->datapath, topology);
 	if (r >= 0)
@@ -347,6 +350,8 @@ static int activate(
 	}
 	if (attach || c->topology_due || c->hostnet_due || vfs_wanted(c))
 		(void)devices_attach(c);
+	else
+		offload_follow(c);
 	return 0;
 }
 

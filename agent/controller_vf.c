@@ -383,6 +383,8 @@ void host_sriov(struct controller *c, const struct host *host)
 	if (!n || hash == c->sriov_tried)
 		return;
 	c->sriov_tried = hash;
+	/* Drivers refuse another mode, or lose count, while there are rules. None are made until it is done. */
+	offload_before(c, NULL);
 	r = start_job(c, steps, n);
 	if (r < 0)
 		log_err(r, "cannot set up NICs for VFs");

@@ -62,6 +62,7 @@ static uint64_t hash_host(uint64_t hash, const struct host *host)
 	const struct host_timeouts *timeouts = &host->timeouts;
 	const uint64_t numbers[] = {
 		host->forward_judge,
+		host->offload,
 		timeouts->tcp_established,
 		timeouts->tcp_syn,
 		timeouts->tcp_fin,

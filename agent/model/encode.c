@@ -184,6 +184,8 @@ static void host_spec(struct buffer *out, const struct host *host)
 	}
 	ports(out, "failsafe", host->failsafe, host->n_failsafe);
 	write_text(out, "forward", host->forward_judge ? "judge" : "pass");
+	if (host->offload)
+		write_text(out, "offload", "auto");
 	write_open(out, "timeouts", '{');
 	duration_field(out, "tcpEstablished", host->timeouts.tcp_established);
 	duration_field(out, "tcpSyn", host->timeouts.tcp_syn);

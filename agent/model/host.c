@@ -211,7 +211,7 @@ static const struct schema kubernetes_schema = {
 struct host_draft {
 	struct list uplinks, failsafe;
 	struct tunnel tunnel;
-	int forward;
+	int forward, offload;
 	struct host_timeouts timeouts;
 	struct limits limits;
 	struct log_settings log;
@@ -221,6 +221,7 @@ struct host_draft {
 };
 static_assert(sizeof(struct host_draft) <= SCHEMA_DRAFT_MAX, "host_draft");
 enum { FORWARD_PASS, FORWARD_JUDGE };
+enum { OFFLOAD_OFF, OFFLOAD_AUTO };
 
 static bool sriov_once(struct decoder *d, const struct path *path, node_id node, const struct list *list)
 {
@@ -257,6 +258,7 @@ static bool finish_host(struct decoder *d, const struct path *path, node_id node
 		.failsafe = from->failsafe.items,
 		.n_failsafe = from->failsafe.n,
 		.forward_judge = from->forward == FORWARD_JUDGE,
+		.offload = from->offload == OFFLOAD_AUTO,
 		.timeouts = from->timeouts,
 		.pickup_seconds = from->pickup_seconds,
 		.has_tunnel = from->tunnel.present,
@@ -282,12 +284,15 @@ static bool finish_host(struct decoder *d, const struct path *path, node_id node
 
 static const char *const forward_names[] = {[FORWARD_PASS] = "pass", [FORWARD_JUDGE] = "judge", NULL};
 static const struct choice forward_choice = {forward_names};
+static const char *const offload_names[] = {[OFFLOAD_OFF] = "off", [OFFLOAD_AUTO] = "auto", NULL};
+static const struct choice offload_choice = {offload_names};
 static const struct range pickup_range = {.min = 0, .max = 86400, .size = 4, .unit = " seconds"};
 static const struct field host_fields[] = {
 	{"uplinks", value_list, &uplink_list, offsetof(struct host_draft, uplinks), false},
 	{"tunnel", value_mapping, &tunnel_schema, offsetof(struct host_draft, tunnel), false},
 	{"failsafe", value_list, &failsafe_list, offsetof(struct host_draft, failsafe), false},
 	{"forward", value_choice, &forward_choice, offsetof(struct host_draft, forward), false},
+	{"offload", value_choice, &offload_choice, offsetof(struct host_draft, offload), false},
 	{"timeouts", value_mapping, &timeout_schema, offsetof(struct host_draft, timeouts), false},
 	{"pickupSeconds", value_uint, &pickup_range, offsetof(struct host_draft, pickup_seconds), false},
 	{"limits", value_mapping, &limit_schema, offsetof(struct host_draft, limits), false},

@@ -120,6 +120,7 @@ struct host {
 	struct port_range *failsafe; /* ingress */
 	size_t n_failsafe;
 	bool forward_judge;
+	bool offload; /* flows go to NICs that forward them by themselves */
 	struct host_timeouts timeouts;
 	uint32_t pickup_seconds;
 	/* tunnel: this end of the overlay */

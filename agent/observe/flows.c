@@ -35,6 +35,8 @@ json_t *flow_json(const struct view *view, const struct datapath_flow *flow)
 		(json_int_t)f->bytes[HD_REPLY], "rule", json_rule(view, f->rule), "device", json_device(view, f->ifindex),
 		"idleMs", (json_int_t)flow->idle_ms, "ageMs", (json_int_t)flow->age_ms, "pickedUp", !!(f->flags & HD_FLOW_PICKUP),
 		"forwarded", !!(f->flags & HD_FLOW_FORWARDED));
+	if (json && view->offload && offload_has(view->offload, flow))
+		json_object_set_new(json, "offloaded", json_true());
 	if (json && f->second_rule)
 		json_object_set_new(json, "secondRule", json_rule(view, f->second_rule));
 	for (unsigned side = HD_ORIG; json && side <= HD_REPLY; side++)

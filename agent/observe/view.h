@@ -20,6 +20,7 @@
 #include <netdev/tunnel_stack.h>
 #include <netdev/tunnel_sum.h>
 #include <netdev/underlay.h>
+#include <offload/manager.h>
 #include <policy/compile.h>
 #include <policy/identities.h>
 #include <policy/topology.h>
@@ -73,6 +74,8 @@ struct view {
 	const char *stack_reason;		 /* the same of those by which the host reaches workloads behind peers */
 	bool stack;				 /* those are there, with our program */
 	struct fastpath_server *fastpath;	 /* who is served; NULL: there is no FastPath */
+	const struct offload *offload;		 /* flows that NICs forward; NULL: off */
+	const char *offload_reason;		 /* why there are none; NULL: there may be */
 	const struct view_fast_path *fast_paths; /* by the documents' order */
 	size_t n_fast_paths;
 	const struct netdev *devices; /* every interface of the machine */

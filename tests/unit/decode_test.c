@@ -393,6 +393,7 @@ static void test_mistakes(void **state)
 		{HOST("tunnel: {protocol: vxlan, address: 'fe80::1'}"),
 			"t.yaml:5: spec.tunnel.address: want a unicast address of this host, not of fe80::/10, got \"fe80::1\""},
 		{HOST("failsafe: [{protocol: TCP}]"), "t.yaml:5: spec.failsafe[0].port: want 1..65535, got nothing"},
+		{HOST("offload: on"), "t.yaml:5: spec.offload: want off or auto, got on"},
 		{HOST("forward: drop"), "t.yaml:5: spec.forward: want pass or judge, got drop"},
 		{HOST("timeouts: {udp: 30}"),
 			"t.yaml:5: spec.timeouts.udp: want a duration such as 90s or 1h30m, 100ms..30d, got 30"},

@@ -38,6 +38,7 @@ static const char all[] =
 	"  tunnel: {protocol: geneve, address: 'fd00::1'}\n"
 	"  failsafe: [{port: 22}, {protocol: UDP, port: 5, endPort: 9}, {protocol: 47}, {protocol: ICMP}]\n"
 	"  forward: judge\n"
+	"  offload: auto\n"
 	"  sriov: [{device: eth1, vfs: 8}, {device: eth2, eswitch: legacy}, {device: eth3, vfs: 0, eswitch: switchdev}]\n"
 	"  timeouts: {tcpEstablished: 1d2h3m4s5ms, udp: 100ms}\n"
 	"  pickupSeconds: 0\n"
@@ -239,6 +240,7 @@ static void test_host_fields_count(void **state)
 		"uplinks: [{device: a, xdp: 'off'}]",
 		"failsafe: [{port: 1}]",
 		"forward: judge",
+		"offload: auto",
 		"pickupSeconds: 1",
 		"tunnel: {protocol: vxlan, address: 10.0.0.1}",
 		"tunnel: {protocol: geneve, address: 10.0.0.1}",

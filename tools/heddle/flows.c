@@ -31,7 +31,11 @@ static int table_flow(json_t *flow, void *userdata)
 	table_cell(table, "%s", behind_text(flow, "source", "sourcePort", "sourcePeer", text));
 	table_cell(table, "%s", behind_text(flow, "destination", "destinationPort", "destinationPeer", text));
 	table_cell(table, "%s", text_at(flow, "state"));
-	table_cell(table, "%s", !proven ? "-" : json_is_true(proven) ? "yes" : "no");
+	table_cell(table, "%s%s",
+		!proven		       ? "-"
+		: json_is_true(proven) ? "yes"
+				       : "no",
+		true_at(flow, "offloaded") ? ", offloaded" : "");
 	table_cell(table, "%lld", number_at(flow, "packets"));
 	table_cell(table, "%lld", number_at(flow, "bytes"));
 	table_cell(table, "%s", json_is_number(idle) ? duration_text(json_number_value(idle) / 1000, text) : "-");

@@ -143,6 +143,25 @@ static void print_tunnel(const json_t *tunnel)
 		printf("tunnel: no device heddle-tunnel: %s\n", reason);
 }
 
+static void print_offload(const json_t *offload)
+{
+	const char *reason = string_at(offload, "reason"), *refusal = string_at(offload, "lastRefusal"),
+		   *text = string_at(offload, "lastRefusalText");
+	const json_t *software;
+	size_t i;
+
+	if (!json_is_object(offload))
+		return;
+	printf("\noffload: %s%s%s, %lld flows forwarded by NICs\n", text_at(offload, "state"), reason ? ": " : "",
+		reason ? reason : "", number_at(offload, "flows"));
+	json_array_foreach (json_object_get(offload, "software"), i, software)
+		printf("offload: %lld in software, %s: %s\n", number_at(software, "flows"), text_at(software, "reason"),
+			text_at(software, "text"));
+	if (refusal)
+		printf("offload: %lld refused%s, last: %s%s%s\n", number_at(offload, "refused"),
+			true_at(offload, "paused") ? ", pausing" : "", refusal, text ? ": " : "", text ? text : "");
+}
+
 static void print_nat(const json_t *nat)
 {
 	const char *reason = string_at(nat, "reason");
@@ -330,6 +349,7 @@ static int status_run(struct cli *cli)
 	print_kubernetes(json_object_get(status, "kubernetes"));
 	print_tunnel(json_object_get(status, "tunnel"));
 	print_peers(json_object_get(status, "peers"));
+	print_offload(json_object_get(status, "offload"));
 	print_nat(json_object_get(status, "nat"));
 	print_fast_paths(json_object_get(status, "fastPaths"));
 	print_programs(json_object_get(status, "programs"));
