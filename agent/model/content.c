@@ -133,7 +133,7 @@ static uint64_t hash_network(uint64_t hash, const struct network *network)
 	hash = hash_u64(hash_addresses(hash, network->gateways, network->n_gateways), network->n_routes_to);
 	for (size_t i = 0; i < network->n_routes_to; i++)
 		hash = hash_string(hash, network->routes_to[i]);
-	if (network->n_services)
+	if (network->services_said)
 		hash = hash_prefixes(hash_u64(hash, 7), network->services, network->n_services);
 	if (network->masquerade.mode == MASQUERADE_DEFAULT)
 		return hash;

@@ -55,7 +55,7 @@ void write_network(struct buffer *out, const struct network *network)
 		write_text(out, "mtu", "auto");
 	if (network->masquerade.mode != MASQUERADE_DEFAULT)
 		masquerade(out, &network->masquerade);
-	if (!network->n_services)
+	if (!network->services_said)
 		return;
 	write_open(out, "services", '[');
 	for (size_t i = 0; i < network->n_services; i++)

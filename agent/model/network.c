@@ -132,6 +132,7 @@ static bool finish_network(struct decoder *d, const struct path *path, node_id n
 		.masquerade = from->masquerade,
 		.services = from->services.items,
 		.n_services = from->services.n,
+		.services_said = node_field(d, node, "services") != NODE_NONE,
 	};
 	return true;
 }

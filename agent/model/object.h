@@ -184,6 +184,7 @@ struct network {
 	struct masquerade masquerade;
 	struct prefix *services; /* addresses that the host's stack turns into others (ClusterIPs) */
 	size_t n_services;
+	bool services_said; /* else a cluster may say them */
 };
 #define NETWORK_HOST "host" /* no document may have this name */
 bool network_routes_to_host(const struct network *network);

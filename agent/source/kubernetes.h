@@ -74,7 +74,7 @@ struct kubernetes_kind_status {
 	const char *error;	  /* the last one since it worked; NULL: none */
 	uint64_t objects, left_out;
 };
-#define KUBERNETES_KINDS 7
+#define KUBERNETES_KINDS 8
 struct kubernetes_status {
 	const char *server, *node;
 	bool connected;	   /* every kind that the server has is being watched */

@@ -36,6 +36,8 @@ const struct kube_kind_info kube_kinds[KUBERNETES_KINDS] = {
 		"/apis/" POLICY "/v1alpha1/baselineadminnetworkpolicies", true},
 	[KUBE_CLUSTER_NETWORK_POLICY] = {"ClusterNetworkPolicy", POLICY "/v1alpha2",
 		"/apis/" POLICY "/v1alpha2/clusternetworkpolicies", true},
+	[KUBE_SERVICE_CIDR] = {"ServiceCIDR", "networking.k8s.io/v1", "/apis/networking.k8s.io/v1/servicecidrs", true,
+		"/apis/networking.k8s.io/v1beta1/servicecidrs"},
 };
 
 /* --- finding --- */
@@ -177,6 +179,8 @@ static void free_item(struct kubernetes *k, struct kube_item *item)
 			host->dirty = true;
 		}
 	}
+	if (item->kind == KUBE_SERVICE_CIDR)
+		kube_forget_services(k);
 	object_unref(item->object);
 	free(item->text);
 	free(item);
@@ -538,7 +542,20 @@ int kube_put(struct kubernetes *k, enum kube_kind kind, const json_t *object)
 	free(item->text);
 	item->text = text;
 	item->order = ++k->order;
-	r = kind == KUBE_POD ? take_pod(k, item, reduced) : kind == KUBE_NODE ? take_node(k, item) : take_object(item, text);
+	switch (kind) {
+	case KUBE_POD:
+		r = take_pod(k, item, reduced);
+		break;
+	case KUBE_NODE:
+		r = take_node(k, item);
+		break;
+	case KUBE_SERVICE_CIDR:
+		kube_forget_services(k);
+		r = 0;
+		break;
+	default:
+		r = take_object(item, text);
+	}
 	json_decref(reduced);
 	return r < 0 ? r : 1;
 }
@@ -569,6 +586,7 @@ void kube_sweep(struct kubernetes *k, enum kube_kind kind, uint32_t round)
 
 void kube_cache_clear(struct kubernetes *k)
 {
+	kube_forget_services(k);
 	for (size_t i = 0; i < KUBERNETES_KINDS; i++)
 		while (k->first[i])
 			free_item(k, k->first[i]);

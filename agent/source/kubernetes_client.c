@@ -275,7 +275,8 @@ static int ask(struct kube_stream *stream)
 	stream->answered = stream->expired = false;
 	stream->began_us = clock_us();
 	kube_split_reset(&stream->split, !stream->watching);
-	buffer_printf(&url, "%s%s?", stream->k->config.server, kube_kinds[stream->kind].path);
+	buffer_printf(&url, "%s%s?", stream->k->config.server,
+		stream->earlier ? kube_kinds[stream->kind].earlier : kube_kinds[stream->kind].path);
 	if (stream->watching) {
 		asked.watch_seconds = WATCH_LEAST_S + random_number() % WATCH_LEAST_S;
 		buffer_printf(&url, "watch=1&allowWatchBookmarks=true&timeoutSeconds=%u&resourceVersion=", asked.watch_seconds);
@@ -334,6 +335,7 @@ static void end_list(struct kube_stream *stream)
 		return;
 	}
 	stream->error[0] = '\0';
+	stream->elsewhere = false;
 	if (stream->version) {
 		kube_sweep(stream->k, stream->kind, stream->round);
 		stream->last_version = strtoull(stream->version, NULL, 10);
@@ -355,6 +357,15 @@ static void end_refused(struct kube_stream *stream)
 		back_off(stream);
 		return;
 	}
+	/* at the other of both places; absent is what is at neither */
+	if (kube_kinds[stream->kind].earlier && status == 404 && !stream->elsewhere) {
+		stream->elsewhere = true;
+		stream->earlier = !stream->earlier;
+		forget_place(stream);
+		again_in(stream, 0);
+		return;
+	}
+	stream->elsewhere = false;
 	if (kube_kinds[stream->kind].optional && (status == 404 || status == 403)) {
 		bool first = !stream->synced;
 

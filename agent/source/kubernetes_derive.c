@@ -557,6 +557,8 @@ static void look_around(struct kubernetes *k, const struct object_list *base, bo
 	uint64_t surroundings = surroundings_of(base);
 	bool other = host != k->host || network != k->network;
 
+	if (other)
+		kube_forget_services(k);
 	replace(&k->host, host);
 	replace(&k->network, network);
 	*ret_moved = surroundings != k->surroundings;
@@ -572,6 +574,7 @@ static void look_around(struct kubernetes *k, const struct object_list *base, bo
 			item->refused = false;
 	for (size_t i = 0; *ret_moved && i < k->n_local; i++)
 		k->local[i].refused = false;
+	k->services_refused = *ret_moved ? false : k->services_refused;
 }
 
 int kubernetes_derive(
@@ -585,6 +588,8 @@ int kubernetes_derive(
 		return 0;
 	look_around(k, base, &moved);
 	r = add_objects(k, base, &derived);
+	if (r == 0)
+		r = kube_add_services(k, &derived);
 	if (r == 0)
 		r = add_ports(k, cni, &derived);
 	if (r == 0 && k->network && k->network->network.vni && k->host && k->host->host.has_tunnel) {
@@ -612,6 +617,8 @@ void kubernetes_refuse(struct kubernetes *k, const struct object *object, const 
 	for (size_t i = 0; object->kind == OBJECT_PORT && i < k->n_local; i++)
 		if (k->local[i].merged == object)
 			k->local[i].refused = true;
+	if (object == k->with_services)
+		k->services_refused = true;
 	if (object->kind == OBJECT_PEER) {
 		struct kube_host *host = kube_host(k, object->name, false);
 

@@ -18,10 +18,12 @@ enum kube_kind {
 	KUBE_ADMIN_NETWORK_POLICY,
 	KUBE_BASELINE_ADMIN_NETWORK_POLICY,
 	KUBE_CLUSTER_NETWORK_POLICY,
+	KUBE_SERVICE_CIDR,
 };
 struct kube_kind_info {
 	const char *name, *version, *path;
-	bool optional; /* not every cluster has it */
+	bool optional;	     /* not every cluster has it */
+	const char *earlier; /* where it was before; NULL: nowhere */
 };
 extern const struct kube_kind_info kube_kinds[KUBERNETES_KINDS];
 
@@ -174,6 +176,8 @@ struct kube_stream {
 	enum kube_state state;
 	struct kube_request request;
 	struct kube_split split;
+	bool earlier;	       /* it is asked for where it was before, */
+	bool elsewhere;	       /* since it was not at the other place a moment ago */
 	char *cursor;	       /* of the next page of a list */
 	char *version;	       /* to watch from; NULL: list */
 	uint64_t last_version; /* of the watch's last event, as far as it is a number */
@@ -205,6 +209,8 @@ struct kubernetes {
 	bool live, pods_changed;
 	/* what it came to last */
 	struct object *host, *network; /* references */
+	struct object *with_services;  /* the network with the cluster's service CIDRs; NULL: there are none */
+	bool services_known, services_refused;
 	uint64_t surroundings;
 	struct kube_local *local;
 	size_t n_local;
@@ -224,6 +230,12 @@ struct kubernetes {
 	kubernetes_changed changed;
 	void *userdata;
 };
+
+
+/* --- the cluster's service CIDRs (kubernetes_services.c) --- */
+
+void kube_forget_services(struct kubernetes *k); /* they, or the network, have changed */
+int kube_add_services(struct kubernetes *k, struct object_list *ret);
 
 struct kube_host *kube_host(struct kubernetes *k, const char *name, bool make); /* NULL: none, or no memory */
 

@@ -318,7 +318,9 @@ static int refuse_owned(const struct store *store, enum object_kind kind, const 
 			object_title(kind, namespace_, name, title));
 		return -EACCES;
 	}
-	if (!owner && object_list_find(&store->derived, kind, namespace_, name)) {
+	/* what was applied may have got something from the cluster: it is still the applied one */
+	if (!owner && !object_list_find(&store->applied, kind, namespace_, name) &&
+		object_list_find(&store->derived, kind, namespace_, name)) {
 		diag_add(diag, NULL, line, NULL, "want an object that nobody else owns, got %s of the cluster: change it there",
 			object_title(kind, namespace_, name, title));
 		return -EACCES;

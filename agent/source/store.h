@@ -11,7 +11,7 @@
 
 /* Objects that follow from the others: they are asked for in each proposal. */
 struct store_deriver {
-	/* base: the files', applied and CNI plugin's objects, sorted. An object of ret takes the place of one of cni with the same name. */
+	/* base: the files', applied and CNI plugin's objects, sorted. An object of ret takes the place of one of base with the same name. */
 	int (*derive)(void *userdata, const struct object_list *base, const struct object_list *cni, struct object_list *ret);
 	/* One of them would make the whole invalid: it is left out, and the others go on. */
 	void (*refuse)(void *userdata, const struct object *object, const char *why);

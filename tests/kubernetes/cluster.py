@@ -40,10 +40,10 @@ def cidrs_of(number):
 class Cluster:
     """The nodes are node-1 and node-2; their podCIDRs 10.77.1.0/24 and so on."""
 
-    def __init__(self, nodes=2, start=True, network=PODS, cidrs=cidrs_of, to_host=False, **server):
+    def __init__(self, nodes=2, start=True, network=PODS, cidrs=cidrs_of, to_host=False, services=SERVICES, **server):
         self.stack = contextlib.ExitStack()
         if to_host:
-            network = {**network, "spec": {**network["spec"], "routesTo": ["host"], "services": SERVICES}}
+            network = {**network, "spec": {**network["spec"], "routesTo": ["host"], **({} if services is None else {"services": services})}}
         try:
             self.server = self.stack.enter_context(api.ApiServer(**server))
             self.fabric = self.stack.enter_context(Fabric())

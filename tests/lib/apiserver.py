@@ -30,7 +30,9 @@ PATHS = {
     "AdminNetworkPolicy": f"/apis/{POLICY}/v1alpha1/adminnetworkpolicies",
     "BaselineAdminNetworkPolicy": f"/apis/{POLICY}/v1alpha1/baselineadminnetworkpolicies",
     "ClusterNetworkPolicy": f"/apis/{POLICY}/v1alpha2/clusternetworkpolicies",
+    "ServiceCIDR": "/apis/networking.k8s.io/v1/servicecidrs",
 }
+BETA = {"ServiceCIDR": "/apis/networking.k8s.io/v1beta1/servicecidrs"}
 KINDS = {path: kind for kind, path in PATHS.items()}
 PORT = 16443
 # What a real object carries besides, and nobody here wants.
@@ -45,8 +47,9 @@ class Kind:
 
 
 class ApiServer:
-    def __init__(self, absent=("AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "ClusterNetworkPolicy"), page=500):
+    def __init__(self, absent=("AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "ClusterNetworkPolicy", "ServiceCIDR"), page=500, beta=()):
         self.absent, self.page = set(absent), page
+        self.beta = set(beta)  # kinds that are where they were in earlier versions
         self.lock = threading.Condition()
         self.kinds = {path: Kind() for path in KINDS}
         self.version = 1000
@@ -234,6 +237,9 @@ class ApiServer:
             return self._patch(connection, url.path, headers, file.read(int(headers["content-length"])))
         if url.path.startswith(PATHS["Node"] + "/"):
             return self._get(connection, url.path.removeprefix(PATHS["Node"] + "/"))
+        for kind in self.beta:
+            path = {PATHS[kind]: None, BETA[kind]: PATHS[kind]}.get(url.path, url.path)
+            url = url._replace(path=path or "")
         if url.path not in KINDS or KINDS[url.path] in self.absent:
             return self._refuse(connection, 404, "the server could not find the requested resource")
         if self.fails("500"):
@@ -405,3 +411,8 @@ def pod(name, on=None, ips=(), ns="default", labels=None, ports=(), phase="Runni
 def network_policy(name, ns="default", **spec):
     metadata = {"name": name, "namespace": ns}
     return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": {"podSelector": {}, **spec}}
+
+
+def service_cidr(name, *cidrs):
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": name}, "spec": {"cidrs": list(cidrs)},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]}}

@@ -214,6 +214,7 @@ static void test_fields_count(void **state)
 		NETWORK("  routesTo: [host]\n"),
 		NETWORK("  routesTo: [host]\n  masquerade: {}\n"),
 		NETWORK("  masquerade: {enabled: false}\n"),
+		NETWORK("  routesTo: [host]\n  services: []\n"),
 		NETWORK("  routesTo: [host]\n  services: [10.96.0.0/12]\n"),
 		NETWORK("  routesTo: [host]\n  services: [10.96.0.0/12, 'fd96::/108']\n"),
 		NETWORK("  routesTo: [host]\n  masquerade: {exclude: [10.0.0.0/8, 'fd00::/8']}\n"),
