@@ -8,6 +8,7 @@
 #include <net/ethernet.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <controller_internal.h>
 #include <util/ethtool.h>
@@ -179,15 +180,69 @@ static const char *place_device(struct controller *c, const char *name, const st
 	return NULL;
 }
 
-static void join(struct plan *plan, size_t i, const struct netdev *device, bool generic)
+/* What netfilter changes on its way out, or shall change back, has to get there. */
+static bool needs_netfilter(const struct controller *c, const struct object_list *all, const struct topology_port *port)
+{
+	const struct object *network = object_list_find(all, OBJECT_NETWORK, NULL, port->object->port.network);
+
+	return port->object->port.n_host_ports || !network || network->network.n_services || nat_masquerades(c, all, network);
+}
+
+static const char *place_port(
+	struct controller *c, const char *name, const struct netdev **ret, const struct topology_port **ret_port)
+{
+	const struct netdev *device = view_device_by_name(&c->view, name);
+
+	*ret = device;
+	*ret_port = NULL;
+	if (!device)
+		return "the device is not there";
+	for (size_t i = 0; c->topology && i < c->topology->n_ports && !*ret_port; i++)
+		if (c->topology->ports[i].ifindex == device->ifindex)
+			*ret_port = &c->topology->ports[i];
+	if (!*ret_port || status_port_reason(&c->view, *ret_port))
+		return "the port is not ready";
+	if (strcmp(device->kind, "veth") != 0 && strcmp(device->kind, "tun") != 0)
+		return "the port's device is neither a veth nor a tap";
+	if (device->mtu + ETH_HLEN + sizeof(struct hd_fast_meta) > FORWARD_FRAME_MOST(UMEM_FRAME_MOST))
+		return "its MTU is more than one buffer of 4096 bytes holds (3818)";
+	return NULL;
+}
+
+static bool is_uplink(const struct object_list *all, const char *name)
+{
+	const struct object *host = policy_host(all);
+
+	for (size_t i = 0; host && i < host->host.n_uplinks; i++)
+		if (strcmp(host->host.uplinks[i].device, name) == 0)
+			return true;
+	return false;
+}
+
+/* Of a tap as many as somebody has opened. */
+static uint32_t tap_queues(const char *device)
+{
+	char path[64 + IF_NAMESIZE];
+	uint32_t n = 0;
+
+	do
+		snprintf(path, sizeof(path), "/sys/class/net/%s/queues/rx-%u", device, n);
+	while (access(path, F_OK) == 0 && ++n < HD_FAST_QUEUES);
+	return n;
+}
+
+static void join(struct plan *plan, size_t i, const struct netdev *device, bool generic, bool port)
 {
 	struct forward_plan *workers = &plan->workers;
 	struct datapath_fast_path *steer = &plan->devices[i];
 	struct view_fast_device *view = &plan->view->workers.devices[i];
 	uint32_t queues = 0;
 
-	if (ethtool_rx_queues(device->name, &queues) < 0 || queues < 1)
+	if (strcmp(device->kind, "tun") == 0)
+		queues = tap_queues(device->name);
+	else if (ethtool_rx_queues(device->name, &queues) < 0)
 		queues = 1;
+	queues = queues < 1 ? 1 : queues;
 	view->queues = queues;
 	steer->ifindex = device->ifindex;
 	memcpy(steer->mac, device->mac, sizeof(steer->mac));
@@ -196,12 +251,13 @@ static void join(struct plan *plan, size_t i, const struct netdev *device, bool 
 	memcpy(workers->devices[workers->n_devices].name, device->name, sizeof(workers->devices[0].name));
 	workers->devices[workers->n_devices].ifindex = device->ifindex;
 	workers->devices[workers->n_devices].queues = queues < HD_FAST_QUEUES ? queues : HD_FAST_QUEUES;
+	workers->devices[workers->n_devices].port = port;
 	workers->devices[workers->n_devices++].generic = generic;
-	if (device->mtu + ETH_HLEN > FORWARD_FRAME_MOST(UMEM_FRAME_LEAST))
+	if (device->mtu + ETH_HLEN + (port ? sizeof(struct hd_fast_meta) : 0) > FORWARD_FRAME_MOST(UMEM_FRAME_LEAST))
 		workers->frame_size = UMEM_FRAME_MOST;
 }
 
-static int plan_workers(struct controller *c, const struct object *object, struct plan *plan)
+static int plan_workers(struct controller *c, const struct object_list *all, const struct object *object, struct plan *plan)
 {
 	const struct fast_path *path = plan->path;
 	struct forward_plan *workers = &plan->workers;
@@ -224,13 +280,18 @@ static int plan_workers(struct controller *c, const struct object *object, struc
 	workers->busy = (struct xsk_busy_poll){.us = path->busy_us, .budget = path->busy_budget};
 	for (size_t i = 0; i < path->n_devices; i++) {
 		struct view_fast_device *view = &plan->view->workers.devices[i];
+		const struct topology_port *port = NULL;
 		const struct netdev *device;
 		bool generic = false;
 
-		view->reason = place_device(c, path->devices[i], &device, &generic);
+		view->reason = is_uplink(all, path->devices[i]) ? place_device(c, path->devices[i], &device, &generic)
+								: place_port(c, path->devices[i], &device, &port);
 		view->ifindex = device ? device->ifindex : 0;
-		if (!view->reason)
-			join(plan, i, device, generic);
+		if (view->reason)
+			continue;
+		plan->devices[i].uplink = !port;
+		plan->devices[i].inside = port && needs_netfilter(c, all, port);
+		join(plan, i, device, generic, port != NULL);
 	}
 	workers->waiting = workers->n_devices < 2;
 	if (workers->waiting)
@@ -291,14 +352,15 @@ static int plan_matches(struct controller *c, struct plan *plan)
 
 /* --- all of them --- */
 
-static int plan_one(struct controller *c, const struct object *object, struct plan *plan, struct view_fast_path *view)
+static int plan_one(struct controller *c, const struct object_list *all, const struct object *object, struct plan *plan,
+	struct view_fast_path *view)
 {
 	const struct fast_path *path = &object->fast_path;
 
 	*view = (struct view_fast_path){.object = object_ref((struct object *)object)};
 	*plan = (struct plan){.path = path, .name = object->name, .view = view};
 	if (path->devices) {
-		int r = plan_workers(c, object, plan);
+		int r = plan_workers(c, all, object, plan);
 
 		return r < 0 ? r : plan_matches(c, plan);
 	}
@@ -388,6 +450,31 @@ static int name_indexes(struct controller *c, struct plan *plans, size_t n)
 	return r;
 }
 
+/* What became of our program on a port. */
+static void attached(struct plan *plan, const struct datapath_fast_path *path)
+{
+	struct forward_plan *workers = &plan->workers;
+
+	for (size_t i = 0; i < plan->path->n_devices; i++)
+		if (path->error < 0 && plan->devices[i].ifindex == path->ifindex)
+			plan->view->workers.devices[i].reason = path->error == -EBUSY
+									? "another XDP program is on the device"
+									: "no XDP program can be attached to the device";
+	for (uint32_t i = 0; i < workers->n_devices; i++) {
+		if (workers->devices[i].ifindex != path->ifindex)
+			continue;
+		workers->devices[i].generic = path->generic;
+		if (path->error < 0) {
+			workers->devices[i] = workers->devices[--workers->n_devices];
+			memset(&workers->devices[workers->n_devices], 0, sizeof(workers->devices[0]));
+		}
+		break;
+	}
+	workers->waiting = workers->n_devices < 2;
+	if (workers->waiting)
+		plan->view->workers.reason = "fewer than two of its devices can take part";
+}
+
 /* Those whose device is there: packets go by the document's fallback while nobody is connected. */
 static int steer(struct controller *c, struct plan *plans, size_t n)
 {
@@ -403,7 +490,7 @@ static int steer(struct controller *c, struct plan *plans, size_t n)
 			if (!device->ifindex)
 				continue;
 			paths[n_paths] = *device;
-			paths[n_paths].uplink = paths[n_paths].forward = true;
+			paths[n_paths].forward = true;
 			paths[n_paths].stamp = plans[i].path->latency;
 			paths[n_paths].drop = plans[i].path->drop;
 			paths[n_paths].group = plans[i].view->index;
@@ -420,6 +507,10 @@ static int steer(struct controller *c, struct plan *plans, size_t n)
 	}
 	r = datapath_steer(c->datapath, paths, n_paths);
 	for (size_t i = 0; i < n_paths; i++) {
+		if (of[i]->devices && !paths[i].uplink)
+			attached(of[i], &paths[i]);
+		if (of[i]->devices)
+			continue;
 		of[i]->config.generic |= paths[i].generic;
 		if (paths[i].error < 0)
 			of[i]->config.waiting = paths[i].error == -EBUSY
@@ -482,7 +573,7 @@ static int follow(struct controller *c, const struct object_list *all, size_t n)
 
 	for (size_t i = 0; r == 0 && i < all->n; i++)
 		if (all->items[i]->kind == OBJECT_FAST_PATH) {
-			r = plan_one(c, all->items[i], &plans[made], &views[made]);
+			r = plan_one(c, all, all->items[i], &plans[made], &views[made]);
 			made++;
 		}
 	if (r == 0)
@@ -498,6 +589,10 @@ static int follow(struct controller *c, const struct object_list *all, size_t n)
 	forwarders_end_others(c, workers, n_workers);
 	/* sockets of those that go leave the data plane under the names that they had */
 	r = steer(c, plans, made);
+	n_workers = 0;
+	for (size_t i = 0; i < made; i++)
+		if (plans[i].devices)
+			workers[n_workers++] = plans[i].workers;
 	if (c->fastpath)
 		for (size_t i = 0; i < n_before; i++) {
 			bool stays = false;

@@ -44,6 +44,7 @@ static uint32_t spread(const struct forward_plan *plan, struct forward_lane *lan
 				.device = plan->devices[i].index,
 				/* the same queues of all devices with one worker, which then need not hand frames over */
 				.worker = (least >= workers ? queue : n) % workers,
+				.port = plan->devices[i].port,
 				.generic = plan->devices[i].generic,
 				.copy_only = plan->copy ? "by the document" : NULL};
 	*ret_workers = workers;
@@ -222,6 +223,17 @@ static struct forwarder *add(struct controller *c)
 	return f;
 }
 
+/* Whether what was made for one plan serves the other. */
+static bool serves(const struct forward_plan *made, const struct forward_plan *plan)
+{
+	struct forward_plan wanted = *plan;
+
+	for (uint32_t i = 0; i < wanted.n_devices; i++)
+		if (wanted.devices[i].port && wanted.devices[i].ifindex == made->devices[i].ifindex)
+			wanted.devices[i].generic = made->devices[i].generic;
+	return memcmp(made, &wanted, sizeof(wanted)) == 0;
+}
+
 void forwarders_end_others(struct controller *c, const struct forward_plan *plans, size_t n)
 {
 	for (size_t i = c->n_forwarders; i-- > 0;) {
@@ -229,7 +241,7 @@ void forwarders_end_others(struct controller *c, const struct forward_plan *plan
 		bool same = false;
 
 		for (size_t j = 0; j < n && !same; j++)
-			same = !plans[j].waiting && memcmp(&plans[j], &f->plan, sizeof(f->plan)) == 0;
+			same = !plans[j].waiting && serves(&f->plan, &plans[j]);
 		if (same)
 			continue;
 		end(c, f);

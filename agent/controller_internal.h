@@ -225,6 +225,8 @@ void nat_follow(struct controller *c, const struct object_list *all);
 void nat_free(struct controller *c); /* leaves it in force */
 /* Before the first policy: this one's ports of the host are not part of it. */
 void nat_gone(struct controller *c, const struct port *port);
+/* What leaves this network for elsewhere does so as the host. */
+bool nat_masquerades(const struct controller *c, const struct object_list *all, const struct object *network);
 /* Ports of the host that the other one has already: -EADDRINUSE with diag. */
 int nat_conflict(const struct object *port, const struct object *other, struct diag *diag);
 /* The port's ports of the host are in force, if it has any: 0, or -EIO with diag. */
@@ -282,7 +284,8 @@ struct forward_plan {
 		char name[IF_NAMESIZE];
 		uint32_t ifindex, queues;
 		uint16_t index;
-		bool generic;
+		bool port;    /* of a network, else an uplink */
+		bool generic; /* of a port only known once our program is there */
 	} devices[FAST_PATH_DEVICES_MOST];
 };
 /* Ends all that shall not go on as it is. */

@@ -19,7 +19,7 @@
 
 /* --- what is asked for --- */
 
-static bool masquerades(const struct controller *c, const struct object_list *all, const struct object *object)
+bool nat_masquerades(const struct controller *c, const struct object_list *all, const struct object *object)
 {
 	const struct object *host = policy_host(all);
 
@@ -99,7 +99,7 @@ static int gather(const struct controller *c, const struct object_list *all, str
 		return -ENOMEM;
 	for (size_t i = 0; i < all->n; i++) {
 		if (all->items[i]->kind == OBJECT_NETWORK)
-			add_network(ret, all->items[i], masquerades(c, all, all->items[i]));
+			add_network(ret, all->items[i], nat_masquerades(c, all, all->items[i]));
 		else if (all->items[i]->kind == OBJECT_PORT)
 			add_port(ret, &all->items[i]->port);
 	}

@@ -1,28 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Uplink ingress where XDP runs: judges in full, and tells TC so in the packet's metadata. */
-#include "stage/compat.h"
-
-#define HOOK_CTX struct xdp_md
-
-static __always_inline void *hook_data(HOOK_CTX *ctx)
-{
-	return (void *)(long)ctx->data;
-}
-
-static __always_inline void *hook_data_end(HOOK_CTX *ctx)
-{
-	return (void *)(long)ctx->data_end;
-}
-
-static __always_inline __u32 hook_length(HOOK_CTX *ctx)
-{
-	return bpf_xdp_get_buff_len(ctx);
-}
-
-static __always_inline long hook_load(HOOK_CTX *ctx, __u32 at, void *to, __u32 length)
-{
-	return bpf_xdp_load_bytes(ctx, at, to, length);
-}
+#include "stage/xdp.h"
 
 #include "stage/judge.h"
 #include "stage/match.h"
@@ -258,6 +236,8 @@ int xdp_uplink(struct xdp_md *ctx)
 			reason = worker_way(ctx, &p);
 			if (reason == STEER_TAKEN)
 				reason = worker_leave(ctx, &p);
+			if (reason == STEER_PORT) /* both policies were asked, and it is counted */
+				return XDP_REDIRECT;
 		}
 		if (reason == STEER_TAKEN) {
 			pass(&p);

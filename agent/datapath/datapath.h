@@ -189,15 +189,16 @@ struct datapath_match {
 struct datapath_fast_path {
 	uint16_t index; /* below HD_FAST_PATHS */
 	uint32_t ifindex;
-	bool uplink;  /* else the far end of a port's veth, all of whose packets it gets */
+	bool uplink;  /* else, without forward, the far end of a port's veth, all of whose packets it gets */
 	bool drop;    /* what no socket takes; else that goes on to the kernel */
-	bool forward; /* beside uplink: for workers, who move it to devices of the same group */
+	bool forward; /* for workers, who move it to devices of the same group; beside uplink, or of a port, on its device */
+	bool inside;  /* beside forward, of a port: to other ports only */
 	bool stamp;   /* with the time */
 	uint16_t group;
 	uint8_t mac[6];
 	const struct datapath_match *matches;
 	size_t n_matches;
-	/* out, of far ends */
+	/* out, of far ends and ports */
 	int error; /* why our program is not there: -EBUSY: somebody else's is; 0: it is */
 	bool generic;
 };

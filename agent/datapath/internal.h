@@ -111,8 +111,8 @@ struct member_list {
 	bool unknown;
 };
 
-/* Programs of a load: one for each hook, XDP's other form, and the one at far ends of ports' veths, which judges nothing. */
-enum { PROGRAM_XDP_GENERIC = HD_HOOKS, PROGRAM_XDP_PORT, PROGRAM_COUNT };
+/* Programs of a load: one for each hook, XDP's other form, and those of steer.c: at far ends of ports' veths, and on ports of workers. */
+enum { PROGRAM_XDP_GENERIC = HD_HOOKS, PROGRAM_XDP_PORT, PROGRAM_XDP_SWITCH, PROGRAM_COUNT };
 
 /* One set of programs with the maps they use. Entries from MAP_KNOWN on are scratch maps of the programs' own. */
 struct load {
@@ -204,7 +204,7 @@ struct datapath {
 	datapath_event_cb event_cb;
 	void *event_data;
 	unsigned event_budget;
-	struct far_end *far_ends; /* of veths whose near end is a port: steer.c */
+	struct far_end *far_ends; /* of veths whose near end is a port, and ports of workers: steer.c */
 	size_t n_far_ends;
 	struct tunnel_devices tunnel_devices;
 	int packet_socket, raw_socket[2];
@@ -227,7 +227,7 @@ DEFINE_CLEANUP(struct load *, load_free);
 void load_drop(struct datapath *dp, struct load *load);	   /* frees it, and what is known of devices in it */
 int load_generic(struct load *load);			   /* the program of generic XDP, unless it is there */
 int load_ports(struct load *load, bool wire, bool tunnel); /* the programs of ports, and those two; unless they are there */
-int load_far_ends(struct load *load);			   /* the program of steer.c, unless it is there */
+int load_steer(struct load *load, unsigned program);	   /* one of those of steer.c, unless it is there */
 int load_reuse_maps(const struct load *load, struct bpf_object *object); /* another object over the same maps */
 int map_index(const char *name);					 /* -ENOENT: a scratch map */
 int map_fill_info(struct map *map);					 /* from map->fd */
@@ -241,6 +241,7 @@ enum object_id {
 	OBJECT_XDP,
 	OBJECT_XDP_GENERIC,
 	OBJECT_XDP_PORT,
+	OBJECT_XDP_SWITCH,
 	OBJECT_TC,
 	OBJECT_TC_PORT,
 	OBJECT_AGEING,
@@ -255,6 +256,8 @@ static inline enum object_id program_object(unsigned program)
 		return OBJECT_XDP_GENERIC;
 	case PROGRAM_XDP_PORT:
 		return OBJECT_XDP_PORT;
+	case PROGRAM_XDP_SWITCH:
+		return OBJECT_XDP_SWITCH;
 	case HD_HOOK_XDP_UPLINK:
 		return OBJECT_XDP;
 	case HD_HOOK_TC_PORT_IN:
@@ -411,7 +414,9 @@ void flow_key_of(const struct datapath_flow *flow, union hd_flow_key *ret); /* o
 
 /* steer.c: fast paths */
 bool steer_at(const struct load *load, uint32_t ifindex); /* some packets of the device go to sockets: HD_PORT_FAST */
-int steer_adopt(struct datapath *dp);			  /* what an earlier agent attached to far ends */
+int steer_adopt(struct datapath *dp);			  /* what an earlier agent attached */
+/* A port's programs are those of this load from now on: so is the one that asks the same tables before them. It goes where there is none of this load. */
+void steer_follow(struct datapath *dp, struct load *load, uint32_t ifindex);
 void steer_close(struct datapath *dp);
 
 /* grace.c */

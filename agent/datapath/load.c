@@ -390,8 +390,8 @@ int load_reuse_maps(const struct load *load, struct bpf_object *object)
 
 static const char *program_name(unsigned program)
 {
-	if (program == PROGRAM_XDP_PORT)
-		return "xdp_port";
+	if (program == PROGRAM_XDP_PORT || program == PROGRAM_XDP_SWITCH)
+		return program == PROGRAM_XDP_PORT ? "xdp_port" : "xdp_switch";
 	return hook_program_name[program == PROGRAM_XDP_GENERIC ? HD_HOOK_XDP_UPLINK : program];
 }
 
@@ -436,7 +436,7 @@ static int load_program(struct load *load, unsigned which)
 		r = object_load(object, name);
 	if (r == 0)
 		r = take_program(object, name, &load->program[which], NULL);
-	if (r == 0 && which != PROGRAM_XDP_PORT)
+	if (r == 0 && which <= PROGRAM_XDP_GENERIC)
 		r = program_describe(
 			load->program[which], which == PROGRAM_XDP_GENERIC ? HD_HOOK_XDP_UPLINK : which, &load->info[which]);
 	bpf_object__close(object);
@@ -448,9 +448,9 @@ int load_generic(struct load *load)
 	return load->program[PROGRAM_XDP_GENERIC] >= 0 ? 0 : load_program(load, PROGRAM_XDP_GENERIC);
 }
 
-int load_far_ends(struct load *load)
+int load_steer(struct load *load, unsigned program)
 {
-	return load->program[PROGRAM_XDP_PORT] >= 0 ? 0 : load_program(load, PROGRAM_XDP_PORT);
+	return load->program[program] >= 0 ? 0 : load_program(load, program);
 }
 
 static void *run_job(void *argument)

@@ -19,6 +19,7 @@
 #include "tc_uplink.skel.h"
 #include "xdp_generic.skel.h"
 #include "xdp_port.skel.h"
+#include "xdp_switch.skel.h"
 #include "xdp_uplink.skel.h"
 
 /*
@@ -119,6 +120,8 @@ static const void *object_bytes(enum object_id id, size_t *ret_size)
 		return xdp_generic_bpf__elf_bytes(ret_size);
 	case OBJECT_XDP_PORT:
 		return xdp_port_bpf__elf_bytes(ret_size);
+	case OBJECT_XDP_SWITCH:
+		return xdp_switch_bpf__elf_bytes(ret_size);
 	case OBJECT_TC:
 		return tc_uplink_bpf__elf_bytes(ret_size);
 	case OBJECT_TC_PORT:
@@ -138,7 +141,7 @@ static const void *object_bytes(enum object_id id, size_t *ret_size)
 int object_open(enum object_id id, struct bpf_object **ret)
 {
 	static const char *const name[OBJECT_COUNT] = {
-		"xdp_uplink", "xdp_generic", "xdp_port", "tc_uplink", "tc_port", "ageing", "slots", "offload"};
+		"xdp_uplink", "xdp_generic", "xdp_port", "xdp_switch", "tc_uplink", "tc_port", "ageing", "slots", "offload"};
 	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = id < OBJECT_COUNT ? name[id] : "");
 	struct bpf_object *object;
 	size_t size = 0;

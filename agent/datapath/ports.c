@@ -102,6 +102,7 @@ static int attach_port(struct datapath *dp, struct load *load, const struct topo
 	if (!at->in)
 		log_info("%s is a port now", at->device);
 	at->in = load;
+	steer_follow(dp, load, at->ifindex);
 	count_foreign(load, at);
 	return 0;
 }

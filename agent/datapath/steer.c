@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Fast paths: which packets go to AF_XDP sockets. The maps outlive the agent, so that a consumer keeps its packets without one; each call makes them,
- * the flag in uplinks' records and the program at far ends of ports' veths what they shall be, whatever was there before. Matches come before
+ * the flag in uplinks' records and the programs at far ends of ports' veths and on ports of workers what they shall be, whatever was there before. Matches come before
  * what leads to them, and go after it.
  */
 #include <arpa/inet.h>
@@ -16,12 +16,13 @@
 
 #include <datapath/internal.h>
 
-#define FAST_DIRECTORY "fast" /* pins of links at far ends, by ifindex */
+#define FAST_DIRECTORY "fast" /* pins of links at far ends and on ports, by ifindex */
 
 struct far_end {
 	uint32_t ifindex;
 	int link;
-	int program; /* fd that it was updated to; -1: not by us */
+	int program;	/* fd that it was updated to; -1: not by us */
+	unsigned which; /* PROGRAM_* of that */
 	bool generic;
 	bool wanted;
 };
@@ -115,7 +116,8 @@ static uint16_t add_forward(struct steer_tables *tables, const struct datapath_f
 	tables->forward_ifindexes[tables->n_forwards++] = path->ifindex;
 	*row = (struct hd_fast_forward){.index = path->index,
 		.group = path->group,
-		.flags = (uint16_t)((path->drop ? HD_FAST_DROP : 0) | (path->stamp ? HD_FAST_STAMP : 0))};
+		.flags = (uint16_t)((path->drop ? HD_FAST_DROP : 0) | (path->stamp ? HD_FAST_STAMP : 0) |
+				    (path->uplink ? 0 : HD_FAST_PORT) | (path->inside ? HD_FAST_INSIDE : 0))};
 	memcpy(row->mac, path->mac, sizeof(row->mac));
 	return HD_FAST_FORWARD;
 }
@@ -144,7 +146,7 @@ static int make_tables(const struct datapath_fast_path *paths, size_t n, struct 
 
 		if (path->forward)
 			flags |= add_forward(tables, path);
-		if (!path->uplink) {
+		if (!path->uplink && !path->forward) {
 			device->index = path->index;
 			device->flags = flags;
 		}
@@ -290,11 +292,11 @@ static bool link_lives(int link, uint32_t ifindex)
 	return link_inspect(link, &kind, &at, &program) == 0 && at == ifindex;
 }
 
-static int attach_far_end(struct datapath *dp, struct load *load, uint32_t ifindex)
+static int attach_far_end(struct datapath *dp, struct load *load, uint32_t ifindex, unsigned which)
 {
 	static const uint32_t modes[] = {XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE};
 	struct far_end *end = far_end_of(dp, ifindex);
-	int program = load->program[PROGRAM_XDP_PORT], r = -EOPNOTSUPP;
+	int program = load->program[which], r = -EOPNOTSUPP;
 	char name[16];
 
 	if (end && !link_lives(end->link, ifindex)) {
@@ -303,6 +305,7 @@ static int attach_far_end(struct datapath *dp, struct load *load, uint32_t ifind
 	}
 	if (end) {
 		end->wanted = true;
+		end->which = which;
 		if (end->program == program)
 			return 0;
 		if (bpf_link_update(end->link, program, NULL) < 0)
@@ -332,31 +335,43 @@ static int attach_far_end(struct datapath *dp, struct load *load, uint32_t ifind
 	}
 	end->wanted = true;
 	end->program = program;
+	end->which = which;
 	return 0;
+}
+
+void steer_follow(struct datapath *dp, struct load *load, uint32_t ifindex)
+{
+	struct far_end *end = far_end_of(dp, ifindex);
+
+	if (!end || (end->program >= 0 && end->which != PROGRAM_XDP_SWITCH))
+		return;
+	/* without it, what it would have taken goes by the port's other programs */
+	if (load_steer(load, PROGRAM_XDP_SWITCH) < 0 || bpf_link_update(end->link, load->program[PROGRAM_XDP_SWITCH], NULL) < 0) {
+		far_end_release(dp, (size_t)(end - dp->far_ends));
+		return;
+	}
+	end->which = PROGRAM_XDP_SWITCH;
+	end->program = load->program[PROGRAM_XDP_SWITCH];
 }
 
 /* The first error; those that are not wanted any more go. */
 static int attach_far_ends(struct datapath *dp, struct load *load, struct datapath_fast_path *paths, size_t n)
 {
-	bool any = false;
 	int first_error = 0;
 
-	for (size_t i = 0; i < n; i++)
-		any |= !paths[i].uplink;
 	for (size_t i = 0; i < dp->n_far_ends; i++)
 		dp->far_ends[i].wanted = false;
-	if (any) {
-		int r = load_far_ends(load);
-
-		if (r < 0)
-			return r;
-	}
 	for (size_t i = 0; i < n; i++) {
+		unsigned which = paths[i].forward ? PROGRAM_XDP_SWITCH : PROGRAM_XDP_PORT;
 		const struct far_end *end;
+		int r;
 
 		if (paths[i].uplink)
 			continue;
-		paths[i].error = attach_far_end(dp, load, paths[i].ifindex);
+		r = load_steer(load, which);
+		if (r < 0)
+			return r;
+		paths[i].error = attach_far_end(dp, load, paths[i].ifindex, which);
 		end = far_end_of(dp, paths[i].ifindex);
 		paths[i].generic = end && end->generic;
 		if (paths[i].error < 0 && first_error == 0)

@@ -34,6 +34,7 @@ static int create_lane(struct forward *forward, const struct forward_options *op
 	int r;
 
 	lane->device = wanted->device;
+	lane->port = wanted->port;
 	lane->worker = &forward->workers[wanted->worker];
 	r = xsk_create(&forward->umem, &sizes, &lane->xsk);
 	if (r >= 0)

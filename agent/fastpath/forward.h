@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Workers that move frames from device to device through AF_XDP sockets. Where a frame goes, the XDP program has written in front of it
- * (heddle/steer.h): a worker judges nothing. Each queue of a device is a lane, and each lane belongs to one worker, a thread.
+ * (heddle/steer.h): a worker judges nothing. What it does change is the checksum that a workload has left to its device, by which the frame does not leave
+ * (checksum.h). Each queue of a device is a lane, and each lane belongs to one worker, a thread.
  *
  * All lanes share one memory, so that a frame is received and sent without a copy of ours; a frame whose device another worker has is handed to that
  * one, and comes home when it was sent. Frames in more than one buffer do not get here: the most that fits is FORWARD_FRAME_MOST().
@@ -22,6 +23,7 @@ struct forward_lane {
 	uint32_t ifindex, queue;
 	uint32_t device; /* its number in what XDP writes, below FORWARD_DEVICES; the same for all queues of a device */
 	uint32_t worker;
+	bool port;	       /* of a workload: what XDP writes is the first bytes of each frame, and checksums may be missing */
 	bool generic;	       /* as in struct xsk_binding */
 	const char *copy_only; /* likewise */
 };
@@ -44,6 +46,8 @@ struct forward_counters {
 	uint64_t rx, rx_bytes, tx, tx_bytes;
 	uint64_t no_device; /* came in with a device that there is no lane for */
 	uint64_t tx_full;   /* its ring had no room */
+	uint64_t checksums; /* that the sender had left to hardware: completed */
+	uint64_t malformed; /* came in without what XDP writes, or were too short for it */
 	uint64_t handed;    /* received here, sent by another worker */
 	uint64_t wakeups;   /* system calls to get the kernel going, */
 	uint64_t sleeps;    /* and the worker's own waits (counted at its first lane) */

@@ -15,6 +15,7 @@ struct lane {
 	struct xsk xsk;
 	uint32_t device, index;
 	struct worker *worker;
+	bool port;
 	uint32_t n_out;
 	struct xdp_desc out[FORWARD_BATCH_MOST]; /* to be sent at the end of this round */
 	struct forward_counters counters;	 /* written by its worker alone */

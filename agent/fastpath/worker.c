@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The loop of a worker. Everything it touches is its own, but for the rings of the kernel and the handoffs. */
 #include <errno.h>
+#include <linux/if_ether.h>
 #include <poll.h>
 #include <sched.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include <fastpath/checksum.h>
 #include <fastpath/forward_internal.h>
 #include <heddle/steer.h>
 
@@ -152,9 +154,26 @@ static void forward_frame(
 		&(struct handoff_item){.address = desc->addr, .length = desc->len, .lane = to->index});
 }
 
-static const struct hd_fast_meta *meta_of(const struct umem *umem, const struct xdp_desc *desc)
+/* In front of the frame, or of a port its first bytes. */
+static const struct hd_fast_meta *meta_of(const struct lane *lane, const struct umem *umem, const struct xdp_desc *desc)
 {
-	return (const struct hd_fast_meta *)((const char *)umem->area + desc->addr) - 1;
+	const struct hd_fast_meta *frame = umem_data(umem, desc->addr);
+
+	return lane->port ? frame : frame - 1;
+}
+
+/* What a workload sent, without what XDP put before it. False: it has not come through our program. */
+static bool take_frame(struct lane *lane, const struct umem *umem, struct xdp_desc *desc)
+{
+	if (desc->len < sizeof(struct hd_fast_meta) + ETH_HLEN) {
+		count(&lane->counters.malformed, 1);
+		return false;
+	}
+	desc->addr += sizeof(struct hd_fast_meta);
+	desc->len -= (uint32_t)sizeof(struct hd_fast_meta);
+	if (checksum_complete(umem_data(umem, desc->addr), desc->len))
+		count(&lane->counters.checksums, 1);
+	return true;
 }
 
 static uint32_t receive(struct worker *worker, struct lane *lane)
@@ -171,18 +190,22 @@ static uint32_t receive(struct worker *worker, struct lane *lane)
 		return 0;
 	}
 	for (uint32_t i = 0; i < n && i < AHEAD; i++)
-		__builtin_prefetch(meta_of(umem, ring_descriptor(&lane->xsk.rx, index + i)));
+		__builtin_prefetch(meta_of(lane, umem, ring_descriptor(&lane->xsk.rx, index + i)));
 	for (uint32_t i = 0; i < n; i++) {
-		const struct xdp_desc *desc = ring_descriptor(&lane->xsk.rx, index + i);
-		const struct hd_fast_meta *meta = meta_of(umem, desc);
+		struct xdp_desc desc = *ring_descriptor(&lane->xsk.rx, index + i);
+		const struct hd_fast_meta *meta = meta_of(lane, umem, &desc);
 
 		if (i + AHEAD < n)
-			__builtin_prefetch(meta_of(umem, ring_descriptor(&lane->xsk.rx, index + i + AHEAD)));
+			__builtin_prefetch(meta_of(lane, umem, ring_descriptor(&lane->xsk.rx, index + i + AHEAD)));
 		/* one reading of the clock a batch: they came together */
 		if (!now && meta->flags & HD_FAST_META_STAMP)
 			now = now_ns();
-		bytes += desc->len;
-		forward_frame(worker, lane, desc, meta, now);
+		if (lane->port && !take_frame(lane, umem, &desc)) {
+			frame_home(worker, desc.addr);
+			continue;
+		}
+		bytes += desc.len;
+		forward_frame(worker, lane, &desc, meta, now);
 	}
 	ring_release(&lane->xsk.rx);
 	count(&lane->counters.rx, n);

@@ -18,6 +18,15 @@ static bool is_uplink(const struct object *host, const char *device)
 	return false;
 }
 
+static bool is_port(const struct object_list *sorted, const char *device)
+{
+	for (size_t i = 0; i < sorted->n; i++)
+		if (sorted->items[i]->kind == OBJECT_PORT && sorted->items[i]->port.device &&
+			strcmp(sorted->items[i]->port.device, device) == 0)
+			return true;
+	return false;
+}
+
 static void check_uplink(
 	const struct object *host, const struct object *object, const char *path, const char *device, struct diag *diag)
 {
@@ -25,7 +34,8 @@ static void check_uplink(
 
 	if (is_uplink(host, device))
 		return;
-	snprintf(wanted, sizeof(wanted), "an uplink of %s%s", host ? "Host " : "a Host", host ? host->name : "");
+	snprintf(wanted, sizeof(wanted), "an uplink of %s%s%s", host ? "Host " : "a Host", host ? host->name : "",
+		object->fast_path.devices ? ", or a Port's device" : "");
 	validate_complain(diag, object, object->line, path, wanted, device);
 }
 
@@ -49,7 +59,8 @@ static void check_place(
 		check_uplink(host, object, "spec.uplink", path->uplink, diag);
 	for (size_t i = 0; i < path->n_devices; i++) {
 		snprintf(at, sizeof(at), "spec.devices[%zu]", i);
-		check_uplink(host, object, at, path->devices[i], diag);
+		if (!is_port(sorted, path->devices[i]))
+			check_uplink(host, object, at, path->devices[i], diag);
 	}
 }
 
@@ -240,7 +251,7 @@ static void check_devices(struct object **paths, size_t n, struct diag *diag)
 					snprintf(at, sizeof(at), "spec.devices[%zu]", k);
 					snprintf(got, sizeof(got), "%s, which FastPath %s has", b->devices[k], paths[j]->name);
 					validate_complain(
-						diag, paths[i], paths[i]->line, at, "an uplink that no other FastPath has", got);
+						diag, paths[i], paths[i]->line, at, "a device that no other FastPath has", got);
 				}
 		}
 }

@@ -90,12 +90,13 @@ static json_t *lane_json(const struct view *view, const struct view_fast_path *p
 	bool known = xsk_statistics(xsk->fd, &kernel) == 0;
 
 	forward_counters(workers->forward, number, &counters);
-	return json_pack("{s:o, s:i, s:i, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "device",
-		json_device(view, lane->ifindex), "queue", (int)lane->queue, "worker", (int)lane->worker, "mode",
+	return json_pack("{s:o, s:i, s:i, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o}",
+		"device", json_device(view, lane->ifindex), "queue", (int)lane->queue, "worker", (int)lane->worker, "mode",
 		xsk_mode_name(xsk->mode), "reason", json_text(xsk->reason[0] ? xsk->reason : NULL), "rx", (json_int_t)counters.rx,
 		"rxBytes", (json_int_t)counters.rx_bytes, "tx", (json_int_t)counters.tx, "txBytes", (json_int_t)counters.tx_bytes,
 		"noRoom", (json_int_t)counters.tx_full, "noDevice", (json_int_t)counters.no_device, "handed",
-		(json_int_t)counters.handed, "wakeups", (json_int_t)counters.wakeups, "dropped",
+		(json_int_t)counters.handed, "checksums", (json_int_t)counters.checksums, "malformed",
+		(json_int_t)counters.malformed, "wakeups", (json_int_t)counters.wakeups, "dropped",
 		count_or_null(known, kernel.rx_dropped), "ringFull", count_or_null(known, kernel.rx_ring_full), "fillEmpty",
 		count_or_null(known, kernel.fill_ring_empty), "invalid",
 		count_or_null(known, kernel.rx_invalid + kernel.tx_invalid), "latency",
@@ -237,7 +238,8 @@ static void frames(const struct view *view, struct buffer *text, const char *nam
 			const char *what;
 			uint64_t n;
 		} numbers[] = {{"rx", counters.rx}, {"tx", counters.tx}, {"no-room", counters.tx_full},
-			{"no-device", counters.no_device}, {"handed", counters.handed}, {"wakeups", counters.wakeups}};
+			{"no-device", counters.no_device}, {"handed", counters.handed}, {"checksums", counters.checksums},
+			{"malformed", counters.malformed}, {"wakeups", counters.wakeups}};
 		for (size_t j = 0; device && j < ARRAY_SIZE(numbers); j++)
 			buffer_printf(text, "%s_total{fast_path=\"%s\",device=\"%s\",queue=\"%u\",what=\"%s\"} %" PRIu64 "\n",
 				name, path->object->name, device->name, lane->queue, numbers[j].what, numbers[j].n);

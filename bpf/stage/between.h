@@ -11,6 +11,7 @@
 #include "port.h"
 #include "scratch.h"
 
+#include <heddle/overlay.h>
 #include <maps/network.bpf.h>
 
 static __always_inline bool is_port(__u32 device)

@@ -3,46 +3,14 @@
 #ifndef HEDDLE_STAGE_ENDPOINT_H
 #define HEDDLE_STAGE_ENDPOINT_H
 
+#include "mac.h"
 #include "packet.h"
 #include "peer.h"
 #include "port.h"
 
 #include <maps/network.bpf.h>
 
-/* --- MACs: six bytes at an even offset --- */
-
-static __always_inline bool mac_equal(const void *a, const void *b)
-{
-	const __u16 *x = a, *y = b;
-
-	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
-}
-
-static __always_inline bool mac_group(const __u8 *mac)
-{
-	return mac[0] & 1;
-}
-
-static __always_inline bool mac_gateway(const void *mac)
-{
-	const struct {
-		__u8 b[6];
-	} __attribute__((aligned(2))) gateway = {HD_GATEWAY_MAC};
-
-	return mac_equal(mac, gateway.b);
-}
-
-static __always_inline bool mac_given(const void *mac)
-{
-	const __u16 *x = mac;
-
-	return x[0] | x[1] | x[2];
-}
-
-static __always_inline void mac_copy(void *to, const void *from)
-{
-	__builtin_memcpy(to, from, 6);
-}
+/* --- MACs --- */
 
 /* The frame is for the gateway: by its MAC, or by that of the port's device on the host's side. Out of a tunnel, the latter was the outer one. */
 static __always_inline bool for_gateway(HOOK_CTX *ctx, const struct pkt *p, const void *destination)

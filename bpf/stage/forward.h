@@ -9,17 +9,6 @@
 #include "endpoint.h"
 #include "scratch.h"
 
-static __always_inline bool port_versions(const struct hd_port *port, __u32 generation, __u32 version[2])
-{
-	int at = hd_port_policy_at(port, generation);
-
-	if (at < 0)
-		return false;
-	version[0] = port->policy[at & 1].version[0];
-	version[1] = port->policy[at & 1].version[1];
-	return true;
-}
-
 static __always_inline const struct hd_port *forward_to(struct pkt *p, __u32 ifindex, __u32 network)
 {
 	const struct hd_port *port = port_find(ifindex);

@@ -54,4 +54,15 @@ static __always_inline bool port_policy(struct pkt *p, __u32 ifindex)
 	return port && port_copy(p, port);
 }
 
+static __always_inline bool port_versions(const struct hd_port *port, __u32 generation, __u32 version[2])
+{
+	int at = hd_port_policy_at(port, generation);
+
+	if (at < 0)
+		return false;
+	version[0] = port->policy[at & 1].version[0];
+	version[1] = port->policy[at & 1].version[1];
+	return true;
+}
+
 #endif

@@ -9,6 +9,7 @@
 
 #define STEER_TAKEN -1	 /* the socket has it: XDP_REDIRECT */
 #define STEER_FORWARD -2 /* worker.h says whether one has */
+#define STEER_PORT -3	 /* a worker has it, for a port */
 
 static __always_inline void steer_count(__u32 index, __u32 what, __u32 bytes)
 {

@@ -7,113 +7,104 @@
 #define HEDDLE_STAGE_WORKER_H
 
 #include "judge.h"
-#include "steer.h"
+#include "transit.h"
 #include "tunnel.h"
 
-/* Nothing about it has to be looked at by a router beyond its addresses. */
-static __always_inline bool worker_plain(const struct pkt *p)
+/* --- to a port --- */
+
+/* The flow of a packet that the host's stack would send to a port, in the port's network. */
+static __always_inline struct hd_flow *worker_flow(struct pkt *view)
 {
-	__u32 source = bpf_ntohl(p->source.w[3]), size = p->l4 - p->l3;
+	union hd_flow_key key = {};
+	struct hd_flow *flow;
 
-	if (!p->family || p->fragment || p->l3 != sizeof(struct ethhdr) || p->hop_limit <= 1)
-		return false;
-	if (p->family == 4) /* sources that are none: this network, loopback, multicast and beyond */
-		return size == sizeof(struct iphdr) && source >> 24 && source >> 24 != 127 && source < 0xe0000000;
-	/* on the link only, none, groups */
-	return size == sizeof(struct ipv6hdr) && p->source.q[0] && p->source.b[0] != 0xff && p->destination.b[0] != 0xff &&
-	       bpf_ntohl(p->source.w[0]) >> 22 != 0x3fa && bpf_ntohl(p->destination.w[0]) >> 22 != 0x3fa;
-}
-
-static __always_inline bool worker_mac_is(const struct ethhdr *eth, const struct hd_fast_forward *device)
-{
-	const __u16 *a = (const __u16 *)eth->h_dest, *b = (const __u16 *)device->mac;
-
-	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2];
-}
-
-/* The route that the kernel would find, with a neighbour behind it and room for the packet. */
-static __always_inline const struct hd_fast_forward *worker_route(
-	struct xdp_md *ctx, const struct pkt *p, const struct hd_fast_forward *in, struct bpf_fib_lookup *fib)
-{
-	const struct hd_fast_forward *out;
-	void *data = hook_data(ctx), *end = hook_data_end(ctx);
-	struct ethhdr *eth = data;
-	struct iphdr *ip4 = (void *)(eth + 1);
-	__u32 ifindex;
-
-	if ((void *)(ip4 + 1) > end || !worker_mac_is(eth, in))
-		return NULL;
-	fib->l4_protocol = p->protocol;
-	fib->sport = p->sport;
-	fib->dport = p->dport;
-	fib->tot_len = p->l3_length;
-	fib->ifindex = p->ifindex;
-	if (p->family == 4) {
-		fib->family = AF_INET;
-		fib->tos = ip4->tos;
-		fib->ipv4_src = p->source.w[3];
-		fib->ipv4_dst = p->destination.w[3];
-	} else {
-		fib->family = AF_INET6;
-		fib->flowinfo = *(__be32 *)ip4 & bpf_htonl(0x0fffffff);
-		__builtin_memcpy(fib->ipv6_src, &p->source, sizeof(fib->ipv6_src));
-		__builtin_memcpy(fib->ipv6_dst, &p->destination, sizeof(fib->ipv6_dst));
+	flow_key(view, &key);
+	view->found = HD_FOUND_PROVEN;
+	flow = flow_lookup(view, TABLE_PROVEN, &key);
+	if (!flow && view->protocol != PROTO_TCP) {
+		view->found = HD_FOUND_NEW;
+		flow = flow_lookup(view, TABLE_NEW, &key);
 	}
-	if (bpf_fib_lookup(ctx, fib, sizeof(*fib), 0) != BPF_FIB_LKUP_RET_SUCCESS || fib->ifindex == p->ifindex)
-		return NULL;
-	ifindex = fib->ifindex;
-	out = bpf_map_lookup_elem(&fast_forwards, &ifindex);
-	return out && out->group == in->group ? out : NULL;
+	return flow;
 }
 
-/* What a worker has to know, in front of the frame; whatever another program put there is cut off. */
-static __always_inline bool worker_meta(struct xdp_md *ctx, __u32 device, __u32 flags)
+/* A segment or datagram about which nothing is new for the flow. */
+static __always_inline bool worker_unchanged(
+	const struct pkt *view, const struct hd_flow *flow, __u32 side, const struct hd_control *c)
 {
-	long present = (long)ctx->data - (long)ctx->data_meta;
-	struct hd_fast_meta *meta;
-
-	if (bpf_xdp_adjust_meta(ctx, (int)(present - (long)sizeof(*meta))))
+	/* judged by the port alone: in its direction to the workload, or from it where that opened the flow */
+	if (flow_expired(flow, c, view->now) || flow->second_version ||
+		flow->version != by_direction(view->version, side == HD_ORIG ? HD_INGRESS : HD_EGRESS))
 		return false;
-	meta = (void *)(long)ctx->data_meta;
-	if ((void *)(meta + 1) > (void *)(long)ctx->data)
-		return false;
-	meta->device = device;
-	meta->flags = flags & HD_FAST_STAMP ? HD_FAST_META_STAMP : 0;
-	meta->stamp = flags & HD_FAST_STAMP ? (__u32)bpf_ktime_get_ns() : 0;
-	return true;
-}
-
-static __always_inline bool worker_rewrite(struct xdp_md *ctx, const struct pkt *p, const struct bpf_fib_lookup *fib)
-{
-	struct ethhdr *eth = hook_data(ctx);
-	struct iphdr *ip4 = (void *)(eth + 1);
-	struct ipv6hdr *ip6 = (void *)(eth + 1);
-	__u32 check;
-
-	if ((void *)(ip4 + 1) > hook_data_end(ctx))
-		return false;
-	if (p->family == 4) {
-		check = (__u32)ip4->check + bpf_htons(0x0100); /* RFC 1141 */
-		ip4->check = (__u16)(check + (check >= 0xffff));
-		ip4->ttl--;
-	} else {
-		ip6->hop_limit--;
-	}
-	__builtin_memcpy(eth->h_dest, fib->dmac, sizeof(eth->h_dest));
-	__builtin_memcpy(eth->h_source, fib->smac, sizeof(eth->h_source));
-	return true;
+	if (view->protocol == PROTO_TCP)
+		return !(view->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)) && flow->state == HD_FS_TCP_ESTABLISHED;
+	return view->found == HD_FOUND_PROVEN || side == HD_ORIG;
 }
 
 /*
+ * As ordinary_to() of the ports' programs has it, without what these know more: a flow between the port and the host's stack, judged by the port's policy in
+ * force, about which nothing is new. 1: it may pass, and is accounted for as tc_port_out would; 0: that shall see it.
+ */
+__noinline int worker_port(struct pkt *p, __u32 ifindex)
+{
+	struct hd_scratch *room = scratch_room();
+	const struct hd_port *port;
+	struct hd_control *c;
+	struct hd_flow *flow;
+	struct pkt *view;
+	__u32 zero = 0, side;
+
+	if (dry_run)
+		return 0;
+	c = bpf_map_lookup_elem(&control, &zero);
+	port = port_find(ifindex);
+	if (!p || !room || !c || !port || !(port->flags & HD_PORT_HOST) || port->flags & (HD_PORT_TRUNK | HD_PORT_LIMIT_IN))
+		return 0;
+	if ((icmp_is(p) && !icmp_echo(p)) || (port->mtu && p->l3_length > port->mtu))
+		return 0;
+	view = &room->packet;
+	*view = *p;
+	view->ifindex = ifindex;
+	if (!port_copy(view, port))
+		return 0;
+	flow = worker_flow(view);
+	if (!flow || flow->flags & HD_FLOW_TURNED || (port->moved && (__s32)(port->moved - flow->last_seen) >= 0))
+		return 0;
+	side = flow_side(view, flow);
+	if (side == HD_ORIG ? flow->device[HD_ORIG] || flow->device[HD_REPLY] != ifindex
+			    : flow->device[HD_REPLY] || flow->device[HD_ORIG] != ifindex)
+		return 0;
+	if (!worker_unchanged(view, flow, side, c))
+		return 0;
+	if (view->protocol == PROTO_TCP)
+		tcp_follow(flow, view, side, view->seq + view->payload);
+	flow_count(flow, view, side);
+	view->rule = flow->rule;
+	pass(view);
+	return 1;
+}
+
+/* What steer_to() is going to find. */
+static __always_inline bool worker_waits(struct xdp_md *ctx, const struct pkt *p, const struct hd_fast_forward *in)
+{
+	__u32 queue = ctx->rx_queue_index;
+
+	return bpf_xdp_get_buff_len(ctx) == p->length && queue < HD_FAST_QUEUES &&
+	       bpf_redirect_map(&xsks, HD_FAST_SOCKET((__u32)in->index, queue), 0) == XDP_REDIRECT;
+}
+
+/* --- the way --- */
+
+/*
  * After steer_matching(), of a packet that policy let in. STEER_TAKEN: it is on its way to a worker unless the other device's policy has something against it
- * (worker_leave()), and p is the packet as it leaves there. 0: it goes on to the kernel, unchanged; HD_R_FAST_PATH: it does not.
+ * (worker_leave()), and p is the packet as it leaves there. STEER_PORT: it is, to a port, whose policy has been asked. 0: it goes on to the kernel, unchanged; HD_R_FAST_PATH: it does not.
  */
 __noinline int worker_way(struct xdp_md *ctx, struct pkt *p)
 {
 	const struct hd_fast_forward *in, *out;
 	struct bpf_fib_lookup fib = {};
 	const struct hd_tunnel *own;
-	__u32 ifindex;
+	__u32 ifindex, port;
 	int r;
 
 	if (!p || !worker_plain(p))
@@ -125,16 +116,21 @@ __noinline int worker_way(struct xdp_md *ctx, struct pkt *p)
 	own = p->port_flags & HD_PORT_TUNNEL && p->protocol == PROTO_UDP ? tunnel_find() : NULL;
 	if (own && own->port == p->dport)
 		return 0;
-	out = worker_route(ctx, p, in, &fib);
-	if (!out || !worker_meta(ctx, out->index, in->flags))
+	out = worker_addressed(ctx, in) ? worker_route(ctx, p, in, &fib) : NULL;
+	if (!out)
+		return 0;
+	port = out->flags & HD_FAST_PORT;
+	if (!worker_meta(ctx, out->index, in->flags) || (port && worker_waits(ctx, p, in) && !worker_port(p, fib.ifindex)))
 		return 0;
 	r = steer_to(ctx, in->index, in->flags);
 	if (r != STEER_TAKEN)
 		return r;
 	/* its bounds are those that were looked at for the route */
-	if (!worker_rewrite(ctx, p, &fib))
+	if (!worker_rewrite(ctx, p, fib.dmac, fib.smac))
 		return HD_R_NONLINEAR;
 	pass(p);
+	if (port)
+		return STEER_PORT;
 	p->arrived_on = ifindex;
 	p->ifindex = fib.ifindex;
 	p->direction = HD_EGRESS;

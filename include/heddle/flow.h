@@ -93,7 +93,10 @@ struct hd_flow {
 	__u32 created;			   /* tick */
 	__u32 slot;			   /* its index in flow_slots (proven TCP only); 0: none */
 	__u32 second_version, second_rule; /* the same where a second policy judged it: egress of a judged forward */
-	struct hd_addr nat_addr;	   /* reserved for NAT */
+	union {
+		struct hd_addr nat_addr; /* reserved for NAT */
+		__u32 bulk[2]; /* tick, by side, 0: none: when a port last sent more than its MTU at once (xdp_switch) */
+	};
 	union {
 		struct {
 			__be16 nat_port[2]; /* reserved */

@@ -25,7 +25,10 @@ enum hd_fast_flags {
 	HD_FAST_DROP = 1 << 0, /* what no socket takes */
 	HD_FAST_FORWARD =
 		1 << 1, /* of a match: for the agent's workers, if the host would forward it: hd_fast_forward says where */
-	HD_FAST_STAMP = 1 << 2, /* of hd_fast_forward: with the time */
+	/* Of hd_fast_forward: */
+	HD_FAST_STAMP = 1 << 2,	 /* with the time */
+	HD_FAST_PORT = 1 << 3,	 /* a port: what XDP tells of its frames is in front of each, as part of it */
+	HD_FAST_INSIDE = 1 << 4, /* beside PORT: to other ports only, since netfilter has to see what leaves for elsewhere */
 };
 
 /* Matches of one shape ask about the same fields, and as many bits of the addresses: a packet is looked up once for all of them. */
@@ -89,7 +92,10 @@ enum hd_fast_total {
 };
 #define HD_FAST_COUNTER(index, what) ((index)*HD_FAST_TOTALS + (what))
 
-/* What XDP writes in front of a frame for the agent's own workers: metadata (bpf_xdp_adjust_meta), which the kernel keeps there. */
+/*
+ * What XDP writes in front of a frame for the agent's own workers: of an uplink as metadata (bpf_xdp_adjust_meta), which the kernel keeps there; of a port as
+ * the first bytes of the frame, since taps have no metadata before 6.15. A workload cannot write them: its frame begins behind.
+ */
 enum hd_fast_meta_flags { HD_FAST_META_STAMP = 1 << 0 /* stamp is set */ };
 struct hd_fast_meta {
 	__u16 device; /* that it shall leave by: its index */
