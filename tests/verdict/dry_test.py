@@ -7,7 +7,7 @@ import struct
 from flow_test import Connection
 from packets import ARP, Ether, Raw, frame, ip, ping, pong, tagged, tcp, udp, unreachable
 from reasons_test import CASES, GOOD
-from world import HOOK_NAMES, PORT_UPLINK, PORT_XDP, TC_OUT, XDP
+from world import HOOK_NAMES, PATIENCE, PORT_UPLINK, PORT_XDP, TC_OUT, XDP
 
 FRAG = ctypes.c_uint8 * 16
 WRITABLE = ["drops", "totals", "rule_counters", "full", "rates"]
@@ -146,7 +146,7 @@ def test_explain_says_what_happens(world, hook):
     chance = random.Random(4711)
     rules = ["{name: a, action: allow, ports: [{protocol: TCP, port: 80}]}", "{name: b, action: reject, ports: [{protocol: UDP, port: 53}]}", "{name: c, action: allow, icmp: [{type: 8}]}"]
     world.rules(ingress=rules, egress=rules, default="{ingress: deny, egress: deny}")
-    for _ in range(600):
+    for _ in range(600 // PATIENCE):
         family = chance.choice((4, 6))
         inbound = hook != TC_OUT
         packet = bytes(chance.choice([

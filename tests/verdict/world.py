@@ -20,6 +20,7 @@ PORT_UPLINK, PORT_XDP, PORT_FORWARD_JUDGE, PORT_TUNNEL, PORT_DECAP = 1, 2, 4, 8,
 CONTROL_MONITOR, CONTROL_PICKUP = 1, 2
 ALLOW, DENY, REJECT, DROP = 0, 1, 2, 3
 META_MAGIC, META_TUNNEL = 0x6865646C, 0x68656476
+PATIENCE = int(os.environ.get("HEDDLE_PATIENCE", "1"))  # how many times as slow everything is: in guests under emulation less is repeated
 U8, U16, U32, U64 = ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32, ctypes.c_uint64
 
 
