@@ -97,6 +97,8 @@ static uint64_t hash_host(uint64_t hash, const struct host *host)
 	for (size_t i = 0; i < host->n_sriov; i++)
 		hash = hash_u64(hash_string(hash, host->sriov[i].device),
 			(uint64_t)host->sriov[i].vfs << 8 | (uint64_t)host->sriov[i].has_vfs << 4 | host->sriov[i].eswitch);
+	for (size_t i = 0; i < host->n_addresses; i++)
+		hash = hash_u64(hash_u64(hash, host->addresses[i].q[0]), host->addresses[i].q[1]);
 	return host->kubernetes_network ? hash_string(hash, host->kubernetes_network) : hash;
 }
 

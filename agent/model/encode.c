@@ -226,6 +226,14 @@ static void host_spec(struct buffer *out, const struct host *host)
 		}
 		buffer_add_char(out, ']');
 	}
+	if (host->n_addresses) {
+		write_open(out, "addresses", '[');
+		for (size_t i = 0; i < host->n_addresses; i++) {
+			write_comma(out);
+			write_string(out, addr_format(&host->addresses[i], text));
+		}
+		buffer_add_char(out, ']');
+	}
 	if (host->kubernetes_network) {
 		write_open(out, "kubernetes", '{');
 		write_text(out, "network", host->kubernetes_network);

@@ -217,7 +217,7 @@ struct host_draft {
 	struct log_settings log;
 	uint32_t pickup_seconds;
 	const char *kubernetes_network;
-	struct list sriov;
+	struct list sriov, addresses;
 };
 static_assert(sizeof(struct host_draft) <= SCHEMA_DRAFT_MAX, "host_draft");
 enum { FORWARD_PASS, FORWARD_JUDGE };
@@ -234,6 +234,20 @@ static bool sriov_once(struct decoder *d, const struct path *path, node_id node,
 		for (size_t j = 0; j < i; j++)
 			if (strcmp(wishes[i].device, wishes[j].device) == 0)
 				return want(d, &device, node_field(d, child, "device"), "each device once");
+	}
+	return true;
+}
+
+static bool addresses_good(struct decoder *d, const struct path *path, node_id node, const struct list *list)
+{
+	struct path field = {.up = path, .key = "addresses"}, item = {.up = &field};
+	node_id child = list->n ? tree_first(d->tree, node_field(d, node, "addresses")) : NODE_NONE;
+	const struct hd_addr *addresses = list->items;
+
+	for (size_t i = 0; i < list->n; i++, child = tree_next(d->tree, child)) {
+		item.index = (uint32_t)i;
+		if (!document_address_of_tunnel(&addresses[i]))
+			return want(d, &item, child, "a unicast address of this host, not of fe80::/10");
 	}
 	return true;
 }
@@ -278,8 +292,10 @@ static bool finish_host(struct decoder *d, const struct path *path, node_id node
 		.kubernetes_network = from->kubernetes_network,
 		.sriov = from->sriov.items,
 		.n_sriov = from->sriov.n,
+		.addresses = from->addresses.items,
+		.n_addresses = from->addresses.n,
 	};
-	return good && sriov_once(d, path, node, &from->sriov);
+	return good && sriov_once(d, path, node, &from->sriov) && addresses_good(d, path, node, &from->addresses);
 }
 
 static const char *const forward_names[] = {[FORWARD_PASS] = "pass", [FORWARD_JUDGE] = "judge", NULL};
@@ -299,6 +315,7 @@ static const struct field host_fields[] = {
 	{"log", value_mapping, &log_schema, offsetof(struct host_draft, log), false},
 	{"sriov", value_list, &sriov_list, offsetof(struct host_draft, sriov), false},
 	{"kubernetes", value_mapping, &kubernetes_schema, offsetof(struct host_draft, kubernetes_network), false},
+	{"addresses", value_list, &host_address_list, offsetof(struct host_draft, addresses), false},
 };
 static const struct host_draft host_defaults = {
 	.timeouts = DEFAULT_TIMEOUTS,

@@ -55,6 +55,8 @@ bool document_protocol_has_ports(uint8_t protocol);
 bool document_address_is_unicast(const struct hd_addr *addr);
 /* An end of a tunnel: unicast, and not a link-local one of IPv6, which would need a device beside it. */
 bool document_address_of_tunnel(const struct hd_addr *addr);
+extern const struct list_type host_address_list; /* of a Host or a Peer, beside that of its tunnel */
+#define HOST_ADDRESSES_MOST 64
 bool document_prefix_of_hosts(const struct prefix *prefix); /* false: all of it is of groups, loopback, link-local or nobody's */
 /* The subnet that the address lies in; NULL: none. */
 const struct prefix *document_subnet(const struct prefix *subnets, size_t n, const struct hd_addr *addr);

@@ -126,6 +126,8 @@ struct host {
 	/* tunnel: this end of the overlay */
 	bool has_tunnel, tunnel_geneve;
 	struct hd_addr tunnel_address;
+	struct hd_addr *addresses; /* others of this host, by which policies know it */
+	size_t n_addresses;
 	uint16_t tunnel_port;
 	uint8_t tunnel_ttl; /* outer TTL or hop limit */
 	enum tunnel_decapsulation tunnel_decapsulate;

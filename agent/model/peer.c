@@ -110,9 +110,7 @@ static const struct list_type prefix_list = {
 
 /* --- the peer --- */
 
-#define HOST_ADDRESSES_MOST 64
-
-static const struct list_type host_address_list = {
+const struct list_type host_address_list = {
 	.what = "addresses",
 	.item = value_address,
 	.item_size = sizeof(struct hd_addr),

@@ -60,6 +60,8 @@ static int take_input(struct round *round)
 			r = VEC_PUSH(&round->new_namespaces, object);
 		else if (object->kind == OBJECT_ADDRESS_GROUP)
 			r = VEC_PUSH(&round->new_groups, object);
+		if (r == 0 && policy_is_host(object))
+			r = VEC_PUSH(&round->new_hosts, object);
 		if (r < 0)
 			return r;
 	}
@@ -318,6 +320,7 @@ static void round_free(struct compiler *compiler)
 	VEC_FREE(&round->new_peers);
 	VEC_FREE(&round->new_namespaces);
 	VEC_FREE(&round->new_networks);
+	VEC_FREE(&round->new_hosts);
 	for (size_t i = 0; i < round->expanded.n; i++)
 		expanded_unref(round->expanded.data[i]);
 	VEC_FREE(&round->expanded);

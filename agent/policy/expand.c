@@ -79,18 +79,11 @@ uint64_t policy_rule_hash(uint64_t hash, const struct policy_rule *rule)
 	return hash;
 }
 
-bool policy_rule_is_idle(const struct policy_rule *rule)
-{
-	for (size_t i = 0; i < rule->n_peers; i++)
-		if (rule->peers[i].kind != POLICY_PEER_NODES)
-			return false;
-	return rule->n_peers > 0;
-}
-
 /* --- one rule --- */
 
 struct expander {
 	struct expanded *to;
+	const struct policy_hosts *hosts;
 	struct object *policy;
 	enum hd_direction direction;
 	uint32_t source;
@@ -170,13 +163,27 @@ static int add_group_rule(struct expander *e, const struct policy_peer *peers, s
 	return copy ? add_rule(e, copy, 1) : -ENOMEM;
 }
 
+static int add_nodes(struct expander *e, const struct policy_peer *peer, struct peer *peers, uint32_t *n)
+{
+	size_t n_addresses = policy_hosts_addresses(e->hosts, peer, NULL);
+	_cleanup_free_ struct hd_addr *addresses = calloc(n_addresses + 1, sizeof(*addresses));
+
+	if (!addresses)
+		return -ENOMEM;
+	(void)policy_hosts_addresses(e->hosts, peer, addresses);
+	for (size_t i = 0; i < n_addresses; i++)
+		peers[(*n)++] = (struct peer){.prefix = {.addr = addresses[i], .length = 128}};
+	return 0;
+}
+
 static int add_block_rule(struct expander *e, size_t n_blocks)
 {
-	struct peer *peers = arena_array(e->to->arena, struct peer, n_blocks);
+	struct peer *peers = n_blocks <= RULE_PEERS_MAX ? arena_array(e->to->arena, struct peer, n_blocks) : NULL;
 	uint32_t n = 0;
+	int r = 0;
 
 	if (!peers)
-		return -ENOMEM;
+		return n_blocks <= RULE_PEERS_MAX ? -ENOMEM : -E2BIG;
 	for (size_t i = 0; i < e->rule->n_peers; i++) {
 		const struct policy_peer *peer = &e->rule->peers[i];
 
@@ -185,8 +192,10 @@ static int add_block_rule(struct expander *e, size_t n_blocks)
 			peers[n].n_except = (uint32_t)peer->n_except;
 			peers[n++].except = peer->except;
 		}
+		if (peer->kind == POLICY_PEER_NODES && r == 0)
+			r = add_nodes(e, peer, peers, &n);
 	}
-	return add_rule(e, peers, n);
+	return r < 0 ? r : add_rule(e, peers, n);
 }
 
 /* The rule's peers, with the ports and subjects that e has. */
@@ -198,8 +207,14 @@ static int add_peers(struct expander *e)
 	if (e->rule->n_peers == 0)
 		return add_rule(e, NULL, 0);
 	for (size_t i = 0; i < e->rule->n_peers; i++) {
-		n_pods += e->rule->peers[i].kind == POLICY_PEER_PODS;
-		n_blocks += e->rule->peers[i].kind == POLICY_PEER_NETWORKS ? e->rule->peers[i].n_blocks : 0;
+		const struct policy_peer *peer = &e->rule->peers[i];
+
+		n_pods += peer->kind == POLICY_PEER_PODS;
+		n_blocks += peer->kind == POLICY_PEER_NETWORKS ? peer->n_blocks : 0;
+		if (peer->kind != POLICY_PEER_NODES)
+			continue;
+		e->to->nodes = true;
+		n_blocks += policy_hosts_addresses(e->hosts, peer, NULL);
 	}
 	if (n_pods)
 		r = add_group_rule(e, e->rule->peers, e->rule->n_peers, NULL);
@@ -276,11 +291,11 @@ static int expand_rule(struct expander *e)
 	return r;
 }
 
-int expand_policy(struct labels *labels, struct object *policy, struct expanded **ret)
+int expand_policy(struct labels *labels, struct policy_hosts *hosts, struct object *policy, struct expanded **ret)
 {
 	const struct workload_policy *workload = &policy->workload;
 	struct expanded *to = calloc(1, sizeof(*to));
-	struct expander e = {.to = to, .policy = policy};
+	struct expander e = {.to = to, .hosts = hosts, .policy = policy};
 	int r = 0;
 
 	if (!to)
@@ -308,6 +323,8 @@ int expand_policy(struct labels *labels, struct object *policy, struct expanded 
 		expanded_unref(to);
 		return r;
 	}
+	if (to->nodes)
+		to->hosts_version = policy_hosts_version(hosts);
 	*ret = to;
 	return 0;
 }

@@ -6,12 +6,13 @@
  *
  * Meaning of the documents where they leave it open: selectors look in all networks, and at the ports of Peers as well. Subjects are ports here:
  * those of Peers are subject to their own host's policy. A named port is looked up at the destination: at the
- * subject on ingress; on egress at each peer, also where an ipBlock names it; outside the cluster there are none. `nodes` peers match
- * nothing: hosts are no ports. A rule in audit mode decides as any other, but what it would drop passes, whatever comes after it.
+ * subject on ingress; on egress at each peer, also where an ipBlock names it; outside the cluster there are none. `nodes` peers are the
+ * addresses of hosts, this one among them. A rule in audit mode decides as any other, but what it would drop passes, whatever comes after it.
  */
 #ifndef HEDDLE_POLICY_EXPAND_H
 #define HEDDLE_POLICY_EXPAND_H
 
+#include <policy/hosts.h>
 #include <policy/labels.h>
 
 enum policy_tier {
@@ -30,9 +31,6 @@ int policy_compare(const struct object *a, const struct object *b);
 /* A hash of what a rule says, the same in every version of the agent. */
 uint64_t policy_rule_hash(uint64_t hash, const struct policy_rule *rule);
 
-/* The rule can match nothing as things are: all of its peers are nodes, whose addresses nobody knows here. For lint. */
-bool policy_rule_is_idle(const struct policy_rule *rule);
-
 /* struct rule.verdict of a rule that leaves the decision to the tiers after its own. */
 #define RULE_PASS HD_DROP
 
@@ -46,6 +44,8 @@ struct expanded {
 	unsigned refs;
 	bool named; /* has named ports: good for the list of them with this version only */
 	uint64_t named_version;
+	bool nodes; /* has nodes peers: good for hosts of this version only */
+	uint64_t hosts_version;
 	bool audit;
 	bool applies[HD_DIRECTIONS], passes[HD_DIRECTIONS]; /* passes: some rule does */
 	enum policy_tier tier;
@@ -58,8 +58,8 @@ struct expanded {
 	struct arena *arena;
 };
 
-/* Named ports stand for what labels_named() has. A reference. -ENOMEM. */
-int expand_policy(struct labels *labels, struct object *policy, struct expanded **ret);
+/* Named ports stand for what labels_named() has. A reference. -ENOMEM, -E2BIG. */
+int expand_policy(struct labels *labels, struct policy_hosts *hosts, struct object *policy, struct expanded **ret);
 struct expanded *expanded_ref(struct expanded *expanded);
 void expanded_unref(struct expanded *expanded); /* NULL is fine */
 

@@ -372,7 +372,7 @@ struct round {
 	bool groups_referenced, ports_referenced, networks_referenced, peers_referenced;
 
 	VEC(struct object *) new_policies, new_groups, changed_groups, limited; /* limited: policies that name uplinks */
-	VEC(struct object *) new_ports, new_peers, new_namespaces, new_networks;
+	VEC(struct object *) new_ports, new_peers, new_namespaces, new_networks, new_hosts;
 	VEC(struct expanded *) expanded; /* references, by index in new_policies; NULL: a HostPolicy */
 	size_t pairs_used;		 /* below, none is free */
 	VEC(uint16_t) member;

@@ -14,6 +14,7 @@ static void lint_clear(struct lint *lint)
 	VEC_FREE(&lint->ports);
 	VEC_FREE(&lint->peers);
 	VEC_FREE(&lint->namespaces);
+	VEC_FREE(&lint->hosts);
 	VEC_FREE(&lint->rules);
 	VEC_FREE(&lint->pieces);
 	VEC_FREE(&lint->notes);
@@ -148,11 +149,8 @@ static void add_message(struct buffer *text, const struct lint_note *note)
 		else
 			buffer_add_string(text, "its peers cover no address: it matches nothing");
 		break;
-	case LINT_PEERS_NODES:
-		buffer_add_string(text, "its peers are nodes, which are no ports: it matches nothing");
-		break;
 	case LINT_PEERS_NOBODY:
-		buffer_add_string(text, "its peers select no port that there is");
+		buffer_add_string(text, "its peers select no port and no host that there is");
 		break;
 	case LINT_SUBJECT_NOBODY:
 		buffer_add_string(text, "it selects no port that there is");
@@ -229,6 +227,8 @@ static int collect(struct lint *lint, bool for_ports)
 			r = VEC_PUSH(&lint->namespaces, object);
 		else if (for_ports ? policy_for_ports(object) : object->kind == OBJECT_HOST_POLICY)
 			r = VEC_PUSH(&lint->policies, object);
+		if (r == 0 && policy_is_host(object))
+			r = VEC_PUSH(&lint->hosts, object);
 	}
 	if (lint->policies.n)
 		qsort(lint->policies.data, lint->policies.n, sizeof(struct object *), policy_cmp);

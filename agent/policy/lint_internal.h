@@ -71,7 +71,6 @@ enum lint_detail {
 	LINT_DEFAULT_REPLACED,
 	LINT_UPLINK_UNDECLARED,
 	LINT_PEERS_EMPTY,
-	LINT_PEERS_NODES,
 	LINT_PEERS_NOBODY,
 	LINT_SUBJECT_NOBODY,
 	LINT_NAMED_NOBODY,
@@ -101,7 +100,7 @@ struct lint {
 	enum hd_direction direction;
 	VEC(struct object *) policies; /* in the order in which they are judged */
 	VEC(struct object *) groups;   /* by name */
-	VEC(struct object *) ports, peers, namespaces;
+	VEC(struct object *) ports, peers, namespaces, hosts;
 	VEC(struct lint_rule) rules;
 	VEC(struct lint_piece) pieces;
 	struct lint_relation selectors, scopes;

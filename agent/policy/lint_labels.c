@@ -21,7 +21,7 @@ struct who {
 	const struct policy_peer *peers;
 	size_t n;
 	const char *own; /* the namespace that is meant where none is named; NULL: none */
-	bool nobody;	 /* selects no port there is, and no block */
+	bool nobody;	 /* selects no port and no host there is, and no block */
 };
 struct who_list {
 	VEC(struct who) all;
@@ -124,8 +124,11 @@ static bool selects_any(const struct who *who, const struct identity *resident)
 
 static bool is_nobody(const struct label_lint *label, const struct who *who)
 {
+	const struct policy_hosts hosts = {.items = label->lint->hosts.data, .n = label->lint->hosts.n};
+
 	for (size_t i = 0; i < who->n; i++)
-		if (who->peers[i].kind == POLICY_PEER_NETWORKS)
+		if (who->peers[i].kind == POLICY_PEER_NETWORKS ||
+			(who->peers[i].kind == POLICY_PEER_NODES && policy_hosts_addresses(&hosts, &who->peers[i], NULL)))
 			return false;
 	for (size_t i = 0; i < label->residents.n; i++)
 		if (selects_any(who, label->residents.data[i]))
@@ -299,6 +302,8 @@ static const char *peer_contradicts(const struct policy_peer *peer)
 {
 	if (contradicts(&peer->namespaces))
 		return "namespaceSelector";
+	if (contradicts(&peer->nodes))
+		return "nodes";
 	return contradicts(&peer->pods) ? "podSelector" : NULL;
 }
 
@@ -513,10 +518,6 @@ static int check_rule(struct label_lint *label, struct lint_rule *to, const stru
 	bool everything = rule->n_peers == 0;
 	int r = 0;
 
-	if (policy_rule_is_idle(rule)) {
-		to->dead = true;
-		return lint_note_rule(lint, to, LINT_UNREACHABLE, LINT_PEERS_NODES, true, NULL, NULL);
-	}
 	for (size_t i = 0; i < rule->n_peers && r == 0; i++) {
 		const char *selector = peer_contradicts(&rule->peers[i]);
 

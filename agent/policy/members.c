@@ -102,8 +102,18 @@ int ports_update(struct round *round)
 
 /* --- what the policies for ports say --- */
 
+/* What named ports and nodes stand for may have changed without the policy. */
+static bool is_expanded(struct round *round, const struct prepared *old, struct policy_hosts *hosts)
+{
+	const struct expanded *expanded = old->expanded;
+
+	return (!expanded->named || expanded->named_version == labels_named_version(round->compiler->labels)) &&
+	       (!expanded->nodes || expanded->hosts_version == policy_hosts_version(hosts));
+}
+
 static int expand_all(struct round *round)
 {
+	struct policy_hosts hosts = {.items = round->new_hosts.data, .n = round->new_hosts.n};
 	const struct tables *t = round->t;
 	size_t n = round->new_policies.n, j = 0;
 	int r = VEC_RESERVE(&round->expanded, n);
@@ -118,13 +128,10 @@ static int expand_all(struct round *round)
 		if (policy_for_ports(object)) {
 			const struct prepared *old = j < t->policies.n && c == 0 ? t->policies.data[j] : NULL;
 
-			/* What named ports stand for may have changed without the policy. */
-			if (old && old->object == object &&
-				(!old->expanded->named ||
-					old->expanded->named_version == labels_named_version(round->compiler->labels)))
+			if (old && old->object == object && is_expanded(round, old, &hosts))
 				expanded = expanded_ref(old->expanded);
 			else
-				r = expand_policy(round->compiler->labels, object, &expanded);
+				r = expand_policy(round->compiler->labels, &hosts, object, &expanded);
 		}
 		if (r == 0)
 			round->expanded.data[round->expanded.n++] = expanded;

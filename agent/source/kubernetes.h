@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The source "kubernetes": a list and a watch of each kind at the API server, kept as a cache of the few fields that matter, and what
- * that comes to as objects of ours: Namespaces and policies as they are, other Nodes with their Pods as Peers, and the labels of
- * this node's Pods for the Ports that the CNI plugin made. What it comes to depends on the other objects (the tunnel, the Network, who owns
+ * that comes to as objects of ours: Namespaces and policies as they are, other Nodes with their Pods as Peers, the labels of
+ * this node's Pods for the Ports that the CNI plugin made, the service CIDRs for the cluster's Network, and this
+ * node's labels and addresses for the Host. What it comes to depends on the other objects (the tunnel, the Network, who owns
  * a name already), so the store asks for it anew in each of its proposals.
  */
 #ifndef HEDDLE_SOURCE_KUBERNETES_H
@@ -40,7 +41,7 @@ void kubernetes_ask_again(struct kubernetes *k); /* for the kinds that the serve
 
 /*
  * What the cluster comes to beside `base` (sorted: files', applied and CNI plugin's objects; cni: the latter alone), sorted. Ports are to take
- * the place of the CNI plugin's ones of the same name. What stays the same is the same pointer as the last time.
+ * the place of the CNI plugin's ones of the same name, and the Host and the Network of the documents. What stays the same is the same pointer as the last time.
  */
 int kubernetes_derive(
 	struct kubernetes *k, const struct object_list *base, const struct object_list *cni, struct object_list *ret);

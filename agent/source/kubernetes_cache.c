@@ -587,6 +587,7 @@ void kube_sweep(struct kubernetes *k, enum kube_kind kind, uint32_t round)
 void kube_cache_clear(struct kubernetes *k)
 {
 	kube_forget_services(k);
+	kube_forget_host(k);
 	for (size_t i = 0; i < KUBERNETES_KINDS; i++)
 		while (k->first[i])
 			free_item(k, k->first[i]);

@@ -557,6 +557,8 @@ static void look_around(struct kubernetes *k, const struct object_list *base, bo
 	uint64_t surroundings = surroundings_of(base);
 	bool other = host != k->host || network != k->network;
 
+	if (host != k->host)
+		kube_forget_host(k);
 	if (other)
 		kube_forget_services(k);
 	replace(&k->host, host);
@@ -575,6 +577,7 @@ static void look_around(struct kubernetes *k, const struct object_list *base, bo
 	for (size_t i = 0; *ret_moved && i < k->n_local; i++)
 		k->local[i].refused = false;
 	k->services_refused = *ret_moved ? false : k->services_refused;
+	k->node_refused = *ret_moved ? false : k->node_refused;
 }
 
 int kubernetes_derive(
@@ -590,6 +593,8 @@ int kubernetes_derive(
 	r = add_objects(k, base, &derived);
 	if (r == 0)
 		r = kube_add_services(k, &derived);
+	if (r == 0)
+		r = kube_add_host(k, &derived);
 	if (r == 0)
 		r = add_ports(k, cni, &derived);
 	if (r == 0 && k->network && k->network->network.vni && k->host && k->host->host.has_tunnel) {
@@ -619,6 +624,8 @@ void kubernetes_refuse(struct kubernetes *k, const struct object *object, const 
 			k->local[i].refused = true;
 	if (object == k->with_services)
 		k->services_refused = true;
+	if (object == k->with_node)
+		k->node_refused = true;
 	if (object->kind == OBJECT_PEER) {
 		struct kube_host *host = kube_host(k, object->name, false);
 

@@ -211,6 +211,9 @@ struct kubernetes {
 	struct object *host, *network; /* references */
 	struct object *with_services;  /* the network with the cluster's service CIDRs; NULL: there are none */
 	bool services_known, services_refused;
+	struct object *with_node; /* the Host with what this node has at the server; NULL: nothing */
+	uint64_t node_hash;	  /* of what that was made of */
+	bool node_refused;
 	uint64_t surroundings;
 	struct kube_local *local;
 	size_t n_local;
@@ -231,6 +234,10 @@ struct kubernetes {
 	void *userdata;
 };
 
+/* --- this node as a Host (kubernetes_host.c) --- */
+
+void kube_forget_host(struct kubernetes *k); /* the Host is another one */
+int kube_add_host(struct kubernetes *k, struct object_list *ret);
 
 /* --- the cluster's service CIDRs (kubernetes_services.c) --- */
 

@@ -390,6 +390,8 @@ static void test_mistakes(void **state)
 			"t.yaml:5: spec.tunnel.address: want an IPv4 or IPv6 address, got eth0"},
 		{HOST("tunnel: {protocol: vxlan, address: 224.0.0.1}"),
 			"t.yaml:5: spec.tunnel.address: want a unicast address of this host, not of fe80::/10, got 224.0.0.1"},
+		{HOST("addresses: [10.0.0.1, 'fe80::1']"),
+			"t.yaml:5: spec.addresses[1]: want a unicast address of this host, not of fe80::/10, got \"fe80::1\""},
 		{HOST("tunnel: {protocol: vxlan, address: 'fe80::1'}"),
 			"t.yaml:5: spec.tunnel.address: want a unicast address of this host, not of fe80::/10, got \"fe80::1\""},
 		{HOST("failsafe: [{protocol: TCP}]"), "t.yaml:5: spec.failsafe[0].port: want 1..65535, got nothing"},

@@ -263,6 +263,8 @@ static void test_host_fields_count(void **state)
 		"log: {every: 2}",
 		"log: {eventsPerSecond: 2}",
 		"log: {rejectsPerSecond: 2}",
+		"addresses: [10.0.0.9]",
+		"addresses: [10.0.0.9, 'fd00::9']",
 	};
 	uint64_t hashes[ARRAY_SIZE(specs)];
 

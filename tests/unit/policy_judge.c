@@ -111,6 +111,22 @@ static bool selects_port(const struct object_list *list, const struct object *po
 	return !pods->present || selects(pods, port->labels, port->n_labels, NULL);
 }
 
+/* The address is one that this Host, or the host of this Peer, has. */
+static bool is_of_host(const struct object *host, const struct hd_addr *addr)
+{
+	bool peer = host->kind == OBJECT_PEER, is = false;
+	const struct hd_addr *others = peer ? host->tunnel_peer.host_addresses : host->host.addresses;
+	size_t n = peer ? host->tunnel_peer.n_host_addresses : host->host.n_addresses;
+
+	if (!peer && host->kind != OBJECT_HOST)
+		return false;
+	if (peer || host->host.has_tunnel)
+		is = memcmp(peer ? &host->tunnel_peer.address : &host->host.tunnel_address, addr, sizeof(*addr)) == 0;
+	for (size_t i = 0; i < n; i++)
+		is = is || memcmp(&others[i], addr, sizeof(*addr)) == 0;
+	return is;
+}
+
 static bool peer_is(const struct object_list *list, const struct object *policy, const struct policy_peer *peer,
 	const struct somebody *port, const struct hd_addr *addr)
 {
@@ -126,7 +142,10 @@ static bool peer_is(const struct object_list *list, const struct object *policy,
 			in = in && !policy_judge_in_prefix(addr, &peer->except[i]);
 		return in;
 	case POLICY_PEER_NODES:
-		return false;
+		for (size_t i = 0; i < list->n; i++)
+			in = in || (selects(&peer->nodes, list->items[i]->labels, list->items[i]->n_labels, NULL) &&
+					   is_of_host(list->items[i], addr));
+		return in;
 	}
 	return false;
 }

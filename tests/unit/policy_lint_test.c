@@ -270,7 +270,7 @@ static void test_tiers(void **state)
 						"  ingress:\n"
 						"  - {from: [{podSelector: {}}], ports: [{port: 80}]}\n"
 						"  - {from: [{podSelector: {}}], ports: [{port: 81}]}\n",
-		"shadowed! a ingress 1 <a 0>\nunreachable! a egress 0\nshadowed! b ingress 1 <a 2>\n");
+		"shadowed! a ingress 1 <a 0>\nunreachable a egress 0\nshadowed! b ingress 1 <a 2>\n");
 }
 
 /* --- whatever is said to decide nothing does not --- */

@@ -218,6 +218,67 @@ static void test_changes(void **unused)
 	close_fixture(f);
 }
 
+#define LABELLED(name, labels, number, spec) \
+	HEAD "Peer\nmetadata: {name: " name ", labels: {" labels "}}\nspec: {address: 192.0.2." number ", " spec "}\n"
+#define OWN(labels, spec) HEAD "Host\nmetadata: {name: h, labels: {" labels "}}\nspec: {uplinks: [{device: eth0}], " spec "}\n"
+#define NODES \
+	PORT("web", "blue", "10.0.0.1", "app: web") \
+	NETWORK("blue") \
+	ADMIN("to", \
+		"priority: 1, subject: {namespaces: {}}, egress: [\n" \
+		"{action: Deny, to: [{nodes: {matchLabels: {role: db}}}], ports: [{portNumber: {protocol: TCP, port: 80}}]},\n" \
+		"{action: Deny, to: [{nodes: {matchExpressions: [{key: zone, operator: Exists}]}}, {networks: " \
+		"[203.0.113.0/24]}, " \
+		"{namespaces: {matchLabels: {kubernetes.io/metadata.name: none}}}], ports: [{portNumber: {protocol: TCP, port: " \
+		"81}}]}]")
+
+/* By the labels of their hosts, this one's too, and all addresses of these; what a workload there does is no matter. */
+static void test_nodes(void **unused)
+{
+	struct fixture *f = open_fixture();
+
+	(void)unused;
+	apply(f, NODES OWN("role: db", "tunnel: {protocol: vxlan, address: 192.0.2.1}, addresses: [198.51.100.1, 'fd01::1']")
+			 LABELLED("a", "role: db, zone: x", "2", "hostAddresses: ['fd01::2']")
+				 LABELLED("b", "role: web", "3", "ports: []"));
+	for (unsigned i = 0; i < 5; i++) {
+		static const char *const db[] = {"192.0.2.1", "198.51.100.1", "fd01::1", "192.0.2.2", "fd01::2"};
+
+		assert_int_equal(TO(f, "web", NULL, db[i], 80), 'X');
+		assert_int_equal(TO(f, "web", NULL, db[i], 82), '.');
+	}
+	assert_int_equal(TO(f, "web", NULL, "192.0.2.3", 80), '.');
+	assert_int_equal(TO(f, "web", NULL, "192.0.2.2", 81), 'X');
+	assert_int_equal(TO(f, "web", NULL, "fd01::2", 81), 'X');
+	assert_int_equal(TO(f, "web", NULL, "192.0.2.1", 81), '.');
+	assert_int_equal(TO(f, "web", NULL, "203.0.113.9", 81), 'X');
+	/* labels, addresses and hosts that change; the policy is the same object */
+	apply(f, NODES OWN("zone: y", "tunnel: {protocol: vxlan, address: 192.0.2.1}")
+			 LABELLED("a", "zone: x", "2", "hostAddresses: ['fd01::9']") LABELLED("b", "role: db", "3", "ports: []"));
+	assert_int_equal(TO(f, "web", NULL, "192.0.2.1", 80), '.');
+	assert_int_equal(TO(f, "web", NULL, "192.0.2.1", 81), 'X');
+	assert_int_equal(TO(f, "web", NULL, "198.51.100.1", 80), '.');
+	assert_int_equal(TO(f, "web", NULL, "192.0.2.2", 80), '.');
+	assert_int_equal(TO(f, "web", NULL, "192.0.2.3", 80), 'X');
+	assert_int_equal(TO(f, "web", NULL, "fd01::2", 81), '.');
+	assert_int_equal(TO(f, "web", NULL, "fd01::9", 81), 'X');
+	/* what is not seen of a host changes nothing: nothing is written for the rules */
+	decode(f, NODES OWN("zone: y", "tunnel: {protocol: vxlan, address: 192.0.2.1}") LABELLED("a", "zone: x", "2",
+			  "hostAddresses: ['fd01::9'], ports: [{name: x, network: blue, addresses: [10.0.0.2]}]")
+			  LABELLED("b", "role: db", "3", "ports: []"));
+	assert_int_equal(policy_env_compile(&f->env, &f->list, false), 0);
+	assert_int_equal(f->env.delta->n_rules + f->env.delta->n_rule_nodes, 0);
+	policy_env_write(&f->env);
+	policy_env_publish(&f->env);
+	policy_env_settle(&f->env);
+	/* none that is selected is left: the rest of the rule stays */
+	apply(f, NODES OWN("role: web", "tunnel: {protocol: vxlan, address: 192.0.2.1}"));
+	assert_int_equal(TO(f, "web", NULL, "192.0.2.3", 80), '.');
+	assert_int_equal(TO(f, "web", NULL, "192.0.2.2", 81), '.');
+	assert_int_equal(TO(f, "web", NULL, "203.0.113.9", 81), 'X');
+	close_fixture(f);
+}
+
 /* A network that goes and comes back may have another number: what Peers have in it follows. */
 static void test_networks(void **unused)
 {
@@ -291,6 +352,7 @@ int main(void)
 		cmocka_unit_test(test_selectors),
 		cmocka_unit_test(test_tiers_and_names),
 		cmocka_unit_test(test_changes),
+		cmocka_unit_test(test_nodes),
 		cmocka_unit_test(test_networks),
 		cmocka_unit_test(test_many),
 	};

@@ -194,7 +194,9 @@ static bool random_peer(struct text *text, unsigned kind, int direction)
 	}
 	if (direction == HD_EGRESS && chance(25)) {
 		if (chance(20)) {
-			add(text, "{nodes: {}}");
+			add(text, "{nodes: ");
+			random_selector(text, false);
+			add(text, "}");
 			return false;
 		}
 		add(text, "{networks: [");
@@ -313,9 +315,10 @@ static void random_port_document(struct text *text, unsigned index)
 
 static void random_peer_document(struct text *text, unsigned index)
 {
-	add(text,
-		"apiVersion: heddle.dev/v1alpha1\nkind: Peer\nmetadata: {name: h%u}\nspec:\n  address: 192.0.2.%u\n  ports:%s\n",
-		index, index + 2, chance(10) ? " []" : "");
+	add(text, "apiVersion: heddle.dev/v1alpha1\nkind: Peer\nmetadata: {name: h%u, labels: ", index);
+	random_labels(text);
+	add(text, "}\nspec:\n  address: 192.0.2.%u\n%s  ports:%s\n", index + 2,
+		chance(40) ? "  hostAddresses: [198.51.100.1, \"fd01::1\"]\n" : "", chance(10) ? " []" : "");
 	for (uint32_t i = 0, n = text->at[text->n - 2] == ']' ? 0 : 1 + below(5); i < n; i++) {
 		add(text, "  - {name: r%u, namespace: %s, network: n%u, labels: ", i, spaces[below(SPACES)], below(NETWORKS));
 		random_labels(text);
@@ -411,8 +414,14 @@ static struct lookup_packet random_packet(const struct object_list *list)
 	packet.number = (uint16_t)(packet.kind == HD_L4_ICMP ? 0x0800 : 79 + below(7));
 	if (other->kind == OBJECT_PORT && other->port.n_addresses) {
 		packet.peer = other->port.addresses[below((uint32_t)other->port.n_addresses)];
-	} else if (other->kind == OBJECT_PEER && other->tunnel_peer.n_ports && other->tunnel_peer.ports[0].n_addresses) {
+	} else if (other->kind == OBJECT_PEER && other->tunnel_peer.n_ports && other->tunnel_peer.ports[0].n_addresses &&
+		   chance(70)) {
 		packet.peer = other->tunnel_peer.ports[0].addresses[0];
+	} else if (other->kind == OBJECT_PEER && chance(50)) {
+		const struct tunnel_peer *peer = &other->tunnel_peer;
+
+		packet.peer =
+			peer->n_host_addresses ? peer->host_addresses[below((uint32_t)peer->n_host_addresses)] : peer->address;
 	} else {
 		struct text text = {.n = 0};
 		char *end;

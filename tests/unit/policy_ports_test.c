@@ -431,16 +431,6 @@ static void test_networks_are_apart(void **unused)
 	close_fixture(f);
 }
 
-static void test_idle_rules(void **unused)
-{
-	static const struct policy_peer nodes[] = {{.kind = POLICY_PEER_NODES}, {.kind = POLICY_PEER_PODS}};
-
-	(void)unused;
-	assert_true(policy_rule_is_idle(&(struct policy_rule){.peers = nodes, .n_peers = 1}));
-	assert_false(policy_rule_is_idle(&(struct policy_rule){.peers = nodes, .n_peers = 2}));
-	assert_false(policy_rule_is_idle(&(struct policy_rule){.n_peers = 0}));
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -454,7 +444,6 @@ int main(void)
 		cmocka_unit_test(test_rules_have_names),
 		cmocka_unit_test(test_network_indexes),
 		cmocka_unit_test(test_networks_are_apart),
-		cmocka_unit_test(test_idle_rules),
 	};
 
 	return cmocka_run_group_tests_name("policy: ports", tests, NULL, NULL);
