@@ -315,6 +315,17 @@ def cni(result):
     return targets
 
 
+def bandwidth(result):
+    rows, targets = [], {}
+    for rate, ways in result.items():
+        shares = {way: statistics.median(values) for way, values in ways.items()}
+        rows.append([rate, *(f"{100 * value:.1f}%" for value in shares.values())])
+        worst = max(shares.values(), key=lambda value: abs(value - 1))
+        targets[f"one TCP stream at a port's rate of {rate}, share of it"] = (worst, "0.95 to 1.05", abs(worst - 1) <= 0.05)
+    put("bandwidth", table(("rate", *next(iter(result.values()))), rows))
+    return targets
+
+
 def fastpath(result):
     def median_of(values):
         return statistics.median(values)
