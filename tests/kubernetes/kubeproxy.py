@@ -62,3 +62,25 @@ def put(ns, services, clusters=("10.77.0.0/16", "fd77::/48")):
         if of_family:
             text.append(_table(family, of_family, cluster))
     ns.run("nft", "-f", "-", input="\n".join(text) + "\n")
+
+
+def put_iptables(ns, services):
+    """The same in the way of its iptables mode, for ClusterIPs: a chain a service and a chain an endpoint in the table nat of each family."""
+    for command, family in (("iptables-restore", 4), ("ip6tables-restore", 6)):
+        lines = ["*nat", ":KUBE-SERVICES - [0:0]", ":KUBE-MARK-MASQ - [0:0]", ":KUBE-POSTROUTING - [0:0]"]
+        rules = [f"-A KUBE-MARK-MASQ -j MARK --or-mark {MASQUERADE:#x}", "-A PREROUTING -j KUBE-SERVICES", "-A OUTPUT -j KUBE-SERVICES",
+                 "-A POSTROUTING -j KUBE-POSTROUTING", f"-A KUBE-POSTROUTING -m mark ! --mark {MASQUERADE:#x}/{MASQUERADE:#x} -j RETURN",
+                 f"-A KUBE-POSTROUTING -j MARK --xor-mark {MASQUERADE:#x}", "-A KUBE-POSTROUTING -j MASQUERADE --random-fully"]
+        for number, s in enumerate(s for s in services if s.family == family):
+            chain = f"KUBE-SVC-{number}"
+            lines.append(f":{chain} - [0:0]")
+            rules.append(f"-A KUBE-SERVICES -d {s.address} -p {s.protocol} -m {s.protocol} --dport {s.port} -j {chain}")
+            for i, (address, port) in enumerate(s.endpoints):
+                end = f"KUBE-SEP-{number}-{i}"
+                to = f"[{address}]:{port}" if family == 6 else f"{address}:{port}"
+                left = len(s.endpoints) - i
+                chance = f" -m statistic --mode random --probability {1 / left:.5f}" if left > 1 else ""
+                lines.append(f":{end} - [0:0]")
+                rules += [f"-A {chain}{chance} -j {end}", f"-A {end} -s {address} -j KUBE-MARK-MASQ",
+                          f"-A {end} -p {s.protocol} -m {s.protocol} -j DNAT --to-destination {to}"]
+        ns.run(command, input="\n".join([*lines, *rules, "COMMIT", ""]))

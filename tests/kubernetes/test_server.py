@@ -94,6 +94,29 @@ def test_connections_break(follower):
     assert len(server.asked(POLICIES, limit="500")) == 1, "watched on from where it was"
 
 
+def test_it_waits_longer_each_time_and_no_two_alike(follower):
+    """100 ms and twice that with each failure, half of it to one and a half times."""
+    server = follower.server
+    server.fail("500", 1 << 30)
+    before = len(server.times)
+    server.drop()
+    paths = [api.PATHS[kind] for kind in ("Node", "Namespace", "Pod", "NetworkPolicy")]
+
+    def times(path):
+        return [when for p, when in server.times[before:] if p == path]
+
+    wait_for(lambda: all(len(times(p)) >= 6 for p in paths), 60, what="it has tried some times")
+    gaps = {p: [b - a for a, b in zip(times(p), times(p)[1:])] for p in paths}
+    for path, seen in gaps.items():
+        # the first one after the watch that broke has waited once already
+        assert all(gap > 0.09 * 2**n for n, gap in enumerate(seen[:5])), (path, seen)
+    third = sorted(seen[2] for seen in gaps.values())
+    assert third[-1] - third[0] > 0.02, gaps
+    server.put(api.network_policy("after"))
+    server.fail("500", 0)
+    follower.expect("after", timeout=60)
+
+
 def test_the_past_is_gone(follower):
     """410, as an event and as an answer: listed again, and what went meanwhile goes."""
     server = follower.server

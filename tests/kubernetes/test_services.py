@@ -65,6 +65,25 @@ def test_pod_to_cluster_ip_to_pod(cluster, family):
         assert ask(one.ns, vip, 80), "from the node, whatever the policy"
 
 
+@pytest.mark.parametrize("family", [4, 6])
+def test_pod_to_cluster_ip_by_iptables(cluster, family):
+    """kube-proxy's other mode: the table nat of iptables, beside our table of nftables."""
+    one, two = cluster.nodes
+    near, far, client = cluster.pod(one, "near", {"app": "web"}), cluster.pod(two, "far", {"app": "web"}), cluster.pod(one, "client", {"app": "client"})
+    kubeproxy.put_iptables(one.ns, services(near, far))
+    with WhoAmI(near.ns, 8080), WhoAmI(far.ns, 8080):
+        for protocol in ("tcp", "udp"):
+            for _ in range(8):
+                assert ask_patiently(client.ns, VIP[family], 80, protocol) == address(client, family)
+        assert ask_patiently(one.ns, VIP[family], 80)
+        cluster.server.put(policy("out", "client", policyTypes=["Egress"], egress=[{"to": [pods_with("web")], "ports": [{"port": 8080}]}]))
+        in_force(cluster, one, "out")
+        for _ in range(4):
+            assert ask(client.ns, VIP[family], 80) == address(client, family)
+        assert ask(client.ns, VIP[family], 80, "udp", timeout=0.5) is None, "the policy is about TCP"
+        assert one.daemon.status()["nat"]["state"] == "in-force"
+
+
 def expect_cut_with_the_policy(cluster, client, web, vip, family):
     """A connection by a Service ends when the egress policy of who opened it does."""
     listening = web.ns.socket(10 if family == 6 else 2)

@@ -56,6 +56,7 @@ class ApiServer:
         self.tokens = {"first"}
         self.faults = {}  # name: how many times still
         self.requests = []  # (path, query, token)
+        self.times = []  # (path, when it was asked for)
         self.patches = []  # (path, type, body)
         self.sockets, self.connections = {}, set()
         self.dir = tempfile.mkdtemp(prefix=f"hdt-{os.getpid()}-api")
@@ -231,6 +232,7 @@ class ApiServer:
         token = headers.get("authorization", "").removeprefix("Bearer ")
         with self.lock:
             self.requests.append((url.path, query, token))
+            self.times.append((url.path, time.monotonic()))
         if token not in self.tokens and not connection.getpeercert():
             return self._refuse(connection, 401, "Unauthorized")
         if first[0] == "PATCH":
