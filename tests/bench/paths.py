@@ -7,10 +7,12 @@ import os
 import statistics
 import subprocess
 
-from rigs import SERVICE_PORT, TRAFFIC, Heddled, Pair, base_documents, prefixes, rule_documents, rule_port
+from rigs import FIRST, SERVICE_PORT, TRAFFIC, Heddled, Pair, base_documents, prefixes, rule_documents, rule_port
 
 MODES = ("rr", "rr64", "crr", "udp", "bulk")
-ONE_CPU = ("rr", "rr64", "crr")  # where ends are placed
+# Where ends are placed: rr with a CPU for each end besides, which sleeps while it waits ("apart") or does not ("awake").
+PLACED = ("rr", "rr64", "apart", "awake", "crr", "udp", "bulk")
+ONE_CPU = ("rr", "rr64", "crr")
 
 
 def nft_rules(count):
@@ -88,28 +90,30 @@ def busy_ns():
     return (sum(ticks[:3]) + sum(ticks[5:7])) * 10**9 // os.sysconf("SC_CLK_TCK")
 
 
-def traffic_rounds(rigs, rounds, seconds, placed=False, busy=False):
+def traffic_rounds(rigs, rounds, seconds, placed=False, busy=False, modes=MODES):
     """
     {rig: {mode: one value a round}}, interleaved. A rig has namespaces `client` and `server`, and the server's address `server4`. placed: who runs
-    where is not left to the scheduler. To and fro, both ends share one CPU, so that the path is measured and not how long the other CPU
-    takes to wake up; one way, each has its own. busy: also MODE_cpu, the machine's CPU time in ns for one of what the mode counts.
+    where is not left to the scheduler, and nobody else gets much of their CPUs. To and fro, both ends share one, so that the path is measured and not
+    how long the other CPU takes to wake up; one way, each has its own. busy: also MODE_cpu, the machine's CPU time in ns for one of what the mode
+    counts.
     """
     samples = {name: {} for name in rigs}
     with contextlib.ExitStack() as stack:
-        servers = {}
+        servers, first = {}, FIRST if placed else ()
         for name, rig in rigs.items():
-            server = servers[name] = rig.server.popen(TRAFFIC, "server", rig.server4, SERVICE_PORT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            server = servers[name] = rig.server.popen(*first, TRAFFIC, "server", rig.server4, SERVICE_PORT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             stack.callback(server.kill)
             server.stdout.readline()
         for _ in range(rounds):
-            for mode in MODES:
+            for mode in modes:
                 for name, rig in rigs.items():
                     place = []
                     if placed:
-                        place = ["taskset", "-c", "0"]
+                        place = [*first, "taskset", "-c", "0"]
                         os.sched_setaffinity(servers[name].pid, {0 if mode in ONE_CPU else os.cpu_count() - 1})
                     before = busy_ns()
-                    out = rig.client.run(*place, TRAFFIC, mode, rig.server4, SERVICE_PORT, seconds, timeout=seconds + 20)
+                    what = "rr" if mode == "apart" else mode
+                    out = rig.client.run(*place, TRAFFIC, what, rig.server4, SERVICE_PORT, seconds, timeout=seconds + 20)
                     rate = json.loads(out.stdout)["per_second"]
                     samples[name].setdefault(mode, []).append(rate)
                     if busy:

@@ -15,9 +15,9 @@ import subprocess
 import tempfile
 import time
 
-from paths import traffic_rounds
+from paths import PLACED, traffic_rounds
 from programs import PEERS, save
-from rigs import PROGBENCH, SERVICE_PORT, SHELL, Pair, doc, ipv4_number, new_flow_sources, prefixes, rule_port, source, write_sources
+from rigs import FIRST, PROGBENCH, SERVICE_PORT, SHELL, Pair, doc, ipv4_number, new_flow_sources, prefixes, rule_port, source, write_sources
 from updates import memory, timed
 
 from lib import cluster, netns, traffic
@@ -160,7 +160,7 @@ def paths(rounds, seconds):
                 rigs[name] = rig
             except AssertionError as error:  # what this kernel does not have
                 skipped[name] = "this kernel has no connection tracking for bridges" if name == NATIVE else why(error)
-        return {"samples": traffic_rounds(rigs, rounds, seconds, placed=True), "skipped": skipped}
+        return {"samples": traffic_rounds(rigs, rounds, seconds, placed=True, modes=PLACED), "skipped": skipped}
 
 
 # --- scale ---
@@ -359,7 +359,8 @@ def frame_to(mac, source_mac, source_address, destination, dport):
 
 
 def progbench(ns, ifindex, subject_list, *options):
-    result = ns.run(PROGBENCH, "measure", "--shell", SHELL, "--ifindex", ifindex, "--rounds", 1, *options, *subject_list, timeout=600)
+    command = (*FIRST, PROGBENCH, "measure", "--shell", SHELL, "--ifindex", ifindex, "--rounds", 1, *options, *subject_list)
+    result = ns.run(*command, timeout=600)
     return json.loads(result.stdout)
 
 
@@ -452,38 +453,42 @@ class Between:
         self.scale.stack.close()
 
 
-def growth(kind, counts, wanted, rounds, repeat):
+def growth(kind, counts, wanted, loads, rounds, repeat):
     """
     By count: median ns of a new flow above the empty program, interleaved across the daemons, and every_ns where the kind has "every"; what a
-    change costs, and memory.
+    change costs, and memory. All of it is loaded anew so many times: which pages the tables get is decided then, and a twentieth or so of the cost.
     """
-    samples = {}
-    rigs = {}
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        for count in counts:
-            rigs[count] = kind(folder, count)
-            stack.callback(rigs[count].close)
-        for _ in range(rounds):
-            for count, rig in rigs.items():
-                ns = progbench(rig.ns, rig.ifindex, rig.subjects, "--repeat", repeat, *rig.options)
-                base = ns.pop("base")["ns"]
-                for draw, run_ in ns.items():
-                    assert run_["retval"] in wanted, f"{count}: the SYN did not pass ({ns})"
-                    samples.setdefault((count, "ns" if draw == "new" else f"{draw}_ns"), []).append(run_["ns"] - base)
-        medians = {count: {what: statistics.median(values) for (n, what), values in samples.items() if n == count} for count in counts}
-        return {count: {**medians[count], **rig.updates(max(3, rounds // 2))} for count, rig in rigs.items()}
+    samples, result = {}, {}
+    for load in range(loads):
+        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+            rigs = {}
+            for count in counts:
+                rigs[count] = kind(folder, count)
+                stack.callback(rigs[count].close)
+            for _ in range(rounds):
+                for count, rig in rigs.items():
+                    ns = progbench(rig.ns, rig.ifindex, rig.subjects, "--repeat", repeat, *rig.options)
+                    base = ns.pop("base")["ns"]
+                    for draw, run_ in ns.items():
+                        assert run_["retval"] in wanted, f"{count}: the SYN did not pass ({ns})"
+                        samples.setdefault((count, "ns" if draw == "new" else f"{draw}_ns"), []).append(run_["ns"] - base)
+            if load == 0:
+                result = {count: rig.updates(max(3, rounds // 2)) for count, rig in rigs.items()}
+    for (count, what), values in samples.items():
+        result[count][what] = statistics.median(values)
+    return result
 
 
 TC_NEXT, TC_OK, TC_REDIRECT = -1, 0, 7
 
 
 def run(rounds, seconds, quick=False):
-    result, few = {"paths": paths(rounds, seconds)}, 1 if quick else 7
+    result, loads, few = {"paths": paths(rounds, seconds)}, *((1, 1) if quick else (5, 7))
     parts = {
         "thousand": lambda: thousand(3 if quick else 15),
         "appearing": lambda: appearing(3 if quick else 7),
-        "rules": lambda: growth(Outside, (10, 1000) if quick else (10, 1000, 10_000, 100_000), (TC_NEXT, TC_OK), few, 50_000),
-        "identities": lambda: growth(Between, (10, 1000) if quick else (10, 1000, 5000), (TC_REDIRECT,), few, 50_000),
+        "rules": lambda: growth(Outside, (10, 1000) if quick else (10, 1000, 10_000, 100_000), (TC_NEXT, TC_OK), loads, few, 50_000),
+        "identities": lambda: growth(Between, (10, 1000) if quick else (10, 1000, 5000), (TC_REDIRECT,), 1, few, 50_000),
     }
     for name, part in parts.items():
         try:

@@ -7,7 +7,7 @@ import struct
 import subprocess
 import tempfile
 
-from rigs import PROGBENCH, SHELL, Guarded, base_documents, doc, ipv4_number, new_flow_sources, prefixes, rule_documents
+from rigs import FIRST, PROGBENCH, SHELL, Guarded, base_documents, doc, ipv4_number, new_flow_sources, prefixes, rule_documents
 from rigs import source, tcp_frame, write_sources
 
 FLOWS = 100_000
@@ -17,7 +17,7 @@ XDP_FILTER = "/usr/lib/x86_64-linux-gnu/bpf/xdpfilt_alw_all.o"
 
 
 def progbench(guarded, *argv):
-    result = guarded.pair.server.run(PROGBENCH, *argv, timeout=600)
+    result = guarded.pair.server.run(*FIRST, PROGBENCH, *argv, timeout=600)
     return json.loads(result.stdout)
 
 

@@ -4,11 +4,11 @@
  *
  *   traffic server ADDRESS PORT              until standard input closes:
  *                                            PORT echoes TCP, PORT+1 swallows TCP, PORT+2 counts UDP, PORT+3 tells that count
- *   traffic rr|rr64|crr|bulk|udp ADDRESS PORT SECONDS
+ *   traffic rr|awake|rr64|crr|bulk|udp ADDRESS PORT SECONDS
  *
- * rr: one byte to and fro on one connection. rr64: the same on each of 64 connections, all under way at a time. crr: a connection for
- * each byte, 64 of them under way at a time, ended by RST so that no port stays in TIME_WAIT: with one at a time, waking the other end
- * up is most of what is measured.
+ * rr: one byte to and fro on one connection. awake: the same, and neither end sleeps while it waits: for a CPU each. rr64: rr on each of
+ * 64 connections, all under way at a time. crr: a connection for each byte, 64 of them under way at a time, ended by RST so that no port
+ * stays in TIME_WAIT: with one at a time, waking the other end up is most of what is measured.
  * bulk: as much as goes. udp: 64-byte frames from 16 source ports; the receiver stays awake while they come: the whole path runs on the
  * sender's CPU, and how often that has to wake the receiver as well depends on which of the two happens to be a little faster.
  * Prints one JSON object: per_second, and for bulk bytes a second.
@@ -31,9 +31,10 @@
 
 #define UDP_SOCKETS 16
 #define BATCH 32
-#define CONNECTIONS 64	/* of rr64 and crr, under way at a time */
-#define UDP_AWAKE 0.005 /* s; the receiver does not sleep before nothing has come for so long */
-#define UDP_PAYLOAD 18	/* 64-byte frames with IPv4 and the FCS */
+#define CONNECTIONS 64 /* of rr64 and crr, under way at a time */
+#define AWAKE 0.005    /* s; who stays awake does not sleep before nothing has come for so long */
+#define AWAKE_BYTE 'a' /* asks the server to */
+#define UDP_PAYLOAD 18 /* 64-byte frames with IPv4 and the FCS */
 
 static uint64_t udp_received;
 
@@ -104,12 +105,26 @@ static void drain_udp(int fd)
 		messages[i].msg_hdr.msg_iov = &iov[i];
 		messages[i].msg_hdr.msg_iovlen = 1;
 	}
-	for (double until = now() + UDP_AWAKE; now() < until;) {
+	for (double until = now() + AWAKE; now() < until;) {
 		while ((n = recvmmsg(fd, messages, BATCH, MSG_DONTWAIT, NULL)) > 0) {
 			udp_received += (unsigned)n;
-			until = now() + UDP_AWAKE;
+			until = now() + AWAKE;
 		}
 	}
+}
+
+/* What read() says, without sleeping until it says something, for so many seconds. */
+static ssize_t read_awake(int fd, char *ret_byte, double seconds)
+{
+	ssize_t got;
+
+	for (double until = now() + seconds; now() < until;)
+		for (int i = 0; i < 1000; i++) {
+			got = read(fd, ret_byte, 1);
+			if (got >= 0 || errno != EAGAIN)
+				return got;
+		}
+	return -1;
 }
 
 static int server(const char *host, int port)
@@ -159,6 +174,11 @@ static int server(const char *host, int port)
 			case ECHO:
 			case SINK:
 				got = read(fd, buffer, kind == ECHO ? 1024 : sizeof(buffer));
+				while (got == 1 && kind == ECHO && buffer[0] == AWAKE_BYTE) {
+					if (write(fd, buffer, 1) != 1)
+						break;
+					got = read_awake(fd, buffer, AWAKE);
+				}
 				if (got < 0 && errno == EAGAIN)
 					break;
 				if (got <= 0 || (kind == ECHO && write(fd, buffer, (size_t)got) < 0))
@@ -224,6 +244,22 @@ static uint64_t connections(const char *host, int port, double until)
 	return count;
 }
 
+/* One byte to and fro on one connection for so many seconds, and no end sleeps. */
+static uint64_t transactions_awake(const char *host, int port, double seconds)
+{
+	int fd = open_socket(SOCK_STREAM | SOCK_NONBLOCK, host, port, false), epoll = epoll_create1(0);
+	struct epoll_event event = {.events = EPOLLOUT};
+	uint64_t count = 0;
+	char byte = AWAKE_BYTE;
+
+	if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) || epoll_wait(epoll, &event, 1, 1000) != 1)
+		error(1, errno, "awake: no connection");
+	for (double begin = now(); now() - begin < seconds; count++)
+		if (write(fd, &byte, 1) != 1 || read_awake(fd, &byte, 5) != 1)
+			error(1, errno, "awake after %llu", (unsigned long long)count);
+	return count;
+}
+
 /* One byte to and fro on each of many connections, until the time is over. */
 static uint64_t transactions(const char *host, int port, double until)
 {
@@ -262,7 +298,7 @@ int main(int argc, char **argv)
 	if (argc == 4 && !strcmp(argv[1], "server"))
 		return server(argv[2], atoi(argv[3]));
 	if (argc != 5)
-		error(2, 0, "usage: traffic server ADDRESS PORT | traffic rr|rr64|crr|bulk|udp ADDRESS PORT SECONDS");
+		error(2, 0, "usage: traffic server ADDRESS PORT | traffic rr|awake|rr64|crr|bulk|udp ADDRESS PORT SECONDS");
 	mode = argv[1];
 	host = argv[2];
 	port = atoi(argv[3]);
@@ -274,6 +310,8 @@ int main(int argc, char **argv)
 		for (; now() - begin < seconds; count++)
 			if (write(fd, &byte, 1) != 1 || read(fd, &byte, 1) != 1)
 				error(1, errno, "rr after %llu", (unsigned long long)count);
+	} else if (!strcmp(mode, "awake")) {
+		count = transactions_awake(host, port, seconds);
 	} else if (!strcmp(mode, "rr64")) {
 		count = transactions(host, port, begin + seconds);
 	} else if (!strcmp(mode, "crr")) {
@@ -311,7 +349,7 @@ int main(int argc, char **argv)
 		usleep(100000);
 		count = told_count(host, port) - before;
 	} else {
-		error(2, 0, "%s: want rr, rr64, crr, bulk or udp", mode);
+		error(2, 0, "%s: want rr, awake, rr64, crr, bulk or udp", mode);
 	}
 	printf("{\"per_second\":%.1f}\n", (double)count / seconds);
 	return 0;
