@@ -643,6 +643,17 @@ def expect_nothing(a, b, timeout=0.3):
         assert not echo(a.ns, b.ip(family), 84, timeout), f"{a.name} reached {b.name} over IPv{family}"
 
 
+@functools.lru_cache
+def others_ports():
+    """
+    The protocols that tshark takes a port for which the kernel may give to a client: our bytes make no sense as theirs. (To say "data" of these ports
+    would be said of tunnel packets too.)
+    """
+    said = subprocess.run(["tshark", "-G", "decodes"], capture_output=True, text=True, check=True).stdout
+    rows = [line.split("\t") for line in said.splitlines()]
+    return sorted({row[2] for row in rows if row[0] in ("tcp.port", "udp.port") and int(row[1]) >= 32768} - {"tcp", "udp", "data"})
+
+
 def dissect(frames, *fields, options=()):
     """
     What tshark says of frames: rows of fields; none may be malformed, or worth a warning. A UDP checksum of zero over IPv6 is what RFC 6935
@@ -656,7 +667,8 @@ def dissect(frames, *fields, options=()):
                 writer.write(Ether(frame) if isinstance(frame, bytes) else frame)
         argv = ["tshark", "-n", "-r", f.name, *(w for p in ("ip", "tcp", "udp") for w in ("-o", f"{p}.check_checksum:TRUE"))]
         # Frames of both directions come one after the other, and a busy machine sends twice: nothing is said of sequence numbers
-        argv += ["-o", "udp.ignore_ipv6_zero_checksum:TRUE", "-o", "tcp.analyze_sequence_numbers:FALSE", *options]
+        argv += ["-o", "udp.ignore_ipv6_zero_checksum:TRUE", "-o", "tcp.analyze_sequence_numbers:FALSE"]
+        argv += [word for name in others_ports() for word in ("--disable-protocol", name)] + list(options)
         sequence = "_ws.expert.group == 0x02000000"
         # Linux's stack sends a TCP checksum that comes to 0 as 0xffff, its equal, once in 65536 packets
         equal = 'tcp.checksum == 0xffff && _ws.expert.message contains "instead of 0x0000"'
