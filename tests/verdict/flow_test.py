@@ -179,6 +179,20 @@ def test_reset_from_the_wire(world, ingress_hook, family, opened_in):
 
 
 @pytest.mark.parametrize("opened_in", [True, False], ids=["inbound", "outbound"])
+def test_reset_for_what_came_late(world, ingress_hook, family, opened_in):
+    """A segment that the FIN behind it has overtaken meets nobody any more: the RST that answers it has its old numbers, and ends nothing."""
+    connection = Connection(world, ingress_hook, family, opened_in).shake()
+    peer = opened_in
+    late = connection.next[peer]
+    for side in (not peer, peer):
+        assert connection.send(side, "FA").passed
+    assert connection.send(not peer, "A").passed
+    before = world.flow()[1].name
+    assert connection.send(peer, "R", seq=late).reason == "tcp-window"
+    assert world.flow()[1].name == before
+
+
+@pytest.mark.parametrize("opened_in", [True, False], ids=["inbound", "outbound"])
 def test_reset_by_the_host(world, ingress_hook, family, opened_in):
     connection = Connection(world, ingress_hook, family, opened_in).shake()
     host = not opened_in
