@@ -3,10 +3,12 @@
 
 import errno
 import logging
+import os
 import select
 import socket
 import struct
 import subprocess
+import tempfile
 import time
 
 logging.getLogger("scapy").setLevel(logging.ERROR)
@@ -15,6 +17,8 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP  # noqa: E402
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6  # noqa: E402
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether  # noqa: E402
 from scapy.packet import Raw  # noqa: E402
+
+from .netns import PATIENCE  # noqa: E402
 
 __all__ = ["ARP", "Capture", "Dot1AD", "Dot1Q", "Ether", "ICMP", "ICMPv6EchoRequest", "IP", "IPv6", "Raw", "TCP", "UDP", "Wire", "LocalWitness", "drain"]
 
@@ -91,14 +95,30 @@ class Capture:
     """tcpdump: a witness that shows VLAN tags too, which packet sockets see beside the frame."""
 
     def __init__(self, ns, device, *filters):
-        argv = ["tcpdump", "-i", device, "-e", "-n", "-l", "--immediate-mode", *filters]
-        self.process = ns.popen(*argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        # With the default length of a packet its ring has eight places, and a burst is lost
+        argv = ["tcpdump", "-i", device, "-e", "-n", "-l", "--immediate-mode", "-s", "2048", "-B", "8192", *filters]
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as f:
+            self.output = os.fdopen(os.dup(f.fileno()), encoding="utf-8", errors="replace")
+            self.process = ns.popen(*argv, stdout=f, stderr=subprocess.PIPE, text=True)
         while "listening on" not in self.process.stderr.readline():
             assert self.process.poll() is None
 
+    def _sleeps(self):
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as f:
+            return f.read().rpartition(")")[2].split()[0] == "S"
+
     def lines(self):
+        """What it saw until now: it sleeps once nothing is left in its ring, and what is there when it is ended would be lost."""
+        deadline = time.monotonic() + 10 * PATIENCE
+        asleep = 0
+        while asleep < 3 and time.monotonic() < deadline:
+            asleep = asleep + 1 if self._sleeps() else 0
+            time.sleep(0.01)
         self.process.terminate()
-        return [line for line in self.process.communicate(timeout=10)[0].splitlines() if line]
+        self.process.communicate(timeout=10)
+        with self.output:
+            self.output.seek(0)
+            return [line for line in self.output.read().splitlines() if line]
 
 
 class LocalWitness:
