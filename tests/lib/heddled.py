@@ -150,7 +150,7 @@ class Heddled:
     def argv(self, *more):
         return [HEDDLED, "--run-dir", self.run_dir, "--bpffs", self.bpffs, *more]
 
-    def start(self, wait=True, timeout=15):
+    def start(self, wait=True, timeout=60):
         assert self.process is None or self.process.poll() is not None
         with open(self.log_path, "ab") as log:
             self.process = self.ns.popen(
