@@ -281,6 +281,12 @@ static const void *nest_end(const struct nlattr *nest)
 	for (const struct nlattr *name = first_attribute(begin, end); name; name = next_attribute(name, end))
 #define EACH_NESTED(name, nest) EACH_ATTRIBUTE(name, mnl_attr_get_payload(nest), nest_end(nest))
 
+bool flower_whole(const struct nlmsghdr *message, int length)
+{
+	return length >= (int)sizeof(*message) && message->nlmsg_len >= sizeof(*message) &&
+	       message->nlmsg_len <= (uint32_t)length;
+}
+
 static const void *message_end(const struct nlmsghdr *message)
 {
 	return (const char *)message + message->nlmsg_len;
@@ -351,7 +357,7 @@ bool flower_parse(const struct nlmsghdr *message, size_t length, struct flower_s
 	const struct tcmsg *tc;
 	bool flower = false;
 
-	if (!mnl_nlmsg_ok(message, (int)length) || message->nlmsg_type != RTM_NEWTFILTER ||
+	if (!flower_whole(message, (int)length) || message->nlmsg_type != RTM_NEWTFILTER ||
 		mnl_nlmsg_get_payload_len(message) < sizeof(*tc))
 		return false;
 	tc = mnl_nlmsg_get_payload(message);
@@ -381,7 +387,7 @@ int flower_answer(const struct nlmsghdr *message, size_t length, char reason[FLO
 	const char *at, *end;
 
 	reason[0] = '\0';
-	if (!mnl_nlmsg_ok(message, (int)length) || message->nlmsg_type != NLMSG_ERROR ||
+	if (!flower_whole(message, (int)length) || message->nlmsg_type != NLMSG_ERROR ||
 		mnl_nlmsg_get_payload_len(message) < sizeof(*error))
 		return 1;
 	error = mnl_nlmsg_get_payload(message);

@@ -39,6 +39,9 @@ struct nlmsghdr *flower_add(void *buffer, const struct flower_filter *filter, co
 struct nlmsghdr *flower_name(
 	void *buffer, uint16_t type, uint32_t ifindex, uint32_t handle, uint8_t family, const struct flower_mode *mode);
 
+/* A message of `length` bytes at most is all there. (To mnl_nlmsg_ok() one of more than 2 GiB is.) */
+bool flower_whole(const struct nlmsghdr *message, int length);
+
 /* A filter that the kernel tells of. */
 struct flower_seen {
 	uint32_t ifindex, handle;

@@ -64,7 +64,7 @@ static int ask(struct tc *tc, struct nlmsghdr *request, answer_cb cb, void *user
 
 		if (got < 0)
 			return -errno;
-		for (; r == 0 && mnl_nlmsg_ok(message, length); message = mnl_nlmsg_next(message, &length))
+		for (; r == 0 && flower_whole(message, length); message = mnl_nlmsg_next(message, &length))
 			/* Of a request that was given up on before. */
 			if (message->nlmsg_seq == request->nlmsg_seq)
 				r = cb(message, (size_t)length, userdata);

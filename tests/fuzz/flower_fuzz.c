@@ -18,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int left = (int)size;
 
 	memcpy(copy, data, size);
-	for (message = copy; mnl_nlmsg_ok(message, left); message = mnl_nlmsg_next(message, &left)) {
+	for (message = copy; flower_whole(message, left); message = mnl_nlmsg_next(message, &left)) {
 		(void)flower_parse(message, (size_t)left, &seen);
 		if (flower_answer(message, (size_t)left, reason) <= 0 && strlen(reason) >= sizeof(reason))
 			abort();

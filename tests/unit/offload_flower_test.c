@@ -367,6 +367,9 @@ static void test_broken(void **state)
 		(void)flower_parse(copy, cut, &seen);
 		free(copy);
 	}
+	message->nlmsg_len = 0xdbdbdbdb;
+	assert_false(flower_parse(message, length, &seen));
+	message->nlmsg_len = (uint32_t)length;
 	for (size_t at = sizeof(*message); at + 2 <= length; at += 4)
 		for (unsigned wrong = 0; wrong < 8; wrong++) {
 			struct nlmsghdr *copy = malloc(length);
