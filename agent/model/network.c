@@ -99,22 +99,12 @@ static bool check_changes(struct decoder *d, const struct path *path, node_id no
 	return !field.key || want(d, &field, node_field(d, node, field.key), "it only with host among routesTo");
 }
 
-/* What comes in from there could not be answered: nothing says which MAC an address has on the wire, and the gateway's is every host's. */
-static bool check_wire(struct decoder *d, const struct path *path, node_id node, const struct network_draft *from)
-{
-	struct path field = {.up = path, .key = "vlan"};
-
-	return !from->vlan || from->mode != MODE_L3 ||
-	       want(d, &field, node_field(d, node, field.key),
-		       "it only with mode l2: one that only routes sends nothing to the wire");
-}
-
 static bool finish_network(struct decoder *d, const struct path *path, node_id node, const void *draft, void *out)
 {
 	const struct network_draft *from = draft;
 
 	if (!check_subnets(d, path, node, from) || !check_gateways(d, path, node, from) || !check_routes(d, path, node, from) ||
-		!check_changes(d, path, node, from) || !check_wire(d, path, node, from))
+		!check_changes(d, path, node, from))
 		return false;
 	*(struct network *)out = (struct network){
 		.vni = from->vni,

@@ -23,7 +23,7 @@
 static void test_network(void **state)
 {
 	_cleanup_object_list_ struct object_list list =
-		model_decode(NETWORK("  vni: 100\n  vlan: 10\n  mode: l2\n  subnets: [10.77.0.0/24, 'fd77::/64']\n"
+		model_decode(NETWORK("  vni: 100\n  vlan: 10\n  mode: l3\n  subnets: [10.77.0.0/24, 'fd77::/64']\n"
 				     "  gateway: [10.77.0.254, 'fd77::fe']\n  learning: false\n  routesTo: [red, host]\n  mtu: "
 				     "1400\n"));
 	const struct network *network = &list.items[0]->network;
@@ -34,7 +34,7 @@ static void test_network(void **state)
 	assert_null(list.items[0]->namespace_);
 	assert_int_equal(network->vni, 100);
 	assert_int_equal(network->vlan, 10);
-	assert_false(network->l3);
+	assert_true(network->l3);
 	assert_false(network->learning);
 	assert_int_equal(network->n_subnets, 2);
 	assert_string_equal(addr_format_cidr(&network->subnets[1].addr, network->subnets[1].length, text), "fd77::/64");
@@ -43,9 +43,6 @@ static void test_network(void **state)
 	assert_int_equal(network->n_routes_to, 2);
 	assert_string_equal(network->routes_to[1], NETWORK_HOST);
 	assert_int_equal(network->mtu, 1400);
-
-	_cleanup_object_list_ struct object_list routing = model_decode(NETWORK("  vni: 100\n  mode: l3\n"));
-	assert_true(routing.items[0]->network.l3);
 
 	_cleanup_object_list_ struct object_list bare = model_decode(NETWORK("  {}\n"));
 	assert_false(bare.items[0]->network.l3);
@@ -113,10 +110,9 @@ static void test_namespace(void **state)
 static void test_round_trip(void **state)
 {
 	static const char *const texts[] = {
-		NETWORK("  vni: 100\n  vlan: 10\n  mode: l2\n  subnets: [10.77.0.0/24, 'fd77::/64']\n"
+		NETWORK("  vni: 100\n  vlan: 10\n  mode: l3\n  subnets: [10.77.0.0/24, 'fd77::/64']\n"
 			"  gateway: [10.77.0.254, 'fd77::fe']\n  learning: false\n  routesTo: [red, host]\n  mtu: 1400\n"),
 		NETWORK("  {}\n"),
-		NETWORK("  vni: 100\n  mode: l3\n"),
 		PORT("  device: veth-web\n  mac: 02:00:00:00:AB:01\n  addresses: [10.77.0.1, 'fd77::1']\n"
 		     "  vlan: {mode: trunk, allowed: [20, 100-110, 10], native: 10}\n"
 		     "  ports: [{name: http, port: 8080}, {name: dns, protocol: UDP, port: 53}]\n"),
@@ -259,8 +255,6 @@ static void test_mistakes(void **state)
 		{NETWORK("  vni: 0\n"), "t.yaml:5: spec.vni: want 1..16777215, got 0"},
 		{NETWORK("  vni: 16777216\n"), "t.yaml:5: spec.vni: want 1..16777215, got 16777216"},
 		{NETWORK("  vlan: 4095\n"), "t.yaml:5: spec.vlan: want 1..4094, got 4095"},
-		{NETWORK("  mode: l3\n  vlan: 10\n"),
-			"t.yaml:6: spec.vlan: want it only with mode l2: one that only routes sends nothing to the wire, got 10"},
 		{NETWORK("  mode: l4\n"), "t.yaml:5: spec.mode: want l2 or l3, got l4"},
 		{NETWORK("  mtu: 67\n"), "t.yaml:5: spec.mtu: want auto or 68..65535, got 67"},
 		{NETWORK("  mtu: 1279\n  subnets: ['fd00::/64']\n"),
