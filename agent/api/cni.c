@@ -78,9 +78,9 @@ static json_t *attachment_json(const struct view *view, const struct object *por
 	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:s, s:o, s:{s:s, s:s}, s:s, s:o, s:o, s:o, s:{s:o, s:o}}", "name",
 		key->name, "containerID", key->container, "ifname", key->interface, "network", port->port.network, "device",
 		json_text(device), "pci", json_text(port->port.pci), "mac", mac, "addresses", addresses, "port", "namespace",
-		port->namespace_, "name", port->name, "state", state, "reason", json_text(reason), "hostPorts", host_ports_json(port),
-		"hostPortsReason", json_text(port->port.n_host_ports ? view->nat_reason : NULL), "bandwidth", "ingress",
-		rate_json(at, HD_INGRESS), "egress", rate_json(at, HD_EGRESS));
+		port->namespace_, "name", port->name, "state", state, "reason", json_text(reason), "hostPorts",
+		host_ports_json(port), "hostPortsReason", json_text(port->port.n_host_ports ? view->nat_reason : NULL),
+		"bandwidth", "ingress", rate_json(at, HD_INGRESS), "egress", rate_json(at, HD_EGRESS));
 }
 
 static bool is_asked(const char *wanted, const char *value)
