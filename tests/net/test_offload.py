@@ -6,6 +6,7 @@ nothing then. Without cls_flower every rule is refused, and everything stays as 
 """
 
 import json
+import os
 import re
 import socket
 import struct
@@ -342,8 +343,12 @@ def test_rules_go_with_the_port_and_the_agent():
             assert not pair.rules()
             pair.daemon.apply(b)
             pair.host.wait_port("b")
+        c, s = accept_pair(pair.a.ns, pair.b.ns, pair.addresses[1][0], 7200)
+        with c, s:
+            pair.wait_offloaded(ends=(c, s), destinationPort=7200)
             pair.daemon.kill()
-            pair.daemon.detach()
+            assert len(pair.rules()) == 2
+            pair.host.ns.run(*pair.daemon.argv("--detach"), env={**os.environ, **SOFTWARE})
             assert not pair.rules()
 
 
