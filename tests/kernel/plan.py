@@ -32,6 +32,7 @@ NET = {
         "overlay_ovs.py", "system and (traffic and (geneve-over4 or vxlan-over6) or mesh or over6 and (super_packets or options))",
         "Open vSwitch with the kernel's datapath as far end, VXLAN and Geneve",
     ),
+    "offload": ("offload.py", "same_bytes or begin or ages or cuts", "flows as rules of flower, which the kernel applies in the NIC's place"),
     "fq": ("bandwidth.py", "fq", "an uplink's rate kept by fq"),
     "vxlan-device": ("overlay_kernel.py", "vxlan and (traffic and (off-over4 or native-over6) or over6 and (same_bytes or inner_tags))", "the kernel's VXLAN device as far end"),
     "vlan": ("vlan.py", "not generic and between_hosts and (off-clsact or native-tcx or segments and native) or bulk", "networks on a VLAN, between two hosts with heddle"),
@@ -44,7 +45,8 @@ ROWS = {
     "boot": "a system booted by systemd, units installed: `tests/kernel/boot`",
     "vfs": "VFs and representors of netdevsim: `tests/kernel/vfs`",
     "igb": "VFs of an igb that QEMU plays, IOMMU groups, AF_XDP: `tests/kernel/igb`",
+    "igb-cni": "such VFs into containers and back: `tests/kernel/igb-cni`",
     "verdict": "packet in, verdict out: all of `tests/verdict`",
     **{f"net/{name}": f"{title}: `test_{file}`" for name, (file, _, title) in NET.items()},
 }
-GUESTS_ALONE = ("boot", "vfs", "igb")
+GUESTS_ALONE = ("boot", "vfs", "igb", "igb-cni")
