@@ -135,7 +135,7 @@ def test_error_about_it(world, ingress_hook, family):
 
 def test_three_in_one_pair(world, ingress_hook, family):
     """The hash is public: many flows at once, of which some must share a pair, all keep their own numbers."""
-    peers = [Connection(world, ingress_hook, family, peer={4: f"198.51.{n >> 8}.{n & 255}", 6: f"2001:db8:1::{n:x}"}[family]).shake() for n in range(1, 120)]
+    peers = [Connection(world, ingress_hook, family, peer={4: f"198.51.{n >> 8}.{n & 255}", 6: f"2001:db8:1::{n:x}"}[family]).shake() for n in range(1, 120 // PATIENCE)]
     rounds = 12 // PATIENCE
     for _ in range(rounds):
         for connection in peers:
