@@ -369,6 +369,7 @@ class OvsEnd(End):
         with open(path, "w", encoding="ascii") as f:
             f.write("\n".join(lines) + "\n")
         self.ofctl("replace-flows", "br-int", path)
+        self.appctl("revalidator/wait")  # what was cached of those of before is gone
 
     def close(self):
         for p in reversed(self.processes):

@@ -45,7 +45,7 @@ def has_flower():
 
 
 FLOWER = has_flower()
-flower = pytest.mark.skipif(not FLOWER, reason="this kernel has no cls_flower: tests/kernel/README.md says how to run it in a guest")
+flower = pytest.mark.skipif(not FLOWER, reason="this kernel has no cls_flower: make check-kernels runs it in guests")
 
 
 class Pair:
