@@ -23,14 +23,10 @@
 
 #include <util/addr.h>
 #include <util/clock.h>
-
-#define MESSAGE_SIZE 32768 /* the kernel makes none longer */
-#define REQUEST_SIZE 2048
+#include <util/netlink.h>
 
 struct links {
 	struct mnl_socket *socket;
-	uint32_t sequence;
-	_Alignas(struct nlmsghdr) char buffer[MESSAGE_SIZE];
 };
 
 /* --- namespaces --- */
@@ -137,38 +133,6 @@ void links_close(struct links *links)
 	free(links);
 }
 
-/* Sends a request and reads what it brings, to the acknowledgement or the end of the dump. */
-static int ask(struct links *links, struct nlmsghdr *request, mnl_cb_t seen, void *userdata)
-{
-	uint32_t port = mnl_socket_get_portid(links->socket);
-	int r;
-
-	request->nlmsg_seq = ++links->sequence;
-	if (mnl_socket_sendto(links->socket, request, request->nlmsg_len) < 0)
-		return -errno;
-	do {
-		ssize_t length = mnl_socket_recvfrom(links->socket, links->buffer, sizeof(links->buffer));
-
-		if (length < 0)
-			return -errno;
-		r = mnl_cb_run(links->buffer, (size_t)length, request->nlmsg_seq, port, seen, userdata);
-	} while (r == MNL_CB_OK);
-	return r == MNL_CB_ERROR ? -errno : 0;
-}
-
-static struct nlmsghdr *start(char *buffer, uint16_t type, uint16_t flags)
-{
-	struct nlmsghdr *request;
-
-	memset(buffer, 0, REQUEST_SIZE);
-	request = mnl_nlmsg_put_header(buffer);
-	request->nlmsg_type = type;
-	request->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags);
-	return request;
-}
-
-#define REQUEST(name) _Alignas(struct nlmsghdr) char name[REQUEST_SIZE]
-
 /* --- devices --- */
 
 static void copy_text(const struct nlattr *attribute, char *ret, size_t size)
@@ -235,15 +199,15 @@ static int take_link(const struct nlmsghdr *message, void *userdata)
 
 int links_find(struct links *links, const char *name, struct link *ret)
 {
-	REQUEST(buffer);
-	struct nlmsghdr *request = start(buffer, RTM_GETLINK, NLM_F_ACK);
+	NETLINK_REQUEST(buffer);
+	struct nlmsghdr *request = netlink_request(buffer, RTM_GETLINK, NLM_F_ACK);
 	struct link link = {0};
 	int r;
 
 	mnl_nlmsg_put_extra_header(request, sizeof(struct ifinfomsg));
 	mnl_attr_put_strz(request, IFLA_IFNAME, name);
 	mnl_attr_put_u32(request, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-	r = ask(links, request, take_link, &link);
+	r = netlink_ask(links->socket, request, take_link, &link);
 	if (r < 0)
 		return r;
 	if (!link.index)
@@ -272,14 +236,14 @@ static int each_link(const struct nlmsghdr *message, void *userdata)
 
 int links_each(struct links *links, link_seen seen, void *userdata)
 {
-	REQUEST(buffer);
-	struct nlmsghdr *request = start(buffer, RTM_GETLINK, NLM_F_DUMP);
+	NETLINK_REQUEST(buffer);
+	struct nlmsghdr *request = netlink_request(buffer, RTM_GETLINK, NLM_F_DUMP);
 	struct each each = {.seen = seen, .userdata = userdata};
 	int r;
 
 	mnl_nlmsg_put_extra_header(request, sizeof(struct ifinfomsg));
 	mnl_attr_put_u32(request, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-	r = ask(links, request, each_link, &each);
+	r = netlink_ask(links->socket, request, each_link, &each);
 	return r < 0 ? r : each.r;
 }
 
@@ -296,8 +260,8 @@ static void put_mac(struct nlmsghdr *request, const char *text)
 
 int links_make(struct links *links, const char *name, int peer_netns, const char *peer, const char *mac, uint32_t mtu)
 {
-	REQUEST(buffer);
-	struct nlmsghdr *request = start(buffer, RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+	NETLINK_REQUEST(buffer);
+	struct nlmsghdr *request = netlink_request(buffer, RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
 	struct nlattr *info, *data, *other;
 
 	mnl_nlmsg_put_extra_header(request, sizeof(struct ifinfomsg));
@@ -315,20 +279,20 @@ int links_make(struct links *links, const char *name, int peer_netns, const char
 	mnl_attr_nest_end(request, other);
 	mnl_attr_nest_end(request, data);
 	mnl_attr_nest_end(request, info);
-	return ask(links, request, NULL, NULL);
+	return netlink_ask(links->socket, request, NULL, NULL);
 }
 
 int links_set_up(struct links *links, const char *name, const char *alias)
 {
-	REQUEST(buffer);
-	struct nlmsghdr *request = start(buffer, RTM_NEWLINK, NLM_F_ACK);
+	NETLINK_REQUEST(buffer);
+	struct nlmsghdr *request = netlink_request(buffer, RTM_NEWLINK, NLM_F_ACK);
 	struct ifinfomsg *info = mnl_nlmsg_put_extra_header(request, sizeof(*info));
 
 	info->ifi_flags = info->ifi_change = IFF_UP;
 	mnl_attr_put_strz(request, IFLA_IFNAME, name);
 	if (alias)
 		mnl_attr_put_str(request, IFLA_IFALIAS, alias);
-	return ask(links, request, NULL, NULL);
+	return netlink_ask(links->socket, request, NULL, NULL);
 }
 
 int links_wait(struct links *links, const char *name, unsigned ms)
@@ -349,12 +313,12 @@ int links_wait(struct links *links, const char *name, unsigned ms)
 
 int links_remove(struct links *links, uint32_t index)
 {
-	REQUEST(buffer);
-	struct nlmsghdr *request = start(buffer, RTM_DELLINK, NLM_F_ACK);
+	NETLINK_REQUEST(buffer);
+	struct nlmsghdr *request = netlink_request(buffer, RTM_DELLINK, NLM_F_ACK);
 	struct ifinfomsg *info = mnl_nlmsg_put_extra_header(request, sizeof(*info));
 
 	info->ifi_index = (int)index;
-	return ask(links, request, NULL, NULL);
+	return netlink_ask(links->socket, request, NULL, NULL);
 }
 
 /* --- addresses and routes --- */
@@ -374,8 +338,8 @@ static uint8_t family_of(const struct hd_addr *addr)
 
 int links_add_address(struct links *links, uint32_t index, const struct address *address)
 {
-	REQUEST(buffer);
-	struct nlmsghdr *request = start(buffer, RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+	NETLINK_REQUEST(buffer);
+	struct nlmsghdr *request = netlink_request(buffer, RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
 	struct ifaddrmsg *header = mnl_nlmsg_put_extra_header(request, sizeof(*header));
 
 	header->ifa_family = family_of(&address->addr);
@@ -385,13 +349,13 @@ int links_add_address(struct links *links, uint32_t index, const struct address 
 	header->ifa_flags = IFA_F_NODAD;
 	put_address(request, IFA_LOCAL, &address->addr);
 	put_address(request, IFA_ADDRESS, &address->addr);
-	return ask(links, request, NULL, NULL);
+	return netlink_ask(links->socket, request, NULL, NULL);
 }
 
 int links_add_route(struct links *links, uint32_t index, const struct route *route, bool on_link)
 {
-	REQUEST(buffer);
-	struct nlmsghdr *request = start(buffer, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+	NETLINK_REQUEST(buffer);
+	struct nlmsghdr *request = netlink_request(buffer, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
 	struct rtmsg *header = mnl_nlmsg_put_extra_header(request, sizeof(*header));
 	int r;
 
@@ -408,7 +372,7 @@ int links_add_route(struct links *links, uint32_t index, const struct route *rou
 	if (route->has_gateway)
 		put_address(request, RTA_GATEWAY, &route->gateway);
 	mnl_attr_put_u32(request, RTA_OIF, index);
-	r = ask(links, request, NULL, NULL);
+	r = netlink_ask(links->socket, request, NULL, NULL);
 	return r == -EEXIST ? 0 : r;
 }
 
@@ -451,15 +415,15 @@ static int match_address(const struct nlmsghdr *message, void *userdata)
 
 int links_has_address(struct links *links, uint32_t index, const struct hd_addr *addr)
 {
-	REQUEST(buffer);
-	struct nlmsghdr *request = start(buffer, RTM_GETADDR, NLM_F_DUMP);
+	NETLINK_REQUEST(buffer);
+	struct nlmsghdr *request = netlink_request(buffer, RTM_GETADDR, NLM_F_DUMP);
 	struct ifaddrmsg *header = mnl_nlmsg_put_extra_header(request, sizeof(*header));
 	struct search search = {.index = index, .addr = addr};
 	int r;
 
 	header->ifa_family = family_of(addr);
 	header->ifa_index = index;
-	r = ask(links, request, match_address, &search);
+	r = netlink_ask(links->socket, request, match_address, &search);
 	return r < 0 ? r : search.found;
 }
 
@@ -486,13 +450,13 @@ static int match_route(const struct nlmsghdr *message, void *userdata)
 
 int links_has_route(struct links *links, uint32_t index, const struct route *route)
 {
-	REQUEST(buffer);
-	struct nlmsghdr *request = start(buffer, RTM_GETROUTE, NLM_F_DUMP);
+	NETLINK_REQUEST(buffer);
+	struct nlmsghdr *request = netlink_request(buffer, RTM_GETROUTE, NLM_F_DUMP);
 	struct rtmsg *header = mnl_nlmsg_put_extra_header(request, sizeof(*header));
 	struct search search = {.index = index, .route = route};
 	int r;
 
 	header->rtm_family = family_of(&route->to);
-	r = ask(links, request, match_route, &search);
+	r = netlink_ask(links->socket, request, match_route, &search);
 	return r < 0 ? r : search.found;
 }

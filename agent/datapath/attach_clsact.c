@@ -15,6 +15,7 @@
 #include <libmnl/libmnl.h>
 
 #include <datapath/internal.h>
+#include <util/netlink.h>
 
 #define CLSACT_HANDLE 0x68646c01u /* "hdl", 1: docs/debugging.md shows it */
 #define CLSACT_PRIORITIES 8	  /* tried in turn where other kinds of classifiers hold the first ones */
@@ -32,35 +33,13 @@ static const struct {
 static int dump(struct nlmsghdr *request, mnl_cb_t cb, void *userdata)
 {
 	struct mnl_socket *socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	char *buffer = malloc((size_t)MNL_SOCKET_BUFFER_SIZE);
-	ssize_t length;
-	int r = 0;
+	int r;
 
+	if (!socket)
+		return -errno;
 	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-	request->nlmsg_seq = 1;
-	if (!buffer)
-		r = -ENOMEM;
-	else if (!socket || mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0 ||
-		 mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
-		r = -errno;
-	while (r == 0) {
-		length = mnl_socket_recvfrom(socket, buffer, (size_t)MNL_SOCKET_BUFFER_SIZE);
-		if (length < 0) {
-			r = -errno;
-			break;
-		}
-		switch (mnl_cb_run(buffer, (size_t)length, 1, mnl_socket_get_portid(socket), cb, userdata)) {
-		case MNL_CB_ERROR:
-			r = -errno;
-			break;
-		case MNL_CB_STOP:
-			goto out; /* the end of the dump */
-		}
-	}
-out:
-	free(buffer);
-	if (socket)
-		mnl_socket_close(socket);
+	r = mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0 ? -errno : netlink_ask(socket, request, cb, userdata);
+	mnl_socket_close(socket);
 	return r;
 }
 

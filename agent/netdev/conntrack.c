@@ -15,6 +15,7 @@
 #include <util/addr.h>
 #include <util/buffer.h>
 #include <util/cleanup.h>
+#include <util/netlink.h>
 
 #define MESSAGE_SIZE 65536
 /* Which parts of the tuple in a request count: the bits of the kernel's net/netfilter/nf_internals.h, which no other header has. */
@@ -175,17 +176,9 @@ static int list(struct mnl_socket *socket, uint8_t family, uint16_t port, char *
 	int r;
 
 	put_filter(request, port);
-	if (mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
-		return -errno;
-	do {
-		ssize_t length = mnl_socket_recvfrom(socket, room, MESSAGE_SIZE);
-
-		if (length < 0)
-			return -errno;
-		r = mnl_cb_run(room, (size_t)length, 1, mnl_socket_get_portid(socket), on_flow, search);
-	} while (r > MNL_CB_STOP);
+	r = netlink_ask(socket, request, on_flow, search);
 	/* EINVAL: no such subsystem */
-	return r >= 0 ? 0 : errno == EINVAL ? -EOPNOTSUPP : -errno;
+	return r == -EINVAL ? -EOPNOTSUPP : r;
 }
 
 static int remove_found(struct mnl_socket *socket, const struct buffer *requests, char *room, size_t *ret_n)

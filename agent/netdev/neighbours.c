@@ -9,6 +9,7 @@
 #include <libmnl/libmnl.h>
 
 #include <netdev/neighbours.h>
+#include <util/netlink.h>
 
 #define ROUND_MOST 1024 /* neighbours at once: the next time has the others */
 
@@ -54,26 +55,12 @@ static int on_neighbour(const struct nlmsghdr *message, void *userdata)
 
 static int list(struct mnl_socket *socket, struct stale *stale)
 {
-	char room[8192];
-	struct nlmsghdr *request = mnl_nlmsg_put_header(room);
-	struct ndmsg *head;
-	int r;
+	NETLINK_REQUEST(buffer);
+	struct nlmsghdr *request = netlink_request(buffer, RTM_GETNEIGH, NLM_F_DUMP);
+	struct ndmsg *head = mnl_nlmsg_put_extra_header(request, sizeof(*head));
 
-	request->nlmsg_type = RTM_GETNEIGH;
-	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-	request->nlmsg_seq = 1;
-	head = mnl_nlmsg_put_extra_header(request, sizeof(*head));
 	head->ndm_family = AF_UNSPEC;
-	if (mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
-		return -errno;
-	do {
-		ssize_t length = mnl_socket_recvfrom(socket, room, sizeof(room));
-
-		if (length < 0)
-			return -errno;
-		r = mnl_cb_run(room, (size_t)length, 1, mnl_socket_get_portid(socket), on_neighbour, stale);
-	} while (r > MNL_CB_STOP);
-	return r < 0 ? -errno : 0;
+	return netlink_ask(socket, request, on_neighbour, stale);
 }
 
 static int use(struct mnl_socket *socket, const struct stale *stale, size_t i)

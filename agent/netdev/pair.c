@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Pairs of devices of the agent's own: made, taken over from an earlier agent, and removed. */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
@@ -14,46 +13,7 @@
 #include <util/ethtool.h>
 #include <netdev/pair.h>
 #include <netdev/tunnel_slow.h>
-#include <util/cleanup.h>
-
-#define REQUEST_SIZE 1024
-#define ANSWER_SIZE 32768
-
-/* --- requests --- */
-
-static struct nlmsghdr *start(char *buffer, uint16_t type, uint16_t flags, struct ifinfomsg **ret_info)
-{
-	struct nlmsghdr *request;
-
-	memset(buffer, 0, REQUEST_SIZE);
-	request = mnl_nlmsg_put_header(buffer);
-	request->nlmsg_type = type;
-	request->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | flags);
-	*ret_info = mnl_nlmsg_put_extra_header(request, sizeof(**ret_info));
-	return request;
-}
-
-static int ask(struct mnl_socket *socket, struct nlmsghdr *request, mnl_cb_t seen, void *userdata)
-{
-	_cleanup_free_ char *answer = malloc(ANSWER_SIZE);
-	int r = MNL_CB_OK;
-
-	if (!answer)
-		return -ENOMEM;
-	request->nlmsg_seq = 1;
-	if (mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
-		return -errno;
-	while (r == MNL_CB_OK) {
-		ssize_t length = mnl_socket_recvfrom(socket, answer, ANSWER_SIZE);
-
-		if (length < 0)
-			return -errno;
-		r = mnl_cb_run(answer, (size_t)length, 1, mnl_socket_get_portid(socket), seen, userdata);
-	}
-	return r == MNL_CB_ERROR ? -errno : 0;
-}
-
-#define REQUEST(name) _Alignas(struct nlmsghdr) char name[REQUEST_SIZE]
+#include <util/netlink.h>
 
 struct look {
 	const char *alias;
@@ -78,14 +38,14 @@ static int take_ours(const struct nlmsghdr *message, void *userdata)
 /* 0: there is no device of that name; 1: it is ours; -EBUSY: it is somebody else's. */
 static int look(struct mnl_socket *socket, const char *device, const char *alias)
 {
-	REQUEST(buffer);
+	NETLINK_REQUEST(buffer);
 	struct ifinfomsg *info;
-	struct nlmsghdr *request = start(buffer, RTM_GETLINK, 0, &info);
+	struct nlmsghdr *request = netlink_link_request(buffer, RTM_GETLINK, NLM_F_ACK, &info);
 	struct look look = {.alias = alias};
 	int r;
 
 	mnl_attr_put_strz(request, IFLA_IFNAME, device);
-	r = ask(socket, request, take_ours, &look);
+	r = netlink_ask(socket, request, take_ours, &look);
 	if (r == -ENODEV)
 		return 0;
 	return r < 0 ? r : look.ours ? 1 : -EBUSY;
@@ -93,9 +53,9 @@ static int look(struct mnl_socket *socket, const char *device, const char *alias
 
 static int make(struct mnl_socket *socket, const struct pair *pair)
 {
-	REQUEST(buffer);
+	NETLINK_REQUEST(buffer);
 	struct ifinfomsg *info;
-	struct nlmsghdr *request = start(buffer, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &info);
+	struct nlmsghdr *request = netlink_link_request(buffer, RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &info);
 	struct nlattr *link, *data, *peer;
 
 	mnl_attr_put_strz(request, IFLA_IFNAME, pair->near);
@@ -108,38 +68,38 @@ static int make(struct mnl_socket *socket, const struct pair *pair)
 	mnl_attr_nest_end(request, peer);
 	mnl_attr_nest_end(request, data);
 	mnl_attr_nest_end(request, link);
-	return ask(socket, request, NULL, NULL);
+	return netlink_ask(socket, request, NULL, NULL);
 }
 
 /* Before it is up: its MAC, and that the stack makes itself no address of that, which all hosts have. */
 static int set_up_stack(struct mnl_socket *socket, const struct pair *pair)
 {
-	REQUEST(buffer);
+	NETLINK_REQUEST(buffer);
 	struct ifinfomsg *info;
-	struct nlmsghdr *request = start(buffer, RTM_NEWLINK, 0, &info);
+	struct nlmsghdr *request = netlink_link_request(buffer, RTM_NEWLINK, NLM_F_ACK, &info);
 	struct nlattr *families, *ipv6;
 	int r;
 
 	mnl_attr_put_strz(request, IFLA_IFNAME, pair->near);
 	mnl_attr_put(request, IFLA_ADDRESS, sizeof(pair->mac), pair->mac);
-	r = ask(socket, request, NULL, NULL);
+	r = netlink_ask(socket, request, NULL, NULL);
 	if (r < 0)
 		return r;
-	request = start(buffer, RTM_NEWLINK, 0, &info);
+	request = netlink_link_request(buffer, RTM_NEWLINK, NLM_F_ACK, &info);
 	mnl_attr_put_strz(request, IFLA_IFNAME, pair->near);
 	families = mnl_attr_nest_start(request, IFLA_AF_SPEC);
 	ipv6 = mnl_attr_nest_start(request, AF_INET6);
 	mnl_attr_put_u8(request, IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
 	mnl_attr_nest_end(request, ipv6);
 	mnl_attr_nest_end(request, families);
-	r = ask(socket, request, NULL, NULL);
+	r = netlink_ask(socket, request, NULL, NULL);
 	return r == -EAFNOSUPPORT ? 0 : r; /* a kernel without IPv6 */
 }
 
 static int set_up(struct mnl_socket *socket, const struct pair *pair, const char *device)
 {
 	bool stack = pair->stack && device == pair->near;
-	REQUEST(buffer);
+	NETLINK_REQUEST(buffer);
 	struct ifinfomsg *info;
 	struct nlmsghdr *request;
 	int r = 0;
@@ -154,23 +114,23 @@ static int set_up(struct mnl_socket *socket, const struct pair *pair, const char
 		r = set_up_stack(socket, pair);
 	if (r < 0)
 		return r;
-	request = start(buffer, RTM_NEWLINK, 0, &info);
+	request = netlink_link_request(buffer, RTM_NEWLINK, NLM_F_ACK, &info);
 	info->ifi_flags = IFF_UP | IFF_NOARP;
 	info->ifi_change = IFF_UP | IFF_NOARP | IFF_MULTICAST;
 	mnl_attr_put_strz(request, IFLA_IFNAME, device);
 	mnl_attr_put_u32(request, IFLA_MTU, pair->mtu);
 	mnl_attr_put_str(request, IFLA_IFALIAS, pair->alias);
-	return ask(socket, request, NULL, NULL);
+	return netlink_ask(socket, request, NULL, NULL);
 }
 
 static int drop(struct mnl_socket *socket, const char *device)
 {
-	REQUEST(buffer);
+	NETLINK_REQUEST(buffer);
 	struct ifinfomsg *info;
-	struct nlmsghdr *request = start(buffer, RTM_DELLINK, 0, &info);
+	struct nlmsghdr *request = netlink_link_request(buffer, RTM_DELLINK, NLM_F_ACK, &info);
 
 	mnl_attr_put_strz(request, IFLA_IFNAME, device);
-	return ask(socket, request, NULL, NULL);
+	return netlink_ask(socket, request, NULL, NULL);
 }
 
 /* --- the pair --- */
@@ -213,13 +173,13 @@ static int remove_pair(struct mnl_socket *socket, const struct pair *pair, struc
 
 static int set_near_mtu(struct mnl_socket *socket, const struct pair *pair, struct pair_devices *ret)
 {
-	REQUEST(buffer);
+	NETLINK_REQUEST(buffer);
 	struct ifinfomsg *info;
-	struct nlmsghdr *request = start(buffer, RTM_NEWLINK, 0, &info);
+	struct nlmsghdr *request = netlink_link_request(buffer, RTM_NEWLINK, NLM_F_ACK, &info);
 
 	info->ifi_index = (int)ret->near;
 	mnl_attr_put_u32(request, IFLA_MTU, pair->mtu);
-	return ask(socket, request, NULL, NULL);
+	return netlink_ask(socket, request, NULL, NULL);
 }
 
 static int with_socket(int (*what)(struct mnl_socket *socket, const struct pair *pair, struct pair_devices *ret),

@@ -8,7 +8,7 @@
 #include <libmnl/libmnl.h>
 
 #include <netdev/queue.h>
-#include <util/cleanup.h>
+#include <util/netlink.h>
 
 struct looking {
 	uint32_t ifindex, root; /* handle of the root queue */
@@ -50,30 +50,18 @@ static void close_socket(struct mnl_socket **socket)
 int queue_kind(uint32_t ifindex, char ret[QUEUE_KIND_MAX])
 {
 	__attribute__((cleanup(close_socket))) struct mnl_socket *socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	_Alignas(8) char buffer[32768];
+	NETLINK_REQUEST(buffer);
 	struct looking looking = {.ifindex = ifindex};
-	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
-	struct tcmsg *tc;
+	struct nlmsghdr *request = netlink_request(buffer, RTM_GETQDISC, NLM_F_DUMP);
+	struct tcmsg *tc = mnl_nlmsg_put_extra_header(request, sizeof(*tc));
 	int r;
 
 	if (!socket || mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0)
 		return -errno;
-	request->nlmsg_type = RTM_GETQDISC;
-	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-	request->nlmsg_seq = 1;
-	tc = mnl_nlmsg_put_extra_header(request, sizeof(*tc));
 	tc->tcm_ifindex = (int)ifindex;
-	if (mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
-		return -errno;
-	do {
-		ssize_t n = mnl_socket_recvfrom(socket, buffer, sizeof(buffer));
-
-		if (n < 0)
-			return -errno;
-		r = mnl_cb_run(buffer, (size_t)n, 1, mnl_socket_get_portid(socket), on_queue, &looking);
-	} while (r > MNL_CB_STOP);
+	r = netlink_ask(socket, request, on_queue, &looking);
 	if (r < 0)
-		return -errno;
+		return r;
 	snprintf(ret, QUEUE_KIND_MAX, "%s",
 		strcmp(looking.kind, "mq") == 0 && looking.leaf[0] && !looking.differ ? looking.leaf : looking.kind);
 	return 0;

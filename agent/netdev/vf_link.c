@@ -6,55 +6,15 @@
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include <libmnl/libmnl.h>
 
-#include <util/cleanup.h>
+#include <util/netlink.h>
 #include <util/sys_tree.h>
 
-#define REQUEST_SIZE 1024
-#define ANSWER_SIZE 32768
 #define TRANSIT "hdvf%d" /* on its way: nobody's name here or there */
-
-/* --- requests --- */
-
-static struct nlmsghdr *start(char *buffer, uint16_t type, uint16_t flags, struct ifinfomsg **ret_info)
-{
-	struct nlmsghdr *request;
-
-	memset(buffer, 0, REQUEST_SIZE);
-	request = mnl_nlmsg_put_header(buffer);
-	request->nlmsg_type = type;
-	request->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags);
-	*ret_info = mnl_nlmsg_put_extra_header(request, sizeof(**ret_info));
-	return request;
-}
-
-static int ask(struct mnl_socket *socket, struct nlmsghdr *request, mnl_cb_t seen, void *userdata)
-{
-	static uint32_t sequence = 1u << 31; /* other requests may go over the same socket */
-	_cleanup_free_ char *answer = malloc(ANSWER_SIZE);
-	int r = MNL_CB_OK;
-
-	if (!answer)
-		return -ENOMEM;
-	request->nlmsg_seq = ++sequence;
-	if (mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
-		return -errno;
-	while (r == MNL_CB_OK) {
-		ssize_t length = mnl_socket_recvfrom(socket, answer, ANSWER_SIZE);
-
-		if (length < 0)
-			return -errno;
-		r = mnl_cb_run(answer, (size_t)length, request->nlmsg_seq, mnl_socket_get_portid(socket), seen, userdata);
-	}
-	return r == MNL_CB_ERROR ? -errno : 0;
-}
-
-#define REQUEST(name) _Alignas(struct nlmsghdr) char name[REQUEST_SIZE]
 
 /* --- looking --- */
 
@@ -120,15 +80,15 @@ static int take_link(const struct nlmsghdr *message, void *userdata)
 
 static int look(struct mnl_socket *socket, uint32_t ifindex, const char *pci, struct vf_link *ret)
 {
-	REQUEST(buffer);
+	NETLINK_REQUEST(buffer);
 	struct ifinfomsg *info;
-	struct nlmsghdr *request = start(buffer, RTM_GETLINK, ifindex ? NLM_F_ACK : NLM_F_DUMP, &info);
+	struct nlmsghdr *request = netlink_link_request(buffer, RTM_GETLINK, ifindex ? NLM_F_ACK : NLM_F_DUMP, &info);
 	struct search search = {.pci = pci};
 	int r;
 
 	info->ifi_index = (int)ifindex;
 	mnl_attr_put_u32(request, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-	r = ask(socket, request, take_link, &search);
+	r = netlink_ask(socket, request, take_link, &search);
 	if (r < 0)
 		return r;
 	if (!search.found.ifindex)
@@ -151,47 +111,47 @@ int vf_link_get(struct mnl_socket *socket, uint32_t ifindex, struct vf_link *ret
 
 int vf_link_set_flags(struct mnl_socket *socket, uint32_t ifindex, uint32_t flags)
 {
-	REQUEST(buffer);
+	NETLINK_REQUEST(buffer);
 	struct ifinfomsg *info;
-	struct nlmsghdr *request = start(buffer, RTM_NEWLINK, NLM_F_ACK, &info);
+	struct nlmsghdr *request = netlink_link_request(buffer, RTM_NEWLINK, NLM_F_ACK, &info);
 
 	info->ifi_index = (int)ifindex;
 	info->ifi_flags = flags & VF_LOAN_FLAGS;
 	info->ifi_change = VF_LOAN_FLAGS;
-	return ask(socket, request, NULL, NULL);
+	return netlink_ask(socket, request, NULL, NULL);
 }
 
 int vf_link_set_mtu(struct mnl_socket *socket, uint32_t ifindex, uint32_t mtu)
 {
-	REQUEST(buffer);
+	NETLINK_REQUEST(buffer);
 	struct ifinfomsg *info;
-	struct nlmsghdr *request = start(buffer, RTM_NEWLINK, NLM_F_ACK, &info);
+	struct nlmsghdr *request = netlink_link_request(buffer, RTM_NEWLINK, NLM_F_ACK, &info);
 
 	info->ifi_index = (int)ifindex;
 	mnl_attr_put_u32(request, IFLA_MTU, mtu);
-	return ask(socket, request, NULL, NULL);
+	return netlink_ask(socket, request, NULL, NULL);
 }
 
 static int set_name(struct mnl_socket *socket, uint32_t ifindex, const char *name)
 {
-	REQUEST(buffer);
+	NETLINK_REQUEST(buffer);
 	struct ifinfomsg *info;
-	struct nlmsghdr *request = start(buffer, RTM_NEWLINK, NLM_F_ACK, &info);
+	struct nlmsghdr *request = netlink_link_request(buffer, RTM_NEWLINK, NLM_F_ACK, &info);
 
 	info->ifi_index = (int)ifindex;
 	mnl_attr_put_strz(request, IFLA_IFNAME, name);
-	return ask(socket, request, NULL, NULL);
+	return netlink_ask(socket, request, NULL, NULL);
 }
 
 static int try_mac(struct mnl_socket *socket, uint32_t ifindex, const uint8_t mac[6])
 {
-	REQUEST(buffer);
+	NETLINK_REQUEST(buffer);
 	struct ifinfomsg *info;
-	struct nlmsghdr *request = start(buffer, RTM_NEWLINK, NLM_F_ACK, &info);
+	struct nlmsghdr *request = netlink_link_request(buffer, RTM_NEWLINK, NLM_F_ACK, &info);
 
 	info->ifi_index = (int)ifindex;
 	mnl_attr_put(request, IFLA_ADDRESS, 6, mac);
-	return ask(socket, request, NULL, NULL);
+	return netlink_ask(socket, request, NULL, NULL);
 }
 
 static bool has_mac(struct mnl_socket *socket, uint32_t ifindex, const uint8_t mac[6])
@@ -217,14 +177,14 @@ int vf_link_set_mac(struct mnl_socket *socket, uint32_t ifindex, const uint8_t m
 /* The kernel takes the name only where the present one is in use over there; so it is named again behind the move, in the same request. */
 static int move(struct mnl_socket *socket, uint32_t ifindex, int netns, const char *name)
 {
-	REQUEST(buffer);
+	NETLINK_REQUEST(buffer);
 	struct ifinfomsg *info;
-	struct nlmsghdr *request = start(buffer, RTM_NEWLINK, NLM_F_ACK, &info);
+	struct nlmsghdr *request = netlink_link_request(buffer, RTM_NEWLINK, NLM_F_ACK, &info);
 
 	info->ifi_index = (int)ifindex;
 	mnl_attr_put_u32(request, IFLA_NET_NS_FD, (uint32_t)netns);
 	mnl_attr_put_strz(request, IFLA_IFNAME, name);
-	return ask(socket, request, NULL, NULL);
+	return netlink_ask(socket, request, NULL, NULL);
 }
 
 /* --- lending --- */

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <util/cleanup.h>
+#include <util/netlink.h>
+
+#define ANSWER_SIZE 32768 /* the kernel makes no longer messages */
+
+struct nlmsghdr *netlink_request(char *buffer, uint16_t type, uint16_t flags)
+{
+	struct nlmsghdr *request;
+
+	memset(buffer, 0, NETLINK_REQUEST_SIZE);
+	request = mnl_nlmsg_put_header(buffer);
+	request->nlmsg_type = type;
+	request->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags);
+	return request;
+}
+
+struct nlmsghdr *netlink_link_request(char *buffer, uint16_t type, uint16_t flags, struct ifinfomsg **ret_info)
+{
+	struct nlmsghdr *request = netlink_request(buffer, type, flags);
+
+	*ret_info = mnl_nlmsg_put_extra_header(request, sizeof(**ret_info));
+	return request;
+}
+
+int netlink_ask(struct mnl_socket *socket, struct nlmsghdr *request, mnl_cb_t seen, void *userdata)
+{
+	static uint32_t last; /* of all sockets and threads: what an earlier request left unread is not taken for this one's */
+	_cleanup_free_ char *answer = malloc(ANSWER_SIZE);
+	int r = MNL_CB_OK;
+
+	if (!answer)
+		return -ENOMEM;
+	request->nlmsg_seq = __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
+	if (mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
+		return -errno;
+	while (r == MNL_CB_OK) {
+		ssize_t length = mnl_socket_recvfrom(socket, answer, ANSWER_SIZE);
+
+		if (length < 0)
+			return -errno;
+		r = mnl_cb_run(answer, (size_t)length, request->nlmsg_seq, mnl_socket_get_portid(socket), seen, userdata);
+	}
+	return r == MNL_CB_ERROR ? -errno : 0;
+}

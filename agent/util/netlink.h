@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One request over a netlink socket, and all that answers it (RFC 3549, libmnl). */
+#pragma once
+
+#include <stdint.h>
+#include <linux/rtnetlink.h>
+
+#include <libmnl/libmnl.h>
+
+#define NETLINK_REQUEST_SIZE 2048
+#define NETLINK_REQUEST(name) _Alignas(struct nlmsghdr) char name[NETLINK_REQUEST_SIZE]
+
+/* An empty one in the buffer, a NETLINK_REQUEST; NLM_F_REQUEST is added to the flags. */
+struct nlmsghdr *netlink_request(char *buffer, uint16_t type, uint16_t flags);
+/* The same about a device. */
+struct nlmsghdr *netlink_link_request(char *buffer, uint16_t type, uint16_t flags, struct ifinfomsg **ret_info);
+
+/*
+ * Sends the request, which has NLM_F_ACK or NLM_F_DUMP, and has seen() look at each message up to the acknowledgement or the end of the dump; NULL: none
+ * is of interest. Waits for as long as the kernel takes. -errno: the socket's, or what the kernel answered.
+ */
+int netlink_ask(struct mnl_socket *socket, struct nlmsghdr *request, mnl_cb_t seen, void *userdata);
