@@ -52,9 +52,9 @@ def host():
         yield h
 
 
-@pytest.fixture(params=["tcx", "clsact"])
+@pytest.fixture(params=[None, {"HEDDLE_TC": "clsact"}], ids=["tcx", "clsact"])
 def any_host(request):
-    with PortHost(env={"HEDDLE_TC": request.param}) as h:
+    with PortHost(env=request.param) as h:
         yield h
 
 
