@@ -365,7 +365,7 @@ static bool mac_is_taken(const struct controller *c, const char *network, const 
 }
 
 /* The same for the same attachment, if nobody else has it. */
-static void choose_mac(const struct controller *c, const struct cni_request *request, char ret[18])
+static void choose_mac(const struct controller *c, const struct cni_request *request, char ret[MAC_TEXT_MAX])
 {
 	const struct cni_key *key = &request->key;
 	uint64_t hash = hash_string(hash_string(hash_string(2, key->name), key->container), key->interface);
@@ -376,7 +376,7 @@ static void choose_mac(const struct controller *c, const struct cni_request *req
 			mac[i] = (uint8_t)(hash >> (8 * i));
 		hash = hash_u64(hash, 1);
 	} while (mac_is_taken(c, request->network, mac));
-	snprintf(ret, 18, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+	(void)mac_format(mac, ret);
 }
 
 /* What fits through the narrowest uplink, and the tunnel around it. */
@@ -402,8 +402,7 @@ static json_t *reserve_answer(const struct controller *c, const struct object *n
 {
 	const struct network *blue = &network->network;
 	json_t *addresses = json_array(), *gateways = json_array();
-	const uint8_t *b = port->port.mac;
-	char mac[18], text[ADDR_TEXT_MAX];
+	char text[ADDR_TEXT_MAX];
 
 	for (size_t i = 0; i < port->port.n_addresses; i++) {
 		const struct hd_addr *addr = &port->port.addresses[i];
@@ -417,9 +416,8 @@ static json_t *reserve_answer(const struct controller *c, const struct object *n
 	}
 	for (size_t i = 0; i < blue->n_gateways; i++)
 		json_array_append_new(gateways, json_address(&blue->gateways[i]));
-	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5]);
-	return json_pack("{s:o, s:o, s:s, s:i, s:{s:s, s:s}}", "addresses", addresses, "gateways", gateways, "mac", mac, "mtu",
-		(int)mtu_of(c, blue), "port", "namespace", port->namespace_, "name", port->name);
+	return json_pack("{s:o, s:o, s:o, s:i, s:{s:s, s:s}}", "addresses", addresses, "gateways", gateways, "mac",
+		json_mac(port->port.mac), "mtu", (int)mtu_of(c, blue), "port", "namespace", port->namespace_, "name", port->name);
 }
 
 static int keep_reservation(struct controller *c, struct object *port)
@@ -484,7 +482,7 @@ static int reserve(struct controller *c, const struct cni_request *request, json
 	__attribute__((cleanup(addresses_clear))) struct addresses taken = {0}, given = {0};
 	struct object *port = NULL;
 	struct cni_vf vf;
-	char mac[18];
+	char mac[MAC_TEXT_MAX];
 	int r;
 
 	if (!network) {

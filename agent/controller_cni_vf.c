@@ -6,11 +6,11 @@
 #include <errno.h>
 #include <string.h>
 
-#include <libmnl/libmnl.h>
-
 #include <controller_internal.h>
 #include <netdev/vf_loan.h>
+#include <observe/json.h>
 #include <observe/status.h>
+#include <util/netlink.h>
 
 /* --- what is asked for --- */
 
@@ -107,15 +107,10 @@ json_t *cni_vf_json(const struct cni_vf *vf)
 {
 	const struct netdev *representor = vf->representor;
 	json_t *device = json_null();
-	char mac[18];
 
-	if (representor) {
-		const uint8_t *b = representor->mac;
-
-		snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5]);
-		device = json_pack(
-			"{s:s, s:I, s:s}", "device", representor->name, "ifindex", (json_int_t)representor->ifindex, "mac", mac);
-	}
+	if (representor)
+		device = json_pack("{s:s, s:I, s:o}", "device", representor->name, "ifindex", (json_int_t)representor->ifindex,
+			"mac", json_mac(representor->mac));
 	return json_pack("{s:s, s:s, s:i, s:s, s:s, s:b, s:o}", "pci", vf->vf->address, "pf", vf->pf->name, "index",
 		(int)vf->vf->index, "driver", vf->vf->driver, "mode", vf->legacy ? "legacy" : "switchdev", "interface",
 		vf->interface, "representor", device);
@@ -229,6 +224,7 @@ static int end_if_over(const struct vf_loan *loan, void *userdata)
 
 int cni_vf_sweep(struct controller *c)
 {
+	_cleanup_netlink_ struct mnl_socket *socket = NULL;
 	struct sweeping sweeping = {.c = c};
 	_cleanup_close_ int lock = -1;
 	int r;
@@ -239,13 +235,9 @@ int cni_vf_sweep(struct controller *c)
 	lock = vf_loans_lock(c->loans, false);
 	if (lock < 0)
 		return lock;
-	sweeping.socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	if (!sweeping.socket)
-		return -errno;
-	r = mnl_socket_bind(sweeping.socket, 0, MNL_SOCKET_AUTOPID) < 0 ? -errno
-									: vf_loans_each(c->loans, end_if_over, &sweeping);
-	mnl_socket_close(sweeping.socket);
-	return r;
+	r = netlink_open(NETLINK_ROUTE, &socket);
+	sweeping.socket = socket;
+	return r < 0 ? r : vf_loans_each(c->loans, end_if_over, &sweeping);
 }
 
 bool cni_vf_concerned(const struct controller *c, const struct netdev *device)

@@ -197,9 +197,7 @@ static const char *place_port(
 	*ret_port = NULL;
 	if (!device)
 		return "the device is not there";
-	for (size_t i = 0; c->topology && i < c->topology->n_ports && !*ret_port; i++)
-		if (c->topology->ports[i].ifindex == device->ifindex)
-			*ret_port = &c->topology->ports[i];
+	*ret_port = view_port(&c->view, device->ifindex);
 	if (!*ret_port || status_port_reason(&c->view, *ret_port))
 		return "the port is not ready";
 	if (strcmp(device->kind, "veth") != 0 && strcmp(device->kind, "tun") != 0)
@@ -207,16 +205,6 @@ static const char *place_port(
 	if (device->mtu + ETH_HLEN + sizeof(struct hd_fast_meta) > FORWARD_FRAME_MOST(UMEM_FRAME_MOST))
 		return "its MTU is more than one buffer of 4096 bytes holds (3818)";
 	return NULL;
-}
-
-static bool is_uplink(const struct object_list *all, const char *name)
-{
-	const struct object *host = policy_host(all);
-
-	for (size_t i = 0; host && i < host->host.n_uplinks; i++)
-		if (strcmp(host->host.uplinks[i].device, name) == 0)
-			return true;
-	return false;
 }
 
 /* Of a tap as many as somebody has opened. */
@@ -260,6 +248,7 @@ static void join(struct plan *plan, size_t i, const struct netdev *device, bool 
 static int plan_workers(struct controller *c, const struct object_list *all, const struct object *object, struct plan *plan)
 {
 	const struct fast_path *path = plan->path;
+	const struct object *host = policy_host(all);
 	struct forward_plan *workers = &plan->workers;
 
 	plan->devices = calloc(path->n_devices, sizeof(*plan->devices));
@@ -284,8 +273,9 @@ static int plan_workers(struct controller *c, const struct object_list *all, con
 		const struct netdev *device;
 		bool generic = false;
 
-		view->reason = is_uplink(all, path->devices[i]) ? place_device(c, path->devices[i], &device, &generic)
-								: place_port(c, path->devices[i], &device, &port);
+		view->reason = host && host_has_uplink(&host->host, path->devices[i])
+				       ? place_device(c, path->devices[i], &device, &generic)
+				       : place_port(c, path->devices[i], &device, &port);
 		view->ifindex = device ? device->ifindex : 0;
 		if (view->reason)
 			continue;

@@ -59,18 +59,10 @@ struct offload_cache {
 	} entries[CACHE];
 };
 
-static const struct topology_port *port_on(const struct controller *c, uint32_t ifindex)
-{
-	for (size_t i = 0; c->topology && i < c->topology->n_ports; i++)
-		if (c->topology->ports[i].ifindex == ifindex)
-			return &c->topology->ports[i];
-	return NULL;
-}
-
 /* The policy that it is about to get. */
 static void apply_change(const struct controller *c, uint32_t ifindex, struct offload_port *port)
 {
-	const struct topology_port *on = port_on(c, ifindex);
+	const struct topology_port *on = view_port(&c->view, ifindex);
 	const struct policy_delta *delta = c->changing;
 	bool known = false;
 

@@ -17,7 +17,7 @@ struct adding {
 	struct agent *agent;
 	struct links *host, *inside;
 	int netns;
-	char device[DEVICE_NAME_MAX], alias[ALIAS_MAX], device_mac[18]; /* the host's end; device "": it has none */
+	char device[DEVICE_NAME_MAX], alias[ALIAS_MAX], device_mac[MAC_TEXT_MAX]; /* the host's end; device "": it has none */
 	struct vf_offer vf;
 	struct result delegated, result;
 	struct hd_addr gateways[8]; /* of the network */

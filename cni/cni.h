@@ -13,6 +13,7 @@
 #include <jansson.h>
 
 #include <heddle/types.h>
+#include <util/addr.h>
 #include <util/buffer.h>
 #include <util/cleanup.h>
 
@@ -126,7 +127,7 @@ struct result {
 	struct route *routes;
 	size_t n_addresses, n_routes;
 	json_t *dns; /* NULL: none */
-	char mac[18];
+	char mac[MAC_TEXT_MAX];
 	uint32_t mtu;
 };
 void result_clear(struct result *result);
@@ -155,7 +156,7 @@ struct link {
 	bool up, veth;
 	bool passes; /* operationally up: what is sent through it is not thrown away */
 	uint32_t mtu;
-	char name[DEVICE_NAME_MAX], mac[18], alias[ALIAS_MAX];
+	char name[DEVICE_NAME_MAX], mac[MAC_TEXT_MAX], alias[ALIAS_MAX];
 };
 int links_find(struct links *links, const char *name, struct link *ret); /* -ENODEV */
 typedef int (*link_seen)(const struct link *link, void *userdata);
@@ -171,6 +172,7 @@ int links_add_route(struct links *links, uint32_t index, const struct route *rou
 int links_has_address(struct links *links, uint32_t index, const struct hd_addr *addr); /* 1, 0 or -errno */
 int links_has_route(struct links *links, uint32_t index, const struct route *route);	/* the same; through whatever gateway */
 /* A container's namespace: -EINVAL where the file is something else. */
+int netns_own(void); /* an fd, or -1 with errno */
 int netns_open(const char *path, int *ret);
 bool netns_is_own(int netns);
 int netns_allow_ipv6(int netns, const char *device);

@@ -31,7 +31,7 @@ struct links {
 
 /* --- namespaces --- */
 
-static int own_netns(void)
+int netns_own(void)
 {
 	return open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
 }
@@ -50,7 +50,7 @@ int netns_open(const char *path, int *ret)
 
 bool netns_is_own(int netns)
 {
-	_cleanup_close_ int own = own_netns();
+	_cleanup_close_ int own = netns_own();
 	struct stat a, b;
 
 	return own >= 0 && fstat(own, &a) == 0 && fstat(netns, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
@@ -66,7 +66,7 @@ static int go_back(int own)
 
 int netns_allow_ipv6(int netns, const char *device)
 {
-	_cleanup_close_ int own = own_netns(), fd = -1;
+	_cleanup_close_ int own = netns_own(), fd = -1;
 	char path[64];
 	int r = 0;
 
@@ -86,13 +86,11 @@ int netns_allow_ipv6(int netns, const char *device)
 static int open_socket(struct links **ret)
 {
 	struct links *links = calloc(1, sizeof(*links));
-	int r = 0;
+	int r;
 
 	if (!links)
 		return -ENOMEM;
-	links->socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	if (!links->socket || mnl_socket_bind(links->socket, 0, MNL_SOCKET_AUTOPID) < 0)
-		r = -errno;
+	r = netlink_open(NETLINK_ROUTE, &links->socket);
 	if (r < 0) {
 		links_close(links);
 		return r;
@@ -114,7 +112,7 @@ int links_open(struct links **ret)
 
 int links_open_in(int netns, struct links **ret)
 {
-	_cleanup_close_ int own = own_netns();
+	_cleanup_close_ int own = netns_own();
 	int r;
 
 	if (own < 0 || setns(netns, CLONE_NEWNET) < 0)
@@ -178,8 +176,7 @@ static void parse_link(const struct nlmsghdr *message, struct link *ret)
 		case IFLA_ADDRESS:
 			b = mnl_attr_get_payload(attribute);
 			if (mnl_attr_get_payload_len(attribute) == 6)
-				snprintf(ret->mac, sizeof(ret->mac), "%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3],
-					b[4], b[5]);
+				(void)mac_format(b, ret->mac);
 			break;
 		case IFLA_LINKINFO:
 			take_kind(attribute, ret);
@@ -249,12 +246,9 @@ int links_each(struct links *links, link_seen seen, void *userdata)
 
 static void put_mac(struct nlmsghdr *request, const char *text)
 {
-	unsigned parts[6] = {0};
-	uint8_t mac[6];
+	uint8_t mac[6] = {0};
 
-	(void)sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x", &parts[0], &parts[1], &parts[2], &parts[3], &parts[4], &parts[5]);
-	for (int i = 0; i < 6; i++)
-		mac[i] = (uint8_t)parts[i];
+	(void)mac_parse(text, mac);
 	mnl_attr_put(request, IFLA_ADDRESS, sizeof(mac), mac);
 }
 

@@ -49,17 +49,12 @@ static struct links *enter_recorded(const struct vf_loan *loan, const char *path
 	return links;
 }
 
-static int own_netns(void)
-{
-	return open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-}
-
 /* --- giving back --- */
 
 static int end(int loans, struct links *host, const struct vf_loan *loan, const char *netns)
 {
 	_cleanup_(links_close_p) struct links *inside = NULL;
-	_cleanup_close_ int own = own_netns();
+	_cleanup_close_ int own = netns_own();
 	char boot[64], reason[VF_LOAN_TEXT_MAX] = "";
 	int r;
 
@@ -299,13 +294,10 @@ int vf_take(const struct config *config, struct links *host, struct links *insid
 
 int vf_set_mac(struct links *inside, uint32_t index, const char *mac, struct failure *failure)
 {
-	unsigned parts[6] = {0};
-	uint8_t octets[6];
+	uint8_t octets[6] = {0};
 	int r;
 
-	(void)sscanf(mac, "%2x:%2x:%2x:%2x:%2x:%2x", &parts[0], &parts[1], &parts[2], &parts[3], &parts[4], &parts[5]);
-	for (int i = 0; i < 6; i++)
-		octets[i] = (uint8_t)parts[i];
+	(void)mac_parse(mac, octets);
 	r = vf_link_set_mac(links_socket(inside), index, octets);
 	return r < 0 ? fail_with(failure, FAILURE_NETWORK, r, "the VF does not take the MAC %s", mac) : 0;
 }

@@ -68,19 +68,17 @@ static json_t *attachment_json(const struct view *view, const struct object *por
 	const char *reason = at ? status_port_reason(view, at) : "no policy is in force";
 	const char *state = !reason ? "ready" : at && status_port_legacy(view, port) ? "legacy" : "waiting";
 	const char *device = at && at->ifindex ? at->device : port->port.device;
-	const uint8_t *b = port->port.mac;
 	json_t *addresses = json_array();
-	char mac[18];
 
 	for (size_t i = 0; i < port->port.n_addresses; i++)
 		json_array_append_new(addresses, json_address(&port->port.addresses[i]));
-	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5]);
-	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:s, s:o, s:{s:s, s:s}, s:s, s:o, s:o, s:o, s:{s:o, s:o}}", "name",
+	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:{s:s, s:s}, s:s, s:o, s:o, s:o, s:{s:o, s:o}}", "name",
 		key->name, "containerID", key->container, "ifname", key->interface, "network", port->port.network, "device",
-		json_text(device), "pci", json_text(port->port.pci), "mac", mac, "addresses", addresses, "port", "namespace",
-		port->namespace_, "name", port->name, "state", state, "reason", json_text(reason), "hostPorts",
-		host_ports_json(port), "hostPortsReason", json_text(port->port.n_host_ports ? view->nat_reason : NULL),
-		"bandwidth", "ingress", rate_json(at, HD_INGRESS), "egress", rate_json(at, HD_EGRESS));
+		json_text(device), "pci", json_text(port->port.pci), "mac", json_mac(port->port.mac), "addresses", addresses,
+		"port", "namespace", port->namespace_, "name", port->name, "state", state, "reason", json_text(reason),
+		"hostPorts", host_ports_json(port), "hostPortsReason",
+		json_text(port->port.n_host_ports ? view->nat_reason : NULL), "bandwidth", "ingress", rate_json(at, HD_INGRESS),
+		"egress", rate_json(at, HD_EGRESS));
 }
 
 static bool is_asked(const char *wanted, const char *value)

@@ -32,15 +32,11 @@ static const struct {
 
 static int dump(struct nlmsghdr *request, mnl_cb_t cb, void *userdata)
 {
-	struct mnl_socket *socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	int r;
+	_cleanup_netlink_ struct mnl_socket *socket = NULL;
+	int r = netlink_open(NETLINK_ROUTE, &socket);
 
-	if (!socket)
-		return -errno;
 	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-	r = mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0 ? -errno : netlink_ask(socket, request, cb, userdata);
-	mnl_socket_close(socket);
-	return r;
+	return r < 0 ? r : netlink_ask(socket, request, cb, userdata);
 }
 
 struct device_list {

@@ -225,6 +225,25 @@ struct datapath_flow {
 	struct hd_flow flow;
 	uint64_t idle_ms, age_ms;
 };
+/* Whose it is, whatever has become of it; compared as bytes. */
+struct datapath_flow_key {
+	struct hd_addr source, destination;
+	uint16_t source_port, destination_port, network;
+	uint8_t protocol, kind;
+};
+static_assert(sizeof(struct datapath_flow_key) == 40, "no holes");
+static inline struct datapath_flow_key datapath_flow_key(const struct datapath_flow *flow)
+{
+	return (struct datapath_flow_key){
+		.source = flow->source,
+		.destination = flow->destination,
+		.source_port = flow->source_port,
+		.destination_port = flow->destination_port,
+		.network = flow->network,
+		.protocol = flow->protocol,
+		.kind = flow->kind,
+	};
+}
 typedef int (*datapath_flow_cb)(const struct datapath_flow *flow, void *userdata); /* non-zero ends the walk */
 int datapath_flows(struct datapath *dp, datapath_flow_cb cb, void *userdata);	   /* expired ones left out; batched reads */
 int datapath_flow_counts(struct datapath *dp, uint64_t *proven, uint64_t *unproven);

@@ -231,9 +231,8 @@ int load_steer(struct load *load, unsigned program);	   /* one of those of steer
 int load_reuse_maps(const struct load *load, struct bpf_object *object); /* another object over the same maps */
 int map_index(const char *name);					 /* -ENOENT: a scratch map */
 int map_fill_info(struct map *map);					 /* from map->fd */
-int control_map(int fd, struct hd_control **ret);
-uint32_t tick_now(const struct load *load); /* 0 without programs */
-uint64_t ticks_of_ms(uint64_t ms);	    /* rounded up */
+uint32_t tick_now(const struct load *load);				 /* 0 without programs */
+uint64_t ticks_of_ms(uint64_t ms);					 /* rounded up */
 uint64_t ms_of_ticks(uint64_t ticks);
 
 /* objects.c: the embedded BPF objects */
@@ -371,7 +370,6 @@ int port_set_flags(struct load *load, uint32_t ifindex, uint16_t set, uint16_t c
 int port_set_moved(struct load *load, uint32_t ifindex, uint32_t tick);
 int port_read(const struct load *load, uint32_t ifindex, struct hd_port *ret); /* -ENOENT */
 int port_clear(struct load *load, uint32_t ifindex);
-void settings_apply(struct hd_control *control, const struct datapath_settings *settings);
 
 /* Who must look again: of whom an address, a MAC or a prefix came, went or moved. */
 struct moved {

@@ -120,7 +120,7 @@ int map_fill_info(struct map *map)
 	return 0;
 }
 
-int control_map(int fd, struct hd_control **ret)
+static int control_map(int fd, struct hd_control **ret)
 {
 	void *page = mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
@@ -576,7 +576,7 @@ static uint32_t timeout_ticks(uint32_t ms)
 	return ticks < HD_TICKS_MAX ? (uint32_t)ticks : HD_TICKS_MAX;
 }
 
-void settings_apply(struct hd_control *control, const struct datapath_settings *settings)
+static void settings_apply(struct hd_control *control, const struct datapath_settings *settings)
 {
 #define APPLY_TIMEOUT(sym, name, timeout_name) control->timeout[HD_FS_##sym] = timeout_ticks(settings->timeouts.timeout_name);
 	HD_FLOW_STATES(APPLY_TIMEOUT)

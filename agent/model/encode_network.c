@@ -90,10 +90,9 @@ static void vlan(struct buffer *out, const struct port *port)
 
 static void mac_address(struct buffer *out, const uint8_t mac[6])
 {
-	char text[18];
+	char text[MAC_TEXT_MAX];
 
-	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
-	write_text(out, "mac", text);
+	write_text(out, "mac", mac_format(mac, text));
 }
 
 static void named_ports(struct buffer *out, const struct named_port *list, size_t n)

@@ -347,3 +347,11 @@ const struct schema group_spec_schema = {
 	SCHEMA_FIELDS(group_fields),
 	.draft_size = sizeof(struct address_group),
 };
+
+bool host_has_uplink(const struct host *host, const char *device)
+{
+	for (size_t i = 0; i < host->n_uplinks; i++)
+		if (strcmp(host->uplinks[i].device, device) == 0)
+			return true;
+	return false;
+}

@@ -190,6 +190,7 @@ struct network {
 };
 #define NETWORK_HOST "host" /* no document may have this name */
 bool network_routes_to_host(const struct network *network);
+bool host_has_uplink(const struct host *host, const char *device);
 
 enum port_vlan_mode { PORT_VLAN_NONE, PORT_VLAN_ACCESS, PORT_VLAN_TRUNK, PORT_VLAN_QINQ };
 

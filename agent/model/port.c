@@ -26,25 +26,13 @@ static bool is_pci(const char *text, size_t length)
 static const struct text_type pci_text = {"a PCI address such as 0000:01:10.0, lower case", is_pci};
 /* --- addresses --- */
 
-static bool parse_mac(const char *text, uint8_t octets[6])
-{
-	for (int i = 0; i < 6; i++, text += 3) {
-		const char digits[] = {text[0], text[0] ? text[1] : '\0', '\0'};
-
-		if (!isxdigit((unsigned char)digits[0]) || !isxdigit((unsigned char)digits[1]) || text[2] != (i < 5 ? ':' : '\0'))
-			return false;
-		octets[i] = (uint8_t)strtoul(digits, NULL, 16);
-	}
-	return true;
-}
-
 bool value_mac(struct decoder *d, const struct path *path, node_id node, const void *type, void *out)
 {
 	static const uint8_t zero[6];
 	struct mac *mac = out;
 
 	(void)type;
-	if (!node_is_text(d, node) || !parse_mac(tree_text(d->tree, node), mac->octets))
+	if (!node_is_text(d, node) || !mac_parse(tree_text(d->tree, node), mac->octets))
 		return want(d, path, node, "a MAC address such as 02:00:00:00:00:01");
 	if ((mac->octets[0] & 1) || memcmp(mac->octets, zero, 6) == 0)
 		return want(d, path, node, "the MAC address of one station, not of a group or of nobody");

@@ -80,11 +80,7 @@ static void check_uplinks(const struct object *host, const struct object *object
 	char path[64], wanted[320];
 
 	for (size_t i = 0; i < policy->n_uplinks; i++) {
-		bool found = false;
-
-		for (size_t j = 0; j < host->host.n_uplinks && !found; j++)
-			found = strcmp(policy->uplinks[i], host->host.uplinks[j].device) == 0;
-		if (found)
+		if (host_has_uplink(&host->host, policy->uplinks[i]))
 			continue;
 		snprintf(path, sizeof(path), "spec.uplinks[%zu]", i);
 		snprintf(wanted, sizeof(wanted), "an uplink of Host %s", host->name);

@@ -12,10 +12,7 @@
 
 static bool is_uplink(const struct object *host, const char *device)
 {
-	for (size_t i = 0; host && i < host->host.n_uplinks; i++)
-		if (strcmp(device, host->host.uplinks[i].device) == 0)
-			return true;
-	return false;
+	return host && host_has_uplink(&host->host, device);
 }
 
 static bool is_port(const struct object_list *sorted, const char *device)

@@ -61,10 +61,9 @@ static void complain(const struct claim *claim, const struct claim *first, struc
 
 static void check_uplink(const struct object *host, const struct object *object, struct diag *diag)
 {
-	for (size_t i = 0; object->port.device && i < host->host.n_uplinks; i++)
-		if (strcmp(host->host.uplinks[i].device, object->port.device) == 0)
-			validate_complain(diag, object, object->line, "spec.device", "a device that is no uplink of the Host",
-				object->port.device);
+	if (object->port.device && host_has_uplink(&host->host, object->port.device))
+		validate_complain(
+			diag, object, object->line, "spec.device", "a device that is no uplink of the Host", object->port.device);
 }
 
 int validate_ports(const struct object_list *sorted, const struct object *host, struct diag *diag)

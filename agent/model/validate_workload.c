@@ -166,7 +166,7 @@ static void complain_taken(struct diag *diag, const struct workload *workload, c
 static void check_macs(const struct workload *workloads, size_t n, struct claim *claims, struct diag *diag)
 {
 	size_t kept = 0;
-	char value[18];
+	char value[MAC_TEXT_MAX];
 
 	for (size_t i = 0; i < n; i++) {
 		const uint8_t *mac = mac_of(&workloads[i]);
@@ -179,13 +179,10 @@ static void check_macs(const struct workload *workloads, size_t n, struct claim 
 	if (kept)
 		qsort(claims, kept, sizeof(*claims), compare_claims_and_owners);
 	for (size_t i = 1; i < kept; i++) {
-		const uint8_t *mac = claims[i].bytes;
-
 		if (compare_claims(&claims[i - 1], &claims[i]) != 0)
 			continue;
-		snprintf(value, sizeof(value), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
 		complain_taken(diag, &workloads[claims[i].owner], &workloads[claims[i - 1].owner], "mac",
-			"a MAC address that no other Port of its network has", value);
+			"a MAC address that no other Port of its network has", mac_format(claims[i].bytes, value));
 	}
 }
 

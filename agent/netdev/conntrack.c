@@ -6,7 +6,6 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <netinet/in.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -14,19 +13,11 @@
 
 #include <util/addr.h>
 #include <util/buffer.h>
-#include <util/cleanup.h>
 #include <util/netlink.h>
 
-#define MESSAGE_SIZE 65536
 /* Which parts of the tuple in a request count: the bits of the kernel's net/netfilter/nf_internals.h, which no other header has. */
 #define FILTER_PROTOCOL (1u << 3)
 #define FILTER_DESTINATION_PORT (1u << 5)
-
-static void close_socket(struct mnl_socket **socket)
-{
-	if (*socket)
-		mnl_socket_close(*socket);
-}
 
 static struct nlmsghdr *put_header(void *room, uint16_t type, uint16_t flags, uint8_t family)
 {
@@ -35,7 +26,6 @@ static struct nlmsghdr *put_header(void *room, uint16_t type, uint16_t flags, ui
 
 	message->nlmsg_type = (uint16_t)(NFNL_SUBSYS_CTNETLINK << 8 | type);
 	message->nlmsg_flags = NLM_F_REQUEST | flags;
-	message->nlmsg_seq = 1;
 	body = mnl_nlmsg_put_extra_header(message, sizeof(*body));
 	body->nfgen_family = family;
 	body->version = NFNETLINK_V0;
@@ -170,8 +160,9 @@ static void put_filter(struct nlmsghdr *message, uint16_t port)
 	mnl_attr_nest_end(message, filter);
 }
 
-static int list(struct mnl_socket *socket, uint8_t family, uint16_t port, char *room, struct search *search)
+static int list(struct mnl_socket *socket, uint8_t family, uint16_t port, struct search *search)
 {
+	NETLINK_REQUEST(room);
 	struct nlmsghdr *request = put_header(room, IPCTNL_MSG_CT_GET, NLM_F_DUMP, family);
 	int r;
 
@@ -181,47 +172,38 @@ static int list(struct mnl_socket *socket, uint8_t family, uint16_t port, char *
 	return r == -EINVAL ? -EOPNOTSUPP : r;
 }
 
-static int remove_found(struct mnl_socket *socket, const struct buffer *requests, char *room, size_t *ret_n)
+static int remove_found(struct mnl_socket *socket, const struct buffer *requests, size_t *ret_n)
 {
-	int r = 0;
+	int first_error = 0;
 
 	for (size_t at = 0, size; at < requests->length; at += size) {
-		const struct nlmsghdr *request = (const void *)(requests->data + at);
-		ssize_t length;
+		struct nlmsghdr *request = (void *)(requests->data + at);
+		int r = netlink_ask(socket, request, NULL, NULL);
 
 		size = MNL_ALIGN(request->nlmsg_len);
-		if (mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
-			return -errno;
-		length = mnl_socket_recvfrom(socket, room, MESSAGE_SIZE);
-		if (length < 0)
-			return -errno;
-		if (mnl_cb_run(room, (size_t)length, 1, mnl_socket_get_portid(socket), NULL, NULL) >= 0)
+		if (r == 0)
 			++*ret_n;
-		else if (errno != ENOENT) /* gone by itself */
-			r = -errno;
+		else if (r != -ENOENT && first_error == 0) /* that one is gone by itself */
+			first_error = r;
 	}
-	return r;
+	return first_error;
 }
 
 int conntrack_forget_udp(
 	uint16_t port, bool (*is)(const struct conntrack_flow *flow, void *userdata), void *userdata, size_t *ret_n)
 {
 	static const uint8_t families[] = {AF_INET, AF_INET6};
-	__attribute__((cleanup(close_socket))) struct mnl_socket *socket = NULL;
+	_cleanup_netlink_ struct mnl_socket *socket = NULL;
 	struct search search = {.is = is, .userdata = userdata};
-	_cleanup_free_ char *room = malloc(MESSAGE_SIZE);
-	int r = room ? 0 : -ENOMEM;
+	int r = netlink_open(NETLINK_NETFILTER, &socket);
 
 	*ret_n = 0;
-	if (r == 0) {
-		socket = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
-		if (!socket || mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0)
-			r = errno == EPROTONOSUPPORT ? -EOPNOTSUPP : -errno;
-	}
+	if (r == -EPROTONOSUPPORT)
+		r = -EOPNOTSUPP;
 	for (size_t i = 0; i < ARRAY_SIZE(families) && r == 0; i++)
-		r = list(socket, families[i], port, room, &search);
+		r = list(socket, families[i], port, &search);
 	if (r == 0)
-		r = search.requests.failed ? -ENOMEM : remove_found(socket, &search.requests, room, ret_n);
+		r = search.requests.failed ? -ENOMEM : remove_found(socket, &search.requests, ret_n);
 	buffer_clear(&search.requests);
 	return r;
 }

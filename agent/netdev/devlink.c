@@ -11,6 +11,7 @@
 #include <netdev/devlink.h>
 #include <util/cleanup.h>
 #include <util/log.h>
+#include <util/netlink.h>
 
 #define MESSAGE_SIZE 32768
 /* Room for what 256 VFs that come at once make. */
@@ -166,13 +167,11 @@ static int on_answer(const struct nlmsghdr *message, void *userdata)
 static int ask(struct nlmsghdr *request, struct answer *answer)
 {
 	_Alignas(struct nlmsghdr) uint8_t buffer[MESSAGE_SIZE];
-	struct mnl_socket *socket = mnl_socket_open2(NETLINK_GENERIC, SOCK_CLOEXEC);
-	int r = MNL_CB_OK;
+	_cleanup_netlink_ struct mnl_socket *socket = NULL;
+	int r = netlink_open(NETLINK_GENERIC, &socket);
 
-	if (!socket)
-		return -errno;
-	if (mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0 || mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
-		r = -errno;
+	if (r == 0)
+		r = mnl_socket_sendto(socket, request, request->nlmsg_len) < 0 ? -errno : MNL_CB_OK;
 	while (r == MNL_CB_OK) {
 		ssize_t length = mnl_socket_recvfrom(socket, buffer, sizeof(buffer));
 
@@ -183,7 +182,6 @@ static int ask(struct nlmsghdr *request, struct answer *answer)
 		if (r == MNL_CB_OK && !(request->nlmsg_flags & (NLM_F_DUMP | NLM_F_ACK)))
 			break;
 	}
-	mnl_socket_close(socket);
 	return r < 0 ? r : 0;
 }
 
@@ -250,9 +248,9 @@ int devlink_open(struct devlink **ret)
 	if (!devlink)
 		return -ENOMEM;
 	devlink->family = answer.family;
-	devlink->socket = mnl_socket_open2(NETLINK_GENERIC, SOCK_CLOEXEC);
-	if (!devlink->socket || mnl_socket_bind(devlink->socket, 0, MNL_SOCKET_AUTOPID) < 0)
-		return -errno;
+	r = netlink_open(NETLINK_GENERIC, &devlink->socket);
+	if (r < 0)
+		return r;
 	fd = mnl_socket_get_fd(devlink->socket);
 	(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &(int){RECEIVE_BUFFER}, sizeof(int));
 	if (setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &answer.group, sizeof(answer.group)) < 0)

@@ -13,6 +13,7 @@
 #include <util/addr.h>
 #include <util/cleanup.h>
 #include <util/log.h>
+#include <util/netlink.h>
 
 #define MESSAGE_SIZE 32768
 #define RECEIVE_BUFFER (1 << 20)
@@ -486,9 +487,10 @@ int hostnet_sync(struct hostnet *hostnet, const struct hostnet_entry *wanted, si
 
 static int open_requests(struct hostnet *hostnet)
 {
-	hostnet->requests = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	if (!hostnet->requests || mnl_socket_bind(hostnet->requests, 0, MNL_SOCKET_AUTOPID) < 0)
-		return -errno;
+	int r = netlink_open(NETLINK_ROUTE, &hostnet->requests);
+
+	if (r < 0)
+		return r;
 	/* Without it every route of the host is listed, and looked at here. */
 	(void)mnl_socket_setsockopt(hostnet->requests, NETLINK_GET_STRICT_CHK, &(int){1}, sizeof(int));
 	return 0;

@@ -82,14 +82,12 @@ static int use(struct mnl_socket *socket, const struct stale *stale, size_t i)
 int neighbours_use(const uint32_t *ifindexes, size_t n)
 {
 	struct stale stale = {.ifindexes = ifindexes, .n_ifindexes = n};
-	struct mnl_socket *socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	int r;
+	_cleanup_netlink_ struct mnl_socket *socket = NULL;
+	int r = netlink_open(NETLINK_ROUTE, &socket);
 
-	if (!socket)
-		return -errno;
-	r = mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0 ? -errno : list(socket, &stale);
+	if (r == 0)
+		r = list(socket, &stale);
 	for (size_t i = 0; i < stale.n && r == 0; i++)
 		r = use(socket, &stale, i);
-	mnl_socket_close(socket);
 	return r;
 }

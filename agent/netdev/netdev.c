@@ -15,6 +15,7 @@
 #include <util/cleanup.h>
 #include <util/hash.h>
 #include <util/log.h>
+#include <util/netlink.h>
 #include <util/sys_tree.h>
 
 /* A message of one link with its statistics and its VFs can be long; the kernel never makes one longer than this. */
@@ -408,10 +409,10 @@ static int ask(uint32_t ifindex, const int32_t *netnsid, mnl_cb_t answered, void
 {
 	_Alignas(struct nlmsghdr) uint8_t buffer[MESSAGE_SIZE] = {0};
 	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
-	struct mnl_socket *socket;
+	_cleanup_netlink_ struct mnl_socket *socket = NULL;
 	struct ifinfomsg *link;
 	ssize_t length;
-	int r = 0;
+	int r;
 
 	request->nlmsg_type = RTM_GETLINK;
 	request->nlmsg_flags = NLM_F_REQUEST;
@@ -421,17 +422,15 @@ static int ask(uint32_t ifindex, const int32_t *netnsid, mnl_cb_t answered, void
 	mnl_attr_put_u32(request, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
 	if (netnsid)
 		mnl_attr_put_u32(request, IFLA_TARGET_NETNSID, (uint32_t)*netnsid);
-	socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	if (!socket)
+	r = netlink_open(NETLINK_ROUTE, &socket);
+	if (r < 0)
+		return r;
+	if (mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
 		return -errno;
-	if (mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0 || mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
-		r = -errno;
-	length = r < 0 ? 0 : mnl_socket_recvfrom(socket, buffer, sizeof(buffer));
-	if (length < 0 ||
-		(r == 0 && mnl_cb_run(buffer, (size_t)length, 1, mnl_socket_get_portid(socket), answered, userdata) < 0))
-		r = -errno;
-	mnl_socket_close(socket);
-	return r;
+	length = mnl_socket_recvfrom(socket, buffer, sizeof(buffer));
+	if (length < 0 || mnl_cb_run(buffer, (size_t)length, 1, mnl_socket_get_portid(socket), answered, userdata) < 0)
+		return -errno;
+	return 0;
 }
 
 int netdev_peer_mac(const struct netdev *device, uint8_t ret[6])

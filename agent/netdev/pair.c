@@ -185,14 +185,10 @@ static int set_near_mtu(struct mnl_socket *socket, const struct pair *pair, stru
 static int with_socket(int (*what)(struct mnl_socket *socket, const struct pair *pair, struct pair_devices *ret),
 	const struct pair *pair, struct pair_devices *ret)
 {
-	struct mnl_socket *socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	int r;
+	_cleanup_netlink_ struct mnl_socket *socket = NULL;
+	int r = netlink_open(NETLINK_ROUTE, &socket);
 
-	if (!socket)
-		return -errno;
-	r = mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0 ? -errno : what(socket, pair, ret);
-	mnl_socket_close(socket);
-	return r;
+	return r < 0 ? r : what(socket, pair, ret);
 }
 
 int pair_open(const struct pair *pair, struct pair_devices *ret)

@@ -41,23 +41,17 @@ static int on_queue(const struct nlmsghdr *message, void *userdata)
 	return MNL_CB_OK;
 }
 
-static void close_socket(struct mnl_socket **socket)
-{
-	if (*socket)
-		mnl_socket_close(*socket);
-}
-
 int queue_kind(uint32_t ifindex, char ret[QUEUE_KIND_MAX])
 {
-	__attribute__((cleanup(close_socket))) struct mnl_socket *socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	_cleanup_netlink_ struct mnl_socket *socket = NULL;
 	NETLINK_REQUEST(buffer);
 	struct looking looking = {.ifindex = ifindex};
 	struct nlmsghdr *request = netlink_request(buffer, RTM_GETQDISC, NLM_F_DUMP);
 	struct tcmsg *tc = mnl_nlmsg_put_extra_header(request, sizeof(*tc));
-	int r;
+	int r = netlink_open(NETLINK_ROUTE, &socket);
 
-	if (!socket || mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0)
-		return -errno;
+	if (r < 0)
+		return r;
 	tc->tcm_ifindex = (int)ifindex;
 	r = netlink_ask(socket, request, on_queue, &looking);
 	if (r < 0)

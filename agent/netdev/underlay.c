@@ -12,6 +12,7 @@
 #include <util/cleanup.h>
 #include <util/clock.h>
 #include <util/log.h>
+#include <util/netlink.h>
 
 #define RECEIVE_BUFFER (4u << 20)
 /* Routes change in bursts. Where they never rest, no more than a tenth of the time goes to them. */
@@ -395,9 +396,10 @@ int underlay_dispatch(struct underlay *u)
 
 static int open_requests(struct underlay *u)
 {
-	u->requests = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	if (!u->requests || mnl_socket_bind(u->requests, 0, MNL_SOCKET_AUTOPID) < 0)
-		return -errno;
+	int r = netlink_open(NETLINK_ROUTE, &u->requests);
+
+	if (r < 0)
+		return r;
 	(void)setsockopt(mnl_socket_get_fd(u->requests), SOL_SOCKET, SO_RCVBUFFORCE, &(int){RECEIVE_BUFFER}, sizeof(int));
 	(void)mnl_socket_setsockopt(u->requests, NETLINK_GET_STRICT_CHK, &(int){1}, sizeof(int));
 	return 0;

@@ -9,6 +9,7 @@
 
 #include <netdev/vf.h>
 #include <util/cleanup.h>
+#include <util/netlink.h>
 
 /* What 256 VFs say, without their statistics. An attribute's length has 16 bits: the kernel leaves out what is beyond. */
 #define MESSAGE_SIZE (160 << 10)
@@ -199,23 +200,18 @@ static int on_link(const struct nlmsghdr *message, void *userdata)
 static int exchange(struct nlmsghdr *request, mnl_cb_t answered, void *userdata)
 {
 	_cleanup_free_ uint8_t *buffer = malloc(MESSAGE_SIZE);
-	struct mnl_socket *socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	ssize_t length = 0;
-	int r = 0;
+	_cleanup_netlink_ struct mnl_socket *socket = NULL;
+	ssize_t length;
+	int r = buffer ? netlink_open(NETLINK_ROUTE, &socket) : -ENOMEM;
 
-	if (!socket)
+	if (r < 0)
+		return r;
+	if (mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
 		return -errno;
-	if (!buffer)
-		r = -ENOMEM;
-	else if (mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0 || mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
-		r = -errno;
-	if (r == 0)
-		length = mnl_socket_recvfrom(socket, buffer, MESSAGE_SIZE);
-	if (r == 0 &&
-		(length < 0 || mnl_cb_run(buffer, (size_t)length, 1, mnl_socket_get_portid(socket), answered, userdata) < 0))
-		r = -errno;
-	mnl_socket_close(socket);
-	return r;
+	length = mnl_socket_recvfrom(socket, buffer, MESSAGE_SIZE);
+	if (length < 0 || mnl_cb_run(buffer, (size_t)length, 1, mnl_socket_get_portid(socket), answered, userdata) < 0)
+		return -errno;
+	return 0;
 }
 
 static int kernel_read(void *userdata, uint32_t pf_ifindex, struct vf_state **ret, size_t *ret_n)

@@ -15,6 +15,7 @@
 
 #include <jansson.h>
 
+#include <util/addr.h>
 #include <util/cleanup.h>
 #include <util/file.h>
 
@@ -70,14 +71,12 @@ int vf_loans_lock(int loans, bool wait)
 
 static json_t *link_json(const struct vf_link *link)
 {
-	const uint8_t *b = link->mac;
-	char mac[18];
+	char mac[MAC_TEXT_MAX];
 
 	if (!link->ifindex)
 		return json_null();
-	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5]);
-	return json_pack("{s:I, s:s, s:s, s:I, s:I}", "ifindex", (json_int_t)link->ifindex, "name", link->name, "mac", mac, "mtu",
-		(json_int_t)link->mtu, "flags", (json_int_t)link->flags);
+	return json_pack("{s:I, s:s, s:s, s:I, s:I}", "ifindex", (json_int_t)link->ifindex, "name", link->name, "mac",
+		mac_format(link->mac, mac), "mtu", (json_int_t)link->mtu, "flags", (json_int_t)link->flags);
 }
 
 /* Inodes are 64 bits wide: as text, since numbers of JSON are not. */
@@ -118,18 +117,14 @@ static bool take_number(const json_t *object, const char *key, uint32_t *ret)
 static bool take_link(const json_t *object, const char *key, struct vf_link *ret)
 {
 	const json_t *link = json_object_get(object, key);
-	uint8_t *m = ret->mac;
-	char mac[18];
-	int end = 0;
+	char mac[MAC_TEXT_MAX];
 
 	if (json_is_null(link))
 		return true;
 	return take_number(link, "ifindex", &ret->ifindex) && ret->ifindex &&
 	       take_text(link, "name", ret->name, sizeof(ret->name)) && ret->name[0] && !strpbrk(ret->name, "/%: ") &&
-	       take_text(link, "mac", mac, sizeof(mac)) &&
-	       sscanf(mac, "%2" SCNx8 ":%2" SCNx8 ":%2" SCNx8 ":%2" SCNx8 ":%2" SCNx8 ":%2" SCNx8 "%n", &m[0], &m[1], &m[2],
-		       &m[3], &m[4], &m[5], &end) == 6 &&
-	       !mac[end] && take_number(link, "mtu", &ret->mtu) && take_number(link, "flags", &ret->flags);
+	       take_text(link, "mac", mac, sizeof(mac)) && mac_parse(mac, ret->mac) && take_number(link, "mtu", &ret->mtu) &&
+	       take_number(link, "flags", &ret->flags);
 }
 
 int vf_loan_decode(const char *text, size_t length, struct vf_loan *ret)

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <netdev/vf.h>
+#include <util/addr.h>
 #include <util/buffer.h>
 #include <util/cleanup.h>
 #include <util/file.h>
@@ -37,8 +38,7 @@ static void write_value(const struct vf_values *values, enum vf_knob knob, char 
 {
 	switch (knob) {
 	case VF_MAC:
-		snprintf(text, VALUE_MAX, "%02x:%02x:%02x:%02x:%02x:%02x", values->mac[0], values->mac[1], values->mac[2],
-			values->mac[3], values->mac[4], values->mac[5]);
+		(void)mac_format(values->mac, text);
 		break;
 	case VF_VLAN:
 		snprintf(text, VALUE_MAX, "%u,%u", values->vlan, values->qos);
@@ -65,13 +65,8 @@ static bool read_value(const char *text, enum vf_knob knob, struct vf_values *re
 	int end = 0;
 
 	*ret = (struct vf_values){0};
-	if (knob == VF_MAC) {
-		uint8_t *m = ret->mac;
-
-		return sscanf(text, "%2" SCNx8 ":%2" SCNx8 ":%2" SCNx8 ":%2" SCNx8 ":%2" SCNx8 ":%2" SCNx8 "%n", &m[0], &m[1],
-			       &m[2], &m[3], &m[4], &m[5], &end) == 6 &&
-		       !text[end];
-	}
+	if (knob == VF_MAC)
+		return mac_parse(text, ret->mac);
 	if (knob == VF_VLAN || knob == VF_RATE) {
 		if (sscanf(text, "%" SCNu32 ",%" SCNu32 "%n", &a, &b, &end) != 2 || text[end])
 			return false;

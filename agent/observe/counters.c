@@ -8,7 +8,8 @@
 #include <observe/names.h>
 #include <util/cleanup.h>
 
-const char *const counters_total_names[HD_TOTAL_COUNT] = {
+/* For JSON (camelCase); NULL: reserved. */
+static const char *const total_names[HD_TOTAL_COUNT] = {
 	[HD_TOTAL_INGRESS] = "ingress",
 	[HD_TOTAL_EGRESS] = "egress",
 	[HD_TOTAL_FLOWS_CREATED] = "flowsCreated",
@@ -57,14 +58,14 @@ json_t *counters_json(const struct view *view)
 	}
 	total = json_object();
 	for (unsigned i = 0; i < HD_TOTAL_COUNT; i++) {
-		if (!counters_total_names[i])
+		if (!total_names[i])
 			continue;
 		if (i <= HD_TOTAL_EGRESS)
-			json_object_set_new(total, counters_total_names[i],
+			json_object_set_new(total, total_names[i],
 				json_pack("{s:I, s:I}", "packets", (json_int_t)totals[i].packets, "bytes",
 					(json_int_t)totals[i].bytes));
 		else
-			json_object_set_new(total, counters_total_names[i], json_integer((json_int_t)totals[i].packets));
+			json_object_set_new(total, total_names[i], json_integer((json_int_t)totals[i].packets));
 	}
 	tables = json_object();
 	for (unsigned i = 0; i < HD_TABLE_COUNT; i++)

@@ -18,7 +18,4 @@ typedef int (*counters_rule_cb)(uint32_t id, const struct rule_reference *rule, 
 /* Every rule of the policy in force, and the built-in ones. Stops at the callback's first non-zero return, and returns it. */
 int counters_each_rule(const struct view *view, counters_rule_cb cb, void *userdata);
 
-/* Names of enum hd_total for JSON (camelCase); NULL: reserved. */
-extern const char *const counters_total_names[HD_TOTAL_COUNT];
-
 #endif

@@ -74,15 +74,8 @@ int flows_text(const struct view *view, struct buffer *text)
 	return r < 0 ? r : text->failed ? -ENOMEM : 0;
 }
 
-struct watched_key {
-	struct hd_addr source, destination;
-	uint16_t source_port, destination_port, network;
-	uint8_t protocol, kind;
-};
-static_assert(sizeof(struct watched_key) == 40, "no holes: it is compared as bytes");
-
 struct watched {
-	struct watched_key key;
+	struct datapath_flow_key key;
 	struct datapath_flow flow;
 	unsigned round;
 	bool lost; /* set by uthash when it found no memory */
@@ -122,15 +115,7 @@ struct polling {
 static int see_flow(const struct datapath_flow *flow, void *userdata)
 {
 	struct polling *polling = userdata;
-	struct watched_key key = {
-		.source = flow->source,
-		.destination = flow->destination,
-		.source_port = flow->source_port,
-		.destination_port = flow->destination_port,
-		.network = flow->network,
-		.protocol = flow->protocol,
-		.kind = flow->kind,
-	};
+	struct datapath_flow_key key = datapath_flow_key(flow);
 	struct watched *known;
 
 	HASH_FIND(hh, polling->watch->flows, &key, sizeof(key), known);

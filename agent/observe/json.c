@@ -81,12 +81,11 @@ json_t *json_peer(const struct view *view, uint32_t peer)
 	return peer ? json_text(view_peer_name(view, peer, name)) : json_null();
 }
 
-static json_t *mac_json(const uint8_t mac[6])
+json_t *json_mac(const uint8_t mac[6])
 {
-	char text[18];
+	char text[MAC_TEXT_MAX];
 
-	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
-	return json_string(text);
+	return json_string(mac_format(mac, text));
 }
 
 json_t *json_ways(const struct view *view, uint32_t peer)
@@ -97,7 +96,7 @@ json_t *json_ways(const struct view *view, uint32_t peer)
 	for (size_t i = 0; state && i < state->n; i++)
 		json_array_append_new(
 			items, json_pack("{s:o, s:o, s:o}", "device", json_device(view, state->way[i].ifindex), "nextHop",
-				       json_address(&state->next_hop[i]), "mac", mac_json(state->way[i].destination)));
+				       json_address(&state->next_hop[i]), "mac", json_mac(state->way[i].destination)));
 	return items;
 }
 

@@ -9,6 +9,7 @@
 #include <util/buffer.h>
 
 json_t *json_address(const struct hd_addr *addr);
+json_t *json_mac(const uint8_t mac[6]);
 /* RFC 3339 in UTC with milliseconds; ms since the epoch. */
 json_t *json_time(int64_t ms);
 /* {"policy","name","index","direction","file","line","id"}; null for no rule. */

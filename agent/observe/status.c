@@ -175,15 +175,13 @@ static json_t *port_json(const struct view *view, const struct topology_port *po
 	const struct port *document = &port->object->port;
 	const char *reason = status_port_reason(view, port);
 	uint32_t identity = view->identities ? identities_number(view->identities, port->object) : 0;
-	char mac[18];
-	const uint8_t *b = port->ifindex ? port->record.mac : document->mac;
+	const uint8_t *mac = port->ifindex ? port->record.mac : document->mac;
 
-	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5]);
 	return json_pack("{s:s, s:o, s:s, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "name", port->object->name, "namespace",
 		json_text(port->object->namespace_), "network", document->network, "device",
 		json_text(port->ifindex ? port->device : document->device), "ifindex",
 		port->ifindex ? json_integer(port->ifindex) : json_null(), "state", reason ? "waiting" : "ready", "reason",
-		json_text(reason), "mac", port->ifindex || document->has_mac ? json_string(mac) : json_null(), "addresses",
+		json_text(reason), "mac", port->ifindex || document->has_mac ? json_mac(mac) : json_null(), "addresses",
 		addresses_json(document), "identity", identity ? json_integer(identity) : json_null(), "bandwidth",
 		bandwidth_json(view, port));
 }

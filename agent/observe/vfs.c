@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <observe/json.h>
 #include <observe/vfs.h>
 #include <util/cleanup.h>
 
@@ -18,12 +19,8 @@ static const char *mode_name(enum eswitch_mode mode)
 static json_t *mac_json(const uint8_t *mac, bool known)
 {
 	static const uint8_t none[6];
-	char text[18];
 
-	if (!known || memcmp(mac, none, 6) == 0)
-		return json_null();
-	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
-	return json_string(text);
+	return known && memcmp(mac, none, 6) != 0 ? json_mac(mac) : json_null();
 }
 
 /* By its representor, or by its name in the document while there is none. */

@@ -37,10 +37,7 @@ const struct datapath_attachment *view_attachment(const struct view *view, uint3
 
 bool view_is_uplink(const struct view *view, const char *device)
 {
-	for (size_t i = 0; view->host && i < view->host->n_uplinks; i++)
-		if (!strcmp(view->host->uplinks[i].device, device))
-			return true;
-	return false;
+	return view->host && host_has_uplink(view->host, device);
 }
 
 const struct topology_port *view_port(const struct view *view, uint32_t ifindex)

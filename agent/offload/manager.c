@@ -20,16 +20,9 @@
 /* So many refusals in a row, and it is the NIC, not the flow: one flow a pause is tried. */
 #define REFUSALS_IN_A_ROW 8
 
-struct flow_key {
-	struct hd_addr source, destination;
-	uint16_t source_port, destination_port, network;
-	uint8_t protocol, kind;
-};
-static_assert(sizeof(struct flow_key) == 40, "no holes: it is compared as bytes");
-
 /* A flow that is offloaded, or was refused. */
 struct entry {
-	struct flow_key key;
+	struct datapath_flow_key key;
 	uint32_t id; /* of its rules: the handles are 2 * id and the one behind it */
 	struct datapath_flow flow;
 	struct offload_rule rules[2];
@@ -98,22 +91,9 @@ void offload_free(struct offload *offload)
 	free(offload);
 }
 
-static struct flow_key key_of(const struct datapath_flow *flow)
-{
-	return (struct flow_key){
-		.source = flow->source,
-		.destination = flow->destination,
-		.source_port = flow->source_port,
-		.destination_port = flow->destination_port,
-		.network = flow->network,
-		.protocol = flow->protocol,
-		.kind = flow->kind,
-	};
-}
-
 static struct entry *find(const struct offload *offload, const struct datapath_flow *flow)
 {
-	struct flow_key key = key_of(flow);
+	struct datapath_flow_key key = datapath_flow_key(flow);
 	struct entry *entry;
 
 	HASH_FIND(hh, offload->entries, &key, sizeof(key), entry);
@@ -129,7 +109,7 @@ static struct entry *find_or_make(struct offload *offload, const struct datapath
 	entry = calloc(1, sizeof(*entry));
 	if (!entry)
 		return NULL;
-	entry->key = key_of(flow);
+	entry->key = datapath_flow_key(flow);
 	/* Handles are 31 bits, and 0 is none. A number that is in use still, once round, is refused by the kernel. */
 	offload->last_id = offload->last_id % 0x3fffffff + 1;
 	entry->id = offload->last_id;

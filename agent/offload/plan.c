@@ -56,11 +56,6 @@ static bool is_current(const struct hd_flow *flow, const struct offload_port end
 	       flow->second_version == target->record.policy[to].version[HD_INGRESS];
 }
 
-static bool has_moved(const struct hd_port *port, const struct hd_flow *flow)
-{
-	return port->moved && (int32_t)(port->moved - flow->last_seen) >= 0;
-}
-
 static enum offload_reason plan_ends(const struct datapath_flow *flow, const struct offload_port ends[2])
 {
 	const struct hd_port *a = &ends[HD_ORIG].record, *b = &ends[HD_REPLY].record;
@@ -75,8 +70,10 @@ static enum offload_reason plan_ends(const struct datapath_flow *flow, const str
 		return OFFLOAD_SEGMENT;
 	if ((a->flags | b->flags) & (HD_PORT_LIMIT_IN | HD_PORT_LIMIT_OUT))
 		return OFFLOAD_RATE;
-	return !is_current(&flow->flow, ends) || has_moved(a, &flow->flow) || has_moved(b, &flow->flow) ? OFFLOAD_STALE
-													: OFFLOAD_NONE;
+	return !is_current(&flow->flow, ends) || hd_moved_since(a->moved, flow->flow.last_seen) ||
+			       hd_moved_since(b->moved, flow->flow.last_seen)
+		       ? OFFLOAD_STALE
+		       : OFFLOAD_NONE;
 }
 
 /* Behind a port that learns others may live beside the one that it is named after. */

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <linux/rtnetlink.h>
 
 #include <libmnl/libmnl.h>
 
 #include <offload/tc.h>
-#include <util/cleanup.h>
+#include <util/netlink.h>
 
 #define ANSWER_SIZE 65536 /* a filter with its counters is less than 1 KiB, the kernel fills what it is given */
 
@@ -23,14 +22,14 @@ DEFINE_CLEANUP(struct tc *, tc_close);
 int tc_open(const struct flower_mode *mode, struct tc **ret)
 {
 	_cleanup_(tc_close_p) struct tc *tc = calloc(1, sizeof(*tc));
-	int yes = 1;
+	int yes = 1, r;
 
 	if (!tc)
 		return -ENOMEM;
 	tc->mode = *mode;
-	tc->socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	if (!tc->socket || mnl_socket_bind(tc->socket, 0, MNL_SOCKET_AUTOPID) < 0)
-		return -errno;
+	r = netlink_open(NETLINK_ROUTE, &tc->socket);
+	if (r < 0)
+		return r;
 	/* Without them a refusal is told by its number alone. */
 	(void)mnl_socket_setsockopt(tc->socket, NETLINK_EXT_ACK, &yes, sizeof(yes));
 	(void)mnl_socket_setsockopt(tc->socket, NETLINK_CAP_ACK, &yes, sizeof(yes));

@@ -45,7 +45,8 @@ static int walk_addr6(const struct lookup_tables *tables, uint32_t value, uint64
 	return 0;
 }
 
-int lookup_class(
+/* *ret_class is HD_CLASS_NONE where no rule names the address. -EINVAL: a broken tree. */
+static int lookup_class(
 	const struct lookup_tables *tables, const struct hd_roots *roots, const struct hd_addr *addr, uint32_t *ret_class)
 {
 	uint32_t value;
@@ -64,7 +65,8 @@ int lookup_class(
 	return r;
 }
 
-int lookup_rule(const struct lookup_tables *tables, uint32_t root, uint32_t key, uint16_t source_port, uint32_t *ret_leaf,
+/* root is a value with tag, 0 for none (a leaf that says "no rule here"). -EINVAL: a broken tree. */
+static int lookup_rule(const struct lookup_tables *tables, uint32_t root, uint32_t key, uint16_t source_port, uint32_t *ret_leaf,
 	uint32_t *ret_order)
 {
 	uint32_t value = root, order = HD_ORDER_LAST;

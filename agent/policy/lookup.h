@@ -38,12 +38,6 @@ struct lookup_result {
 	uint32_t pass_leaf;				     /* the one that passed the question on to the pass set; 0: none */
 };
 
-/* The class of an address; *ret_class is HD_CLASS_NONE where no rule names it. -EINVAL: a broken tree. */
-int lookup_class(
-	const struct lookup_tables *tables, const struct hd_roots *roots, const struct hd_addr *addr, uint32_t *ret_class);
-/* The leaf for a key: root is a value with tag, 0 for none (a leaf that says "no rule here"). -EINVAL: a broken tree. */
-int lookup_rule(const struct lookup_tables *tables, uint32_t root, uint32_t key, uint16_t source_port, uint32_t *ret_leaf,
-	uint32_t *ret_order);
 /* What the policy in force in the generation says. roots: of the peer's network. */
 int lookup_packet(const struct lookup_tables *tables, uint32_t generation, const struct hd_roots *roots,
 	const struct hd_port_policy *policy, enum hd_direction direction, const struct lookup_packet *packet,

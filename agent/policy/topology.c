@@ -343,7 +343,7 @@ static int check_device(struct building *b, struct topology_port *to, const stru
 	other = topology_port_of_device(b, device->ifindex);
 	if (other)
 		return wait_because(to, "its device %s is that of %s", name, title(other, text));
-	if (place && topology_is_uplink(b, name))
+	if (place && host_has_uplink(b->input->host, name))
 		return wait_because(to, "its device %s is an uplink of the Host", name);
 	if (!device->ethernet)
 		return wait_because(to, "the device has no Ethernet header");

@@ -51,11 +51,3 @@ const struct topology_port *topology_port_of_device(const struct building *b, ui
 			return &b->ports.data[i];
 	return NULL;
 }
-
-bool topology_is_uplink(const struct building *b, const char *name)
-{
-	for (size_t i = 0; i < b->input->host->n_uplinks; i++)
-		if (strcmp(b->input->host->uplinks[i].device, name) == 0)
-			return true;
-	return false;
-}

@@ -66,7 +66,6 @@ const struct topology_device *topology_device(const struct building *b, const ch
 const struct topology_place *topology_find_place(const struct building *b, const struct object *port);
 /* Documents call devices by several names: that two mean the same shows here only. */
 const struct topology_port *topology_port_of_device(const struct building *b, uint32_t ifindex);
-bool topology_is_uplink(const struct building *b, const char *name);
 
 /* topology_peers.c */
 int topology_add_stack(struct building *b);   /* the routes of the host's stack */

@@ -494,6 +494,26 @@ int kube_parse(const char *text, size_t length, json_t **ret)
 	return json_is_object(*ret) ? 0 : (json_decref(*ret), *ret = NULL, -EBADMSG);
 }
 
+int kube_remake(json_t *document, const char *what, struct object **ret)
+{
+	_cleanup_object_list_ struct object_list list = {0};
+	_cleanup_diag_ struct diag diag = {0};
+	_cleanup_free_ char *text = document ? json_dumps(document, JSON_COMPACT) : NULL;
+	int r;
+
+	json_decref(document);
+	if (!text)
+		return -ENOMEM;
+	r = decode_documents(NULL, text, strlen(text), &list, &diag);
+	if (r == -EINVAL) {
+		log_warn(0, "%s: %s", what, diag.text ? diag.text : "it cannot be decoded");
+		return 0;
+	}
+	if (r == 0)
+		*ret = object_ref(list.items[0]);
+	return r;
+}
+
 /* "" for no namespace. */
 static bool take_key(enum kube_kind kind, const json_t *object, const char **namespace_, const char **name, uint64_t *version)
 {

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include <model/decode.h>
 #include <model/kinds.h>
 #include <util/addr.h>
 #include <util/hash.h>
@@ -61,9 +60,6 @@ static void add_addresses(json_t *spec, const json_t *node)
 
 static int make_host(const struct kubernetes *k, const struct kube_item *own, struct object **ret)
 {
-	_cleanup_object_list_ struct object_list list = {0};
-	_cleanup_diag_ struct diag diag = {0};
-	_cleanup_free_ char *text = NULL;
 	json_t *node, *document;
 	int r = kube_parse(own->text, strlen(own->text), &node);
 
@@ -72,19 +68,8 @@ static int make_host(const struct kubernetes *k, const struct kube_item *own, st
 	document = encode_object(k->host);
 	add_labels(json_object_get(document, "metadata"), node);
 	add_addresses(json_object_get(document, "spec"), node);
-	text = document ? json_dumps(document, JSON_COMPACT) : NULL;
-	json_decref(document);
 	json_decref(node);
-	if (!text)
-		return -ENOMEM;
-	r = decode_documents(NULL, text, strlen(text), &list, &diag);
-	if (r == -EINVAL) {
-		log_warn(0, "what the cluster says of this Node does not count for the Host: %s", diag.text ? diag.text : "?");
-		return 0;
-	}
-	if (r == 0)
-		*ret = object_ref(list.items[0]);
-	return r;
+	return kube_remake(document, "what the cluster says of this Node does not count for the Host", ret);
 }
 
 void kube_forget_host(struct kubernetes *k)

@@ -126,6 +126,11 @@ int kube_delete(struct kubernetes *k, enum kube_kind kind, const json_t *object)
 void kube_sweep(struct kubernetes *k, enum kube_kind kind, uint32_t round); /* those of other rounds go */
 void kube_cache_clear(struct kubernetes *k);
 int kube_parse(const char *text, size_t length, json_t **ret); /* -EBADMSG */
+/*
+ * An object of ours, with what the cluster says of it: takes the document (NULL: out of memory). What no document could say does not count: `what`, and
+ * why, is logged then, and *ret stays as it is.
+ */
+int kube_remake(json_t *document, const char *what, struct object **ret);
 
 /* --- one request (kubernetes_request.c) --- */
 

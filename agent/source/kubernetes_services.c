@@ -86,26 +86,12 @@ static json_t *blocks_json(struct blocks *blocks)
 
 static int decode_network(const struct kubernetes *k, json_t *services, struct object **ret)
 {
-	_cleanup_object_list_ struct object_list list = {0};
-	_cleanup_diag_ struct diag diag = {0};
-	_cleanup_free_ char *text = NULL;
 	json_t *document = encode_object(k->network);
-	int r;
+	char what[320];
 
 	json_object_set(json_object_get(document, "spec"), "services", services);
-	text = document ? json_dumps(document, JSON_COMPACT) : NULL;
-	json_decref(document);
-	if (!text)
-		return -ENOMEM;
-	r = decode_documents(NULL, text, strlen(text), &list, &diag);
-	if (r == -EINVAL) {
-		log_warn(0, "the service CIDRs of the cluster do not count in Network %s: %s", k->network->name,
-			diag.text ? diag.text : "it cannot be decoded");
-		return 0;
-	}
-	if (r == 0)
-		*ret = object_ref(list.items[0]);
-	return r;
+	snprintf(what, sizeof(what), "the service CIDRs of the cluster do not count in Network %s", k->network->name);
+	return kube_remake(document, what, ret);
 }
 
 static int make_network(const struct kubernetes *k, struct object **ret)

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 int addr_parse(const char *text, struct hd_addr *ret)
 {
@@ -100,4 +101,30 @@ bool addr_in_prefix(const struct hd_addr *addr, const struct hd_addr *prefix, ui
 bool addr_prefix_in_prefix(const struct hd_addr *inner, uint8_t inner_length, const struct hd_addr *outer, uint8_t outer_length)
 {
 	return inner_length >= outer_length && addr_in_prefix(inner, outer, outer_length);
+}
+
+const char *mac_format(const uint8_t mac[6], char text[MAC_TEXT_MAX])
+{
+	snprintf(text, MAC_TEXT_MAX, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+	return text;
+}
+
+static int digit_of(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+bool mac_parse(const char *text, uint8_t ret[6])
+{
+	uint8_t octets[6];
+
+	for (int i = 0; i < 6; i++, text += 3) {
+		int high = digit_of(text[0]), low = high < 0 ? -1 : digit_of(text[1]);
+
+		if (low < 0 || text[2] != (i < 5 ? ':' : '\0'))
+			return false;
+		octets[i] = (uint8_t)(high << 4 | low);
+	}
+	memcpy(ret, octets, sizeof(octets));
+	return true;
 }

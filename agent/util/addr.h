@@ -46,4 +46,9 @@ bool addr_in_prefix(const struct hd_addr *addr, const struct hd_addr *prefix, ui
 /* The block `inner` lies in `outer`, or is it; of one family. */
 bool addr_prefix_in_prefix(const struct hd_addr *inner, uint8_t inner_length, const struct hd_addr *outer, uint8_t outer_length);
 
+/* MACs, as six pairs of hexadecimal digits. */
+#define MAC_TEXT_MAX 18
+const char *mac_format(const uint8_t mac[6], char text[MAC_TEXT_MAX]); /* returns text */
+bool mac_parse(const char *text, uint8_t ret[6]);		       /* false: it is none, and nothing is written */
+
 #endif

@@ -2,11 +2,27 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
-#include <util/cleanup.h>
 #include <util/netlink.h>
 
 #define ANSWER_SIZE 32768 /* the kernel makes no longer messages */
+
+int netlink_open(int bus, struct mnl_socket **ret)
+{
+	struct mnl_socket *socket = mnl_socket_open2(bus, SOCK_CLOEXEC);
+	int r = 0;
+
+	if (!socket)
+		return -errno;
+	if (mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0) {
+		r = -errno;
+		mnl_socket_close(socket);
+		return r;
+	}
+	*ret = socket;
+	return 0;
+}
 
 struct nlmsghdr *netlink_request(char *buffer, uint16_t type, uint16_t flags)
 {

@@ -7,6 +7,13 @@
 
 #include <libmnl/libmnl.h>
 
+#include <util/cleanup.h>
+
+/* A socket of its own for requests: NETLINK_ROUTE and so on; in the namespace of the thread. -errno. */
+int netlink_open(int bus, struct mnl_socket **ret);
+DEFINE_CLEANUP(struct mnl_socket *, mnl_socket_close);
+#define _cleanup_netlink_ _cleanup_(mnl_socket_close_p)
+
 #define NETLINK_REQUEST_SIZE 2048
 #define NETLINK_REQUEST(name) _Alignas(struct nlmsghdr) char name[NETLINK_REQUEST_SIZE]
 

@@ -15,7 +15,7 @@ const char *sys_tree(void)
 	return another && *another ? another : "/sys";
 }
 
-bool sys_tree_is_another(void)
+static bool is_another(void)
 {
 	return strcmp(sys_tree(), "/sys") != 0;
 }
@@ -72,7 +72,7 @@ bool sys_tree_interface(uint32_t ifindex, struct sys_tree_interface *ret)
 	char path[300];
 	bool found = false;
 
-	if (!sys_tree_is_another() || snprintf(path, sizeof(path), "%s/bus/pci/devices", sys_tree()) >= (int)sizeof(path))
+	if (!is_another() || snprintf(path, sizeof(path), "%s/bus/pci/devices", sys_tree()) >= (int)sizeof(path))
 		return false;
 	list = open_list(AT_FDCWD, path);
 	while (list && !found && (entry = readdir(list))) {

@@ -10,7 +10,6 @@
 #include <stdint.h>
 
 const char *sys_tree(void);
-bool sys_tree_is_another(void);
 
 struct sys_tree_interface {
 	char pci[20];	    /* the address of its device */

@@ -42,7 +42,7 @@ static __always_inline bool ordinary_flow(struct pkt *p, struct hd_flow *flow, c
 /* An address of the port has moved since the flow was last seen. */
 static __always_inline bool moved_since(__u32 moved, const struct hd_flow *flow)
 {
-	return moved && (__s32)(moved - flow->last_seen) >= 0;
+	return hd_moved_since(moved, flow->last_seen);
 }
 
 /* Nothing about it can be ordinary: it is no use to look for its flow first. */

@@ -76,6 +76,12 @@ static inline int hd_port_policy_at(const struct hd_port *port, __u32 g)
 	return hd_entry_at(port->policy[0].generation, port->policy[1].generation, g);
 }
 
+/* Since its tick `last_seen` a flow has to look up again where the end is whose record says `moved`. */
+static inline int hd_moved_since(__u32 moved, __u32 last_seen)
+{
+	return moved && (__s32)(moved - last_seen) >= 0;
+}
+
 /* What xdp_uplink writes in front of a packet it let through, for tc_uplink (XDP metadata, bpf_xdp_adjust_meta). */
 #define HD_META_MAGIC 0x6865646cu
 struct hd_meta {
