@@ -3,45 +3,12 @@
 
 import contextlib
 import socket
-import threading
 
 import pytest
 from lib.heddled import wait_for
+from lib.nat import WhoAmI
 from lib.traffic import family_of
-from test_nat import NatHost, mapped, mapping
-
-
-class Named:
-    """A UDP server of both families that answers with its name."""
-
-    def __init__(self, ns, name, port=80):
-        self.stopped, self.sockets, self.threads = False, [], []
-        for family in (socket.AF_INET, socket.AF_INET6):
-            s = ns.socket(family, socket.SOCK_DGRAM)
-            if family == socket.AF_INET6:
-                s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            s.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", port))
-            s.settimeout(0.2)
-            self.sockets.append(s)
-            self.threads.append(threading.Thread(target=self._run, args=(s, name.encode()), daemon=True))
-        for t in self.threads:
-            t.start()
-
-    def _run(self, s, name):
-        while not self.stopped:
-            with contextlib.suppress(TimeoutError):
-                _, peer = s.recvfrom(100)
-                s.sendto(name, peer)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc):
-        self.stopped = True
-        for t in self.threads:
-            t.join()
-        for s in self.sockets:
-            s.close()
+from test_nat import NatHost, host, mapped, mapping, nat_shared  # noqa: F401 (fixtures)
 
 
 class Client:
@@ -92,18 +59,6 @@ def flows(host):
     return found
 
 
-@pytest.fixture(scope="module")
-def nat_shared():
-    with NatHost() as h:
-        yield h
-
-
-@pytest.fixture
-def host(nat_shared):
-    yield nat_shared
-    nat_shared.runtime(version="1.1.0").collect()
-
-
 def udp(port, address="", to=80):
     return mapping(port, to, "udp", address)
 
@@ -121,15 +76,15 @@ def test_a_port_that_moves_takes_its_clients_along(host, family, bound):
         client, inside = enter(Client(host.world, here, 9000)), enter(Client(pod.ns, here, 9000))
         bystander, past = enter(Client(host.world, here, 9001)), enter(Client(pod.ns, host.there(family), 9000))
         own = enter(Client(host.ns, here, 9000))
-        enter(Named(other.ns, "other"))
-        enter(Named(host.world, "world", 9000))
+        enter(WhoAmI(other.ns, 80, answer="other"))
+        enter(WhoAmI(host.world, 9000, answer="world"))
         assert client.ask() is None and inside.ask() is None and own.ask() is None
         bystander.wait("other")
         past.wait("world")
         before = flows(host)
         assert {client.port, inside.port, bystander.port, past.port} <= set(before)
         first = mapped(host, asked)
-        with Named(first.ns, "first"):
+        with WhoAmI(first.ns, 80, answer="first"):
             for c in (client, inside, own):
                 c.wait("first")
             # another port of the same Pod, and a change of something else, leave it alone
@@ -139,7 +94,7 @@ def test_a_port_that_moves_takes_its_clients_along(host, family, bound):
             host.runtime().delete(first)
         assert client.ask() is None
         second = mapped(host, asked)
-        with Named(second.ns, "second"):
+        with WhoAmI(second.ns, 80, answer="second"):
             for c in (client, inside, own):
                 c.wait("second")
         assert bystander.ask() == "other" and past.ask() == "world"
@@ -147,7 +102,7 @@ def test_a_port_that_moves_takes_its_clients_along(host, family, bound):
         assert after[bystander.port] == before[bystander.port] and after[past.port] == before[past.port]
         host.runtime().delete(second)
         # and at last to the host itself
-        with Named(host.ns, "host", 9000):
+        with WhoAmI(host.ns, 9000, answer="host"):
             for c in (client, inside, own):
                 c.wait("host")
 
@@ -155,14 +110,14 @@ def test_a_port_that_moves_takes_its_clients_along(host, family, bound):
 def test_who_goes_while_no_agent_runs():
     with NatHost(masquerade=False) as host, Client(host.world, host.here(4), 9000) as client, Client(host.world, host.here(4), 9001) as stays:
         gone, kept = mapped(host, udp(9000)), mapped(host, udp(9001))
-        with Named(gone.ns, "gone"), Named(kept.ns, "kept"):
+        with WhoAmI(gone.ns, 80, answer="gone"), WhoAmI(kept.ns, 80, answer="kept"):
             client.wait("gone")
             stays.wait("kept")
         tracked = flows(host)[stays.port]
         host.daemon.kill()
         gone.close()
         wait_for(lambda: len(host.devices()) == 1, what="its device is gone")
-        with Named(host.ns, "host", 9000), Named(kept.ns, "kept"):
+        with WhoAmI(host.ns, 9000, answer="host"), WhoAmI(kept.ns, 80, answer="kept"):
             assert client.ask() is None
             host.daemon.start()
             client.wait("host")
@@ -171,7 +126,7 @@ def test_who_goes_while_no_agent_runs():
             host.ns.run("nft", "flush", "ruleset")
             stays.wait("kept")
         # without a DEL
-        with Client(host.world, host.here(4), 9001) as late, Named(host.ns, "host", 9001):
+        with Client(host.world, host.here(4), 9001) as late, WhoAmI(host.ns, 9001, answer="host"):
             kept.close()
             late.wait("host")
             stays.wait("host")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who a server takes its client for: it answers with the address that it sees."""
+"""Who a server takes its client for: it answers with the address that it sees; or with its own name, where that is the question."""
 
 import contextlib
 import socket
@@ -11,8 +11,8 @@ from .traffic import family_of
 class WhoAmI:
     """A TCP and a UDP server, of both families, on each of the ports."""
 
-    def __init__(self, ns, *ports):
-        self.sockets, self.threads = [], []
+    def __init__(self, ns, *ports, answer=None):
+        self.sockets, self.threads, self.answer = [], [], answer
         for port in ports:
             for family in (socket.AF_INET, socket.AF_INET6):
                 for kind, run in ((socket.SOCK_STREAM, self._tcp), (socket.SOCK_DGRAM, self._udp)):
@@ -39,7 +39,7 @@ class WhoAmI:
         def take():
             connection, peer = s.accept()
             with connection:
-                connection.sendall(peer[0].encode())
+                connection.sendall((self.answer or peer[0]).encode())
 
         with contextlib.suppress(OSError):
             self._each(take)
@@ -47,7 +47,7 @@ class WhoAmI:
     def _udp(self, s):
         def take():
             _, peer = s.recvfrom(100)
-            s.sendto(peer[0].encode(), peer)
+            s.sendto((self.answer or peer[0]).encode(), peer)
 
         with contextlib.suppress(OSError):
             self._each(take)
