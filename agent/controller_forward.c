@@ -34,7 +34,7 @@ static uint32_t spread(const struct forward_plan *plan, struct forward_lane *lan
 		all += plan->devices[i].queues;
 		least = plan->devices[i].queues < least ? plan->devices[i].queues : least;
 	}
-	if (all > FORWARD_LANES)
+	if (all > FORWARD_LANES || !workers)
 		return 0;
 	workers = workers < all ? workers : all;
 	for (uint32_t i = 0; i < plan->n_devices; i++)

@@ -538,7 +538,7 @@ static int take_vf(struct config *config, const json_t *runtime, struct failure 
 		if (json_object_get(config->vf, others[i]))
 			return fail_with(failure, FAILURE_CONFIG, -EINVAL,
 				"vf.%s: want none: deviceID says which VF, and the MAC is the Port's", others[i]);
-	if (config->pci[0] && strlen(config->name) > CONTAINER_MAX)
+	if (config->pci[0] && config->name && strlen(config->name) > CONTAINER_MAX)
 		return fail_with(failure, FAILURE_CONFIG, -EINVAL, "name: want at most %d bytes", CONTAINER_MAX);
 	return 0;
 }

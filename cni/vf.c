@@ -223,7 +223,7 @@ static int set_up_representor(struct links *host, const struct vf_link *represen
 static int lend(const struct config *config, struct links *host, struct links *inside, int netns, const struct vf_loan *loan,
 	uint32_t mtu, struct failure *failure)
 {
-	struct vf_link link;
+	struct vf_link link = {0};
 	int r;
 
 	if (loan->representor.ifindex) {

@@ -271,7 +271,7 @@ static int find_slot(const struct load *load, uint8_t family, const union hd_flo
 	if (bpf_map_lookup_elem(load_map(load, family == 4 ? MAP_FLOWS4 : MAP_FLOWS6), key, &index) < 0 ||
 		bpf_map_lookup_elem(load_map(load, MAP_FLOW_SLOTS), &index, &slot) < 0)
 		return -errno;
-	if (slot.used != family || memcmp(&slot.key, key, sizeof(*key)) != 0)
+	if (slot.used != family || memcmp(slot.key.q, key->q, sizeof(key->q)) != 0)
 		return -ENOENT;
 	*ret = slot.flow;
 	return 0;
@@ -283,7 +283,7 @@ int datapath_flow_again(struct datapath *dp, struct datapath_flow *flow)
 	uint32_t epoch = flow->flow.epoch;
 	struct hd_control control;
 	union hd_flow_key key;
-	struct hd_flow now;
+	struct hd_flow now = {0};
 	int r = read_control(load, &control);
 
 	if (r < 0)

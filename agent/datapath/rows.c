@@ -514,7 +514,7 @@ int networks_reach(struct load *load, uint32_t end)
 	if (load->networks && end <= load->networks_mapped)
 		return 0;
 	r = networks_map(load->maps[MAP_NETWORKS].fd, n, &more);
-	if (r < 0)
+	if (!more)
 		return log_err(r, "cannot map the networks");
 	networks_leave(load);
 	load->networks = more;
@@ -551,7 +551,7 @@ int rows_networks(struct load *load, const struct topology *t)
 	size_t j = 0;
 	int r = networks_reach(load, end);
 
-	if (r < 0)
+	if (r < 0 || !load->networks)
 		return r;
 	if (load->networks_end < end)
 		load->networks_end = end;

@@ -110,7 +110,8 @@ int forward_create(const struct forward_options *options, struct forward **ret, 
 	forward->bytes_each = (uint64_t)forward->frames_each * options->frame_size;
 	forward->lanes = aligned_alloc(CACHE_LINE, options->n_lanes * sizeof(*forward->lanes));
 	forward->workers = aligned_alloc(CACHE_LINE, options->workers * sizeof(*forward->workers));
-	forward->lane_list = calloc(options->n_lanes * options->workers, sizeof(struct lane *));
+	/* neither is 0: options_ok(). NOLINTNEXTLINE(clang-analyzer-optin.portability.UnixAPI) */
+	forward->lane_list = calloc(options->n_lanes, options->workers * sizeof(struct lane *));
 	if (!forward->lanes || !forward->workers || !forward->lane_list)
 		r = -ENOMEM;
 	/* what forward_free() may look at, whatever fails from here on */

@@ -51,7 +51,7 @@ struct forward {
 
 /* Frames for the kernel to receive into, as far as there are some. */
 void worker_refill(struct worker *worker);
-void *worker_main(void *worker);
+void *worker_main(void *argument); /* a struct worker */
 /* Wakes one that sleeps, or is about to. */
 void worker_wake(struct worker *worker);
 

@@ -72,7 +72,7 @@ static bool in(uint32_t id, const uint32_t *list, size_t n)
 
 static bool may(const struct endpoint *ep, const struct connection *connection)
 {
-	gid_t groups[64];
+	gid_t groups[64] = {0};
 	socklen_t length = sizeof(groups);
 
 	if (connection->who.uid == 0 || in(connection->who.uid, ep->config.users, ep->config.n_users) ||
@@ -374,7 +374,7 @@ static bool same_session(const struct fastpath_config *a, const struct fastpath_
 
 static uint32_t *copy_ids(const uint32_t *ids, size_t n)
 {
-	uint32_t *copy = malloc((n + 1) * sizeof(*copy));
+	uint32_t *copy = calloc(n + 1, sizeof(*copy));
 
 	if (copy && n)
 		memcpy(copy, ids, n * sizeof(*copy));
@@ -430,7 +430,7 @@ static struct endpoint *endpoint_find(const struct fastpath_server *server, cons
 
 static struct endpoint *endpoint_add(struct fastpath_server *server, const char *name)
 {
-	struct endpoint **grown = reallocarray(server->endpoints, server->n + 1, sizeof(*grown)), *ep;
+	struct endpoint **grown = reallocarray(server->endpoints, server->n + 1, sizeof(struct endpoint *)), *ep;
 
 	if (!grown)
 		return NULL;

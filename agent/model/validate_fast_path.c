@@ -84,7 +84,7 @@ static void check_policies(const struct object_list *sorted, const struct object
 			snprintf(path, sizeof(path), "spec.match[%zu].hostPolicy", i);
 			snprintf(got, sizeof(got), "%s, which no document declares", match->policy);
 			validate_complain(diag, object, match->line, path, "the name of a HostPolicy", got);
-		} else if (match->rule && !has_rule(policy, match->rule)) {
+		} else if (policy && match->rule && !has_rule(policy, match->rule)) {
 			snprintf(path, sizeof(path), "spec.match[%zu].rule", i);
 			snprintf(got, sizeof(got), "%.250s, which HostPolicy %.250s has not", match->rule, match->policy);
 			validate_complain(diag, object, match->line, path, "the name of an ingress rule", got);
@@ -261,7 +261,7 @@ int validate_fast_paths(const struct object_list *sorted, const struct object *h
 	if (n == 0)
 		return 0;
 	for (size_t i = 0; i < n; i++)
-		indexes += paths[i]->fast_path.devices ? paths[i]->fast_path.n_devices : 1;
+		indexes += paths[i]->fast_path.n_devices ? paths[i]->fast_path.n_devices : 1;
 	if (indexes > HD_FAST_PATHS)
 		validate_complain(diag, paths[n - 1], paths[n - 1]->line, NULL,
 			"at most 64 FastPaths, one of workers counting once for each device", "more");

@@ -85,7 +85,6 @@ static int flags_get(const char *device, int *ret_socket, struct ifreq *request)
 
 	if (fd < 0)
 		return -errno;
-	*request = (struct ifreq){0};
 	snprintf(request->ifr_name, sizeof(request->ifr_name), "%s", device);
 	if (ioctl(fd, SIOCGIFFLAGS, request) < 0)
 		return -errno;
@@ -96,7 +95,7 @@ static int flags_get(const char *device, int *ret_socket, struct ifreq *request)
 static int promiscuous_get(const char *device)
 {
 	_cleanup_close_ int fd = -1;
-	struct ifreq request;
+	struct ifreq request = {0};
 	int r = flags_get(device, &fd, &request);
 
 	return r < 0 ? r : (request.ifr_flags & IFF_PROMISC) != 0;
@@ -105,7 +104,7 @@ static int promiscuous_get(const char *device)
 static int promiscuous_set(const char *device, int value)
 {
 	_cleanup_close_ int fd = -1;
-	struct ifreq request;
+	struct ifreq request = {0};
 	int r = flags_get(device, &fd, &request);
 
 	if (r < 0)

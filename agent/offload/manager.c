@@ -75,7 +75,7 @@ int offload_new(const struct offload_ops *ops, const struct offload_world *world
 static void forget(struct offload *offload, struct entry *entry)
 {
 	HASH_DEL(offload->entries, entry);
-	HASH_DELETE(by_id, offload->ids, entry);
+	HASH_DELETE(by_id, offload->ids, entry); /* NOLINT(clang-analyzer-core.NullDereference) */
 	free(entry);
 }
 
@@ -425,8 +425,9 @@ bool offload_round(struct offload *offload)
 
 bool offload_look(struct offload *offload)
 {
-	const struct datapath_flow **flows __attribute__((cleanup(free_p))) = calloc(offload->n + 1, sizeof(*flows));
-	struct entry **entries __attribute__((cleanup(free_p))) = calloc(offload->n + 1, sizeof(*entries));
+	const struct datapath_flow **flows __attribute__((cleanup(free_p))) =
+		calloc(offload->n + 1, sizeof(struct datapath_flow *));
+	struct entry **entries __attribute__((cleanup(free_p))) = calloc(offload->n + 1, sizeof(struct entry *));
 	_cleanup_free_ bool *established = calloc(offload->n + 1, sizeof(*established));
 	struct entry *entry, *next;
 	size_t n = 0;

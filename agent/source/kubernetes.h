@@ -66,7 +66,7 @@ json_t *kubernetes_ranges(const struct kubernetes *k, const struct object *netwo
  * for. To be called again when something has changed.
  */
 enum kubernetes_mark { KUBERNETES_AS_IT_IS, KUBERNETES_READY, KUBERNETES_UNREADY };
-void kubernetes_mark(struct kubernetes *k, const char *taint, enum kubernetes_mark mark);
+void kubernetes_mark(struct kubernetes *k, const char *taint, enum kubernetes_mark as);
 /* UNREADY, done before it returns, without kubernetes_start(). Logs what went wrong. */
 int kubernetes_withdraw(struct kubernetes *k, const char *taint);
 

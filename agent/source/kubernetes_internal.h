@@ -197,7 +197,8 @@ struct kube_stream {
 	sd_event_source *timer;
 };
 
-int kube_take_piece(void *stream, const char *text, size_t length); /* of a list or a watch; an error ends it */
+int kube_take_piece(
+	void *userdata, const char *text, size_t length); /* of a list or a watch, a struct kube_stream; an error ends it */
 void kube_client_free(struct kubernetes *k);
 
 struct kubernetes {

@@ -68,31 +68,31 @@ int heddle_fastpath_open(const char *directory, const char *name, struct heddle_
 /* Why the last heddle_fastpath_open() of this thread failed; "": the agent did not say. */
 const char *heddle_fastpath_refusal(void);
 /* Everything goes back to the agent; frames must not be touched any more. NULL is fine. */
-void heddle_fastpath_close(struct heddle_fastpath *fastpath);
+void heddle_fastpath_close(struct heddle_fastpath *fp);
 
-void heddle_fastpath_get_info(const struct heddle_fastpath *fastpath, struct heddle_fastpath_info *ret);
+void heddle_fastpath_get_info(const struct heddle_fastpath *fp, struct heddle_fastpath_info *ret);
 /* -EINVAL: there is no such queue. */
-int heddle_fastpath_get_queue(const struct heddle_fastpath *fastpath, uint32_t queue, struct heddle_fastpath_queue *ret);
-int heddle_fastpath_get_statistics(struct heddle_fastpath *fastpath, uint32_t queue, struct heddle_fastpath_statistics *ret);
+int heddle_fastpath_get_queue(const struct heddle_fastpath *fp, uint32_t queue, struct heddle_fastpath_queue *ret);
+int heddle_fastpath_get_statistics(struct heddle_fastpath *fp, uint32_t queue, struct heddle_fastpath_statistics *ret);
 
 /* For poll(), select(), epoll: readable when receive() has something to do. The handle's own: not to be read or closed. */
-int heddle_fastpath_fd(struct heddle_fastpath *fastpath);
+int heddle_fastpath_fd(struct heddle_fastpath *fp);
 
 /*
  * Up to n frames, of all queues in turn; 0: none is there. Never waits. -ENOTCONN: the agent has ended the session (the document went or
  * changed, or this consumer was taken for hung): nothing comes any more; close, and open again.
  */
-int heddle_fastpath_receive(struct heddle_fastpath *fastpath, struct heddle_fastpath_frame *frames, uint32_t n);
+int heddle_fastpath_receive(struct heddle_fastpath *fp, struct heddle_fastpath_frame *frames, uint32_t n);
 /* Frames that are not needed any more. -EINVAL: one of them is not the caller's; those before it are released. */
-int heddle_fastpath_release(struct heddle_fastpath *fastpath, const struct heddle_fastpath_frame *frames, uint32_t n);
+int heddle_fastpath_release(struct heddle_fastpath *fp, const struct heddle_fastpath_frame *frames, uint32_t n);
 /* Up to n empty frames to be filled and sent, for this queue; fewer, or 0, while all are in use. -EINVAL: there is no such queue. */
-int heddle_fastpath_allocate(struct heddle_fastpath *fastpath, uint32_t queue, struct heddle_fastpath_frame *frames, uint32_t n);
+int heddle_fastpath_allocate(struct heddle_fastpath *fp, uint32_t queue, struct heddle_fastpath_frame *frames, uint32_t n);
 /*
  * Sends frames by their queues, in order, whether received or allocated: a received frame is sent as it is, changed or not, without a copy. Returns how
  * many were taken; the others stay the caller's: the queue is full. -EINVAL: the first one that was not taken is not the caller's, its length is
  * nothing that can be sent or its queue does not exist; -EPERM: this handle only receives; -ENOTCONN as above.
  */
-int heddle_fastpath_transmit(struct heddle_fastpath *fastpath, const struct heddle_fastpath_frame *frames, uint32_t n);
+int heddle_fastpath_transmit(struct heddle_fastpath *fp, const struct heddle_fastpath_frame *frames, uint32_t n);
 
 #ifdef __cplusplus
 }

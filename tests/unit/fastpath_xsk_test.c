@@ -167,7 +167,7 @@ static int steer(int map, uint32_t ifindex, uint32_t flags)
 {
 	const struct bpf_insn code[] = {
 		{.code = BPF_LDX | BPF_MEM | BPF_W, .dst_reg = BPF_REG_2, .src_reg = BPF_REG_1, .off = 16 /* rx_queue_index */},
-		{.code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = BPF_REG_1, .src_reg = BPF_PSEUDO_MAP_FD, .imm = map},
+		{.code = BPF_LD | BPF_DW, .dst_reg = BPF_REG_1, .src_reg = BPF_PSEUDO_MAP_FD, .imm = map},
 		{0},
 		{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_3, .imm = XDP_PASS},
 		{.code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_redirect_map},

@@ -332,6 +332,11 @@ static int take_listed(const struct datapath_flow *flow, void *userdata)
 	return 1;
 }
 
+static bool same_bytes(const void *a, const void *b, size_t n)
+{
+	return memcmp(a, b, n) == 0;
+}
+
 /* As of a flow that a NIC forwards: the only one that is listed. forged: of another connection under the same key. */
 int verdict_credit(struct verdict_world *world, uint64_t packets, uint64_t bytes, uint32_t flags, int forged)
 {
@@ -344,7 +349,7 @@ int verdict_credit(struct verdict_world *world, uint64_t packets, uint64_t bytes
 		return -ENODATA;
 	again = flow;
 	r = datapath_flow_again(world->dp, &again);
-	if (r == 0 && memcmp(&again.flow, &flow.flow, sizeof(flow.flow)) != 0)
+	if (r == 0 && !same_bytes(&again.flow, &flow.flow, sizeof(flow.flow)))
 		return -EBADMSG;
 	flow.flow.epoch += forged ? 2 : 0;
 	if (forged && datapath_flow_again(world->dp, &flow) != -ENOENT)

@@ -11,13 +11,13 @@
 #include <linux/devlink.h>
 #include <linux/ethtool.h>
 #include <linux/genetlink.h>
-#include <sys/socket.h>
 
 #include <libmnl/libmnl.h>
 
 #include <util/buffer.h>
 #include <util/cleanup.h>
 #include <util/ethtool.h>
+#include <util/netlink.h>
 
 #include <tools/doctor/nic.h>
 #include <tools/doctor/parse.h>
@@ -104,24 +104,20 @@ bool nic_parse_xdp(const void *message, size_t length, uint32_t *ret_ifindex, ui
 /* One question, one answer. -ENOENT: no such family. */
 static ssize_t ask(struct nlmsghdr *request, void *answer)
 {
-	struct mnl_socket *socket = mnl_socket_open2(NETLINK_GENERIC, SOCK_CLOEXEC);
+	_cleanup_netlink_ struct mnl_socket *socket = NULL;
 	const struct nlmsghdr *header = answer;
-	ssize_t length = -1;
-	int r = 0;
+	ssize_t length;
+	int r = netlink_open(NETLINK_GENERIC, &socket);
 
-	if (!socket)
-		return -errno;
-	request->nlmsg_flags = NLM_F_REQUEST;
-	request->nlmsg_seq = 1;
-	if (mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0 || mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
-		r = -errno;
-	else
-		length = mnl_socket_recvfrom(socket, answer, MESSAGE_SIZE);
-	if (r == 0 && length < 0)
-		r = -errno;
-	mnl_socket_close(socket);
 	if (r < 0)
 		return r;
+	request->nlmsg_flags = NLM_F_REQUEST;
+	request->nlmsg_seq = 1;
+	if (mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
+		return -errno;
+	length = mnl_socket_recvfrom(socket, answer, MESSAGE_SIZE);
+	if (length < 0)
+		return -errno;
 	if (length >= (ssize_t)sizeof(*header) && header->nlmsg_type == NLMSG_ERROR) {
 		const struct nlmsgerr *error = mnl_nlmsg_get_payload(header);
 
@@ -144,7 +140,7 @@ static struct nlmsghdr *begin(void *buffer, int family, uint8_t command)
 
 static int find_family(const char *name)
 {
-	_Alignas(struct nlmsghdr) uint8_t buffer[256] = {0}, answer[MESSAGE_SIZE];
+	_Alignas(struct nlmsghdr) uint8_t buffer[256] = {0}, answer[MESSAGE_SIZE] = {0};
 	struct nlmsghdr *request = begin(buffer, GENL_ID_CTRL, CTRL_CMD_GETFAMILY);
 	ssize_t length;
 
@@ -155,7 +151,7 @@ static int find_family(const char *name)
 
 static void ask_xdp(const char *name, struct nic_facts *facts)
 {
-	_Alignas(struct nlmsghdr) uint8_t buffer[256] = {0}, answer[MESSAGE_SIZE];
+	_Alignas(struct nlmsghdr) uint8_t buffer[256] = {0}, answer[MESSAGE_SIZE] = {0};
 	unsigned ifindex = if_nametoindex(name);
 	int family = ifindex ? find_family("netdev") : -1;
 	struct nlmsghdr *request;
@@ -172,7 +168,7 @@ static void ask_xdp(const char *name, struct nic_facts *facts)
 
 static void ask_eswitch(struct doctor *doctor, const char *pci, struct nic_facts *facts)
 {
-	_Alignas(struct nlmsghdr) uint8_t buffer[512] = {0}, answer[MESSAGE_SIZE];
+	_Alignas(struct nlmsghdr) uint8_t buffer[512] = {0}, answer[MESSAGE_SIZE] = {0};
 	int family = find_family(DEVLINK_GENL_NAME);
 	struct nlmsghdr *request;
 	ssize_t length;
