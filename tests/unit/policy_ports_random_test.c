@@ -12,31 +12,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
 #include <policy/internal.h>
 #include <tests/unit/policy_env.h>
+#include <tests/unit/random_env.h>
 #include <util/addr.h>
-
-/* --- numbers --- */
-
-static uint64_t state;
-
-static uint32_t below(uint32_t n)
-{
-	/* xorshift64* (Vigna 2016) */
-	state ^= state >> 12;
-	state ^= state << 25;
-	state ^= state >> 27;
-	return (uint32_t)((state * 0x2545f4914f6cdd1dull) >> 32) % n;
-}
-
-static bool chance(uint32_t percent)
-{
-	return below(100) < percent;
-}
 
 /* --- documents --- */
 
@@ -55,21 +37,6 @@ enum {
 	SLOT_POLICY = SLOT_PEER + PEERS,
 	SLOTS = SLOT_POLICY + KINDS * POLICIES
 };
-
-struct text {
-	char at[16384];
-	size_t n;
-};
-
-__attribute__((format(printf, 2, 3))) static void add(struct text *text, const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	text->n += (size_t)vsnprintf(text->at + text->n, sizeof(text->at) - text->n, format, arguments);
-	va_end(arguments);
-	assert_true(text->n < sizeof(text->at));
-}
 
 static const char *const spaces[] = {"x", "y", "z"}, *const keys[] = {"app", "tier", "env"}, *const values[] = {"a", "b", "c"};
 static const char *const protocols[] = {"TCP", "UDP", "SCTP"}, *const names[] = {"http", "dns", "sip"};
@@ -638,26 +605,11 @@ static void run_sequence(unsigned rounds)
 	policy_env_close(&env);
 }
 
-static unsigned setting(const char *name, unsigned otherwise)
-{
-	const char *text = getenv(name);
-
-	return text ? (unsigned)strtoul(text, NULL, 0) : otherwise;
-}
-
-static void begin(const char *what)
-{
-	uint64_t seed = setting("HEDDLE_SEED", (unsigned)time(NULL));
-
-	print_message("%s: HEDDLE_SEED=%llu\n", what, (unsigned long long)seed);
-	state = seed * 0x9e3779b97f4a7c15ull + 1;
-}
-
 static void test_sequences(void **unused)
 {
 	(void)unused;
-	begin("sequences");
-	for (unsigned i = 0, n = setting("HEDDLE_ROUNDS", 300) / 15 + 1; i < n; i++)
+	random_begin("sequences");
+	for (unsigned i = 0, n = random_setting("HEDDLE_ROUNDS", 300) / 15 + 1; i < n; i++)
 		run_sequence(60);
 }
 

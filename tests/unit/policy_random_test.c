@@ -11,31 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
 #include <policy/internal.h>
 #include <tests/unit/policy_env.h>
+#include <tests/unit/random_env.h>
 #include <util/addr.h>
-
-/* --- numbers --- */
-
-static uint64_t state;
-
-static uint32_t below(uint32_t n)
-{
-	/* xorshift64* (Vigna 2016) */
-	state ^= state >> 12;
-	state ^= state << 25;
-	state ^= state >> 27;
-	return (uint32_t)((state * 0x2545f4914f6cdd1dull) >> 32) % n;
-}
-
-static bool chance(uint32_t percent)
-{
-	return below(100) < percent;
-}
 
 /* --- documents --- */
 
@@ -44,21 +26,6 @@ static bool chance(uint32_t percent)
 #define SLOTS (1 + GROUPS + POLICIES)
 
 static const char *const devices[] = {"eth0", "eth1", "eth2"};
-
-struct text {
-	char at[65536];
-	size_t n;
-};
-
-__attribute__((format(printf, 2, 3))) static void add(struct text *text, const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	text->n += (size_t)vsnprintf(text->at + text->n, sizeof(text->at) - text->n, format, arguments);
-	va_end(arguments);
-	assert_true(text->n < sizeof(text->at));
-}
 
 /* A block out of few enough that they meet, nest and repeat. inside: a block that it shall lie in. */
 static void random_prefix(struct prefix *ret, const struct prefix *inside)
@@ -547,34 +514,19 @@ static void run_sequence(unsigned rounds, bool lockdowns)
 	policy_env_close(&env);
 }
 
-static unsigned setting(const char *name, unsigned otherwise)
-{
-	const char *text = getenv(name);
-
-	return text ? (unsigned)strtoul(text, NULL, 0) : otherwise;
-}
-
-static void begin(const char *what)
-{
-	uint64_t seed = setting("HEDDLE_SEED", (unsigned)time(NULL));
-
-	print_message("%s: HEDDLE_SEED=%llu\n", what, (unsigned long long)seed);
-	state = seed * 0x9e3779b97f4a7c15ull + 1;
-}
-
 static void test_single(void **unused)
 {
 	(void)unused;
-	begin("single compilations");
-	for (unsigned i = 0, n = setting("HEDDLE_ROUNDS", 300); i < n; i++)
+	random_begin("single compilations");
+	for (unsigned i = 0, n = random_setting("HEDDLE_ROUNDS", 300); i < n; i++)
 		run_sequence(1, false);
 }
 
 static void test_sequences(void **unused)
 {
 	(void)unused;
-	begin("sequences");
-	for (unsigned i = 0, n = setting("HEDDLE_ROUNDS", 300) / 15 + 1; i < n; i++)
+	random_begin("sequences");
+	for (unsigned i = 0, n = random_setting("HEDDLE_ROUNDS", 300) / 15 + 1; i < n; i++)
 		run_sequence(60, i % 4 == 0);
 	print_message("classes from one set to several %u times, back %u\n", turns[0][1], turns[1][0]);
 	assert_true(turns[0][1] && turns[1][0]);
