@@ -45,7 +45,7 @@ CFLAGS_ALL := -std=gnu11 -O2 -g -fPIC $(HARDEN) $(WARN) $(CFLAGS)
 CFLAGS_ASAN := -std=gnu11 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined $(WARN) $(CFLAGS)
 # The kernel's headers want their flexible arrays followed by what belongs in them, which clang warns of.
 CFLAGS_FUZZ := -std=gnu11 -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
-	-fno-sanitize-recover=undefined $(WARN) -Wno-gnu-variable-sized-type-not-at-end -DHEDDLE_FUZZ $(CFLAGS)
+	-fno-sanitize-recover=undefined $(WARN) -Wno-gnu-variable-sized-type-not-at-end -Wno-missing-field-initializers -DHEDDLE_FUZZ $(CFLAGS)
 LDFLAGS_ALL := -Wl,--as-needed -Wl,-z,relro,-z,now $(LDFLAGS)
 AGENT_LIBS := -lmicrohttpd -lsystemd -lbpf -lelf -lz -lmnl -lyaml -ljansson -lcap-ng -lseccomp -lpthread -lm
 CNI_LIBS := -lmnl -ljansson -lm
