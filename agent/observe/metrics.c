@@ -10,6 +10,7 @@
 #include <observe/fast_paths.h>
 #include <observe/metrics.h>
 #include <observe/names.h>
+#include <observe/offloaded.h>
 #include <observe/status.h>
 #include <util/cleanup.h>
 
@@ -320,6 +321,46 @@ static void fast_path_up(struct scrape *s, const char *name)
 	fast_paths_metric(s->view, s->text, name, FAST_PATH_UP);
 }
 
+static void offload_active(struct scrape *s, const char *name)
+{
+	offloaded_metric(s->view, s->text, name, OFFLOADED_ACTIVE);
+}
+
+static void offload_flows(struct scrape *s, const char *name)
+{
+	offloaded_metric(s->view, s->text, name, OFFLOADED_FLOWS);
+}
+
+static void offload_software(struct scrape *s, const char *name)
+{
+	offloaded_metric(s->view, s->text, name, OFFLOADED_SOFTWARE);
+}
+
+static void offload_packets(struct scrape *s, const char *name)
+{
+	offloaded_metric(s->view, s->text, name, OFFLOADED_PACKETS);
+}
+
+static void offload_bytes(struct scrape *s, const char *name)
+{
+	offloaded_metric(s->view, s->text, name, OFFLOADED_BYTES);
+}
+
+static void offload_rules(struct scrape *s, const char *name)
+{
+	offloaded_metric(s->view, s->text, name, OFFLOADED_RULES);
+}
+
+static void offload_refused(struct scrape *s, const char *name)
+{
+	offloaded_metric(s->view, s->text, name, OFFLOADED_REFUSED);
+}
+
+static void offload_paused(struct scrape *s, const char *name)
+{
+	offloaded_metric(s->view, s->text, name, OFFLOADED_PAUSED);
+}
+
 static void last_error(struct scrape *s, const char *name)
 {
 	buffer_printf(s->text, "%s %d\n", name, s->view->last_error != NULL);
@@ -375,6 +416,14 @@ static const struct metric {
 	{"heddle_flows_rejudged", "counter", NULL, "Flows judged again after a policy change.", flows_rejudged},
 	{"heddle_flows_cut", "counter", NULL, "Flows ended because a new policy denies them.", flows_cut},
 	{"heddle_flows_picked_up", "counter", NULL, "Running connections taken over after a first start.", flows_picked_up},
+	{"heddle_offload_active", "gauge", NULL, "1 while flows may be given to NICs, 0 while that waits.", offload_active},
+	{"heddle_offload_flows", "gauge", NULL, "Flows that NICs forward.", offload_flows},
+	{"heddle_offload_software_flows", "gauge", NULL, "Flows of ports that stay in software, by reason.", offload_software},
+	{"heddle_offload_packets", "counter", NULL, "Packets that NICs forwarded.", offload_packets},
+	{"heddle_offload_bytes", "counter", NULL, "Bytes of the packets that NICs forwarded.", offload_bytes},
+	{"heddle_offload_rules", "counter", NULL, "Rules given to NICs and taken out again.", offload_rules},
+	{"heddle_offload_refused", "counter", NULL, "Times a NIC did not take a flow, or lost it.", offload_refused},
+	{"heddle_offload_paused", "gauge", NULL, "1 while nothing is given to NICs, after many refusals.", offload_paused},
 	{"heddle_table_full", "counter", NULL, "Times a table took no entry.", table_full},
 	{"heddle_events_lost", "counter", NULL, "Events lost because the ring buffer was full.", events_lost},
 	{"heddle_events_limited", "counter", NULL, "Events held back by the rate limit.", events_limited},

@@ -12,6 +12,7 @@
 #include <netdev/queue.h>
 #include <observe/json.h>
 #include <observe/names.h>
+#include <observe/offloaded.h>
 #include <observe/status.h>
 #include <util/cleanup.h>
 #include <util/clock.h>
@@ -332,34 +333,6 @@ static json_t *flows_json(const struct view *view)
 		(json_int_t)sizes.flows_other);
 }
 
-static json_t *offload_reasons_json(const struct offload_status *status)
-{
-	json_t *reasons = json_array();
-
-	for (unsigned i = OFFLOAD_NONE + 1; i < OFFLOAD_REASON_COUNT; i++)
-		if (status->flows[i])
-			json_array_append_new(reasons, json_pack("{s:s, s:I, s:s}", "reason", offload_reason_name[i], "flows",
-							       (json_int_t)status->flows[i], "text", offload_reason_text[i]));
-	return reasons;
-}
-
-static json_t *offload_json(const struct view *view)
-{
-	struct offload_status status = {0};
-
-	if (!view->host || !view->host->offload)
-		return json_null();
-	if (view->offload)
-		offload_status(view->offload, &status);
-	return json_pack("{s:s, s:o, s:I, s:o, s:{s:I, s:I}, s:I, s:b, s:o, s:o}", "state",
-		view->offload && !view->offload_reason ? "on" : "waiting", "reason", json_text(view->offload_reason), "flows",
-		(json_int_t)status.now, "software", offload_reasons_json(&status), "rules", "added",
-		(json_int_t)status.rules_added, "removed", (json_int_t)status.rules_removed, "refused",
-		(json_int_t)status.refused, "paused", status.paused, "lastRefusal",
-		json_text(status.refusal ? strerror(-status.refusal) : NULL), "lastRefusalText",
-		json_text(status.refusal_text[0] ? status.refusal_text : NULL));
-}
-
 static json_t *memory_json(const struct view *view)
 {
 	struct datapath_sizes sizes = {0};
@@ -455,7 +428,7 @@ json_t *status_json(const struct view *view)
 		view->lockdown, "programs", programs_json(view), "uplinks", uplinks_json(view), "unguarded", unguarded_json(view),
 		"ports", ports_json(view), "kubernetes", kubernetes_json(view), "tunnel", tunnel_json(view), "peers",
 		peers_json(view), "fastPaths", fast_paths_json(view), "nat", nat_json(view), "networks",
-		(int)status_count_objects(view, OBJECT_NETWORK), "flows", flows_json(view), "offload", offload_json(view),
+		(int)status_count_objects(view, OBJECT_NETWORK), "flows", flows_json(view), "offload", offloaded_json(view),
 		"objects", objects_json(view), "memory", memory_json(view), "lastError", last_error_json(view), "uptime",
 		(json_int_t)((int64_t)clock_ms() - view->started) / 1000, "version", view->version, "pendingConfirm",
 		view->confirm_before ? json_pack("{s:o}", "confirmBefore", json_time(view->confirm_before)) : json_null());

@@ -153,8 +153,8 @@ static struct flower_filter filter_of(const struct entry *entry, unsigned side)
 }
 
 /* What the rule of that side counts in addition to what is known; true: something. */
-static bool take(const struct offload *offload, struct entry *entry, unsigned side, const struct flower_seen *seen,
-	uint64_t packets[2], uint64_t bytes[2])
+static bool take(struct offload *offload, struct entry *entry, unsigned side, const struct flower_seen *seen, uint64_t packets[2],
+	uint64_t bytes[2])
 {
 	uint64_t header, all;
 
@@ -166,6 +166,8 @@ static bool take(const struct offload *offload, struct entry *entry, unsigned si
 	bytes[side] = all > header ? all - header : 0;
 	entry->packets[side] = seen->packets;
 	entry->bytes[side] = seen->bytes;
+	offload->status.packets += packets[side];
+	offload->status.bytes += bytes[side];
 	return true;
 }
 

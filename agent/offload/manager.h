@@ -56,7 +56,8 @@ struct offload_status {
 		[OFFLOAD_REASON_COUNT]; /* by why they are where they are, as the last walk over the whole table found them */
 	uint64_t now;			/* offloaded at this moment */
 	uint64_t rules_added, rules_removed, refused;
-	int refusal; /* the last one: a negative errno, and in words; 0: none yet */
+	uint64_t packets, bytes; /* that NICs forwarded; bytes as the flow table counts them, without Ethernet headers */
+	int refusal;		 /* the last one: a negative errno, and in words; 0: none yet */
 	char refusal_text[FLOWER_REASON_MAX];
 	bool paused; /* too many refusals in a row: few are tried */
 };

@@ -138,12 +138,17 @@ def send_udp(pair, wires, index, count=1, **kwargs):
     return seen
 
 
+def metrics(daemon):
+    """Those of no label."""
+    return {m[1]: int(m[2]) for m in re.finditer(r"^heddle_offload_(\w+) (\d+)$", daemon.api.get("/metrics"), re.M)}
+
+
 # --- where there is nothing to offload ---
 
 
 def test_off_unless_asked_for():
     with PortHost() as host:
-        assert host.daemon.status()["offload"] is None
+        assert host.daemon.status()["offload"] is None and metrics(host.daemon) == {}
         assert "offload" not in host.daemon.json("get", "host", "host")["spec"]
 
 
@@ -177,6 +182,7 @@ def test_what_is_refused_stays_in_software():
             assert (state["state"], state["flows"], state["refused"]) == ("on", 0, 1)
             assert state["lastRefusal"] == "No such file or directory" and "classifier" in state["lastRefusalText"]
             text = pair.daemon.cli("status").stdout
+            assert metrics(pair.daemon) == {"active": 1, "flows": 0, "refused_total": 1, "packets_total": 0, "bytes_total": 0, "paused": 0}
             assert "offload: on, 0 flows forwarded by NICs" in text and "1 in software, refused: the NIC does not take it" in text
             # once, not once a round
             time.sleep(2.5 * PATIENCE)
@@ -209,6 +215,10 @@ def test_same_bytes(mode, index):
         assert abs(pair.flow(destinationPort=5000)["bytes"] - after["bytes"]) <= 20
         counted = [int(m[1]) for rule in pair.rules() for m in [re.search(r"Sent \d+ bytes (\d+) pkt", rule)]]
         assert counted == [21, 21]
+        state, numbers = pair.offload(), metrics(pair.daemon)
+        assert (state["packets"], state["bytes"]) == (42, numbers["bytes_total"]) and state["bytes"] >= 42 * size - 20
+        assert numbers["packets_total"] == 42 and numbers["flows"] == 1
+        assert "offload: on, 1 flows forwarded by NICs, 42 packets" in pair.daemon.cli("status").stdout
         if mode == "l3":
             # what has to be answered is the programs'
             at_a.send(udp_frame(pair, index, True, b"last hop", routed=True, ttl=1))

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <arpa/inet.h>
@@ -341,6 +342,167 @@ static void test_metrics(void **state)
 	assert_true(samples > 100);
 }
 
+/* --- flows that NICs forward: a world of one flow that a NIC takes, and one that it does not --- */
+
+#define OFFLOAD_FLOW(port, to) \
+	{ \
+		.family = 4, .proven = true, .protocol = IPPROTO_UDP, .network = 1, \
+		.source = {.b = {[10] = 0xff, 0xff, 10, 0, 0, 1}}, .destination = {.b = {[10] = 0xff, 0xff, 10, 0, 0, 2}}, \
+		.source_port = (port), .destination_port = 80, .flow = { \
+			.state = HD_FS_UDP_REPLIED, \
+			.version = 1, \
+			.second_version = 1, \
+			.last_seen = 100, \
+			.device = {11, (to)} \
+		} \
+	}
+static const struct datapath_flow offload_flows[] = {OFFLOAD_FLOW(1, 12), OFFLOAD_FLOW(2, 13)};
+static uint64_t nic_packets;
+
+static bool offload_port(uint32_t ifindex, struct offload_port *ret, void *userdata)
+{
+	(void)userdata;
+	*ret = (struct offload_port){.record = {.ifindex = ifindex,
+					     .network = 1,
+					     .flags = HD_PORT_L2,
+					     .mac = {2, 0, 0, 0, 0, (uint8_t)ifindex},
+					     .policy = {{.generation = 1, .version = {1, 1}}}},
+		.generation = 1,
+		.switch_id = 5};
+	return true;
+}
+
+static bool offload_neighbours(uint16_t network, const struct hd_addr *a, const struct hd_addr *b, void *userdata)
+{
+	(void)network;
+	(void)a;
+	(void)b;
+	(void)userdata;
+	return true;
+}
+
+static int offload_add(const struct flower_filter *filter, char reason[FLOWER_REASON_MAX], void *userdata)
+{
+	(void)userdata;
+	if (filter->rule.in != 13 && filter->rule.out != 13)
+		return 0;
+	snprintf(reason, FLOWER_REASON_MAX, "no \"room\" in the NIC");
+	return -EOPNOTSUPP;
+}
+
+static int offload_remove(const struct flower_filter *filter, struct flower_seen *seen, void *userdata)
+{
+	(void)filter;
+	(void)seen;
+	(void)userdata;
+	return 0;
+}
+
+/* Handles are those that a manager gives first. */
+static int offload_each(uint32_t ifindex, void (*cb)(const struct flower_seen *seen, void *data), void *data, void *userdata)
+{
+	const struct flower_seen seen = {
+		.ifindex = ifindex, .handle = ifindex == 11 ? 2 : 3, .packets = nic_packets, .bytes = 114 * nic_packets};
+
+	(void)userdata;
+	cb(&seen, data);
+	return 0;
+}
+
+static int offload_flow_again(struct datapath_flow *flow, void *userdata)
+{
+	(void)flow;
+	(void)userdata;
+	return 0;
+}
+
+static int offload_credit(
+	const struct datapath_flow *flow, const uint64_t packets[2], const uint64_t bytes[2], unsigned flags, void *userdata)
+{
+	(void)flow;
+	(void)packets;
+	(void)bytes;
+	(void)flags;
+	(void)userdata;
+	return 0;
+}
+
+static int offload_walk(uint32_t *cursor, datapath_flow_cb cb, void *data, void *userdata)
+{
+	(void)cursor;
+	(void)userdata;
+	for (size_t i = 0; i < ARRAY_SIZE(offload_flows); i++)
+		assert_int_equal(cb(&offload_flows[i], data), 0);
+	return 0;
+}
+
+static uint64_t offload_now(void *userdata)
+{
+	(void)userdata;
+	return 1000;
+}
+
+static const struct offload_ops offload_ops = {.add = offload_add,
+	.remove = offload_remove,
+	.each = offload_each,
+	.again = offload_flow_again,
+	.credit = offload_credit,
+	.walk = offload_walk,
+	.now_ms = offload_now};
+
+static void has_sample(const struct view *of, const char *sample)
+{
+	_cleanup_buffer_ struct buffer text = {0};
+
+	assert_int_equal(metrics_text(of, &text), 0);
+	if (!strstr(text.data, sample))
+		fail_msg("%s is not in %s", sample, strstr(text.data, "# TYPE heddle_offload_active"));
+}
+
+static void test_offloaded(void **state)
+{
+	const struct offload_world world = {.port = offload_port, .neighbours = offload_neighbours};
+	const struct offload_limits limits = {.flows = 8, .a_round = 8, .header = 14};
+	static const struct host asking = {.offload = true};
+	struct offload *manager = NULL;
+	struct view wide = view;
+	_cleanup_buffer_ struct buffer off = {0};
+	json_t *status, *offload;
+
+	(void)state;
+	/* Nobody asks. */
+	assert_int_equal(metrics_text(&wide, &off), 0);
+	assert_null(strstr(off.data, "\nheddle_offload_"));
+	/* It waits. */
+	wide.host = &asking;
+	wide.offload_reason = "no port is one";
+	has_sample(&wide, "\nheddle_offload_active 0\n");
+	has_sample(&wide, "\nheddle_offload_flows 0\n");
+	/* It goes. */
+	assert_int_equal(offload_new(&offload_ops, &world, &limits, &manager), 0);
+	wide.offload = manager;
+	wide.offload_reason = NULL;
+	offload_round(manager);
+	nic_packets = 7;
+	offload_round(manager);
+	has_sample(&wide, "\nheddle_offload_active 1\n");
+	has_sample(&wide, "\nheddle_offload_flows 1\n");
+	has_sample(&wide, "\nheddle_offload_software_flows{reason=\"refused\"} 1\n");
+	has_sample(&wide, "\nheddle_offload_software_flows{reason=\"tunnel\"} 0\n");
+	has_sample(&wide, "\nheddle_offload_packets_total 14\n");
+	has_sample(&wide, "\nheddle_offload_bytes_total 1400\n");
+	has_sample(&wide, "\nheddle_offload_rules_total{change=\"added\"} 2\n");
+	has_sample(&wide, "\nheddle_offload_refused_total 1\n");
+	has_sample(&wide, "\nheddle_offload_paused 0\n");
+	status = status_json(&wide);
+	offload = json_object_get(status, "offload");
+	assert_int_equal(json_integer_value(json_object_get(offload, "packets")), 14);
+	assert_int_equal(json_integer_value(json_object_get(offload, "bytes")), 1400);
+	assert_string_equal(text_of(offload, "lastRefusalText"), "no \"room\" in the NIC");
+	json_decref(status);
+	offload_free(manager);
+}
+
 static void test_counters(void **state)
 {
 	json_auto_t *counters = counters_json(&view);
@@ -402,6 +564,7 @@ int main(void)
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_status),
 		cmocka_unit_test(test_metrics),
+		cmocka_unit_test(test_offloaded),
 		cmocka_unit_test(test_counters),
 		cmocka_unit_test(test_flow),
 	};

@@ -276,6 +276,7 @@ static void test_counters(void **state)
 	assert_true(f->packets[0][0] == 11 && f->bytes[0][0] == 1100 && f->seen[0] == 1);
 	offload_status(f->offload, &status);
 	assert_true(status.now == 0 && status.rules_added == 8 && status.rules_removed == 8);
+	assert_true(status.packets == 31 && status.bytes == 3100);
 }
 
 static void test_bounds(void **state)

@@ -148,12 +148,14 @@ static void print_offload(const json_t *offload)
 	const char *reason = string_at(offload, "reason"), *refusal = string_at(offload, "lastRefusal"),
 		   *text = string_at(offload, "lastRefusalText");
 	const json_t *software;
+	char bytes[TEXT_MAX];
 	size_t i;
 
 	if (!json_is_object(offload))
 		return;
-	printf("\noffload: %s%s%s, %lld flows forwarded by NICs\n", text_at(offload, "state"), reason ? ": " : "",
-		reason ? reason : "", number_at(offload, "flows"));
+	printf("\noffload: %s%s%s, %lld flows forwarded by NICs, %lld packets (%s) up to now\n", text_at(offload, "state"),
+		reason ? ": " : "", reason ? reason : "", number_at(offload, "flows"), number_at(offload, "packets"),
+		bytes_text((double)number_at(offload, "bytes"), bytes));
 	json_array_foreach (json_object_get(offload, "software"), i, software)
 		printf("offload: %lld in software, %s: %s\n", number_at(software, "flows"), text_at(software, "reason"),
 			text_at(software, "text"));
