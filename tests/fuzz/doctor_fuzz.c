@@ -34,12 +34,32 @@ static void texts(const char *text)
 		abort();
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+/* The kernel's, and behind it that of a module; a copy of its own, so that reading past one is seen. */
+static void btf(const char *data, size_t size)
 {
 	static const char *const names[] = {"bpf_a", "bpf_rcu_read_lock"};
+	size_t first;
+	struct parse_btf base;
+	uint32_t ids[2];
+	char *kernel, *module;
+
+	if (size < 2)
+		return;
+	first = 2 + ((uint8_t)data[0] | (size_t)(uint8_t)data[1] << 8) % (size - 1);
+	kernel = malloc(first - 2 + 1);
+	module = malloc(size - first + 1);
+	memcpy(kernel, data + 2, first - 2);
+	memcpy(module, data + first, size - first);
+	if (parse_btf_functions(kernel, first - 2, NULL, names, ids, 2, &base))
+		parse_btf_functions(module, size - first, &base, names, ids, 2, NULL);
+	free(kernel);
+	free(module);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
 	char *copy;
-	uint32_t ids[2], ifindex;
-	uint64_t features;
+	struct nic_xdp xdp;
 
 	if (!size)
 		return 0;
@@ -52,12 +72,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		texts(copy);
 		break;
 	case 1:
-		parse_btf_functions(copy, size - 1, names, ids, 2);
+		btf(copy, size - 1);
 		break;
 	default:
 		nic_parse_eswitch(copy, size - 1);
 		nic_parse_family(copy, size - 1);
-		nic_parse_xdp(copy, size - 1, &ifindex, &features);
+		nic_parse_xdp(copy, size - 1, &xdp);
 	}
 	free(copy);
 	return 0;

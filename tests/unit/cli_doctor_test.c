@@ -531,7 +531,7 @@ static uint32_t parse_btf_function(const void *data, size_t length, const char *
 {
 	uint32_t id;
 
-	parse_btf_functions(data, length, &name, &id, 1);
+	parse_btf_functions(data, length, NULL, &name, &id, 1, NULL);
 	return id;
 }
 
@@ -571,12 +571,127 @@ static void test_btf(void **state)
 	}
 }
 
+/* --- functions of modules --- */
+
+/* BTF of functions with these names, ended by NULL. strings_before: length of the strings of the kernel's, where it is a module's. */
+static size_t make_btf(uint8_t *ret, size_t size, uint32_t strings_before, const char *const *names, uint32_t *ret_strings)
+{
+	struct btf_header header = {.magic = BTF_MAGIC, .version = 1, .hdr_len = sizeof(header)};
+	char strings[512] = "";
+	uint32_t length = strings_before ? 0 : 1;
+	size_t n = 0;
+
+	for (; names[n]; n++) {
+		struct btf_type function = {.name_off = strings_before + length, .info = BTF_KIND_FUNC << 24};
+
+		assert_true(length + strlen(names[n]) < sizeof(strings));
+		memcpy(strings + length, names[n], strlen(names[n]) + 1);
+		length += (uint32_t)strlen(names[n]) + 1;
+		memcpy(ret + sizeof(header) + n * sizeof(function), &function, sizeof(function));
+	}
+	header.type_len = header.str_off = (uint32_t)(n * sizeof(struct btf_type));
+	header.str_len = length;
+	assert_true(sizeof(header) + header.type_len + length <= size);
+	memcpy(ret, &header, sizeof(header));
+	memcpy(ret + sizeof(header) + header.type_len, strings, length);
+	if (ret_strings)
+		*ret_strings = length;
+	return sizeof(header) + header.type_len + length;
+}
+
+static const char *const kernel_functions[] = {"bpf_dynptr_from_skb", "schedule", "bpf_ct_set_nat_info", NULL};
+static const char *const module_functions[] = {"nf_conntrack_init", "bpf_skb_ct_lookup", "bpf_xdp_ct_lookup", NULL};
+
+static void test_module_btf(void **state)
+{
+	static const char *const wanted[] = {"bpf_xdp_ct_lookup", "bpf_ct_set_nat_info", "bpf_dynptr_from_skb"};
+	uint8_t kernel[1024], module[1024];
+	struct parse_btf base = {0};
+	uint32_t ids[3], strings;
+	size_t kernel_length = make_btf(kernel, sizeof(kernel), 0, kernel_functions, &strings);
+	size_t length = make_btf(module, sizeof(module), strings, module_functions, NULL);
+
+	(void)state;
+	assert_true(parse_btf_functions(kernel, kernel_length, NULL, wanted, ids, 3, &base));
+	assert_true(base.n_types == 3 && base.n_strings == strings);
+	assert_true(ids[0] == 0 && ids[1] == 3 && ids[2] == 1);
+	/* Numbered on. */
+	assert_true(parse_btf_functions(module, length, &base, wanted, ids, 3, NULL));
+	assert_true(ids[0] == 6 && !ids[1] && !ids[2]);
+	/* A name that the kernel has too is there only. */
+	((struct btf_type *)(module + sizeof(struct btf_header)))->name_off = 30;
+	assert_string_equal(base.strings + 30, "bpf_ct_set_nat_info");
+	assert_true(parse_btf_functions(module, length, &base, wanted, ids, 3, NULL));
+	assert_true(ids[0] == 6 && ids[1] == 4);
+	for (size_t cut = 0; cut < length; cut++) {
+		_cleanup_free_ uint8_t *copy = malloc(cut ?: 1);
+
+		memcpy(copy, module, cut);
+		assert_false(parse_btf_functions(copy, cut, &base, wanted, ids, 3, NULL));
+	}
+}
+
+/* What modules have, and why others have not. */
+static void test_kfuncs(void **state)
+{
+	static const char *const nat_functions[] = {"bpf_ct_set_nat_info", NULL};
+	static const char *const plain[] = {"bpf_dynptr_from_skb", "bpf_xdp_metadata_rx_hash", NULL};
+	struct tree *tree = *state;
+	uint8_t btf[1024];
+	uint32_t strings;
+	const json_t *item;
+	size_t length;
+
+	put_host(tree, X86, "\n", PLAIN);
+	put(tree, "boot/config-6.1.0-40-amd64",
+		"CONFIG_NF_CONNTRACK=m\nCONFIG_NF_NAT=m\nCONFIG_XFRM_INTERFACE=m\nCONFIG_NET_FOU=m\n");
+	length = make_btf(btf, sizeof(btf), 0, plain, &strings);
+	tree_put_bytes(tree->root, "sys/kernel/btf/vmlinux", btf, length);
+	length = make_btf(btf, sizeof(btf), strings, module_functions, NULL);
+	tree_put_bytes(tree->root, "sys/kernel/btf/nf_conntrack", btf, length);
+	put(tree, "sys/module/nf_conntrack/refcnt", "1\n");
+	length = make_btf(btf, sizeof(btf), strings, nat_functions, NULL);
+	tree_put_bytes(tree->root, "sys/kernel/btf/nf_nat", btf, length);
+	put(tree, "sys/module/nf_nat/refcnt", "1\n");
+	put(tree, "sys/kernel/btf/xfrm_interface", "\x9f\xeb\x01 rubbish");
+	put(tree, "sys/module/xfrm_interface/refcnt", "0\n");
+	look(tree);
+	expect(tree, NULL, "kfuncs", "ok", "1 of 5 looked for");
+	expect(tree, NULL, "conntrack kfuncs", "ok", "3 of 4 looked for, in nf_conntrack, nf_nat");
+	item = json_object_get(find(tree, NULL, "conntrack kfuncs"), "details");
+	assert_true(json_is_true(json_object_get(item, "bpf_ct_set_nat_info")));
+	assert_true(json_is_false(json_object_get(item, "bpf_skb_ct_alloc")));
+	expect(tree, NULL, "flowtable kfuncs", "ok", "0 of 1 looked for; no module nf_flow_table");
+	expect(tree, NULL, "fou kfuncs", "ok", "0 of 1 looked for; module fou is not loaded");
+	expect(tree, NULL, "xfrm kfuncs", "ok", "0 of 3 looked for");
+	expect(tree, NULL, "xdp metadata kfuncs", "ok", "1 of 3 looked for");
+}
+
+/* Of which the kernel's own cannot be read, nothing is known of its modules either. */
+static void test_kfuncs_unreadable(void **state)
+{
+	struct tree *tree = *state;
+	uint8_t btf[1024];
+	uint32_t strings;
+	size_t length = make_btf(btf, sizeof(btf), 0, kernel_functions, &strings);
+
+	put_host(tree, X86, "\n", PLAIN);
+	/* A kind that is not known yet: nothing behind it can be found. */
+	((struct btf_type *)(btf + sizeof(struct btf_header)))[1].info = 30u << 24;
+	tree_put_bytes(tree->root, "sys/kernel/btf/vmlinux", btf, length);
+	length = make_btf(btf, sizeof(btf), strings, module_functions, NULL);
+	tree_put_bytes(tree->root, "sys/kernel/btf/nf_conntrack", btf, length);
+	look(tree);
+	expect(tree, NULL, "kfuncs", "ok", "1 of 5 looked for");
+	assert_true(json_is_false(
+		json_object_get(json_object_get(find(tree, NULL, "conntrack kfuncs"), "details"), "bpf_skb_ct_lookup")));
+}
+
 static void test_answers(void **state)
 {
 	_Alignas(struct nlmsghdr) uint8_t buffer[256] = {0};
 	struct nlmsghdr *header = mnl_nlmsg_put_header(buffer);
-	uint32_t ifindex = 0;
-	uint64_t features = 0;
+	struct nic_xdp xdp = {0};
 
 	(void)state;
 	header->nlmsg_type = 0x20;
@@ -584,18 +699,23 @@ static void test_answers(void **state)
 	mnl_attr_put_u32(header, 1, 7);
 	mnl_attr_put_u64(header, 3, XDP_BASIC | XDP_ZERO_COPY);
 	mnl_attr_put_u16(header, DEVLINK_ATTR_ESWITCH_MODE, DEVLINK_ESWITCH_MODE_SWITCHDEV);
-	assert_true(nic_parse_xdp(buffer, header->nlmsg_len, &ifindex, &features));
-	assert_int_equal(ifindex, 7);
-	assert_int_equal(features, XDP_BASIC | XDP_ZERO_COPY);
+	assert_true(nic_parse_xdp(buffer, header->nlmsg_len, &xdp));
+	assert_int_equal(xdp.ifindex, 7);
+	assert_int_equal(xdp.features, XDP_BASIC | XDP_ZERO_COPY);
+	assert_false(xdp.metadata_told);
 	assert_int_equal(nic_parse_eswitch(buffer, header->nlmsg_len), ESWITCH_SWITCHDEV);
 	for (size_t cut = 0; cut < header->nlmsg_len; cut++) {
 		_cleanup_free_ uint8_t *copy = malloc(cut ?: 1);
 
 		memcpy(copy, buffer, cut);
-		assert_false(nic_parse_xdp(copy, cut, &ifindex, &features));
+		assert_false(nic_parse_xdp(copy, cut, &xdp));
 		assert_int_equal(nic_parse_eswitch(copy, cut), -1);
 		assert_int_equal(nic_parse_family(copy, cut), -1);
 	}
+	/* From 6.8 on. */
+	mnl_attr_put_u64(header, 5, METADATA_HASH | METADATA_VLAN);
+	assert_true(nic_parse_xdp(buffer, header->nlmsg_len, &xdp));
+	assert_true(xdp.metadata_told && xdp.metadata == (METADATA_HASH | METADATA_VLAN));
 }
 
 int main(void)
@@ -613,6 +733,9 @@ int main(void)
 		cmocka_unit_test(test_lists),
 		cmocka_unit_test(test_texts),
 		cmocka_unit_test(test_btf),
+		cmocka_unit_test(test_module_btf),
+		cmocka_unit_test_setup_teardown(test_kfuncs, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_kfuncs_unreadable, setup, teardown),
 		cmocka_unit_test(test_answers),
 	};
 

@@ -47,7 +47,7 @@ static void locate(const char *root, const char *path, char full[PATH_MAX])
 	*slash = '/';
 }
 
-void tree_put(const char *root, const char *path, const char *text)
+void tree_put_bytes(const char *root, const char *path, const void *data, size_t length)
 {
 	char full[PATH_MAX];
 	FILE *file;
@@ -55,8 +55,13 @@ void tree_put(const char *root, const char *path, const char *text)
 	locate(root, path, full);
 	file = fopen(full, "w");
 	assert_non_null(file);
-	fputs(text, file);
+	assert_int_equal(fwrite(data, 1, length, file), length);
 	fclose(file);
+}
+
+void tree_put(const char *root, const char *path, const char *text)
+{
+	tree_put_bytes(root, path, text, strlen(text));
 }
 
 void tree_link(const char *root, const char *path, const char *target)

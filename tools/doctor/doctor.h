@@ -63,6 +63,7 @@ enum presence { ABSENT, MODULE, BUILT_IN, PRESENCE_UNKNOWN };
 enum presence doctor_presence(struct doctor *doctor, const char *option, const char *module);
 
 void doctor_kernel(struct doctor *doctor);
+void doctor_kfuncs(struct doctor *doctor); /* part of it */
 void doctor_nics(struct doctor *doctor);
 void doctor_iommu(struct doctor *doctor);
 void doctor_cpu(struct doctor *doctor);

@@ -1,22 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the kernel has of what heddle uses, or could. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <linux/bpf.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <util/cleanup.h>
-#include <util/file.h>
 
 #include <tools/doctor/doctor.h>
-#include <tools/doctor/parse.h>
 #include <tools/doctor/probe.h>
 
-#define BTF_MAX (64u << 20)
 /* Newer than the headers. */
 #define MAP_TYPE_ARENA 33
 #define PROG_TYPE_NETFILTER 32
@@ -42,7 +36,7 @@ static void say_probed(struct doctor *doctor, int r, enum severity without, cons
 		say(doctor, without, name, no_path, change, "no");
 }
 
-/* --- functions and helpers --- */
+/* --- helpers --- */
 
 static const struct {
 	const char *name;
@@ -99,74 +93,6 @@ static void probe_helpers(struct doctor *doctor)
 		: *needed || *missing ? "missing: %s%s%s"
 				      : "all that are used",
 		needed, *needed && *missing ? ", " : "", missing);
-}
-
-static const char *const kfuncs[] = {
-	"bpf_dynptr_from_skb",
-	"bpf_dynptr_from_xdp",
-	"bpf_iter_num_new",
-	"bpf_xdp_metadata_rx_hash",
-	"bpf_xdp_metadata_rx_vlan_tag",
-	"bpf_skb_ct_lookup",
-	"bpf_xdp_ct_lookup",
-	"bpf_rcu_read_lock",
-};
-
-static uint8_t *map_btf(struct doctor *doctor, size_t *ret_length, bool *ret_mapped)
-{
-	_cleanup_close_ int fd = openat(doctor->root_fd, "sys/kernel/btf/vmlinux", O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	struct stat status;
-	char *text = NULL;
-	void *map;
-
-	*ret_mapped = true;
-	if (fd < 0 || fstat(fd, &status) < 0 || status.st_size <= 0 || status.st_size > (off_t)BTF_MAX)
-		return NULL;
-	*ret_length = (size_t)status.st_size;
-	/* Later kernels let it be mapped (6.16), others have it copied. */
-	map = mmap(NULL, *ret_length, PROT_READ, MAP_PRIVATE, fd, 0);
-	if (map != MAP_FAILED)
-		return map;
-	*ret_mapped = false;
-	return file_read(doctor->root_fd, "sys/kernel/btf/vmlinux", BTF_MAX, &text, ret_length, NULL) < 0 ? NULL
-													  : (uint8_t *)text;
-}
-
-static void probe_btf(struct doctor *doctor)
-{
-	uint32_t ids[ARRAY_SIZE(kfuncs)];
-	size_t length = 0, n = 0;
-	bool mapped;
-	uint8_t *btf = map_btf(doctor, &length, &mapped);
-	json_t *details = json_object();
-
-	if (!btf) {
-		json_decref(details);
-		say(doctor, DOCTOR_NOTE, "btf", "programs load all the same; map dumps of programs lack the kernel's types",
-			"CONFIG_DEBUG_INFO_BTF=y", "no");
-		return;
-	}
-	doctor_say(
-		doctor, &(struct finding){.severity = DOCTOR_OK, .area = "kernel", .name = "btf"}, "yes, %zu KiB", length >> 10);
-	parse_btf_functions(btf, length, kfuncs, ids, ARRAY_SIZE(kfuncs));
-	for (size_t i = 0; i < ARRAY_SIZE(kfuncs); i++) {
-		uint32_t type = strstr(kfuncs[i], "xdp") ? BPF_PROG_TYPE_XDP : BPF_PROG_TYPE_SCHED_CLS;
-		int r = !ids[i] ? -ENOENT : doctor->live && !doctor->bpf_refused ? probe_kfunc(type, ids[i]) : 0;
-
-		json_object_set_new(details, kfuncs[i], json_boolean(r == 0));
-		n += r == 0;
-	}
-	doctor_say(doctor,
-		&(struct finding){.severity = DOCTOR_OK,
-			.area = "kernel",
-			.name = "kfuncs",
-			.path = "none is needed: programs keep to helpers, so that they load from 6.1 on",
-			.details = details},
-		"%zu of %zu looked for", n, ARRAY_SIZE(kfuncs));
-	if (mapped)
-		munmap(btf, length);
-	else
-		free(btf);
 }
 
 /* --- maps --- */
@@ -339,7 +265,7 @@ void doctor_kernel(struct doctor *doctor)
 		probe_programs(doctor);
 	else
 		say(doctor, DOCTOR_UNKNOWN, "probes", NULL, NULL, "not asked: another machine's tree");
-	probe_btf(doctor);
+	doctor_kfuncs(doctor);
 	look_for_parts(doctor);
 	look_at_mounts(doctor);
 	if (lockdown && strstr(lockdown, "[confidentiality]"))

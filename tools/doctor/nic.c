@@ -313,14 +313,14 @@ static void say_offloads(struct doctor *doctor, const struct nic *nic)
 
 static void say_xdp(struct doctor *doctor, const struct nic *nic)
 {
-	bool told = nic->facts.has_xdp || nic->driver;
-	bool native = nic->facts.has_xdp ? nic->facts.xdp & XDP_BASIC : nic->driver && nic->driver->native;
-	bool zero_copy = nic->facts.has_xdp ? nic->facts.xdp & XDP_ZERO_COPY : nic->driver && nic->driver->zero_copy;
-	bool frags = nic->facts.has_xdp && nic->facts.xdp & XDP_FRAGS;
-	const char *source = nic->facts.has_xdp ? "the device says" : told ? "by its driver" : "driver not known here";
+	bool told = nic->facts.xdp.told || nic->driver;
+	bool native = nic->facts.xdp.told ? nic->facts.xdp.features & XDP_BASIC : nic->driver && nic->driver->native;
+	bool zero_copy = nic->facts.xdp.told ? nic->facts.xdp.features & XDP_ZERO_COPY : nic->driver && nic->driver->zero_copy;
+	bool frags = nic->facts.xdp.told && nic->facts.xdp.features & XDP_FRAGS;
+	const char *source = nic->facts.xdp.told ? "the device says" : told ? "by its driver" : "driver not known here";
 	json_t *details = json_pack("{s:o, s:o, s:o, s:s, s:s?}", "native", told ? json_boolean(native) : json_null(), "zeroCopy",
-		told ? json_boolean(zero_copy) : json_null(), "frags", nic->facts.has_xdp ? json_boolean(frags) : json_null(),
-		"source", source, "remark", nic->driver && !nic->facts.has_xdp ? nic->driver->remark : NULL);
+		told ? json_boolean(zero_copy) : json_null(), "frags", nic->facts.xdp.told ? json_boolean(frags) : json_null(),
+		"source", source, "remark", nic->driver && !nic->facts.xdp.told ? nic->driver->remark : NULL);
 	char text[256];
 
 	if (!told)
@@ -328,9 +328,9 @@ static void say_xdp(struct doctor *doctor, const struct nic *nic)
 	else
 		snprintf(text, sizeof(text), "%s (%s)%s%s",
 			native ? frags ? "native, frames of several pages too" : "native" : "generic only", source,
-			nic->driver && !nic->facts.has_xdp && nic->driver->remark ? "; " : "",
-			nic->driver && !nic->facts.has_xdp && nic->driver->remark ? nic->driver->remark : "");
-	if (native && nic->mtu > XDP_FRAME_MAX && nic->facts.has_xdp && !frags)
+			nic->driver && !nic->facts.xdp.told && nic->driver->remark ? "; " : "",
+			nic->driver && !nic->facts.xdp.told && nic->driver->remark ? nic->driver->remark : "");
+	if (native && nic->mtu > XDP_FRAME_MAX && nic->facts.xdp.told && !frags)
 		say(doctor, nic, DOCTOR_NOTE, "xdp",
 			"with this MTU the driver refuses native XDP: generic, and tunnels taken off in TC",
 			"an MTU of 3498 or less", details, text);
@@ -356,6 +356,29 @@ static void say_xdp(struct doctor *doctor, const struct nic *nic)
 		: zero_copy ? "zero-copy"
 		: native    ? "copy, native"
 			    : "copy, generic");
+}
+
+static void say_metadata(struct doctor *doctor, const struct nic *nic)
+{
+	static const struct {
+		const char *name;
+		uint64_t bit;
+	} words[] = {{"timestamp", METADATA_TIMESTAMP}, {"hash", METADATA_HASH}, {"vlanTag", METADATA_VLAN}};
+	json_t *details;
+	char text[64] = "";
+
+	if (!nic->facts.xdp.metadata_told)
+		return;
+	details = json_object();
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		bool has = nic->facts.xdp.metadata & words[i].bit;
+
+		json_object_set_new(details, words[i].name, json_boolean(has));
+		if (has)
+			word(text, sizeof(text), 1, words[i].name);
+	}
+	say(doctor, nic, DOCTOR_OK, "xdp metadata", "not used: programs belong to no device", NULL, details,
+		*text ? text : "none");
 }
 
 /* --- VFs --- */
@@ -430,6 +453,8 @@ static void look_at(struct doctor *doctor, const char *name)
 		say_interrupts(doctor, &nic);
 		say_offloads(doctor, &nic);
 		say_xdp(doctor, &nic);
+		say_metadata(doctor, &nic);
+		say_metadata(doctor, &nic);
 		say_sriov(doctor, &nic);
 		snprintf(text, sizeof(text), "node %lld", nic.node);
 		if (nic.node >= 0)

@@ -26,12 +26,20 @@ enum {
 	XDP_FRAGS = 1 << 5
 };
 
+/* What XDP of the device can tell of a packet, by functions of the kernel (6.8). */
+enum { METADATA_TIMESTAMP = 1 << 0, METADATA_HASH = 1 << 1, METADATA_VLAN = 1 << 2 };
+
+struct nic_xdp {
+	bool told, metadata_told;
+	uint32_t ifindex;
+	uint64_t features, metadata;
+};
+
 struct nic_facts {
 	char *features;				 /* as ethtool -k prints them; NULL: not told */
 	int combined, combined_max, indirection; /* -1: not told */
-	bool has_xdp;				 /* xdp is what the device says */
-	uint64_t xdp;
-	int eswitch; /* -1: not told */
+	struct nic_xdp xdp;			 /* what the device says */
+	int eswitch;				 /* -1: not told */
 };
 enum { ESWITCH_LEGACY, ESWITCH_SWITCHDEV };
 
@@ -41,7 +49,7 @@ void nic_facts_clear(struct nic_facts *facts);
 
 /* What the kernel answers, one message: pure. -1, false: nothing of the kind. */
 int nic_parse_eswitch(const void *message, size_t length);
-bool nic_parse_xdp(const void *message, size_t length, uint32_t *ret_ifindex, uint64_t *ret_features);
+bool nic_parse_xdp(const void *message, size_t length, struct nic_xdp *ret);
 int nic_parse_family(const void *message, size_t length);
 
 #endif

@@ -23,7 +23,7 @@
 #include <tools/doctor/parse.h>
 
 /* linux/netdev.h, which not every header package has. */
-enum { NETDEV_GET = 1, NETDEV_IFINDEX = 1, NETDEV_XDP_FEATURES = 3 };
+enum { NETDEV_GET = 1, NETDEV_IFINDEX = 1, NETDEV_XDP_FEATURES = 3, NETDEV_XDP_METADATA = 5 };
 
 void nic_facts_clear(struct nic_facts *facts)
 {
@@ -75,26 +75,32 @@ int nic_parse_eswitch(const void *message, size_t length)
 	return -1;
 }
 
-bool nic_parse_xdp(const void *message, size_t length, uint32_t *ret_ifindex, uint64_t *ret_features)
+bool nic_parse_xdp(const void *message, size_t length, struct nic_xdp *ret)
 {
 	const struct nlmsghdr *header = checked(message, length);
 	const struct nlattr *attribute;
-	bool has_index = false, has_features = false;
+	struct nic_xdp xdp = {0};
 
 	if (!header)
 		return false;
 	mnl_attr_for_each(attribute, header, sizeof(struct genlmsghdr))
 	{
-		if (mnl_attr_get_type(attribute) == NETDEV_IFINDEX && mnl_attr_validate(attribute, MNL_TYPE_U32) == 0) {
-			*ret_ifindex = mnl_attr_get_u32(attribute);
-			has_index = true;
-		} else if (mnl_attr_get_type(attribute) == NETDEV_XDP_FEATURES &&
-			   mnl_attr_validate(attribute, MNL_TYPE_U64) == 0) {
-			*ret_features = mnl_attr_get_u64(attribute);
-			has_features = true;
+		unsigned type = mnl_attr_get_type(attribute);
+
+		if (type == NETDEV_IFINDEX && mnl_attr_validate(attribute, MNL_TYPE_U32) == 0) {
+			xdp.ifindex = mnl_attr_get_u32(attribute);
+		} else if (type == NETDEV_XDP_FEATURES && mnl_attr_validate(attribute, MNL_TYPE_U64) == 0) {
+			xdp.features = mnl_attr_get_u64(attribute);
+			xdp.told = true;
+		} else if (type == NETDEV_XDP_METADATA && mnl_attr_validate(attribute, MNL_TYPE_U64) == 0) {
+			xdp.metadata = mnl_attr_get_u64(attribute);
+			xdp.metadata_told = true;
 		}
 	}
-	return has_index && has_features;
+	if (!xdp.ifindex || !xdp.told)
+		return false;
+	*ret = xdp;
+	return true;
 }
 
 /* --- questions --- */
@@ -155,7 +161,7 @@ static void ask_xdp(const char *name, struct nic_facts *facts)
 	unsigned ifindex = if_nametoindex(name);
 	int family = ifindex ? find_family("netdev") : -1;
 	struct nlmsghdr *request;
-	uint32_t answered;
+	struct nic_xdp xdp;
 	ssize_t length;
 
 	if (family < 0)
@@ -163,7 +169,8 @@ static void ask_xdp(const char *name, struct nic_facts *facts)
 	request = begin(buffer, family, NETDEV_GET);
 	mnl_attr_put_u32(request, NETDEV_IFINDEX, ifindex);
 	length = ask(request, answer);
-	facts->has_xdp = length > 0 && nic_parse_xdp(answer, (size_t)length, &answered, &facts->xdp) && answered == ifindex;
+	if (length > 0 && nic_parse_xdp(answer, (size_t)length, &xdp) && xdp.ifindex == ifindex)
+		facts->xdp = xdp;
 }
 
 static void ask_eswitch(struct doctor *doctor, const char *pci, struct nic_facts *facts)

@@ -236,43 +236,65 @@ static long more_of(unsigned kind, unsigned vlen)
 	}
 }
 
-void parse_btf_functions(const void *data, size_t length, const char *const *names, uint32_t *ids, size_t n)
+/* NULL: it names nothing. */
+static const char *name_at(const struct parse_btf *own, const struct parse_btf *base, uint32_t offset)
+{
+	uint32_t before = base ? base->n_strings : 0;
+
+	if (offset < before)
+		return base->strings + offset;
+	return offset - before < own->n_strings ? own->strings + (offset - before) : NULL;
+}
+
+bool parse_btf_functions(const void *data, size_t length, const struct parse_btf *base, const char *const *names, uint32_t *ids,
+	size_t n, struct parse_btf *ret)
 {
 	const uint8_t *bytes = data, *at, *end;
+	struct parse_btf own = {0};
 	struct btf_header header;
 	uint64_t strings;
-	uint32_t id = 1;
+	uint32_t id;
 
 	memset(ids, 0, n * sizeof(*ids));
 	if (length < sizeof(header))
-		return;
+		return false;
 	memcpy(&header, bytes, sizeof(header));
 	if (header.magic != BTF_MAGIC || header.hdr_len < sizeof(header) ||
 		(uint64_t)header.hdr_len + header.type_off + header.type_len > length)
-		return;
+		return false;
 	strings = (uint64_t)header.hdr_len + header.str_off;
-	if (strings + header.str_len > length || !header.str_len || bytes[strings + header.str_len - 1])
-		return;
+	if (strings + header.str_len > length)
+		return false;
+	/* A module's may all be in the kernel's. */
+	if (header.str_len ? bytes[strings + header.str_len - 1] : !base)
+		return false;
+	own.strings = (const char *)bytes + strings;
+	own.n_strings = header.str_len;
 	at = bytes + header.hdr_len + header.type_off;
+	id = base ? base->n_types + 1 : 1;
 	for (end = at + header.type_len; (size_t)(end - at) >= sizeof(struct btf_type); id++) {
 		struct btf_type type;
+		const char *name;
 		long more;
 
 		memcpy(&type, at, sizeof(type));
 		more = more_of(BTF_INFO_KIND(type.info), BTF_INFO_VLEN(type.info));
 		at += sizeof(type);
 		if (more < 0 || more > end - at)
-			return;
+			return false;
 		at += more;
-		if (BTF_INFO_KIND(type.info) != BTF_KIND_FUNC || type.name_off >= header.str_len)
-			continue;
-		const char *name = (const char *)bytes + strings + type.name_off;
-
+		own.n_types++;
+		name = BTF_INFO_KIND(type.info) == BTF_KIND_FUNC ? name_at(&own, base, type.name_off) : NULL;
 		/* Those that are looked for begin so. */
-		if (strncmp(name, "bpf_", 4) != 0)
+		if (!name || strncmp(name, "bpf_", 4) != 0)
 			continue;
 		for (size_t i = 0; i < n; i++)
 			if (!ids[i] && strcmp(name, names[i]) == 0)
 				ids[i] = id;
 	}
+	if (at != end)
+		return false;
+	if (ret)
+		*ret = own;
+	return true;
 }

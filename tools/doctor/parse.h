@@ -29,7 +29,16 @@ int parse_feature(const char *text, const char *name);
 /* What `ethtool -l` prints: the number behind "Combined:", the first (maximum) or second (now) one; -1 not told. */
 int parse_channels(const char *text, bool maximum);
 
-/* Type ids of functions in BTF, in one walk over some 150,000 types. ids[i] is 0 for what is not there. */
-void parse_btf_functions(const void *data, size_t length, const char *const *names, uint32_t *ids, size_t n);
+/* The kernel's BTF as that of a module builds on it: types and strings of the latter are numbered on. */
+struct parse_btf {
+	const char *strings; /* n_strings bytes, which end with a NUL; they are the data's */
+	uint32_t n_strings, n_types;
+};
+/*
+ * Type ids of functions in BTF, in one walk over some 150,000 types. ids[i] is 0 for what is not there. base: NULL, or what this is a module's of.
+ * True: all of it was understood; only then others can build on it, by ret (may be NULL).
+ */
+bool parse_btf_functions(const void *data, size_t length, const struct parse_btf *base, const char *const *names, uint32_t *ids,
+	size_t n, struct parse_btf *ret);
 
 #endif

@@ -22,7 +22,7 @@ static int bpf(int command, union bpf_attr *attr)
 	return r < 0 ? -errno : (int)r;
 }
 
-static int load(uint32_t type, uint32_t attach_type, const struct bpf_insn *code, uint32_t n, char *log)
+static int load(uint32_t type, uint32_t attach_type, const struct bpf_insn *code, uint32_t n, const int *fds, char *log)
 {
 	union bpf_attr attr = {
 		.prog_type = type,
@@ -30,6 +30,7 @@ static int load(uint32_t type, uint32_t attach_type, const struct bpf_insn *code
 		.insns = (uintptr_t)code,
 		.insn_cnt = n,
 		.license = (uintptr_t) "GPL",
+		.fd_array = (uintptr_t)fds,
 		.log_level = log ? 1 : 0,
 		.log_buf = (uintptr_t)log,
 		.log_size = log ? LOG_SIZE : 0,
@@ -50,15 +51,15 @@ int probe_program(uint32_t type, uint32_t attach_type)
 {
 	const struct bpf_insn code[] = {MOV_R0(1), EXIT};
 
-	return load(type, attach_type, code, ARRAY_SIZE(code), NULL);
+	return load(type, attach_type, code, ARRAY_SIZE(code), NULL, NULL);
 }
 
 /* Called without its arguments it is refused in any case: what for, the verifier says. */
-static int probe_call(uint32_t type, struct bpf_insn call, const char *const *unknown)
+static int probe_call(uint32_t type, struct bpf_insn call, const int *fds, const char *const *unknown)
 {
 	const struct bpf_insn code[] = {call, EXIT};
 	char log[LOG_SIZE] = "";
-	int r = load(type, 0, code, ARRAY_SIZE(code), log);
+	int r = load(type, 0, code, ARRAY_SIZE(code), fds, log);
 
 	if (r == 0 || r == -EPERM)
 		return r;
@@ -77,15 +78,45 @@ int probe_helper(uint32_t type, int32_t helper)
 {
 	static const char *const unknown[] = {"invalid func ", "unknown func ", "program of this type cannot use helper", NULL};
 
-	return probe_call(type, (struct bpf_insn){.code = BPF_JMP | BPF_CALL, .imm = helper}, unknown);
+	return probe_call(type, (struct bpf_insn){.code = BPF_JMP | BPF_CALL, .imm = helper}, NULL, unknown);
 }
 
-int probe_kfunc(uint32_t type, uint32_t btf_id)
+int probe_kfunc(uint32_t type, uint32_t btf_id, int module_btf)
 {
-	static const char *const unknown[] = {"is not allowed", "not supported", "cannot find address", "invalid BPF_CALL", NULL};
+	static const char *const unknown[] = {"is not allowed", "not supported", "cannot find address", "invalid BPF_CALL",
+		"is not a function", "kfunc offset", "is not a module BTF", NULL};
+	/* The first one is no place for a module's: 0 means the kernel itself. */
+	const int fds[] = {-1, module_btf};
+	bool in_module = module_btf >= 0;
 
 	return probe_call(type,
-		(struct bpf_insn){.code = BPF_JMP | BPF_CALL, .src_reg = BPF_PSEUDO_KFUNC_CALL, .imm = (int32_t)btf_id}, unknown);
+		(struct bpf_insn){
+			.code = BPF_JMP | BPF_CALL, .src_reg = BPF_PSEUDO_KFUNC_CALL, .off = in_module, .imm = (int32_t)btf_id},
+		in_module ? fds : NULL, unknown);
+}
+
+void probe_open_btf(const char *const *names, int *fds, size_t n)
+{
+	union bpf_attr next = {0};
+	size_t left = 0;
+
+	for (size_t i = 0; i < n; i++)
+		left += names[i] != NULL;
+	for (; left && bpf(BPF_BTF_GET_NEXT_ID, &next) == 0; next.start_id = next.next_id) {
+		union bpf_attr get = {.btf_id = next.next_id};
+		_cleanup_close_ int fd = bpf(BPF_BTF_GET_FD_BY_ID, &get);
+		char name[64] = "";
+		struct bpf_btf_info info = {.name = (uintptr_t)name, .name_len = sizeof(name)};
+		union bpf_attr ask = {.info = {.bpf_fd = (uint32_t)fd, .info_len = sizeof(info), .info = (uintptr_t)&info}};
+
+		if (fd < 0 || bpf(BPF_OBJ_GET_INFO_BY_FD, &ask) < 0 || !info.kernel_btf)
+			continue;
+		for (size_t i = 0; i < n && fd >= 0; i++)
+			if (names[i] && fds[i] < 0 && strcmp(names[i], name) == 0) {
+				fds[i] = TAKE_FD(fd);
+				left--;
+			}
+	}
 }
 
 int probe_map(uint32_t type, uint32_t key, uint32_t value, uint32_t entries, uint32_t flags)

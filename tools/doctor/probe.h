@@ -13,7 +13,9 @@
 /* 0: it does; a negative errno: -EPERM, the caller may not ask; others: it does not. */
 int probe_program(uint32_t type, uint32_t attach_type);
 int probe_helper(uint32_t type, int32_t helper);
-int probe_kfunc(uint32_t type, uint32_t btf_id);
+int probe_kfunc(uint32_t type, uint32_t btf_id, int module_btf); /* of the kernel itself: -1 */
+/* BTF of loaded modules: fds[i] is that of names[i] (NULL: none is wanted), to be closed, or as it was. */
+void probe_open_btf(const char *const *names, int *fds, size_t n);
 int probe_map(uint32_t type, uint32_t key, uint32_t value, uint32_t entries, uint32_t flags);
 int probe_map_in_map(uint32_t type);
 int probe_tcx(void);
