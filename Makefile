@@ -244,7 +244,7 @@ $(BUILD)/heddle: $(CLI_OBJ) $(BUILD)/libutil.a
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS_ALL) -pie $^ $(LDFLAGS_ALL) $(CLI_LIBS) -o $@
 # The plugin and the agent both give VFs back.
-LOAN_SRC := $(addprefix agent/netdev/,vf_loan.c vf_link.c)
+LOAN_SRC := $(addprefix agent/netdev/,vf_loan.c vf_link.c netns_id.c)
 $(BUILD)/heddle-cni: $(CNI_OBJ) $(LOAN_SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/libutil.a
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS_ALL) -pie $^ $(LDFLAGS_ALL) $(CNI_LIBS) -o $@

@@ -144,8 +144,7 @@ void cni_free(struct controller *c)
 		drop_reservation(&c->reservations);
 	applied_close(c->cni);
 	ipam_free(c->ipam);
-	if (c->loans >= 0)
-		close(c->loans);
+	cni_vf_free(c);
 }
 
 /* --- ports of the host --- */
@@ -587,7 +586,7 @@ static int release(struct controller *c, const struct cni_key *key, bool *ret_wa
 static int sweep(struct controller *c)
 {
 	_cleanup_object_list_ struct object_list gone = {0};
-	int r = 0;
+	int r = cni_vf_end_gone(c);
 
 	for (size_t i = 0; i < c->store.cni.n && r >= 0; i++) {
 		const struct port *port = &c->store.cni.items[i]->port;
@@ -649,8 +648,6 @@ static int commit_port(struct controller *c, struct object *port, struct diag *d
 	_cleanup_diag_ struct diag ignored = {0};
 	int r;
 
-	/* The device was made a moment ago. */
-	(void)netdev_watch_dispatch(c->watch);
 	if (!has_device(c, port)) {
 		if (port->port.pci)
 			diag_add(diag, NULL, 0, "stateDir", "want heddled's, %s, where there is no record of VF %s",
@@ -681,6 +678,8 @@ static int commit(struct controller *c, const struct cni_request *request, json_
 	struct object *port;
 	int r;
 
+	/* The device was made a moment ago; and as long as it is reserved, no namespace that ended before is taken for the container's. */
+	(void)netdev_watch_dispatch(c->watch);
 	if (!at) {
 		diag_add(diag, NULL, 0, NULL,
 			"nothing is reserved for this container: the agent was started anew, or it took too long");

@@ -4,13 +4,19 @@
  * and keeps the record (netdev/vf_loan.h); here is what the NIC and the policy shall do for it.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <sys/stat.h>
 
 #include <controller_internal.h>
+#include <netdev/netns_id.h>
 #include <netdev/vf_loan.h>
 #include <observe/json.h>
 #include <observe/status.h>
 #include <util/netlink.h>
+
+#define YOUNG_S 10
 
 /* --- what is asked for --- */
 
@@ -118,24 +124,6 @@ json_t *cni_vf_json(const struct cni_vf *vf)
 
 /* --- records --- */
 
-int cni_vf_open(struct controller *c)
-{
-	int fd = vf_loans_open(c->options->state_dir, true);
-
-	if (fd < 0)
-		return log_err(fd, "cannot make the directory of VFs that containers have in %s", c->options->state_dir);
-	safe_close(c->loans);
-	c->loans = fd;
-	return 0;
-}
-
-void cni_vf_start(struct controller *c)
-{
-	c->loans = vf_loans_open(c->options->state_dir, false);
-	if (c->loans < 0 && c->loans != -ENOENT)
-		log_err(c->loans, "cannot read which VFs containers have in %s", c->options->state_dir);
-}
-
 static bool is_of_this_boot(const struct vf_loan *loan)
 {
 	char boot[64];
@@ -185,6 +173,113 @@ bool cni_vf_is_legacy(const struct controller *c, const struct object *port)
 	return port->port.pci && status_port_legacy(&c->view, port);
 }
 
+/* --- containers that ended without a DEL --- */
+
+/*
+ * A VF that a driver of user space has comes back to nobody, so there is no event of it; that of a namespace's end there is. Whose record had that
+ * number until then has ended: numbers are given anew, but this is looked at ahead of whatever the plugin asks for next.
+ */
+static void note_gone(struct controller *c, const struct vf_loan *loan)
+{
+	struct vf_loan *grown = reallocarray(c->gone_loans, c->n_gone_loans + 1, sizeof(*grown));
+
+	if (!grown) {
+		log_err(-ENOMEM, "cannot take note that container %s ended", loan->container);
+		return;
+	}
+	c->gone_loans = grown;
+	c->gone_loans[c->n_gone_loans++] = *loan;
+}
+
+struct looking {
+	struct controller *c;
+	struct mnl_socket *socket;
+	int32_t id; /* that has ended; NETNS_ID_NONE: whichever has */
+};
+
+/* Written a moment ago: the kernel gives a number anew just before it says that its earlier owner has ended. */
+static bool is_young(const struct controller *c, const struct vf_loan *loan)
+{
+	struct stat status;
+	time_t now = time(NULL);
+
+	return fstatat(c->loans, loan->pci, &status, 0) < 0 || status.st_mtime > now || now - status.st_mtime < YOUNG_S;
+}
+
+static int note_if_gone(const struct vf_loan *loan, void *userdata)
+{
+	const struct looking *looking = userdata;
+	const struct cni_key key = {.name = loan->name, .container = loan->container, .interface = loan->interface};
+	bool told = loan->netns_id == looking->id;
+
+	if (loan->ended || loan->netns_id < 0 || !is_of_this_boot(loan) || cni_is_reserved(looking->c, &key) ||
+		!(told || looking->id == NETNS_ID_NONE))
+		return 0;
+	if ((told && !is_young(looking->c, loan)) || netns_id_is_used(looking->socket, loan->netns_id) == 0)
+		note_gone(looking->c, loan);
+	return 0;
+}
+
+void cni_vf_namespace_ended(struct controller *c, int32_t id)
+{
+	_cleanup_netlink_ struct mnl_socket *socket = NULL;
+	struct looking looking = {.c = c, .id = id};
+	size_t before = c->n_gone_loans;
+	int r;
+
+	if (c->loans < 0)
+		return;
+	r = netlink_open(NETLINK_ROUTE, &socket);
+	if (r < 0) {
+		log_err(r, "cannot ask which namespaces of containers there are");
+		return;
+	}
+	looking.socket = socket;
+	(void)vf_loans_each(c->loans, note_if_gone, &looking);
+	if (c->n_gone_loans > before)
+		cni_sweep_later(c);
+}
+
+/* The record says that the container is gone, if it still is that container's. */
+static int end_gone(struct controller *c, const struct vf_loan *gone)
+{
+	struct vf_loan loan;
+	int r = vf_loan_read(c->loans, gone->pci, &loan);
+
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0 || loan.ended || !vf_loan_same(&loan, gone) || vf_loan_netns_is_there(&loan))
+		return r;
+	loan.ended = true;
+	r = vf_loan_write(c->loans, &loan);
+	if (r < 0)
+		return r;
+	c->view.vf_abandoned++;
+	log_warn(0, "container %s ended without a DEL: VF %s is taken back", loan.container, loan.pci);
+	return 0;
+}
+
+int cni_vf_end_gone(struct controller *c)
+{
+	_cleanup_close_ int lock = -1;
+	int r;
+
+	if (!c->n_gone_loans)
+		return 0;
+	lock = vf_loans_lock(c->loans, false);
+	if (lock < 0)
+		return lock;
+	while (c->n_gone_loans) {
+		const struct vf_loan *gone = &c->gone_loans[c->n_gone_loans - 1];
+
+		r = end_gone(c, gone);
+		if (r < 0)
+			log_err(r, "cannot record that container %s, which had VF %s, is gone", gone->container, gone->pci);
+		c->n_gone_loans--;
+	}
+	return 0;
+}
+
 /* --- what came back by itself --- */
 
 struct sweeping {
@@ -212,6 +307,7 @@ static int end_if_over(const struct vf_loan *loan, void *userdata)
 		return vf_loan_remove(sweeping->c->loans, loan->pci);
 	if (!is_over(sweeping->c, loan))
 		return 0;
+	sweeping->c->view.vf_abandoned += !loan->ended;
 	r = vf_loan_end(sweeping->c->loans, sweeping->socket, -1, NULL, loan, reason);
 	if (r < 0)
 		return log_err(r, "cannot put VF %s back", loan->pci);
@@ -243,4 +339,56 @@ int cni_vf_sweep(struct controller *c)
 bool cni_vf_concerned(const struct controller *c, const struct netdev *device)
 {
 	return c->loans >= 0 && strcmp(device->parent_bus, "pci") == 0;
+}
+
+/* --- start and end --- */
+
+static void on_namespace_ended(int32_t id, void *userdata)
+{
+	cni_vf_namespace_ended(userdata, id);
+}
+
+static void follow(struct controller *c)
+{
+	int r = netdev_watch_namespaces(c->watch, on_namespace_ended);
+
+	if (r < 0)
+		log_err(r, "cannot follow the end of containers that have VFs");
+}
+
+int cni_vf_open(struct controller *c)
+{
+	int fd = vf_loans_open(c->options->state_dir, true);
+
+	if (fd < 0)
+		return log_err(fd, "cannot make the directory of VFs that containers have in %s", c->options->state_dir);
+	if (c->loans < 0)
+		follow(c);
+	safe_close(c->loans);
+	c->loans = fd;
+	return 0;
+}
+
+/* Before ports are placed: those of containers that ended while no agent ran are none. */
+void cni_vf_start(struct controller *c)
+{
+	int r;
+
+	c->loans = vf_loans_open(c->options->state_dir, false);
+	if (c->loans < 0) {
+		if (c->loans != -ENOENT)
+			log_err(c->loans, "cannot read which VFs containers have in %s", c->options->state_dir);
+		return;
+	}
+	follow(c);
+	cni_vf_namespace_ended(c, NETNS_ID_NONE);
+	r = cni_vf_end_gone(c);
+	if (r < 0 && r != -EAGAIN)
+		log_err(r, "cannot record which containers that had VFs are gone");
+}
+
+void cni_vf_free(struct controller *c)
+{
+	free(c->gone_loans);
+	safe_close(c->loans);
 }

@@ -38,7 +38,9 @@ struct controller {
 	struct ipam *ipam;	 /* where addresses are given out next */
 	bool ipam_due;		 /* that is to be kept */
 	struct reservation *reservations;
-	int loans;			      /* fd of the records of VFs that containers have; negative: there are none */
+	int loans;		    /* fd of the records of VFs that containers have; negative: there are none */
+	struct vf_loan *gone_loans; /* of those, as they were when their container's namespace ended */
+	size_t n_gone_loans;
 	struct kubernetes *kubernetes;	      /* NULL: no cluster is followed */
 	struct store_deriver deriver;	      /* of its objects */
 	unsigned kubernetes_failures;	      /* in a row, to put in force what it says */
@@ -340,7 +342,11 @@ int cni_vf_open(struct controller *c);					/* makes the directory */
 bool cni_vf_has(const struct controller *c, const struct object *port); /* the container has it, as far as is known */
 bool cni_vf_is_legacy(const struct controller *c, const struct object *port);
 int cni_vf_check(const struct controller *c, const struct object *port, struct diag *diag); /* the NIC does as it was told */
-int cni_vf_sweep(struct controller *c);							    /* what came back is as it was */
+int cni_vf_end_gone(
+	struct controller *c);		/* records whose container's namespace has ended say so; -EAGAIN: the plugin is at it */
+int cni_vf_sweep(struct controller *c); /* what came back is as it was */
+void cni_vf_namespace_ended(struct controller *c, int32_t id);
+void cni_vf_free(struct controller *c);
 bool cni_vf_concerned(const struct controller *c, const struct netdev *device);
 
 /* --- controller_kubernetes.c: what the API server says --- */

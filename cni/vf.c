@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include <netdev/netns_id.h>
 #include <netdev/vf_loan.h>
 #include <util/clock.h>
 
@@ -197,12 +198,15 @@ static int settle_earlier(
 	return 0;
 }
 
-static void record(const struct config *config, int netns, struct vf_loan *loan)
+static void record(const struct config *config, struct links *host, int netns, struct vf_loan *loan)
 {
 	struct stat status = {0};
 
 	(void)fstat(netns, &status);
 	*loan = (struct vf_loan){.netns_device = (uint64_t)status.st_dev, .netns_inode = (uint64_t)status.st_ino};
+	/* Without it nobody is told when the namespace ends: it is then as if the container went on. */
+	if (netns_id(links_socket(host), netns, &loan->netns_id) < 0)
+		loan->netns_id = NETNS_ID_NONE;
 	vf_loan_boot(loan->boot);
 	memcpy(loan->pci, config->pci, sizeof(loan->pci));
 	snprintf(loan->name, sizeof(loan->name), "%s", config->name);
@@ -253,7 +257,7 @@ static int take(const struct config *config, int loans, struct links *host, stru
 
 	if (r < 0)
 		return r;
-	record(config, netns, &loan);
+	record(config, host, netns, &loan);
 	if (offer->interface) {
 		r = wait_for(host, config->pci, &loan.vf);
 		if (r == -ENODEV)

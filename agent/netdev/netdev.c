@@ -12,6 +12,7 @@
 
 #include <util/ethtool.h>
 #include <netdev/netdev.h>
+#include <netdev/netns_id.h>
 #include <util/cleanup.h>
 #include <util/hash.h>
 #include <util/log.h>
@@ -32,6 +33,7 @@ struct known {
 struct netdev_watch {
 	struct mnl_socket *socket;
 	netdev_event event;
+	netdev_namespace_ended ended; /* NULL: nobody wants to know */
 	void *userdata;
 	struct known *known; /* so that after lost messages those that went can be told */
 	size_t n_known;
@@ -203,7 +205,10 @@ static int on_message(const struct nlmsghdr *message, void *userdata)
 	const struct ifinfomsg *link = mnl_nlmsg_get_payload(message);
 	struct known *known;
 	struct netdev device;
+	int32_t id;
 
+	if (message->nlmsg_type == RTM_DELNSID && watch->ended && netns_id_parse(message, &id))
+		watch->ended(id, watch->userdata);
 	if (mnl_nlmsg_get_payload_len(message) < sizeof(*link))
 		return MNL_CB_OK;
 	/* A bridge tells of its ports in its own family too: their coming and going there is not the device's. */
@@ -336,6 +341,14 @@ void netdev_watch_free(struct netdev_watch *watch)
 	free(watch);
 }
 
+int netdev_watch_namespaces(struct netdev_watch *watch, netdev_namespace_ended ended)
+{
+	if (mnl_socket_setsockopt(watch->socket, NETLINK_ADD_MEMBERSHIP, &(int){RTNLGRP_NSID}, sizeof(int)) < 0)
+		return -errno;
+	watch->ended = ended;
+	return 0;
+}
+
 int netdev_watch_fd(const struct netdev_watch *watch)
 {
 	return mnl_socket_get_fd(watch->socket);
@@ -351,6 +364,8 @@ int netdev_watch_dispatch(struct netdev_watch *watch)
 	if (watch->lost) {
 		log_info("interface changes came faster than they were read: listing all anew");
 		r = finish_dump(watch);
+		if (watch->ended)
+			watch->ended(NETNS_ID_NONE, watch->userdata);
 	}
 	return r == -EAGAIN ? 0 : r < 0 ? log_err(r, "cannot read the changes of interfaces") : 0;
 }

@@ -39,6 +39,12 @@ struct netdev_watch;
 typedef void (*netdev_event)(const struct netdev *device, bool gone, void *userdata);
 int netdev_watch_new(netdev_event event, void *userdata, struct netdev_watch **ret);
 void netdev_watch_free(struct netdev_watch *watch);
+/*
+ * Called for each other namespace that ends and had a number here (netns_id.h), from now on; NETNS_ID_NONE: some may have ended unheard. What is said of
+ * interfaces and of these is in the order in which it happened.
+ */
+typedef void (*netdev_namespace_ended)(int32_t id, void *userdata);
+int netdev_watch_namespaces(struct netdev_watch *watch, netdev_namespace_ended ended);
 int netdev_watch_fd(const struct netdev_watch *watch);	  /* poll for input, then: */
 int netdev_watch_dispatch(struct netdev_watch *watch);	  /* resynchronises by itself after ENOBUFS */
 int netdev_by_name(const char *name, struct netdev *ret); /* -ENODEV */

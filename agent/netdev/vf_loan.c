@@ -15,6 +15,7 @@
 
 #include <jansson.h>
 
+#include <netdev/netns_id.h>
 #include <util/addr.h>
 #include <util/cleanup.h>
 #include <util/file.h>
@@ -38,6 +39,20 @@ void vf_loan_boot(char ret[64])
 bool vf_loan_is(const struct vf_loan *loan, const char *name, const char *container, const char *interface)
 {
 	return !strcmp(loan->container, container) && !strcmp(loan->interface, interface) && !strcmp(loan->name, name);
+}
+
+bool vf_loan_same(const struct vf_loan *a, const struct vf_loan *b)
+{
+	return !strcmp(a->pci, b->pci) && !strcmp(a->boot, b->boot) && vf_loan_is(a, b->name, b->container, b->interface) &&
+	       a->netns_device == b->netns_device && a->netns_inode == b->netns_inode && a->netns_id == b->netns_id;
+}
+
+bool vf_loan_netns_is_there(const struct vf_loan *loan)
+{
+	struct stat status;
+
+	return stat(loan->netns, &status) == 0 && (uint64_t)status.st_dev == loan->netns_device &&
+	       (uint64_t)status.st_ino == loan->netns_inode;
 }
 
 /* --- the directory --- */
@@ -82,10 +97,12 @@ static json_t *link_json(const struct vf_link *link)
 /* Inodes are 64 bits wide: as text, since numbers of JSON are not. */
 static json_t *loan_json(const struct vf_loan *loan)
 {
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:{s:s, s:o, s:o}, s:b, s:o, s:o}", "pci", loan->pci, "boot", loan->boot,
+	json_t *id = loan->netns_id < 0 ? json_null() : json_integer(loan->netns_id);
+
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:{s:s, s:o, s:o, s:o}, s:b, s:o, s:o}", "pci", loan->pci, "boot", loan->boot,
 		"name", loan->name, "containerID", loan->container, "ifname", loan->interface, "netns", "path", loan->netns,
 		"device", json_sprintf("%" PRIu64, loan->netns_device), "inode", json_sprintf("%" PRIu64, loan->netns_inode),
-		"ended", loan->ended, "vf", link_json(&loan->vf), "representor", link_json(&loan->representor));
+		"id", id, "ended", loan->ended, "vf", link_json(&loan->vf), "representor", link_json(&loan->representor));
 }
 
 static bool take_text(const json_t *object, const char *key, char *ret, size_t size)
@@ -113,6 +130,14 @@ static bool take_number(const json_t *object, const char *key, uint32_t *ret)
 	return json_is_integer(json_object_get(object, key)) && number >= 0 && number <= INT32_MAX;
 }
 
+/* Records of earlier versions have none. */
+static int32_t take_netns_id(const json_t *netns)
+{
+	uint32_t id;
+
+	return take_number(netns, "id", &id) ? (int32_t)id : NETNS_ID_NONE;
+}
+
 /* What the kernel would refuse as a name is none that it had. */
 static bool take_link(const json_t *object, const char *key, struct vf_link *ret)
 {
@@ -131,7 +156,7 @@ int vf_loan_decode(const char *text, size_t length, struct vf_loan *ret)
 {
 	json_auto_t *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, NULL);
 	const json_t *netns = json_object_get(root, "netns");
-	struct vf_loan loan = {.ended = json_is_true(json_object_get(root, "ended"))};
+	struct vf_loan loan = {.ended = json_is_true(json_object_get(root, "ended")), .netns_id = take_netns_id(netns)};
 
 	if (!take_text(root, "pci", loan.pci, sizeof(loan.pci)) || !take_text(root, "boot", loan.boot, sizeof(loan.boot)) ||
 		!take_text(root, "name", loan.name, sizeof(loan.name)) ||

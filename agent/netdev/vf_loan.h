@@ -30,7 +30,8 @@ struct vf_loan {
 	char name[VF_LOAN_TEXT_MAX], container[VF_LOAN_TEXT_MAX], interface[IF_NAMESIZE];
 	char netns[PATH_MAX]; /* where it was, and what was there: a path may be another container's by now */
 	uint64_t netns_device, netns_inode;
-	bool ended; /* the container is gone: only putting back is left */
+	int32_t netns_id; /* netns_id.h: where the host is, as long as that namespace lives; NETNS_ID_NONE: not known */
+	bool ended;	  /* the container is gone: only putting back is left */
 	/* as they were */
 	struct vf_link vf;	    /* none: a driver of user space has it */
 	struct vf_link representor; /* none: legacy mode */
@@ -52,6 +53,10 @@ int vf_loans_each(int loans, int (*seen)(const struct vf_loan *loan, void *userd
 /* As a record has it on disk: pure, but for memory. */
 int vf_loan_decode(const char *text, size_t length, struct vf_loan *ret);
 bool vf_loan_is(const struct vf_loan *loan, const char *name, const char *container, const char *interface);
+/* The same container has the same VF, in the same namespace. */
+bool vf_loan_same(const struct vf_loan *a, const struct vf_loan *b);
+/* The recorded path leads to the recorded namespace, which is therefore there. false says nothing: not everybody sees the path. */
+bool vf_loan_netns_is_there(const struct vf_loan *loan);
 
 /* --- interfaces; the socket (NETLINK_ROUTE) says in which namespace --- */
 

@@ -361,6 +361,11 @@ static void offload_paused(struct scrape *s, const char *name)
 	offloaded_metric(s->view, s->text, name, OFFLOADED_PAUSED);
 }
 
+static void vf_abandoned(struct scrape *s, const char *name)
+{
+	buffer_printf(s->text, "%s_total %" PRIu64 "\n", name, s->view->vf_abandoned);
+}
+
 static void last_error(struct scrape *s, const char *name)
 {
 	buffer_printf(s->text, "%s %d\n", name, s->view->last_error != NULL);
@@ -403,6 +408,7 @@ static const struct metric {
 		fast_path_lost},
 	{"heddle_fast_path_frames", "counter", NULL, "What sockets of a FastPath's workers did, since they were made.",
 		fast_path_frames},
+	{"heddle_cni_vf_abandoned", "counter", NULL, "VFs that containers left without a DEL.", vf_abandoned},
 	{"heddle_config_error", "gauge", NULL, "1 while the last change of the configuration stands refused.", last_error},
 	{"heddle_packets", "counter", NULL, "Packets judged at the uplinks and ports.", packets},
 	{"heddle_bytes", "counter", NULL, "Bytes of the packets judged at the uplinks and ports.", bytes},

@@ -59,6 +59,7 @@ struct view {
 	const struct object_list *objects;	 /* the documents in force */
 	const struct sriov *sriov;		 /* VFs; NULL: they were not looked for */
 	const struct object_list *cni;		 /* those of them that are the CNI plugin's; NULL: its state cannot be used */
+	uint64_t vf_abandoned;			 /* VFs of which containers ended without a DEL */
 	const struct object_list *derived;	 /* and those that a cluster comes to */
 	const struct kubernetes *kubernetes;	 /* NULL: no cluster is followed */
 	const struct host *host;		 /* of the Host document in force; NULL: none */

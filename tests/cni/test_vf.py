@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 
@@ -53,6 +54,12 @@ class VfHost(CniHost):
         container.ns.ip(f"link set moving netns {self.ns.name}")
         self.ns.ip(f"link set moving name {name}")
         container.ns.delete()
+
+    def abandoned(self):
+        return int(re.search(r"^heddle_cni_vf_abandoned_total (\d+)$", self.daemon.api.get("/metrics"), re.M)[1])
+
+    def wait_idle_user_space(self):
+        wait_for(lambda: not self.records() and not self.attachments(), 15, what="nothing is left")
 
     def wait_idle(self, *vfs):
         """Nobody has a VF, and nothing of anybody's is left."""
@@ -140,10 +147,11 @@ def test_two_containers_one_after_another(host):
 def test_a_namespace_that_ends_without_a_del(host, name):
     runtime = host.vf_runtime()
     a, b = host.with_vf(0), host.with_vf(1)
+    before = host.abandoned()
     host.returned_by_the_kernel(a, name)
     wait_for(lambda: host.nic.as_it_was(0), 15, what="the VF is as it was")
     wait_for(lambda: [x["containerID"] for x in host.attachments()] == [b.id], 15, what="its port goes")
-    assert host.records() == [address(1)]
+    assert host.records() == [address(1)] and host.abandoned() == before + 1
     # the runtime's DEL comes late
     runtime.delete(a)
     runtime.check_vf(b, 1)
@@ -382,7 +390,7 @@ def test_a_vf_of_user_space(switchdev):
         runtime.check_vf(c, 0)
         if switchdev:
             assert "UP" in host.nic.representor(0)["flags"]
-        # nobody says that it is gone: the next one for the VF finds out
+        # the next one for the VF need not wait for the agent to notice
         c.ns.delete()
         d = host.with_vf(0, runtime)
         runtime.delete(c)
@@ -393,6 +401,100 @@ def test_a_vf_of_user_space(switchdev):
         wait_for(lambda: not host.attachments() and not host.records(), 15, what="nothing is left")
         if switchdev:
             assert "UP" not in host.nic.representor(0)["flags"] and host.nic.representor(0)["mtu"] == 1300
+
+
+@pytest.mark.parametrize("switchdev", [True, False])
+def test_a_vf_of_user_space_whose_container_ends_without_a_del(switchdev):
+    """Nothing comes back that could be seen: what is heard is that the namespace ended."""
+    with VfHost(switchdev=switchdev, interfaces=False, count=3) as host:
+        runtime = host.vf_runtime(network="blue" if switchdev else "wire", **({} if switchdev else {"vf": {"vlan": 0}}))
+        a, b = host.with_vf(0, runtime), host.with_vf(1, runtime)
+        assert host.record(0)["netns"]["id"] != host.record(1)["netns"]["id"]
+        a.ns.delete()
+        wait_for(lambda: host.records() == [address(1)], 15, what="the VF is given back")
+        assert [x["containerID"] for x in host.attachments()] == [b.id]
+        assert f"container {a.id} ended without a DEL: VF {address(0)} is taken back" in host.daemon.log()
+        assert host.abandoned() == 1
+        if switchdev:
+            assert "UP" not in host.nic.representor(0)["flags"] and host.nic.representor(0)["mtu"] == 1300
+            assert "UP" in host.nic.representor(1)["flags"]
+        runtime.check_vf(b, 1)
+        # its DEL comes late: by then the VF, and the number of its namespace, are another's
+        c = host.with_vf(0, runtime)
+        assert host.record(0)["containerID"] == c.id
+        runtime.delete(a)
+        runtime.check_vf(c, 0)
+        # while the agent is down
+        host.daemon.kill()
+        b.ns.delete()
+        wait_for(lambda: str(host.record(1)["netns"]["id"]) not in netns_ids(host), 15, what="the namespace has ended")
+        host.daemon.start()
+        assert [x["containerID"] for x in host.attachments()] == [c.id]
+        wait_for(lambda: host.records() == [address(0)], 15, what="the VF is given back")
+        runtime.check_vf(c, 0)
+        # a DEL that comes in time is none of these
+        before = host.abandoned()
+        runtime.delete(c)
+        c.ns.delete()
+        host.wait_idle_user_space()
+        assert host.abandoned() == before
+
+
+def netns_ids(host):
+    return {line.split()[1] for line in host.ns.run("ip", "netns", "list-id").stdout.splitlines()}
+
+
+def test_the_next_one_is_let_be():
+    """One that gets the VF, and maybe the number, right behind one that ended; and one that ends within the same seconds as its start."""
+    with VfHost(interfaces=False, count=2) as host:
+        runtime = host.vf_runtime()
+        for turn in range(4):
+            a, probe = host.with_vf(0, runtime), host.with_vf(1, runtime)
+            a.ns.delete()
+            b = host.with_vf(0, runtime)
+            probe.ns.delete()
+            wait_for(lambda: address(1) not in host.records(), 15, what="the other VF is given back")
+            assert host.record(0)["containerID"] == b.id and not host.record(0)["ended"], turn
+            runtime.check_vf(b, 0)
+            assert [x["containerID"] for x in host.attachments()] == [b.id]
+            runtime.delete(b)
+            b.ns.delete()
+
+
+def test_a_number_that_is_another_namespaces_by_now():
+    """The kernel has said that it ended, and that counts; of a record that was written a moment ago it might be somebody else's end that it said."""
+    with VfHost(interfaces=False, count=2) as host:
+        runtime = host.vf_runtime()
+        a, b = host.with_vf(0, runtime), host.with_vf(1, runtime)
+        numbers = [str(host.record(vf)["netns"]["id"]) for vf in (0, 1)]
+        ten_seconds_old = os.stat(f"{host.daemon.state_dir}/loans/{address(0)}").st_mtime - 11
+        os.utime(f"{host.daemon.state_dir}/loans/{address(0)}", (ten_seconds_old, ten_seconds_old))
+        host.daemon.process.send_signal(signal.SIGSTOP)
+        for c in (a, b):
+            c.ns.delete()
+        wait_for(lambda: not set(numbers) & netns_ids(host), 15, what="both have ended")
+        later = [host.container() for _ in numbers]
+        for c, number in zip(later, numbers):
+            host.ns.ip(f"netns set {c.ns.name} {number}")
+        os.utime(f"{host.daemon.state_dir}/loans/{address(1)}")
+        host.daemon.process.send_signal(signal.SIGCONT)
+        wait_for(lambda: host.records() == [address(1)], 15, what="the old one is given back")
+        assert [x["containerID"] for x in host.attachments()] == [b.id]
+        # nothing is lost by that
+        runtime.check_vf(host.with_vf(1, runtime), 1)
+
+
+def test_a_namespace_that_somebody_keeps():
+    """Its path is gone, its processes are not: the container has the VF."""
+    with VfHost(interfaces=False, count=2) as host:
+        runtime = host.vf_runtime()
+        a, b = host.with_vf(0, runtime), host.with_vf(1, runtime)
+        with open(a.ns.path, "rb"):
+            a.ns.delete()
+            b.ns.delete()
+            wait_for(lambda: host.records() == [address(0)], 15, what="the one that ended is given back")
+            assert [x["containerID"] for x in host.attachments()] == [a.id]
+        wait_for(lambda: not host.records() and not host.attachments(), 15, what="and then the other")
 
 
 def test_a_vf_without_a_driver():

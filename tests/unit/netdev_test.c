@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Interfaces that come, change and go, in a namespace of the test's own. */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -12,16 +14,21 @@
 #include <string.h>
 #include <unistd.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 #include <cmocka.h>
 
 #include <netdev/hostnet.h>
 #include <netdev/netdev.h>
+#include <netdev/netns_id.h>
 #include <util/addr.h>
 #include <util/log.h>
+#include <util/netlink.h>
 
 struct seen {
 	unsigned came, went, n;
+	unsigned n_ended; /* namespaces */
+	int32_t ended;	  /* the last one */
 	struct netdev device[2048];
 };
 
@@ -104,6 +111,93 @@ static void test_watch(void **state)
 	assert_null(find(seen, "ndt5"));
 	assert_null(find(seen, "ndt1"));
 	assert_int_equal(netdev_watch_dispatch(watch), 0); /* nothing there: nothing happens */
+	netdev_watch_free(watch);
+	free(seen);
+}
+
+static void on_ended(int32_t id, void *userdata)
+{
+	struct seen *seen = userdata;
+
+	seen->n_ended++;
+	seen->ended = id;
+}
+
+/* A process in a namespace of its own, which ends with it. */
+static pid_t keep_namespace(int *ret_netns)
+{
+	int there[2];
+	char path[64], byte;
+	pid_t child;
+
+	assert_int_equal(pipe(there), 0);
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		if (unshare(CLONE_NEWNET) < 0 || write(there[1], "x", 1) != 1)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	close(there[1]);
+	assert_int_equal(read(there[0], &byte, 1), 1);
+	close(there[0]);
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", child);
+	*ret_netns = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(*ret_netns >= 0);
+	return child;
+}
+
+static void end_namespace(pid_t child)
+{
+	assert_int_equal(kill(child, SIGKILL), 0);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+}
+
+static void test_namespaces(void **state)
+{
+	struct seen *seen = calloc(1, sizeof(*seen));
+	_cleanup_netlink_ struct mnl_socket *socket = NULL;
+	struct netdev_watch *watch = NULL;
+	int32_t id, again, other;
+	pid_t children[2];
+	int netns;
+
+	(void)state;
+	assert_int_equal(netlink_open(NETLINK_ROUTE, &socket), 0);
+	assert_int_equal(netdev_watch_new(on_event, seen, &watch), 0);
+	assert_int_equal(netdev_watch_namespaces(watch, on_ended), 0);
+	children[0] = keep_namespace(&netns);
+	assert_int_equal(netns_id(socket, netns, &id), 0);
+	assert_int_equal(netns_id(socket, netns, &again), 0);
+	assert_int_equal(id, again);
+	close(netns);
+	children[1] = keep_namespace(&netns);
+	assert_int_equal(netns_id(socket, netns, &other), 0);
+	assert_int_not_equal(id, other);
+	close(netns);
+	assert_int_equal(netns_id_is_used(socket, id), 1);
+	assert_int_equal(netns_id_is_used(socket, 4711), 0);
+	assert_int_equal(netdev_watch_dispatch(watch), 0);
+	assert_int_equal(seen->n_ended, 0);
+	end_namespace(children[0]);
+	/* The kernel ends them behind everybody's back. */
+	for (int i = 0; i < 200 && !seen->n_ended; i++) {
+		struct pollfd poll_fd = {.fd = netdev_watch_fd(watch), .events = POLLIN};
+
+		(void)poll(&poll_fd, 1, 100);
+		assert_int_equal(netdev_watch_dispatch(watch), 0);
+	}
+	assert_int_equal(seen->n_ended, 1);
+	assert_int_equal(seen->ended, id);
+	assert_int_equal(netns_id_is_used(socket, id), 0);
+	assert_int_equal(netns_id_is_used(socket, other), 1);
+	/* Lost messages: any may have ended. */
+	assert_int_equal(setsockopt(netdev_watch_fd(watch), SOL_SOCKET, SO_RCVBUF, &(int){2048}, sizeof(int)), 0);
+	run("i=0; while [ $i -lt 40 ]; do echo link add ndtz$i type veth peer name ndtw$i; i=$((i+1)); done | ip -batch -");
+	dispatch(watch);
+	assert_int_equal(seen->ended, NETNS_ID_NONE);
+	end_namespace(children[1]);
 	netdev_watch_free(watch);
 	free(seen);
 }
@@ -273,7 +367,7 @@ static void test_hostnet(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_watch), cmocka_unit_test(test_lost_messages),
-		cmocka_unit_test(test_peers), cmocka_unit_test(test_hostnet)};
+		cmocka_unit_test(test_namespaces), cmocka_unit_test(test_peers), cmocka_unit_test(test_hostnet)};
 
 	if (unshare(CLONE_NEWNET) < 0) {
 		printf("# skipped: needs root: %s\n", strerror(errno));

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include <netdev/netns_id.h>
 #include <netdev/vf_loan.h>
 #include <util/cleanup.h>
 #include <util/file.h>
@@ -26,6 +27,7 @@ static const struct vf_loan whole = {.pci = "0000:01:10.0",
 	.netns = "/run/netns/x",
 	.netns_device = 4,
 	.netns_inode = UINT64_MAX,
+	.netns_id = 7,
 	.vf = {.ifindex = 7, .name = "ens1f0v0", .mac = {2, 0, 0, 0, 0, 1}, .mtu = 1400, .flags = IFF_UP},
 	.representor = {.ifindex = 8, .name = "eth5", .mac = {2, 0, 0, 0, 0, 2}, .mtu = 9000}};
 
@@ -87,6 +89,49 @@ static int decode(const char *text)
 	return vf_loan_decode(text, strlen(text), &loan);
 }
 
+/* Of whom nothing is known when its namespace ends: records of earlier versions, and what is no number. */
+static void test_netns_id(void **state)
+{
+	static const char *const ids[] = {"", ",\"id\":null", ",\"id\":-3", ",\"id\":\"7\"", ",\"id\":4294967295"};
+	struct vf_loan loan, other;
+	char text[512];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
+		snprintf(text, sizeof(text),
+			HEAD "\"netns\":{\"path\":\"/x\",\"device\":\"4\",\"inode\":\"5\"%s},\"vf\":null,\"representor\":null}",
+			ids[i]);
+		assert_int_equal(vf_loan_decode(text, strlen(text), &loan), 0);
+		assert_int_equal(loan.netns_id, NETNS_ID_NONE);
+	}
+	other = loan;
+	assert_true(vf_loan_same(&loan, &other));
+	other.netns_inode++;
+	assert_false(vf_loan_same(&loan, &other));
+	other = loan;
+	other.netns_id = 5;
+	assert_false(vf_loan_same(&loan, &other));
+	other = loan;
+	other.container[0]++;
+	assert_false(vf_loan_same(&loan, &other));
+}
+
+static void test_netns_is_there(void **state)
+{
+	struct vf_loan loan = whole;
+	struct stat status;
+
+	(void)state;
+	assert_false(vf_loan_netns_is_there(&loan));
+	snprintf(loan.netns, sizeof(loan.netns), "/proc/self/ns/net");
+	assert_int_equal(stat(loan.netns, &status), 0);
+	loan.netns_device = status.st_dev;
+	loan.netns_inode = status.st_ino;
+	assert_true(vf_loan_netns_is_there(&loan));
+	loan.netns_inode++;
+	assert_false(vf_loan_netns_is_there(&loan));
+}
+
 static void test_damaged(void **state)
 {
 	(void)state;
@@ -107,7 +152,8 @@ static void test_damaged(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_records), cmocka_unit_test(test_damaged)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_records), cmocka_unit_test(test_damaged),
+		cmocka_unit_test(test_netns_id), cmocka_unit_test(test_netns_is_there)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
