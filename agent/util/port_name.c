@@ -32,9 +32,14 @@ struct port_name port_name_parse(const char *text)
 {
 	static const struct port_name none;
 	struct port_name name = {0};
+	bool on_card = *text == 'l';
 	uint32_t ignored;
 
-	if (take(&text, "c")) {
+	if (on_card) {
+		text++;
+		if (!take_number(&text, &ignored))
+			return none;
+	} else if (take(&text, "c")) {
 		if (!take_number(&text, &ignored))
 			return none;
 		name.external = true;
@@ -47,9 +52,14 @@ struct port_name port_name_parse(const char *text)
 		if (!*text)
 			return name;
 	}
-	if (!take(&text, "pf") || !take_number(&text, &name.pf))
+	if (on_card || !take(&text, "pf") || !take_number(&text, &name.pf))
 		return none;
 	name.flavour = PORT_PF;
+	if (*text == 's' && isdigit((unsigned char)text[1])) {
+		text++;
+		if (!take_number(&text, &ignored) || *text)
+			return none;
+	}
 	if (!*text)
 		return name;
 	name.flavour = take(&text, "vfr") || take(&text, "vf") ? PORT_VF : take(&text, "sf") ? PORT_SF : PORT_NONE;

@@ -8,8 +8,8 @@
 
 enum port_flavour {
 	PORT_NONE,
-	PORT_UPLINK, /* p0, p0s1 where it is split */
-	PORT_PF,     /* pf0 */
+	PORT_UPLINK, /* p0, p0s1 where it is split, l2p0 on a line card */
+	PORT_PF,     /* pf0; nfp with several: pf0s1 */
 	PORT_VF,     /* pf0vf3; ice before 6.4: pf0vfr3; sfc: p0pf0vf3 */
 	PORT_SF,     /* pf0sf5 */
 };
