@@ -129,6 +129,11 @@ enum devlink_what devlink_parse(
 	case DEVLINK_CMD_GET: /* how the kernel answers */
 	case DEVLINK_CMD_NEW:
 	case DEVLINK_CMD_ESWITCH_GET:
+		/* Asked for all ports, kernels such as 6.1 tell of each by the command for devices. */
+		if (has_index) {
+			*ret_port = port;
+			return DEVLINK_PORT;
+		}
 		*ret_device = device;
 		return DEVLINK_DEVICE;
 	case DEVLINK_CMD_DEL:

@@ -361,6 +361,100 @@ static void test_bnxt(void **state)
 	expect_place(m, &(struct sriov_name){.pf = "rep0", .index = 0}, 0, "rep0 is no device with VFs");
 }
 
+/* bnxt where the kernel tells the parent; nfp, whose PF has several wires, an interface of its own, and a representor for each of its queues' ends. */
+static void test_parents(void **state)
+{
+	struct machine *m = *state;
+
+	put_pf(m, "0000:3b:00.0", "bnxt_en", 16, 1, "0000:3b:02.%u");
+	put_pf(m, "0000:04:00.0", "nfp", 48, 2, "0000:04:08.%u");
+	see_link(m, 2, "ens2f0np0", "p0", "\1\20\30", "pci", "0000:3b:00.0");
+	see_link(m, 3, "ens2f0npf0vf0", "pf0vf0", "\1\20\30", "pci", "0000:3b:00.0");
+	see_link(m, 4, "enp4s0nn0", "n0", NULL, "pci", "0000:04:00.0");
+	see_link(m, 5, "enp4s0np0s0", "p0s0", "\2\2", "pci", "0000:04:00.0");
+	see_link(m, 6, "enp4s0np0s1", "p0s1", "\2\2", "pci", "0000:04:00.0");
+	see_link(m, 7, "enp4s0npf0s1", "pf0s1", "\2\2", "pci", "0000:04:00.0");
+	see_link(m, 8, "enp4s0npf0vf0", "pf0vf0", "\2\2", NULL, NULL);
+	see_link(m, 9, "rep1", "pf0vf1", "\2\2", "pci", "0000:04:00.0");
+	look(m);
+	expect_vf(m, "ens2f0np0", 0, "0000:3b:02.0", "", "ens2f0npf0vf0");
+	/* By whichever of its interfaces the PF is named; not by one that stands for something else. */
+	expect_place(m, &(struct sriov_name){.pf = "enp4s0nn0", .index = 1}, 9, "");
+	expect_place(m, &(struct sriov_name){.pf = "enp4s0np0s1", .index = 1}, 9, "");
+	expect_place(m, &(struct sriov_name){.pci = "0000:04:00.0"}, 4, "");
+	assert_int_equal(m->table.pfs[0].ifindex + m->table.pfs[1].ifindex, 2 + 4);
+}
+
+/* sfc: names with the wire in front. What udev or people call interfaces means nothing, and one is named as if it were another's. */
+static void test_names(void **state)
+{
+	struct machine *m = *state;
+
+	put_pf(m, "0000:08:00.0", "sfc", 8, 3, "0000:08:01.%u");
+	see_link(m, 2, "enp8s0f0", "p0", "\3\3", "pci", "0000:08:00.0");
+	see_link(m, 3, "eth0_2", "p0pf0vf0", "\3\3", "pci", "0000:08:00.0");
+	see_link(m, 4, "enp8s0f0npf0vf0", "p0pf0vf1", "\3\3", "pci", "0000:08:00.0");
+	see_link(m, 5, "pf0vf1", "p0pf0vf2", "\3\3", "pci", "0000:08:00.0");
+	see_link(m, 6, "enp8s0f0_0", NULL, NULL, NULL, NULL);
+	look(m);
+	for (uint32_t i = 0; i < 3; i++)
+		expect_place(m, &(struct sriov_name){.pf = "enp8s0f0", .index = i}, 3 + i, "");
+	snprintf(device(m, "enp8s0f0")->name, IF_NAMESIZE, "wan");
+	snprintf(device(m, "pf0vf1")->name, IF_NAMESIZE, "enp8s0f0");
+	look(m);
+	expect_place(m, &(struct sriov_name){.pf = "wan", .index = 2}, 5, "");
+	/* A representor is on the PF's device: by its name it is the same PF. */
+	expect_place(m, &(struct sriov_name){.pf = "enp8s0f0", .index = 2}, 5, "");
+}
+
+/* A DPU: functions of two hosts, with the same numbers as its own; its own VFs and SFs beside them. */
+static void test_hosts(void **state)
+{
+	struct machine *m = *state;
+
+	put_pf(m, "0000:03:00.0", "mlx5_core", 16, 2, "0000:03:01.%u");
+	see_link(m, 2, "p0", "p0", "\4\4", "pci", "0000:03:00.0");
+	see_link(m, 3, "pf0hpf", "c1pf0", "\4\4", "pci", "0000:03:00.0");
+	see_link(m, 4, "ens1c1pf0vf0", "c1pf0vf0", "\4\4", "pci", "0000:03:00.0");
+	see_link(m, 5, "ens1c2pf0vf0", "c2pf0vf0", "\4\4", "pci", "0000:03:00.0");
+	see_link(m, 6, "ens1c1pf0sf8", "c1pf0sf8", "\4\4", "pci", "0000:03:00.0");
+	see_link(m, 7, "en3f0pf0sf88", "pf0sf88", "\4\4", "pci", "0000:03:00.0");
+	/* An SF's own interface is on a bus of its own. */
+	see_link(m, 8, "enp3s0f0s88", NULL, NULL, "auxiliary", "mlx5_core.sf.4");
+	see_link(m, 9, "en3f0pf0vf1", "pf0vf1", "\4\4", "pci", "0000:03:00.0");
+	see_mode(m, "pci", "0000:03:00.0", DEVLINK_ESWITCH_MODE_SWITCHDEV);
+	see_port(m, DEVLINK_CMD_PORT_NEW, "pci", "0000:03:00.0",
+		&(struct port_says){.index = 1, .flavour = DEVLINK_PORT_FLAVOUR_PCI_VF, .ifindex = 4, .vf = 0, .external = true});
+	see_port(m, DEVLINK_CMD_PORT_NEW, "pci", "0000:03:00.0",
+		&(struct port_says){.index = 2, .flavour = DEVLINK_PORT_FLAVOUR_PCI_SF, .ifindex = 7});
+	look(m);
+	expect_place(m, &(struct sriov_name){.pf = "p0", .index = 0}, 0, "VF 0 of p0 has no representor yet");
+	expect_place(m, &(struct sriov_name){.pf = "p0", .index = 1}, 9, "");
+	expect_place(m, &(struct sriov_name){.pci = "0000:03:00.0"}, 2, "");
+	see_link(m, 10, "en3f0pf0vf0", "pf0vf0", "\4\4", "pci", "0000:03:00.0");
+	look(m);
+	expect_place(m, &(struct sriov_name){.pf = "p0", .index = 0}, 10, "");
+}
+
+/* As 6.1 answers when it is asked for all ports: by the command for devices. */
+static void test_ports_of_6_1(void **state)
+{
+	static const uint8_t mac[6] = {2, 7, 7, 7, 7, 7};
+	struct machine *m = *state;
+
+	put_pf(m, "0000:01:00.0", "mlx5_core", 8, 1, "0000:01:01.%u");
+	see_link(m, 2, "eth1", "p0", "\1\2", "pci", "0000:01:00.0");
+	see_link(m, 3, "eth2", NULL, "\1\2", NULL, NULL); /* by devlink alone it is whose it is */
+	see_mode(m, "pci", "0000:01:00.0", DEVLINK_ESWITCH_MODE_SWITCHDEV);
+	assert_true(see_port(m, DEVLINK_CMD_NEW, "pci", "0000:01:00.0",
+		&(struct port_says){.index = 1, .flavour = DEVLINK_PORT_FLAVOUR_PCI_VF, .ifindex = 3, .mac = mac}));
+	assert_int_equal(m->devlink.n_ports, 1);
+	look(m);
+	assert_int_equal(m->table.pfs[0].eswitch, ESWITCH_SWITCHDEV);
+	expect_place(m, &(struct sriov_name){.pf = "eth1", .index = 0}, 3, "");
+	assert_memory_equal(sriov_find_address(&m->table, "0000:01:01.0")->mac, mac, 6);
+}
+
 /* netdevsim: no PCI, and VFs that no file shows. */
 static void test_netdevsim(void **state)
 {
@@ -488,6 +582,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_mlx5, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ice, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bnxt, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_parents, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_names, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_hosts, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ports_of_6_1, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_netdevsim, setup, teardown),
 		cmocka_unit_test(test_cut_messages),
 		cmocka_unit_test_setup_teardown(test_damaged_tree, setup, teardown),
