@@ -14,6 +14,7 @@
 
 #include <util/addr.h>
 #include <util/hash.h>
+#include <util/pci.h>
 
 #define DEFAULT_SOCKET "/run/heddle/heddled.sock"
 #define DEFAULT_STATE_DIR "/var/lib/heddle"
@@ -481,16 +482,6 @@ static int take_bandwidth(struct config *config, const json_t *runtime, struct f
 
 /* --- VFs --- */
 
-/* DOMAIN:BUS:DEVICE.FUNCTION; behind an Intel VMD the domain has five digits or more. */
-static bool is_pci(const char *text)
-{
-	size_t domain = strspn(text, "0123456789abcdef");
-	const char *rest = text + domain;
-
-	return domain >= 4 && domain <= 8 && rest[0] == ':' && strspn(rest + 1, "0123456789abcdef") == 2 && rest[3] == ':' &&
-	       strspn(rest + 4, "0123456789abcdef") == 2 && rest[6] == '.' && rest[7] >= '0' && rest[7] <= '7' && !rest[8];
-}
-
 /*
  * Multus writes what the device plugin has given into the configuration of every plugin of the chain, as deviceID and as pciBusID, and those that
  * have the capability get it by runtimeConfig.
@@ -518,7 +509,7 @@ static int take_device(struct config *config, const json_t *runtime, struct fail
 		return 0;
 	for (size_t i = 0; i + 1 < sizeof(config->pci) && first[i]; i++)
 		config->pci[i] = (char)tolower((unsigned char)first[i]);
-	if (strlen(first) >= sizeof(config->pci) || !is_pci(config->pci))
+	if (strlen(first) >= sizeof(config->pci) || !pci_address_valid(config->pci, strlen(config->pci)))
 		return fail_with(failure, FAILURE_CONFIG, -EINVAL,
 			"deviceID: want the PCI address of a VF, such as 0000:01:10.0, got %.64s", first);
 	return 0;

@@ -9,21 +9,11 @@
 
 #include <heddle/network.h>
 #include <util/addr.h>
+#include <util/pci.h>
 
 /* --- which device --- */
 
-static bool is_pci(const char *text, size_t length)
-{
-	size_t domain = strspn(text, "0123456789abcdef");
-
-	/* DOMAIN:BUS:DEVICE.FUNCTION as sysfs writes it; behind an Intel VMD the domain has five digits or more. */
-	return domain >= 4 && domain <= 8 && length == domain + 8 && text[domain] == ':' &&
-	       strspn(text + domain + 1, "0123456789abcdef") == 2 && text[domain + 3] == ':' &&
-	       strspn(text + domain + 4, "0123456789abcdef") == 2 && text[domain + 4] <= '1' && text[domain + 6] == '.' &&
-	       text[domain + 7] >= '0' && text[domain + 7] <= '7';
-}
-
-static const struct text_type pci_text = {"a PCI address such as 0000:01:10.0, lower case", is_pci};
+static const struct text_type pci_text = {"a PCI address such as 0000:01:10.0, lower case", pci_address_valid};
 /* --- addresses --- */
 
 bool value_mac(struct decoder *d, const struct path *path, node_id node, const void *type, void *out)

@@ -141,8 +141,8 @@ static void test_device(void **state)
 		/* what was attached is given back, whatever it is called by now */
 		assert_int_equal(decode("DEL", text, NULL), 0);
 	}
-	assert_int_equal(decode("ADD", POD(",\"deviceID\":\"aaaa:aa:aa.0\""), &config), 0);
-	assert_string_equal(config.pci, "aaaa:aa:aa.0");
+	assert_int_equal(decode("ADD", POD(",\"deviceID\":\"aaaa:aa:1a.0\""), &config), 0);
+	assert_string_equal(config.pci, "aaaa:aa:1a.0");
 	config_clear(&config);
 	assert_int_equal(decode("ADD", POD(",\"deviceID\":7"), NULL), FAILURE_DECODE);
 }

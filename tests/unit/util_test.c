@@ -21,6 +21,7 @@
 #include <util/file.h>
 #include <util/hash.h>
 #include <util/log.h>
+#include <util/pci.h>
 #include <util/port_name.h>
 
 static void test_addresses(void **state)
@@ -346,10 +347,29 @@ static void test_port_names(void **state)
 	}
 }
 
+static void test_pci_addresses(void **state)
+{
+	static const char *const good[] = {"0000:01:10.0", "0000:ff:1f.7", "10000:01:00.0", "ffffffff:00:00.0"};
+	static const char *const bad[] = {"", "01:10.0", "000:01:10.0", "123456789:01:10.0", "0000:1:10.0", "0000:001:10.0",
+		"0000:01:20.0", "0000:01:1.0", "0000:01:10.8", "0000:01:10.", "0000:01:10.00", "0000:01:10.0 ", "0000:01:10:0",
+		"0000-01:10.0", "0000:0A:10.0", "0000:01:1g.0", "mlx5_core.sf.4"};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++)
+		assert_true(pci_address_valid(good[i], strlen(good[i])));
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		if (pci_address_valid(bad[i], strlen(bad[i])))
+			fail_msg("%s passes", bad[i]);
+	/* What is behind a NUL is not overlooked. */
+	assert_false(pci_address_valid("0000:01:10.0\0x", 14));
+	assert_false(pci_address_valid("0000:01:10\0.0", 12));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_port_names),
+		cmocka_unit_test(test_pci_addresses),
 		cmocka_unit_test(test_addresses),
 		cmocka_unit_test(test_cidrs),
 		cmocka_unit_test(test_cover),
