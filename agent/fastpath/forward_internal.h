@@ -16,6 +16,7 @@ struct lane {
 	uint32_t device, index;
 	struct worker *worker;
 	bool port;
+	uint32_t waits; /* rounds with nothing new to send, while the driver has not sent all that it was told of */
 	uint32_t n_out;
 	struct xdp_desc out[FORWARD_BATCH_MOST]; /* to be sent at the end of this round */
 	struct forward_counters counters;	 /* written by its worker alone */

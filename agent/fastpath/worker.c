@@ -16,8 +16,9 @@
 #define AHEAD 4		/* frames: what is fetched while others are handled */
 #define ROUNDS_IDLE 512 /* without a frame, before it sleeps */
 #define ROUNDS_LAST 64
-#define RETRY 1	      /* ms; frames that the kernel did not take yet: its buffers are full, or the device is down */
-#define SENDS_MOST 64 /* system calls for one batch; each takes 32 frames or so where the kernel copies */
+#define ROUNDS_KICK 64 /* until a driver that sends by itself is told again */
+#define RETRY 1	       /* ms; frames that the kernel did not take yet: its buffers are full, or the device is down */
+#define SENDS_MOST 64  /* system calls for one batch; each takes 32 frames or so where the kernel copies */
 
 static void count(uint64_t *counter, uint64_t n)
 {
@@ -265,6 +266,9 @@ static uint32_t worker_round(struct worker *worker)
 
 		uint32_t pending = ring_pending(&lane->xsk.tx);
 
+		/* in zero-copy telling is all there is to it, and it takes the driver a while; a call each round would only keep it from its work */
+		if (!lane->n_out && pending && lane->xsk.mode == XSK_ZERO_COPY && ++lane->waits % ROUNDS_KICK)
+			continue;
 		if (lane->n_out || pending) {
 			moved += lane->n_out;
 			flush(worker, lane);
