@@ -95,10 +95,18 @@ static uint64_t take_free(struct heddle_fastpath *fp, enum owner to)
 	return (uint64_t)frame * fp->umem.frame_size;
 }
 
+/* The agent has given frames back to the kernel in our place (xsk_give_back()): the session is over, and its rings are not ours to move any more. */
+static bool taken_over(const struct queue *queue)
+{
+	return __atomic_load_n(queue->xsk.rx.consumer, __ATOMIC_RELAXED) != queue->xsk.rx.mine;
+}
+
 static void fill(struct heddle_fastpath *fp, struct queue *queue)
 {
 	uint32_t want = queue->target > queue->filling ? queue->target - queue->filling : 0, index, n;
 
+	if (taken_over(queue))
+		return;
 	if (want > fp->n_free)
 		want = fp->n_free;
 	n = want ? ring_reserve(&queue->xsk.fill, want, &index) : 0;
@@ -432,6 +440,10 @@ static uint32_t receive_from(struct heddle_fastpath *fp, uint32_t which, struct 
 	struct queue *queue = &fp->queue[which];
 	uint32_t index, came, good = 0;
 
+	if (taken_over(queue)) {
+		fp->since_look = LOOK_AFTER;
+		return 0;
+	}
 	came = ring_peek(&queue->xsk.rx, n, &index);
 	for (uint32_t i = 0; i < came; i++) {
 		const struct xdp_desc *descriptor = ring_descriptor(&queue->xsk.rx, index + i);

@@ -300,6 +300,7 @@ static void look(struct endpoint *ep)
 		ep->ended_hung++;
 		log_notice("fast path %s: process %d takes no packets: it is taken for hung", ep->name,
 			(int)session->connection->who.pid);
+		session_give_back(ep);
 		session_end(ep, "the consumer took no packets: it was taken for hung", true);
 	}
 }

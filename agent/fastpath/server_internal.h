@@ -95,6 +95,11 @@ void session_free_sockets(struct session *session);
 /* Packets go elsewhere, and everything of ours is given back; its connection goes too. */
 void session_end(struct endpoint *ep, const char *why, bool tell);
 bool session_hung(struct endpoint *ep, uint64_t now);
+/*
+ * Ahead of the end of one that hangs: its process keeps the sockets, and while it lives its memory is all that queues in zero-copy receive by, the
+ * kernel's packets too.
+ */
+void session_give_back(struct endpoint *ep);
 void session_count(struct watched *watched);
 
 /* --- record.c --- */

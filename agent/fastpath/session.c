@@ -227,16 +227,29 @@ int session_begin(struct endpoint *ep)
 	return r < 0 ? r : go_live(ep);
 }
 
+static void lead_away(const struct endpoint *ep)
+{
+	for (uint32_t i = 0; i < ep->session.n; i++)
+		(void)ep->server->socket_cb(ep->name, (uint16_t)ep->session.queue[i].xsk.queue, -1, ep->server->userdata);
+}
+
+void session_give_back(struct endpoint *ep)
+{
+	/* first, or more would come */
+	lead_away(ep);
+	for (uint32_t i = 0; i < ep->session.n; i++)
+		if (ep->session.queue[i].xsk.mode == XSK_ZERO_COPY)
+			xsk_give_back(&ep->session.queue[i].xsk);
+}
+
 void session_end(struct endpoint *ep, const char *why, bool tell)
 {
-	struct fastpath_server *server = ep->server;
 	struct session *session = &ep->session;
 	struct connection *connection = session->connection;
 
 	if (session->phase == FASTPATH_IDLE)
 		return;
-	for (uint32_t i = 0; i < session->n; i++)
-		(void)server->socket_cb(ep->name, (uint16_t)session->queue[i].xsk.queue, -1, server->userdata);
+	lead_away(ep);
 	/* it is not one yet that was only tried to begin, as it may be again */
 	if (session->phase != FASTPATH_GRANTED || connection)
 		log_info("fast path %s: the session ended: %s", ep->name, why);

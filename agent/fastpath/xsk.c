@@ -205,6 +205,24 @@ int xsk_map(struct xsk *xsk)
 	return 0;
 }
 
+void xsk_give_back(struct xsk *xsk)
+{
+	uint32_t from = 0, to = 0, n;
+
+	if (!ring_mapped(&xsk->rx) || !ring_mapped(&xsk->fill))
+		return;
+	resume_consumer(&xsk->rx);
+	resume_producer(&xsk->fill);
+	n = ring_reserve(&xsk->fill, ring_peek(&xsk->rx, xsk->sizes.rx, &from), &to);
+	for (uint32_t i = 0; i < n; i++)
+		*ring_address(&xsk->fill, to + i) = ring_descriptor(&xsk->rx, from + i)->addr;
+	if (n) {
+		ring_submit(&xsk->fill);
+		ring_release(&xsk->rx);
+	}
+	(void)xsk_wake_rx(xsk);
+}
+
 void xsk_unmap(struct xsk *xsk)
 {
 	unmap_ring(&xsk->rx);

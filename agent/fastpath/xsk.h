@@ -61,6 +61,12 @@ int xsk_is(int fd); /* 0: an AF_XDP socket */
 int xsk_maps_late(const struct xsk *bound, bool *ret);
 void xsk_close(struct xsk *xsk); /* idempotent */
 
+/*
+ * For one whose other user took nothing: what was received into its memory and is not taken is the kernel's again, which in zero-copy has nothing else to
+ * receive by, whoever the packets are for. The other user's end of the rx ring is moved, by which it may know. Not while it moves frames.
+ */
+void xsk_give_back(struct xsk *xsk);
+
 struct xsk_busy_poll {
 	uint32_t us;	 /* 0: none */
 	uint32_t budget; /* packets; 0: the kernel's */

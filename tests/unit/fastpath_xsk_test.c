@@ -255,6 +255,40 @@ static void both_ways(struct xsk *xsk, const struct umem *umem, int far_end)
 	ring_release(&xsk->completion);
 }
 
+/* What came and was not taken goes back to the kernel by somebody else's mapping of the same rings, which the one who did not take it can tell. */
+static void given_back(struct xsk *xsk, const struct umem *umem, int far_end)
+{
+	struct xsk other = {.fd = dup(xsk->fd), .sizes = xsk->sizes};
+	uint32_t index = 0, filled;
+	uint8_t frame[60];
+
+	assert_int_equal(xsk_map(&other), 0);
+	make_frame(frame, sizeof(frame), 0x19);
+	assert_int_equal(write(far_end, frame, sizeof(frame)), sizeof(frame));
+	wait_for(xsk->fd);
+	assert_int_equal(ring_pending(&xsk->rx), 1);
+	filled = ring_pending(&xsk->fill);
+	xsk_give_back(&other);
+	assert_int_equal(ring_pending(&xsk->rx), 0);
+	assert_int_equal(ring_pending(&xsk->fill), filled + 1);
+	assert_int_equal(
+		*ring_address(&xsk->fill, *xsk->fill.producer - 1), ring_descriptor(&xsk->rx, *xsk->rx.producer - 1)->addr);
+	assert_int_not_equal(*xsk->rx.consumer, xsk->rx.mine);
+	xsk_give_back(&other); /* there is nothing more */
+	assert_int_equal(ring_pending(&xsk->fill), filled + 1);
+	/* indexes that are none: nothing is given, nothing is read beyond the ring */
+	*xsk->rx.producer += 1000000;
+	xsk_give_back(&other);
+	*xsk->rx.producer -= 1000000;
+	assert_int_equal(ring_pending(&xsk->fill), filled + 1);
+	xsk_close(&other);
+	xsk_give_back(&other);
+	xsk_unmap(xsk);
+	assert_int_equal(xsk_map(xsk), 0);
+	assert_int_equal(ring_peek(&xsk->rx, 1, &index), 0);
+	both_ways(xsk, umem, far_end);
+}
+
 static void sockets(bool generic)
 {
 	uint32_t flags = generic ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE, ifindex = if_nametoindex("fpx0"), queue = 0,
@@ -308,6 +342,8 @@ static void sockets(bool generic)
 	*ring_address(&xsk.fill, index) = UINT64_MAX;
 	ring_submit(&xsk.fill);
 	both_ways(&xsk, &umem, far_end);
+	if (late)
+		given_back(&xsk, &umem, far_end);
 	assert_int_equal(xsk_statistics(-1, &said), -EBADF);
 	xsk_close(&xsk);
 	/* what goes leaves the map, and packets pass */
