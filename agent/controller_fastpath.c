@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <controller_internal.h>
+#include <netdev/zero_copy.h>
 #include <util/ethtool.h>
 #include <observe/status.h>
 #include <util/file.h>
@@ -59,7 +60,15 @@ static bool strict_source(const char *device)
 	return false;
 }
 
-static void choose_queues(struct plan *plan)
+static const char *copy_only(const struct fast_path *path)
+{
+	/* in zero-copy the device writes all that a queue brings where the consumer reads */
+	return path->copy			? "by the document"
+	       : path->uplink && !path->trusted ? "zero-copy would show an untrusted consumer all that the queue brings"
+						: NULL;
+}
+
+static void choose_queues(struct plan *plan, const struct netdev *device)
 {
 	const struct fast_path *path = plan->path;
 	struct fastpath_config *config = &plan->config;
@@ -78,8 +87,12 @@ static void choose_queues(struct plan *plan)
 		for (uint32_t i = 0; i < there && i < FASTPATH_QUEUES; i++)
 			config->queues[config->n_queues++] = (uint16_t)i;
 	}
-	for (uint32_t i = 0; i < config->n_queues; i++)
+	for (uint32_t i = 0; i < config->n_queues; i++) {
 		plan->view->asks_queue[config->queues[i]] = true;
+		config->copy_only[i] = copy_only(path);
+		if (path->uplink && !config->copy_only[i])
+			config->copy_only[i] = zero_copy_unfit(device, config->queues[i], config->frame_size);
+	}
 }
 
 /* Why not; NULL: our XDP program runs there. *ret: the device, where there is one. */
@@ -161,7 +174,7 @@ static void plan_device(struct controller *c, struct plan *plan)
 	if (path->uplink)
 		memcpy(config->mac, device->mac, sizeof(config->mac));
 	config->node = numa_node(device->name);
-	choose_queues(plan);
+	choose_queues(plan, device);
 }
 
 /* --- between devices --- */
@@ -243,6 +256,10 @@ static void join(struct plan *plan, size_t i, const struct netdev *device, bool 
 	workers->devices[workers->n_devices++].generic = generic;
 	if (device->mtu + ETH_HLEN + (port ? sizeof(struct hd_fast_meta) : 0) > FORWARD_FRAME_MOST(UMEM_FRAME_LEAST))
 		workers->frame_size = UMEM_FRAME_MOST;
+	/* larger ones where that is all that zero-copy takes */
+	if (!workers->copy && !generic && zero_copy_unfit(device, 0, UMEM_FRAME_LEAST) &&
+		!zero_copy_unfit(device, 0, UMEM_FRAME_MOST))
+		workers->frame_size = UMEM_FRAME_MOST;
 }
 
 static int plan_workers(struct controller *c, const struct object_list *all, const struct object *object, struct plan *plan)
@@ -282,6 +299,19 @@ static int plan_workers(struct controller *c, const struct object_list *all, con
 		plan->devices[i].uplink = !port;
 		plan->devices[i].inside = port && needs_netfilter(c, all, port);
 		join(plan, i, device, generic, port != NULL);
+	}
+	/* only now, since all devices have a say in how large frames are */
+	for (uint32_t i = 0; i < workers->n_devices; i++) {
+		const struct netdev *device = view_device(&c->view, workers->devices[i].ifindex);
+
+		for (uint32_t queue = 0; device && queue < workers->devices[i].queues; queue++) {
+			const char *why = zero_copy_unfit(device, queue, workers->frame_size);
+
+			if (why) {
+				workers->devices[i].copy_only |= 1ull << queue;
+				workers->devices[i].why_copy = why;
+			}
+		}
 	}
 	workers->waiting = workers->n_devices < 2;
 	if (workers->waiting)
@@ -358,11 +388,6 @@ static int plan_one(struct controller *c, const struct object_list *all, const s
 	plan->config = (struct fastpath_config){
 		.name = object->name,
 		.port = path->port != NULL,
-		/* in zero-copy the device writes all that a queue brings where the consumer reads */
-		.copy_only = path->copy ? "by the document"
-			     : path->uplink && !path->trusted
-				     ? "zero-copy would show an untrusted consumer all that the queue brings"
-				     : NULL,
 		.transmits = path->port || path->trusted,
 		.frames = path->frames,
 		.frame_size = path->frame_size,
@@ -392,6 +417,25 @@ static int on_socket(const char *name, uint16_t queue, int fd, void *userdata)
 	struct controller *c = userdata;
 
 	return datapath_fast_socket(c->datapath, index_of(c, name), queue, fd);
+}
+
+/* Somebody wants to be served: nothing may have told of queues that came or went since the plan was made, nor of what drivers make of that. */
+static void on_refresh(const char *name, struct fastpath_config *config, void *userdata)
+{
+	struct controller *c = userdata;
+	const struct netdev *device = view_device(&c->view, config->ifindex);
+
+	for (size_t i = 0; i < c->n_fast_paths; i++) {
+		struct view_fast_path *view = &c->fast_paths[i];
+		struct plan plan = {.path = &view->object->fast_path, .view = view, .config = *config};
+
+		if (!device || strcmp(view->object->name, name) != 0)
+			continue;
+		memset(view->asks_queue, 0, sizeof(view->asks_queue));
+		plan.config.n_queues = 0;
+		choose_queues(&plan, device);
+		*config = plan.config;
+	}
 }
 
 static void index_devices(struct plan *plan, const uint16_t *indexes)
@@ -522,7 +566,7 @@ static int serve(struct controller *c, const struct plan *plans, size_t n)
 		if (!plans[i].devices)
 			configs[n_configs++] = plans[i].config;
 	if (!c->fastpath && n_configs)
-		r = fastpath_server_new(c->event, c->options->run_dir, on_socket, c, &c->fastpath);
+		r = fastpath_server_new(c->event, c->options->run_dir, on_socket, on_refresh, c, &c->fastpath);
 	return r < 0 || !c->fastpath ? r : fastpath_server_set(c->fastpath, configs, n_configs);
 }
 
@@ -621,14 +665,28 @@ void fastpaths_follow(struct controller *c)
 		log_err(r, "cannot put the FastPaths in force");
 }
 
+static bool more_or_fewer_queues(const struct netdev *device, uint32_t known)
+{
+	uint32_t there = 0;
+
+	return known && ethtool_rx_queues(device->name, &there) == 0 && there != known;
+}
+
 bool fastpaths_concerned(const struct controller *c, const struct netdev *before, const struct netdev *now)
 {
 	bool changed = before->up != now->up || before->mtu != now->mtu || memcmp(before->mac, now->mac, sizeof(now->mac));
 
-	for (size_t i = 0; changed && i < c->n_fast_paths; i++)
-		for (size_t j = 0; j < c->fast_paths[i].object->fast_path.n_devices; j++)
-			if (strcmp(c->fast_paths[i].object->fast_path.devices[j], now->name) == 0)
+	for (size_t i = 0; i < c->n_fast_paths; i++) {
+		const struct view_fast_path *view = &c->fast_paths[i];
+		const struct fast_path *path = &view->object->fast_path;
+
+		if (path->uplink && view->ifindex == now->ifindex && (changed || more_or_fewer_queues(now, view->queues)))
+			return true;
+		for (size_t j = 0; view->workers.devices && j < path->n_devices; j++)
+			if (view->workers.devices[j].ifindex == now->ifindex &&
+				(changed || more_or_fewer_queues(now, view->workers.devices[j].queues)))
 				return true;
+	}
 	return false;
 }
 

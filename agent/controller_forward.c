@@ -46,7 +46,9 @@ static uint32_t spread(const struct forward_plan *plan, struct forward_lane *lan
 				.worker = (least >= workers ? queue : n) % workers,
 				.port = plan->devices[i].port,
 				.generic = plan->devices[i].generic,
-				.copy_only = plan->copy ? "by the document" : NULL};
+				.copy_only = plan->copy				       ? "by the document"
+					     : plan->devices[i].copy_only >> queue & 1 ? plan->devices[i].why_copy
+										       : NULL};
 	*ret_workers = workers;
 	return n;
 }

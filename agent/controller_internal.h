@@ -286,8 +286,10 @@ struct forward_plan {
 		char name[IF_NAMESIZE];
 		uint32_t ifindex, queues;
 		uint16_t index;
-		bool port;    /* of a network, else an uplink */
-		bool generic; /* of a port only known once our program is there */
+		bool port;	      /* of a network, else an uplink */
+		bool generic;	      /* of a port only known once our program is there */
+		uint64_t copy_only;   /* queues, */
+		const char *why_copy; /* static; as in struct forward_lane */
 	} devices[FAST_PATH_DEVICES_MOST];
 };
 /* Ends all that shall not go on as it is. */

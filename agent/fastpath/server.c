@@ -168,10 +168,16 @@ static void on_mapped(struct endpoint *ep)
 static void on_hello(struct endpoint *ep, struct connection *connection)
 {
 	struct session *session = &ep->session;
+	const char *waiting = ep->waiting;
 	char text[160];
 
-	if (ep->waiting) {
-		connection_tell(connection, FASTPATH_REFUSED, -EAGAIN, ep->waiting);
+	if (!waiting && session->phase == FASTPATH_IDLE) {
+		ep->server->refresh_cb(ep->name, &ep->config, ep->server->userdata);
+		waiting = ep->config.waiting;
+		ep->config.waiting = NULL;
+	}
+	if (waiting) {
+		connection_tell(connection, FASTPATH_REFUSED, -EAGAIN, waiting);
 	} else if (session->phase != FASTPATH_IDLE) {
 		if (session->connection)
 			snprintf(text, sizeof(text), "process %d has it", (int)session->connection->who.pid);
@@ -488,8 +494,8 @@ int fastpath_server_set(struct fastpath_server *server, const struct fastpath_co
 
 /* --- all of it --- */
 
-int fastpath_server_new(
-	sd_event *event, const char *run_dir, fastpath_socket_cb socket_cb, void *userdata, struct fastpath_server **ret)
+int fastpath_server_new(sd_event *event, const char *run_dir, fastpath_socket_cb socket_cb, fastpath_refresh_cb refresh_cb,
+	void *userdata, struct fastpath_server **ret)
 {
 	struct fastpath_server *server = calloc(1, sizeof(*server));
 	int r;
@@ -499,6 +505,7 @@ int fastpath_server_new(
 	server->event = sd_event_ref(event);
 	server->directory_fd = -1;
 	server->socket_cb = socket_cb;
+	server->refresh_cb = refresh_cb;
 	server->userdata = userdata;
 	r = asprintf(&server->directory, "%s/" FASTPATH_DIRECTORY, run_dir) < 0 ? -ENOMEM : 0;
 	if (r < 0)

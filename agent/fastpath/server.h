@@ -33,8 +33,8 @@ struct fastpath_config {
 	uint32_t n_queues;
 	bool port; /* else an uplink */
 	bool transmits;
-	bool generic;	       /* its XDP program runs in generic mode */
-	const char *copy_only; /* static; why zero-copy is not tried */
+	bool generic;				/* its XDP program runs in generic mode */
+	const char *copy_only[FASTPATH_QUEUES]; /* of each of them: static; why zero-copy is not tried */
 	uint32_t frames, frame_size, ring;
 	struct xsk_busy_poll busy;
 	uint32_t stall_ms;
@@ -47,9 +47,11 @@ struct fastpath_config {
 
 /* Has the socket get what comes by its queue; -1: nobody does. Called in the order of events, also before fastpath_server_set() returns. */
 typedef int (*fastpath_socket_cb)(const char *name, uint16_t queue, int fd, void *userdata);
+/* Before somebody is served: what may have changed without fastpath_server_set() being called. */
+typedef void (*fastpath_refresh_cb)(const char *name, struct fastpath_config *config, void *userdata);
 
-int fastpath_server_new(
-	sd_event *event, const char *run_dir, fastpath_socket_cb socket_cb, void *userdata, struct fastpath_server **ret);
+int fastpath_server_new(sd_event *event, const char *run_dir, fastpath_socket_cb socket_cb, fastpath_refresh_cb refresh_cb,
+	void *userdata, struct fastpath_server **ret);
 /* All fast paths, as they shall be from now on. Sessions go on where what they were made for did not change. The first error. */
 int fastpath_server_set(struct fastpath_server *server, const struct fastpath_config *configs, size_t n);
 /* Consumers keep their sockets, and the next agent finds who they are. NULL is fine. */

@@ -69,6 +69,7 @@ struct fastpath_server {
 	char *directory;
 	int directory_fd;
 	fastpath_socket_cb socket_cb;
+	fastpath_refresh_cb refresh_cb;
 	void *userdata;
 	struct endpoint **endpoints;
 	size_t n;

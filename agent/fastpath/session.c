@@ -53,8 +53,7 @@ void session_count(struct watched *watched)
 static int bind_all(struct endpoint *ep)
 {
 	struct session *session = &ep->session;
-	struct xsk_binding binding = {
-		.ifindex = ep->config.ifindex, .generic = ep->config.generic, .copy_only = ep->config.copy_only};
+	struct xsk_binding binding = {.ifindex = ep->config.ifindex, .generic = ep->config.generic};
 
 	for (uint32_t i = 0; i < session->n; i++) {
 		struct xsk *xsk = &session->queue[i].xsk;
@@ -63,6 +62,7 @@ static int bind_all(struct endpoint *ep)
 		if (xsk->mode != XSK_UNBOUND)
 			continue;
 		binding.queue = ep->config.queues[i];
+		binding.copy_only = ep->config.copy_only[i];
 		r = xsk_bind(xsk, &binding);
 		if (r < 0)
 			return r == -EBUSY ? r

@@ -37,6 +37,13 @@ static int on_socket(const char *name, uint16_t queue, int fd, void *userdata)
 	return 0;
 }
 
+static void on_refresh(const char *name, struct fastpath_config *config, void *userdata)
+{
+	(void)name;
+	(void)config;
+	(void)userdata;
+}
+
 static void clean(void)
 {
 	fastpath_server_free(server);
@@ -75,7 +82,7 @@ static void begin(void)
 			.mtu = 1500,
 			.node = -1};
 	}
-	if (fastpath_server_new(event, directory, on_socket, NULL, &server) < 0 ||
+	if (fastpath_server_new(event, directory, on_socket, on_refresh, NULL, &server) < 0 ||
 		fastpath_server_set(server, configs, PATHS) < 0)
 		exit(1);
 	atexit(clean);
