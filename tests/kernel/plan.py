@@ -46,7 +46,16 @@ ROWS = {
     "vfs": "VFs and representors of netdevsim: `tests/kernel/vfs`",
     "igb": "VFs of an igb that QEMU plays, IOMMU groups, AF_XDP: `tests/kernel/igb`",
     "igb-cni": "such VFs into containers and back: `tests/kernel/igb-cni`",
+    "igb-xsk": "AF_XDP zero-copy on two igbs, consumers and workers: `tests/kernel/igb-xsk`",
     "verdict": "packet in, verdict out: all of `tests/verdict`",
     **{f"net/{name}": f"{title}: `test_{file}`" for name, (file, _, title) in NET.items()},
 }
-GUESTS_ALONE = ("boot", "vfs", "igb", "igb-cni")
+GUESTS_ALONE = ("boot", "vfs", "igb", "igb-cni", "igb-xsk")
+SINCE = {"igb-xsk": (6, 14)}  # igb has it
+
+
+def concerns(part, version):
+    """Whether it is for this version's guests, or for the kernel that runs here."""
+    if version == "running":
+        return part not in GUESTS_ALONE
+    return tuple(map(int, version.split("."))) >= SINCE.get(part, (0,))

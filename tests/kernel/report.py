@@ -133,7 +133,7 @@ def page(folder, sources):
         cells = []
         for version in versions:
             result = results.get((version, part))
-            missing = "-" if version == "running" and part in plan.GUESTS_ALONE else "not run"
+            missing = "not run" if plan.concerns(part, version) else "-"
             cells.append(missing if result is None else result.programs() if part == "load" else result.cell())
         rows.append([title, *cells])
     text = HEAD.format(how=how(folder, results)) + f"| | {' | '.join('the running one' if v == 'running' else v for v in versions)} |\n|{'---|' * (len(versions) + 1)}\n"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck disable=SC2034,SC2154 # $failed is for those who source it, who set $uplink and $address
-# What vfs, igb and igb-cni share: sourced by them, in a guest. An agent of their own, and claims about it: "ok WHAT", "not ok WHAT"; $failed is 1 after the latter.
+# What vfs, igb, igb-cni and igb-xsk share: sourced by them, in a guest. An agent of their own, and claims about it: "ok WHAT", "not ok WHAT"; $failed is 1 after the latter.
 build=${BUILD:-build} failed=0
 work=$(mktemp -d)
 heddle=("$build/heddle" --socket "$work/run/heddled.sock")
