@@ -93,6 +93,13 @@ static __always_inline int send_to_port(struct xdp_md *ctx, struct pkt *p, const
 
 /* --- out by an uplink --- */
 
+/* That tcp_hot() is going to take it. */
+static __always_inline bool hot_known(const struct hd_hot *hot, const struct pkt *view)
+{
+	return !hot_due(hot, view->now) &&
+	       hot->version == by_direction(view->version, HD_HOT_FLAGS(hot) & HD_HOT_EGRESS ? HD_EGRESS : HD_INGRESS);
+}
+
 /* As judge() and judge_busy() of the uplinks have it. NULL, and *ret_flow NULL: tc_uplink_out shall see it. */
 static __always_inline struct hd_hot *known_outside(struct pkt *view, const struct hd_control *c, struct hd_flow **ret_flow)
 {
@@ -106,7 +113,7 @@ static __always_inline struct hd_hot *known_outside(struct pkt *view, const stru
 	if (view->protocol == PROTO_TCP) {
 		hot = hot_find(view->family, &key);
 		if (hot)
-			return hot_due(hot, view->now) ? NULL : hot;
+			return hot_known(hot, view) ? hot : NULL;
 	}
 	view->found = HD_FOUND_PROVEN;
 	flow = flow_lookup(view, TABLE_PROVEN, &key);
@@ -117,13 +124,12 @@ static __always_inline struct hd_hot *known_outside(struct pkt *view, const stru
 	if (!flow || flow->flags & HD_FLOW_HOT || flow_expired(flow, c, view->now))
 		return NULL;
 	side = flow_side(view, flow);
-	if (flow->flags & HD_FLOW_FORWARDED) {
-		if (view->port_flags & HD_PORT_FORWARD_JUDGE)
-			return NULL;
-	} else if (flow->ifindex != view->ifindex ||
-		   flow->version != by_direction(view->version, flow->flags & HD_FLOW_DIR_EGRESS ? HD_EGRESS : HD_INGRESS)) {
+	/* What is forwarded unjudged has a version, too, without which no ICMP error is told of it: tc_uplink_out writes the one in force. */
+	if (flow->ifindex != view->ifindex ||
+		flow->version != by_direction(view->version, flow->flags & HD_FLOW_DIR_EGRESS ? HD_EGRESS : HD_INGRESS))
 		return NULL;
-	}
+	if (flow->flags & HD_FLOW_FORWARDED && view->port_flags & HD_PORT_FORWARD_JUDGE)
+		return NULL;
 	if (view->protocol == PROTO_TCP ? view->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST) || flow->state != HD_FS_TCP_ESTABLISHED
 					: view->found == HD_FOUND_NEW && side == HD_REPLY)
 		return NULL;
