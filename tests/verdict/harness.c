@@ -27,7 +27,7 @@ struct verdict_world {
 
 struct verdict_run {
 	/* in */
-	uint32_t hook; /* enum hd_hook */
+	uint32_t hook; /* enum hd_hook, or what verdict_load_switch() returned */
 	uint32_t repeat;
 	uint32_t meta_length; /* XDP: the frame begins with so many bytes of metadata */
 	uint32_t gso_segs, gso_size;
@@ -55,6 +55,7 @@ int verdict_age(struct verdict_world *world);
 int verdict_credit(struct verdict_world *world, uint64_t packets, uint64_t bytes, uint32_t flags, int forged);
 int verdict_port(struct verdict_world *world, uint32_t ifindex, uint32_t flags, int present);
 int verdict_load_ports(struct verdict_world *world);
+int verdict_load_switch(struct verdict_world *world);
 int verdict_explain(struct verdict_world *world, const struct datapath_probe *probe, struct hd_explain *ret);
 int verdict_explain_tunnel(struct verdict_world *world, const void *frame, uint32_t length, struct hd_explain *page);
 int verdict_events(struct verdict_world *world, struct hd_event *events, int n);
@@ -158,6 +159,11 @@ const char *verdict_message(const struct verdict_world *world)
 	return world->message;
 }
 
+static bool on_xdp(uint32_t hook)
+{
+	return hook == HD_HOOK_XDP_UPLINK || hook == PROGRAM_XDP_SWITCH;
+}
+
 static int run_program(int program, const void *frame, uint32_t length, struct verdict_run *run)
 {
 	struct xdp_md xdp = {
@@ -173,7 +179,7 @@ static int run_program(int program, const void *frame, uint32_t length, struct v
 
 	for (unsigned i = 0; i < 5; i++)
 		skb.cb[i] = run->cb;
-	if (run->hook == HD_HOOK_XDP_UPLINK) {
+	if (on_xdp(run->hook)) {
 		opts.ctx_in = &xdp;
 		opts.ctx_size_in = sizeof(xdp);
 		opts.ctx_out = &xdp;
@@ -192,7 +198,7 @@ static int run_program(int program, const void *frame, uint32_t length, struct v
 	run->out_length = opts.data_size_out;
 	run->mark_left = skb.mark;
 	run->leaves = skb.tstamp;
-	run->meta_left = run->hook == HD_HOOK_XDP_UPLINK ? xdp.data - xdp.data_meta : 0;
+	run->meta_left = on_xdp(run->hook) ? xdp.data - xdp.data_meta : 0;
 	return 0;
 }
 
@@ -252,6 +258,14 @@ int verdict_port(struct verdict_world *world, uint32_t ifindex, uint32_t flags, 
 int verdict_load_ports(struct verdict_world *world)
 {
 	return load_ports(load_writable(world->dp), true, true);
+}
+
+/* That of ports whose frames workers move. Its number for verdict_run(), or a negative errno. */
+int verdict_load_switch(struct verdict_world *world)
+{
+	int r = load_steer(load_writable(world->dp), PROGRAM_XDP_SWITCH);
+
+	return r < 0 ? r : PROGRAM_XDP_SWITCH;
 }
 
 int verdict_explain(struct verdict_world *world, const struct datapath_probe *probe, struct hd_explain *ret)
