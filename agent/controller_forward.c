@@ -75,6 +75,9 @@ static void end(struct controller *c, struct forwarder *f)
 		return;
 	/* nothing more comes in; what has, the workers send before they end */
 	(void)to_sockets(c, f, false);
+	forward_stop(f->forward);
+	log_debug("%s: the workers have ended, %u of their frames are in the kernel's hands", f->plan.name,
+		forward_missing(f->forward));
 	forward_free(f->forward);
 	f->forward = NULL;
 	f->begun = false;

@@ -201,6 +201,24 @@ void forward_free(struct forward *forward)
 	free(forward);
 }
 
+uint32_t forward_missing(const struct forward *forward)
+{
+	uint32_t found = 0, all = forward->frames_each * forward->n_workers;
+
+	for (uint32_t i = 0; i < forward->n_workers; i++) {
+		found += forward->workers[i].n_free;
+		for (uint32_t k = 0; k < forward->n_workers; k++)
+			found += k == i ? 0 : handoff_count(&forward->workers[i].in[k]);
+	}
+	for (uint32_t i = 0; i < forward->n_lanes; i++) {
+		const struct xsk *xsk = &forward->lanes[i].xsk;
+
+		found += ring_pending(&xsk->fill) + ring_pending(&xsk->rx) + ring_pending(&xsk->tx) +
+			 ring_pending(&xsk->completion);
+	}
+	return found < all ? all - found : 0;
+}
+
 uint32_t forward_workers(const struct forward *forward)
 {
 	return forward->n_workers;

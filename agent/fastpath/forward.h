@@ -69,6 +69,9 @@ void forward_stop(struct forward *forward);
 /* Stops, closes and frees everything; NULL: nothing. */
 void forward_free(struct forward *forward);
 
+/* Frames that are neither at hand nor in a ring: the kernel is at work on them, or they are lost. After forward_stop(). */
+uint32_t forward_missing(const struct forward *forward);
+
 uint32_t forward_workers(const struct forward *forward);
 bool forward_huge(const struct forward *forward);				/* its memory is of huge pages */
 const struct xsk *forward_socket(const struct forward *forward, uint32_t lane); /* for the XSKMAP, and how it is bound */

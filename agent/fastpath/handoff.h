@@ -64,9 +64,14 @@ static inline uint32_t handoff_get(struct handoff *handoff, struct handoff_item 
 	return got;
 }
 
+static inline uint32_t handoff_count(const struct handoff *handoff)
+{
+	return ck_ring_size(&handoff->ring);
+}
+
 static inline bool handoff_empty(const struct handoff *handoff)
 {
-	return ck_ring_size(&handoff->ring) == 0;
+	return handoff_count(handoff) == 0;
 }
 
 #endif
