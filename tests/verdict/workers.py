@@ -90,11 +90,10 @@ class Workers:
 
     def counters(self):
         """Of rules, totals, drops, and tables that were full; (packets, bytes) each that is not 0."""
-        read = self.world.percpu
-        result = {("rule", n): read("rule_counters", n, 16) for n in range(RULES)}
-        result.update({("total", n): read("totals", n, 16) for n in range(TOTALS)})
-        result.update({("drop", n): read("drops", n, 16) for n in range(2 * len(REASONS))})
-        result.update({("full", n): read("full", n, 8) for n in range(len(TABLES))})
+        result = {}
+        for what, name, n, size in (("rule", "rule_counters", RULES, 16), ("total", "totals", TOTALS, 16), ("drop", "drops", 2 * len(REASONS), 16),
+                                    ("full", "full", len(TABLES), 8)):
+            result.update({(what, at): value for at, value in enumerate(self.world.percpu_first(name, n, size)) if any(value)})
         return result
 
     def fast_counters(self):
@@ -102,7 +101,7 @@ class Workers:
 
     def since(self, before):
         now = self.counters()
-        return {key: tuple(a - b for a, b in zip(now[key], before[key])) for key in now if now[key] != before[key]}
+        return {key: tuple(a - b for a, b in zip(now[key], before.get(key, (0, 0)))) for key in now if now[key] != before.get(key)}
 
     def keep(self):
         """What flows are, to be put back by restore() as long as none has come or gone."""

@@ -147,6 +147,15 @@ class World:
         words = size // 8
         return tuple(sum(buffer[i::words]) for i in range(words))
 
+    def percpu_first(self, name, n, size):
+        """percpu() of the elements below n, in one call."""
+        words = size // 8
+        keys, values, count, at = (U32 * n)(), (U64 * (n * words * self.cpus))(), U32(n), U32()
+        if self.lib.bpf_map_lookup_batch(self.fd(name), None, ctypes.byref(at), keys, values, ctypes.byref(count), None) and count.value != n:
+            raise OSError(ctypes.get_errno(), name)
+        each = words * self.cpus
+        return [tuple(sum(values[i * each + word:(i + 1) * each:words]) for word in range(words)) for i in range(n)]
+
     def keys(self, name, size):
         key, result = None, []
         while True:
