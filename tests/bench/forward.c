@@ -8,6 +8,8 @@
  *   forward redirect A B                 XDP_REDIRECT: the kernel alone
  *   forward rate     a b SECONDS         64-byte frames as fast as they go from a; prints {"sent", "received"} a second, at b
  *   forward latency  a b COUNT           one frame at a time; prints {"p50", "p99"} in us
+ *   forward send     a SECONDS FRAME     the same frame (hexadecimal) over and over, as fast as it goes; prints {"sent"} a second and {"seconds"}
+ *   forward count    b                   counts what comes in by b, and takes it away, until standard input closes; prints {"received"} for each byte
  *   forward handoff  SECONDS             the ring between two threads alone; prints {"per_second"}
  *
  * Objects are looked for beside the program.
@@ -263,30 +265,77 @@ static uint64_t received(struct bpf_object *object)
 	return all;
 }
 
-static void rate(struct bpf_object *object, char *names[2], double seconds)
+/* From its far end, without a stack, for so long: how many a second; *ret_seconds: how long it was. */
+static double send_frames(
+	struct bpf_object *object, uint8_t *frame, uint32_t length, uint32_t from, double seconds, double *ret_seconds)
 {
-	uint8_t frame[FRAME] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5};
-	struct xdp_md context = {.data_end = FRAME, .ingress_ifindex = device(names[0])};
-	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame, .data_size_in = FRAME, .ctx_in = &context,
+	struct xdp_md context = {.data_end = length, .ingress_ifindex = from};
+	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame, .data_size_in = length, .ctx_in = &context,
 		.ctx_size_in = sizeof(context), .repeat = GO, .flags = BPF_F_TEST_XDP_LIVE_FRAMES, .batch_size = 64);
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)device(names[1]), .attach_point = BPF_TC_INGRESS);
-	LIBBPF_OPTS(bpf_tc_opts, sink, .prog_fd = program(object, "sink"));
-	double started, ended;
-	uint64_t sent = 0, before;
+	double started = now(), ended;
+	uint64_t sent = 0;
 
-	pin(0);
-	if (bpf_tc_hook_create(&hook) || bpf_tc_attach(&hook, &sink))
-		error(1, errno, "sink at %s", names[1]);
-	started = now();
-	before = received(object);
 	do {
 		if (bpf_prog_test_run_opts(program(object, "back"), &options))
 			error(1, errno, "live frames");
 		sent += GO;
 		ended = now();
 	} while (ended - started < seconds);
-	printf("{\"sent\": %.0f, \"received\": %.0f}\n", (double)sent / (ended - started),
-		(double)(received(object) - before) / (ended - started));
+	*ret_seconds = ended - started;
+	return (double)sent / *ret_seconds;
+}
+
+static void sink_at(struct bpf_object *object, const char *name, struct bpf_tc_hook *hook)
+{
+	LIBBPF_OPTS(bpf_tc_opts, sink, .prog_fd = program(object, "sink"));
+
+	*hook = (struct bpf_tc_hook){.sz = sizeof(*hook), .ifindex = (int)device(name), .attach_point = BPF_TC_INGRESS};
+	if (bpf_tc_hook_create(hook) || bpf_tc_attach(hook, &sink))
+		error(1, errno, "sink at %s", name);
+}
+
+static void rate(struct bpf_object *object, char *names[2], double seconds)
+{
+	uint8_t frame[FRAME] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5};
+	struct bpf_tc_hook hook;
+	double took, sent;
+	uint64_t before;
+
+	pin(0);
+	sink_at(object, names[1], &hook);
+	before = received(object);
+	sent = send_frames(object, frame, FRAME, device(names[0]), seconds, &took);
+	printf("{\"sent\": %.0f, \"received\": %.0f}\n", sent, (double)(received(object) - before) / took);
+	bpf_tc_hook_destroy(&hook);
+}
+
+/* One half of rate() each, for ends in namespaces of their own. */
+static void send_one(struct bpf_object *object, const char *name, double seconds, const char *hex)
+{
+	uint32_t length = (uint32_t)strlen(hex) / 2;
+	uint8_t frame[length ? length : 1];
+	double took, sent;
+
+	for (uint32_t i = 0; i < length; i++)
+		if (sscanf(hex + 2 * (size_t)i, "%2hhx", &frame[i]) != 1)
+			error(2, 0, "%s: want hexadecimal digits", hex);
+	pin(0);
+	sent = send_frames(object, frame, length, device(name), seconds, &took);
+	printf("{\"sent\": %.0f, \"seconds\": %.4f}\n", sent, took);
+}
+
+static void count(struct bpf_object *object, const char *name)
+{
+	struct bpf_tc_hook hook;
+	char byte;
+
+	sink_at(object, name, &hook);
+	ready();
+	while (read(STDIN_FILENO, &byte, 1) > 0) {
+		printf("{\"received\": %" PRIu64 "}\n", received(object));
+		fflush(stdout);
+	}
+	hook.attach_point |= BPF_TC_EGRESS; /* the qdisc, with both */
 	bpf_tc_hook_destroy(&hook);
 }
 
@@ -390,10 +439,14 @@ int main(int argc, char **argv)
 		handoff(atof(argv[2]));
 		return 0;
 	}
-	if (argc < 4)
+	if (argc < 4 && strcmp(what, "count") != 0)
 		error(2, 0, "usage: see the head of forward.c");
 	object = load(argv[0]);
-	if (!strcmp(what, "workers") || !strcmp(what, "echo") || !strcmp(what, "drop"))
+	if (!strcmp(what, "send") && argc == 5)
+		send_one(object, argv[2], atof(argv[3]), argv[4]);
+	else if (!strcmp(what, "count") && argc == 3)
+		count(object, argv[2]);
+	else if (!strcmp(what, "workers") || !strcmp(what, "echo") || !strcmp(what, "drop"))
 		workers(object, *what == 'w' ? "first" : what, argv + 2, argc > 4 ? (uint32_t)atoi(argv[4]) : 32,
 			argc > 5 ? atoi(argv[5]) : 1);
 	else if (!strcmp(what, "packet"))

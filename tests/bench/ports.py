@@ -75,12 +75,12 @@ def nft_policy(family, count, stateful=True, as_set=False):
 """
 
 
-# --- rigs: each has .client and .server (namespaces) and .server4 ---
+# --- rigs: each has .client and .server (namespaces) and .server4; those of workloads .cluster ---
 
 
 class Rig:
-    def __init__(self, client, server, server4):
-        self.client, self.server, self.server4 = client, server, server4
+    def __init__(self, cluster_, client, server, server4):
+        self.cluster, self.client, self.server, self.server4 = cluster_, client, server, server4
 
 
 def bare_pair(stack):
@@ -92,7 +92,7 @@ def bare_pair(stack):
 def workloads(stack, **kwargs):
     c = cluster.Cluster(**kwargs)
     stack.callback(c.close)
-    return c, Rig(c.workload(CLIENT).ns, c.workload(SERVER).ns, SERVER)
+    return c, Rig(c, c.workload(CLIENT).ns, c.workload(SERVER).ns, SERVER)
 
 
 def bridge(ruleset=None):

@@ -8,6 +8,7 @@ import statistics
 import fastpath as fast
 import overlay as overlay_bench
 import ports as port_bench
+import workers as worker_bench
 from paths import MODES, PLACED
 from paths import medians as medians_of
 from paths import ratio as ratio_of
@@ -358,6 +359,32 @@ def fastpath(result):
     value = median_of(result["handoff"]) / 1e6
     targets["ring between threads, million items a second"] = (value, 50, value >= 50)
     return targets
+
+
+def workers(result):
+    """Beside each figure: its ratio to the same ports without workers, and to the bridge with nftables."""
+    samples, rows = result["samples"], []
+    peer = port_bench.NATIVE if port_bench.NATIVE in samples else port_bench.STATEFUL
+    shown = {"frames": lambda v: f"{v / 1e6:.2f}", "udp": "{:,.0f}".format, "rr": lambda v: f"{1e6 / v:.1f}", "bulk": gigabits}
+    for name, m in medians_of(samples).items():
+        ratios = {mode: [f"{ratio_of(samples, name, other, mode):.2f}" for other in (worker_bench.TC, peer)] for mode in shown}
+        for mode in ("rr",):  # a time: the smaller the better, as it stands in the table
+            ratios[mode] = [f"{ratio_of(samples, other, name, mode):.2f}" for other in (worker_bench.TC, peer)]
+        cells = [f"{show(m[mode])} ({', '.join(ratios[mode])})" for mode, show in shown.items()]
+        rows.append([name, cells[0], f"{m['frames_cpu']:,.0f}", cells[1], f"{m['udp_cpu']:,.0f}", *cells[2:]])
+    head = ("from port to port", "frames, M/s", "CPU ns a frame", "UDP 64 B of sockets/s", "CPU ns a packet", "TCP to and fro, us", "TCP bulk Gbit/s")
+    text = table(head, rows)
+    text += f"\nIn brackets: ratio to \"{worker_bench.TC}\", and to \"{peer}\", the median of the rounds'; of times it is better when it is less.\n"
+    for name, why in result["skipped"].items():
+        text += f"\nLeft out: {name}: {why}\n"
+    samples, rows = result["taps"], []
+    for name, m in medians_of(samples).items():
+        others = (worker_bench.TC, peer if peer in samples else port_bench.STATEFUL)
+        ratios = {mode: ", ".join(f"{ratio_of(samples, name, other, mode):.2f}" for other in others) for mode in ("frames", "rtt")}
+        rows.append((name, f"{m['frames'] / 1e6:.2f} ({ratios['frames']})", f"{m['frames_cpu']:,.0f}", f"{m['rtt']:.1f} ({ratios['rtt']})"))
+    text += "\n" + table(("from tap to tap", "frames, M/s", "CPU ns a frame", "frame to and fro, median us"), rows)
+    put("workers", text)
+    return {}
 
 
 def summary(targets):
