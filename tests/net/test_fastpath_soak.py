@@ -303,10 +303,11 @@ class Soak(Plane):
         return self.settled(), memory
 
     def settled(self):
-        """descriptors(), once no file is being written."""
+        """descriptors(), once no file is being written, which on a busy disk takes its time. While it answers, the agent does not do that."""
         last = [self.descriptors()]
 
         def same():
+            self.daemon.status()
             last.append(self.descriptors())
             return last[-1] == last[-2] and last[-1]
 
