@@ -8,6 +8,7 @@
 #include <net/if_arp.h>
 
 #include <controller_internal.h>
+#include <netdev/filters.h>
 #include <systemd/sd-daemon.h>
 
 #define RETRY_FIRST_US (1000ull * 1000)
@@ -253,21 +254,56 @@ static int on_netdev_io(sd_event_source *source, int fd, uint32_t events, void *
 	return 0;
 }
 
+static void on_filters(uint32_t ifindex, void *userdata)
+{
+	struct controller *c = userdata;
+
+	/* At once: until then nothing judges what passes there. */
+	if (!datapath_filters_lost(c->datapath, ifindex))
+		return;
+	c->topology_due = true;
+	devices_attach_later(c, 0);
+}
+
+static int on_filters_io(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+	struct controller *c = userdata;
+	int r;
+
+	(void)source;
+	(void)fd;
+	(void)events;
+	r = filter_watch_dispatch(c->filters);
+	if (r < 0)
+		log_err(r, "cannot follow the filters of devices");
+	return 0;
+}
+
 int devices_start(struct controller *c)
 {
 	int r = netdev_watch_new(on_device, c, &c->watch);
 
 	if (r < 0)
 		return log_err(r, "cannot list the interfaces");
-	return sd_event_add_io(c->event, &c->netdev, netdev_watch_fd(c->watch), EPOLLIN, on_netdev_io, c);
+	r = sd_event_add_io(c->event, &c->netdev, netdev_watch_fd(c->watch), EPOLLIN, on_netdev_io, c);
+	if (r < 0)
+		return r;
+	r = filter_watch_new(on_filters, c, &c->filters);
+	if (r < 0) {
+		log_warn(r, "cannot watch the filters of devices: what somebody removes of ours stays away");
+		return 0;
+	}
+	return sd_event_add_io(c->event, &c->filter_changes, filter_watch_fd(c->filters), EPOLLIN, on_filters_io, c);
 }
 
 void devices_free(struct controller *c)
 {
 	sd_event_source_disable_unref(c->netdev);
+	sd_event_source_disable_unref(c->filter_changes);
 	sd_event_source_disable_unref(c->reattach);
 	sd_event_source_disable_unref(c->pace);
 	if (c->watch)
 		netdev_watch_free(c->watch);
+	filter_watch_free(c->filters);
 	free(c->devices);
 }

@@ -62,6 +62,7 @@ struct controller {
 
 	/* devices */
 	struct netdev_watch *watch;
+	struct filter_watch *filters; /* NULL: the kernel would not tell */
 	struct netdev *devices;
 	size_t n_devices;
 	int attach_error;      /* of the last attempt; 0: all that exist are attached */
@@ -141,7 +142,7 @@ struct controller {
 
 	/* event sources */
 	sd_event_source *sweep, *later, *reattach, *pace, *confirm, *kubernetes_save, *kubernetes_again, *events, *netdev,
-		*rebuild, *host_changes;
+		*filter_changes, *rebuild, *host_changes;
 
 	struct view view;
 	struct api *api;

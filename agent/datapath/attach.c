@@ -411,6 +411,22 @@ void datapath_doubt(struct datapath *dp, uint32_t ifindex)
 		at->doubtful = true;
 }
 
+bool datapath_filters_lost(struct datapath *dp, uint32_t ifindex)
+{
+	bool lost = false;
+
+	for (size_t i = 0; i < dp->n_attached; i++) {
+		struct attached *at = &dp->attached[i];
+
+		if (!at->clsact || (ifindex && at->ifindex != ifindex) || clsact_whole(at->ifindex))
+			continue;
+		log_warn(0, "somebody has removed our filters from %s: they are put back", at->device);
+		at->clsact = false;
+		lost = true;
+	}
+	return lost;
+}
+
 size_t datapath_attachments(const struct datapath *dp, const struct datapath_attachment **ret)
 {
 	*ret = dp->report;

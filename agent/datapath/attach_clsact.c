@@ -244,6 +244,13 @@ int clsact_attach(struct datapath *dp, struct load *load, struct attached *at)
 	return r;
 }
 
+bool clsact_whole(uint32_t ifindex)
+{
+	struct own_filters own = {0};
+
+	return clsact_each(ifindex, find_own, &own) < 0 || (own.priority[HD_INGRESS] && own.priority[HD_EGRESS]);
+}
+
 struct ahead {
 	bool passed[HD_DIRECTIONS];
 	uint32_t priority[HD_DIRECTIONS]; /* of the classifier counted last: each one lists its tables and entries too */

@@ -130,6 +130,8 @@ int datapath_attach(struct datapath *dp, const struct datapath_uplink *uplinks, 
 int datapath_remove(struct datapath *dp, const struct topology *topology);
 /* Something about the device changed: what is attached to it, when it is a port, is looked at by the next datapath_ports(). */
 void datapath_doubt(struct datapath *dp, uint32_t ifindex);
+/* Filters were removed from the device (0: from any). true: ours among them, which datapath_attach() and datapath_ports() put back. */
+bool datapath_filters_lost(struct datapath *dp, uint32_t ifindex);
 int datapath_ports(struct datapath *dp, const struct topology *topology, const struct hd_port_policy *policies);
 /*
  * Of freshly loaded tables, ahead of datapath_attach(): what uplinks must find there when they switch over to them, where networks have VLANs or

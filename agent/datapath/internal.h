@@ -351,6 +351,7 @@ int clsact_make(const char *bpffs, uint32_t ifindex); /* the qdisc. 1: there was
 int clsact_attach(struct datapath *dp, struct load *load, struct attached *at);
 /* Takes our filters off the device, and the qdisc when it was made by us and nobody else uses it. */
 int clsact_detach(const char *bpffs, uint32_t ifindex);
+bool clsact_whole(uint32_t ifindex); /* both of our filters are there, or the kernel does not say */
 struct clsact_filter {
 	uint32_t ifindex;
 	enum hd_direction direction;

@@ -331,6 +331,15 @@ def test_two_instances_in_two_namespaces():
             other.remove()
 
 
+def test_filters_of_an_uplink_that_somebody_removes_are_put_back():
+    with Guarded("clsact", docs=[policy(ingress=LOAD, default=DENY_IN)]) as up:
+        assert_enforced(up)
+        before = bpf.filter_programs(up.server, up.uplink, "ingress")
+        up.server.run("tc", "qdisc", "del", "dev", up.uplink, "clsact")
+        wait_for(lambda: bpf.filter_programs(up.server, up.uplink, "ingress") == before != [], what="the uplink's program is back")
+        assert_enforced(up)
+
+
 def test_detach_of_nothing_is_fine(tmp_path):
     net = Pair()
     try:

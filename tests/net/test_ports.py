@@ -351,6 +351,31 @@ def test_ports_leave_no_trace(tc, how):
         assert picture(h.ns, a.device, b.device) == before
 
 
+def test_filters_that_somebody_removes_are_put_back():
+    """tc(8) takes off what it is told to; a port without its programs would be an interface of the host like any other."""
+    with PortHost(env={"HEDDLE_TC": "clsact"}) as h:
+        a, b = h.add(2)
+        h.daemon.apply(BLUE, doc.port("a", a.device, "blue", addresses=["10.77.0.1"]), doc.port("b", b.device, "blue", addresses=["10.77.0.2"]))
+        h.wait_port("a")
+        h.wait_port("b")
+        before = ports_of(h.ns, a.device)
+        assert all(before)
+        for remove in (
+            ("qdisc", "del", "dev", a.device, "clsact"),
+            ("filter", "del", "dev", a.device, "ingress"),
+            ("filter", "del", "dev", a.device, "egress"),
+            ("chain", "del", "dev", a.device, "ingress", "chain", "0"),
+        ):
+            h.ns.run("tc", *remove)
+            wait_for(lambda: ports_of(h.ns, a.device) == before, what=f"the programs are back after tc {' '.join(remove)}")
+            assert h.port("a")["state"] == "ready"
+        assert h.daemon.log().count(f"somebody has removed our filters from {a.device}") == 4
+        # what the agent removes itself stays away
+        h.daemon.api.delete("/v1/objects/port/b")
+        assert ports_of(h.ns, b.device) == [[], []]
+        assert f"filters from {b.device}" not in h.daemon.log()
+
+
 @pytest.mark.parametrize("tc", ["tcx", "clsact"])
 def test_a_restart_takes_ports_over(tc):
     with PortHost(env={"HEDDLE_TC": tc}) as h:
