@@ -127,6 +127,7 @@ static void controller_free(struct controller *c)
 	datapath_close(c->datapath);
 	store_clear(&c->store);
 	free(c->last_error);
+	alone_free(c);
 	sd_event_unref(c->event);
 	safe_close(c->lock);
 }
@@ -157,9 +158,14 @@ static int start(struct controller *c)
 		return log_err(r, "another heddled runs in %s", options->run_dir);
 	if (r < 0)
 		return log_err(r, "cannot lock %s", options->run_dir);
+	r = alone_claim(LOCK_PATIENCE_MS, &c->alone);
+	if (r < 0)
+		return r;
 	r = sd_event_new(&c->event);
 	if (r >= 0)
 		r = watch_signals(c);
+	if (r >= 0)
+		r = alone_serve(c);
 	if (r < 0)
 		return log_err(r, "cannot set up the event loop");
 	r = datapath_open(&config, &c->datapath, &found);
@@ -204,7 +210,7 @@ static int start(struct controller *c)
 
 int controller_run(const struct controller_options *options)
 {
-	struct controller c = {.options = options, .lock = -1, .loans = -1};
+	struct controller c = {.options = options, .lock = -1, .alone = -1, .loans = -1};
 	uint64_t began = clock_us();
 	int r;
 
@@ -302,7 +308,7 @@ int controller_detach(const struct controller_options *options)
 {
 	const struct datapath_config config = {.bpffs = options->bpffs};
 	_cleanup_free_ char *socket_path = NULL;
-	_cleanup_close_ int lock = -1;
+	_cleanup_close_ int lock = -1, alone = -1;
 	char table[NAT_TABLE_MAX];
 	int r, told;
 
@@ -321,6 +327,10 @@ int controller_detach(const struct controller_options *options)
 	/* run_dir may be gone, or never have been: nothing to lock then */
 	if (r < 0 && r != -ENOENT)
 		return log_err(r, "cannot lock %s", options->run_dir);
+	/* what is in the namespace would be taken from under an agent with another run_dir */
+	r = alone_claim(LOCK_PATIENCE_MS, &alone);
+	if (r < 0)
+		return r;
 	/* a cluster that cannot be told is no reason to stay attached */
 	told = node_withdraw(options);
 	r = offload_clear();

@@ -29,7 +29,8 @@
 struct controller {
 	const struct controller_options *options;
 	sd_event *event;
-	int lock; /* of run_dir: one agent at a time */
+	int lock;  /* of run_dir: one agent at a time */
+	int alone; /* the claim to the network namespace; -1: nobody can tell */
 
 	/* sources */
 	struct files *files;
@@ -142,7 +143,7 @@ struct controller {
 
 	/* event sources */
 	sd_event_source *sweep, *later, *reattach, *pace, *confirm, *kubernetes_save, *kubernetes_again, *events, *netdev,
-		*filter_changes, *rebuild, *host_changes;
+		*filter_changes, *alone_asked, *rebuild, *host_changes;
 
 	struct view view;
 	struct api *api;
@@ -153,6 +154,16 @@ struct controller {
 	bool unready; /* for so long that others are told of it */
 	bool served;  /* the API has been there */
 };
+
+/* --- controller_alone.c: one agent a network namespace --- */
+
+/*
+ * -EBUSY, which is logged: there is one, and waiting for so long did not help. The claim holds as long as *ret is open; it stays as it was where nobody
+ * can tell, which is logged as well.
+ */
+int alone_claim(unsigned patience_ms, int *ret);
+int alone_serve(struct controller *c); /* answers those who ask */
+void alone_free(struct controller *c);
 
 /* --- controller_policy.c: a set of objects becomes the policy in force --- */
 

@@ -331,6 +331,40 @@ def test_two_instances_in_two_namespaces():
             other.remove()
 
 
+def test_one_agent_a_namespace(tmp_path):
+    """A second one, with directories of its own and nothing to guard, would take the first one's filters for what is left of an earlier agent."""
+    with Guarded("clsact", docs=[policy(ingress=LOAD, default=DENY_IN)]) as up:
+        before = bpf.filter_programs(up.server, up.uplink, "ingress")
+        own = ("--run-dir", tmp_path / "run", "--bpffs", tmp_path / "bpffs")
+        for argv in (("--config", tmp_path, "--state-dir", tmp_path / "state"), ("--detach",)):
+            result = up.server.run(HEDDLED, *own, *argv, check=False, timeout=60)
+            assert result.returncode == 1
+            assert f"another heddled runs in this network namespace (process {up.daemon.process.pid})" in result.stderr
+        assert bpf.filter_programs(up.server, up.uplink, "ingress") == before != []
+        assert_enforced(up)
+        # more questions than wait at once are answered
+        for _ in range(200):
+            with up.server.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+                s.connect("\0heddled")
+                assert s.recv(1) == b""
+
+
+def test_nobody_else_keeps_an_agent_from_its_namespace(plain):
+    up = plain(start=False)
+    script = (
+        "import os, socket, time; os.setuid(65534); s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); "
+        "s.bind('\\0heddled'); s.listen(); print(1, flush=True); time.sleep(600)"
+    )
+    squatter = up.server.popen("/usr/bin/python3", "-c", script, stdout=subprocess.PIPE)
+    try:
+        squatter.stdout.readline()
+        up.daemon.start()
+        assert "cannot tell whether another heddled runs in this network namespace" in up.daemon.log()
+    finally:
+        squatter.kill()
+        squatter.wait()
+
+
 def test_filters_of_an_uplink_that_somebody_removes_are_put_back():
     with Guarded("clsact", docs=[policy(ingress=LOAD, default=DENY_IN)]) as up:
         assert_enforced(up)
