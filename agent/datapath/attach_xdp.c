@@ -133,7 +133,9 @@ int xdp_attach(struct datapath *dp, struct load *load, struct attached *at, cons
 	int r = -EOPNOTSUPP;
 
 	if (uplink->xdp == XDP_MODE_OFF) {
-		snprintf(reason, sizeof(reason), "off by the Host document");
+		/* of the agent's own devices no document says anything */
+		if (!uplink->slow && !uplink->sum)
+			snprintf(reason, sizeof(reason), "off by the Host document");
 	} else if (uplink->hides_tags) {
 		snprintf(reason, sizeof(reason), "networks have VLANs, whose tags the device hides from XDP: ethtool -K %s %s",
 			at->device, uplink->hides_tags);

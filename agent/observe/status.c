@@ -67,9 +67,8 @@ static json_t *programs_json(const struct view *view)
 
 			if (!programs[p].name || at->port != is_port_hook(programs[p].hook))
 				continue; /* not loaded, or not there */
-			if ((programs[p].hook == HD_HOOK_TC_WIRE_IN || programs[p].hook == HD_HOOK_TC_TUNNEL_IN) &&
-				!at->program_id[programs[p].hook])
-				continue; /* no network has a VLAN; there is no tunnel */
+			if (!at->program_id[programs[p].hook] && !(xdp && at->xdp_reason[0]))
+				continue; /* not on this device; of XDP on an uplink it is said why */
 			item = json_pack("{s:s, s:s, s:s, s:I, s:o, s:I, s:I}", "hook", hook_name(programs[p].hook), "device",
 				at->device, "mode", mode ? mode : "off", "id", (json_int_t)at->program_id[programs[p].hook],
 				"name", json_text(programs[p].name), "verifiedInstructions",

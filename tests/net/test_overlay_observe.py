@@ -84,6 +84,16 @@ def said(answer):
 BLUE = ("--network", "blue")
 
 
+def test_status_lists_what_is_attached(scene):
+    """Of each device the programs that are there; of what is not, XDP on an uplink alone, with the reason."""
+    programs = scene.one.daemon.status()["programs"]
+    assert [p for p in programs if not p["id"] and (p["hook"], p["device"]) != ("xdp_uplink", "up0")] == []
+    assert [p for p in programs if not p["id"] and not p.get("reason")] == []
+    hooks = {"tc_uplink_in", "tc_uplink_out", "tc_tunnel_in"}
+    assert {p["hook"] for p in programs if p["device"] == "heddle-tunnel"} == hooks
+    assert {p["hook"] for p in programs if p["device"] == "up0"} == {*hooks, "xdp_uplink"}
+
+
 def test_explain_to_a_peer(scene):
     """Where it goes; and the policy of the sender, which is asked here."""
     there = f"peer node-2 ({scene.two.address}) as VNI"
