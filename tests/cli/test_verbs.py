@@ -157,6 +157,10 @@ def test_get_of_a_namespace(fake, cli):
     assert cli.json("get", "port", "b", "-n", "shop") == port("shop", "b")
     _, err = cli("get", "port", "-n", "", expect=2)
     assert "-n needs a namespace" in err
+    fake.answers["GET /v1/objects/ports"]["origins"] = [{"name": "a", "file": None, "source": "kubernetes"}, {"name": "b", "file": None, "source": "cni"}]
+    assert [line[3] for line in words(cli("get", "ports")[0])[1:]] == ["kubernetes", "cni"]
+    fake.answers["GET /v1/objects/ports"]["origins"][0]["source"] = "api"
+    assert words(cli("get", "ports")[0])[1][3] == "applied"
 
 
 @pytest.mark.parametrize("kind, spec, summary", [

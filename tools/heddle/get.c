@@ -133,15 +133,15 @@ static void add_summary(struct table *table, const char *kind, const json_t *obj
 	table_cell(table, "%s", text);
 }
 
-/* FILE:LINE, or "applied". */
+/* FILE:LINE, "applied", or who else made it: cni, kubernetes. */
 static void add_origin(struct table *table, const json_t *origin)
 {
-	const char *file = string_at(origin, "file");
+	const char *file = string_at(origin, "file"), *source = string_at(origin, "source") ?: "applied";
 
 	if (file)
 		table_cell(table, "%s:%lld", file, number_at(origin, "line"));
 	else
-		table_cell(table, "%s", !origin ? "built in" : strcmp(text_at(origin, "source"), "cni") ? "applied" : "cni");
+		table_cell(table, "%s", !origin ? "built in" : strcmp(source, "api") ? source : "applied");
 }
 
 /* origins: where each of the items comes from, in the same order; built-in rules have none. */
