@@ -139,6 +139,23 @@ static int make_directory(const char *path, mode_t mode)
 	return r < 0 ? log_err(r, "cannot make %s", path) : 0;
 }
 
+/* What is missing declares nothing, which a configuration may: where it is only looked at, and at a start, a mistyped path shall not look like that. */
+static int missing_paths(const struct controller_options *options, struct diag *diag)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < options->n_config; i++) {
+		if (access(options->config[i], F_OK) == 0 || errno != ENOENT)
+			continue;
+		r = -ENOENT;
+		if (diag)
+			diag_add(diag, options->config[i], 0, NULL, "want a file or directory, got %s", strerror(ENOENT));
+		else
+			log_notice("there is no %s: it declares nothing", options->config[i]);
+	}
+	return r;
+}
+
 static int start(struct controller *c)
 {
 	const struct controller_options *options = c->options;
@@ -176,6 +193,7 @@ static int start(struct controller *c)
 	r = files_new(options->config, options->n_config, &c->files);
 	if (r < 0)
 		return log_err(r, "cannot set up the configured paths");
+	(void)missing_paths(options, NULL);
 	r = devices_start(c);
 	if (r >= 0)
 		r = ports_start(c);
@@ -249,7 +267,9 @@ int controller_check(const struct controller_options *options)
 	struct diag diag = {0};
 	int r;
 
-	r = files_new(options->config, options->n_config, &files);
+	r = missing_paths(options, &diag);
+	if (r >= 0)
+		r = files_new(options->config, options->n_config, &files);
 	if (r >= 0)
 		r = files_load(files, &list, &diag);
 	if (r >= 0)

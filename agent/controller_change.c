@@ -386,6 +386,20 @@ int change_may(const struct controller *c, struct diag *diag)
 	return 0;
 }
 
+/* Names what could not be written. */
+static int recorded(const struct controller *c, int r, struct diag *diag)
+{
+	_cleanup_buffer_ struct buffer path = {0};
+
+	if (r >= 0 || r == -ENOENT || r == -ENOMEM || diag->text)
+		return r;
+	buffer_add_string(&path, c->options->state_dir);
+	buffer_add_string(&path, "/applied.log");
+	if (!path.failed)
+		diag_add(diag, path.data, 0, NULL, "cannot be written: nothing is changed");
+	return r;
+}
+
 /* What has been recorded is made live, or taken back. */
 static int activate_recorded(struct controller *c, struct store_proposal *proposal, struct diag *diag)
 {
@@ -418,7 +432,7 @@ static int op_apply(void *userdata, const struct object_list *objects, uint64_t 
 		*ret = change_answer(c, items);
 		return 0;
 	}
-	r = applied_put(c->applied, objects->items, objects->n, deadline);
+	r = recorded(c, applied_put(c->applied, objects->items, objects->n, deadline), diag);
 	if (r >= 0)
 		r = activate_recorded(c, &proposal, diag);
 	if (r < 0) {
@@ -447,7 +461,7 @@ static int op_remove(
 	if (r < 0)
 		return r;
 	items = change_items(&proposal);
-	r = applied_remove(c->applied, kind, namespace_, name);
+	r = recorded(c, applied_remove(c->applied, kind, namespace_, name), diag);
 	if (r >= 0)
 		r = activate_recorded(c, &proposal, diag);
 	if (r < 0) {
@@ -469,7 +483,7 @@ static int op_confirm(void *userdata, json_t **ret, struct diag *diag)
 		return r;
 	r = store_propose_confirm(&c->store, &proposal, diag);
 	if (r >= 0)
-		r = applied_confirm(c->applied);
+		r = recorded(c, applied_confirm(c->applied), diag);
 	if (r < 0) {
 		if (r == -ENOENT && !diag->text)
 			diag_add(diag, NULL, 0, NULL, "no apply waits for a confirmation");

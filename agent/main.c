@@ -153,8 +153,12 @@ int main(int argc, char **argv)
 		fputs("heddled: --node-ready: want --kubernetes with it\n", stderr);
 		return 2;
 	}
-	if (optind < argc || (check && detach)) {
-		usage(stderr);
+	if (optind < argc) {
+		fprintf(stderr, "heddled: want options only, got %s; heddled --help lists them\n", argv[optind]);
+		return 2;
+	}
+	if (check && detach) {
+		fputs("heddled: --detach: want it without --check\n", stderr);
 		return 2;
 	}
 	if (n_config) {

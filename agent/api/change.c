@@ -199,7 +199,7 @@ enum MHD_Result api_delete_object(struct request *request)
 	int r;
 
 	if (kind < 0)
-		return respond_error(request, MHD_HTTP_NOT_FOUND, NULL, "no such kind: %.64s", request->kind);
+		return api_unknown_kind(request);
 	namespace_ = object_kind_namespace((enum object_kind)kind, request_argument(request, "namespace"));
 	r = request->api->ops->remove(request->api->userdata, kind, namespace_, request->name, &answer, &diag);
 	return finish(request, r, answer, NULL, &diag);

@@ -61,6 +61,7 @@ bool request_flag(const struct request *request, const char *name);	       /* gi
 enum MHD_Result api_get_status(struct request *request);
 enum MHD_Result api_get_objects(struct request *request);
 enum MHD_Result api_get_object(struct request *request);
+enum MHD_Result api_unknown_kind(struct request *request);
 enum MHD_Result api_get_flows(struct request *request);
 enum MHD_Result api_get_rules(struct request *request);
 enum MHD_Result api_get_counters(struct request *request);

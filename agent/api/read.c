@@ -79,9 +79,24 @@ static bool in_namespace(const struct object *object, const char *wanted)
 	return !wanted || !object->namespace_ || !strcmp(object->namespace_, wanted);
 }
 
-static enum MHD_Result unknown_kind(struct request *request)
+static bool is_builtin(const char *kind)
 {
-	return respond_error(request, MHD_HTTP_NOT_FOUND, NULL, "no such kind: %.64s", request->kind);
+	return !strcasecmp(kind, "builtin") || !strcasecmp(kind, "builtins");
+}
+
+enum MHD_Result api_unknown_kind(struct request *request)
+{
+	_cleanup_buffer_ struct buffer kinds = {0};
+
+	if (is_builtin(request->kind))
+		return respond_error(
+			request, MHD_HTTP_NOT_FOUND, NULL, "built-in rules have no documents: all are listed, without a name");
+	buffer_add_string(&kinds, "want ");
+	for (int kind = 0; kind < OBJECT_KIND_COUNT; kind++) {
+		buffer_add_string(&kinds, object_kind_name((enum object_kind)kind));
+		buffer_add_string(&kinds, kind + 1 < OBJECT_KIND_COUNT ? ", " : " or builtin");
+	}
+	return respond_error(request, MHD_HTTP_NOT_FOUND, kinds.failed ? NULL : kinds.data, "no such kind: %.64s", request->kind);
 }
 
 static const char *source_of(const struct view *view, const struct object *object)
@@ -107,10 +122,10 @@ enum MHD_Result api_get_objects(struct request *request)
 	json_t *origins;
 	size_t n = 0;
 
-	if (!strcasecmp(request->kind, "builtin") || !strcasecmp(request->kind, "builtins"))
+	if (is_builtin(request->kind))
 		return respond_json(request, MHD_HTTP_OK, builtin_rules_json());
 	if (kind < 0)
-		return unknown_kind(request);
+		return api_unknown_kind(request);
 	origins = json_array();
 	buffer_add_string(&text, "{\"items\":[");
 	for (size_t i = 0; i < all->n; i++) {
@@ -141,7 +156,7 @@ enum MHD_Result api_get_object(struct request *request)
 	struct buffer text = {0};
 
 	if (kind < 0)
-		return unknown_kind(request);
+		return api_unknown_kind(request);
 	namespace_ = object_kind_namespace((enum object_kind)kind, request_argument(request, "namespace"));
 	for (size_t i = 0; i < all->n; i++) {
 		const struct object *object = all->items[i];

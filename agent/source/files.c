@@ -206,6 +206,8 @@ static int read_entry(struct file_entry *entry, const struct file_entry *old, st
 	}
 	if (r == -EFBIG)
 		diag_add(diag, entry->path, 0, NULL, "want at most %zu MiB, got more", DECODE_BYTES_OUTSIDE >> 20);
+	else if (r == -EINVAL)
+		diag_add(diag, entry->path, 0, NULL, "want a regular file, got a pipe, a socket or a device");
 	else if (r < 0)
 		diag_add(diag, entry->path, 0, NULL, "want a file that can be read, got %s", strerror(-r));
 	if (r < 0)

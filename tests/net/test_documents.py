@@ -79,6 +79,50 @@ def test_check_needs_no_privilege_over_the_machine_and_names_mistakes(up, tmp_pa
     assert "bad.yaml:" in result.stderr + result.stdout and "tpyo" in result.stderr + result.stdout
 
 
+@pytest.mark.parametrize("argv, status, message", [
+    (["--check", "--config", "/nonexistent"], 1, "/nonexistent: want a file or directory, got No such file or directory"),
+    (["--check", "--config", "/dev/null"], 1, "/dev/null: want a regular file, got a pipe, a socket or a device"),
+    (["--check", "web.yaml"], 2, "heddled: want options only, got web.yaml; heddled --help lists them"),
+    (["--check", "--detach"], 2, "heddled: --detach: want it without --check"),
+])
+def test_check_of_what_is_no_configuration(argv, status, message):
+    """Nothing there is a configuration for a running agent; a mistyped path in a commit hook is none."""
+    result = subprocess.run([HEDDLED, *argv], capture_output=True, text=True, timeout=20, check=False)
+    assert (result.returncode, result.stderr.strip()) == (status, message)
+
+
+def test_a_missing_path_is_told_at_the_start(plain, tmp_path):
+    missing = tmp_path / "hedle"
+    up = plain(start=False)
+    up.daemon.options += ["--config", str(missing)]
+    up.daemon.start()
+    assert f"there is no {missing}: it declares nothing" in up.daemon.log()
+
+
+def test_kinds_that_there_are_not(up):
+    for verb in (["get", "policy"], ["delete", "policy", "x"]):
+        refused = up.daemon.cli(*verb, check=False)
+        assert refused.returncode == 1
+        assert "no such kind: policy\n  want Host, Network, Port, " in refused.stderr
+    assert "built-in rules have no documents" in up.daemon.cli("get", "builtin", "arp", check=False).stderr
+
+
+def test_a_full_disk_is_named(plain):
+    up = plain(start=False)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", up.daemon.state_dir], check=True)
+    try:
+        up.daemon.start()
+        generation = up.daemon.generation()
+        many = doc.text(*(group(f"g{i}", f"10.{i // 250}.{i % 250}.0/24") for i in range(1000)))
+        refused = up.daemon.cli("apply", "-f", "-", input=many, check=False)
+        assert refused.returncode == 1
+        assert f"{up.daemon.state_dir}/applied.log: cannot be written: nothing is changed" in refused.stderr
+        assert up.daemon.generation() == generation
+    finally:
+        up.daemon.kill()
+        subprocess.run(["umount", up.daemon.state_dir], check=True)
+
+
 def test_apply_get_delete_by_the_cli(up, tmp_path):
     f = tmp_path / "p.yaml"
     f.write_text(doc.text(group("friends", "192.0.2.0/24"), policy("mine", ingress=[rule("deny", "TCP", 7800, name="no")])))
