@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <api/api.h>
 #include <controller.h>
 #include <source/kubernetes.h>
 #include <util/cleanup.h>
@@ -151,6 +152,11 @@ int main(int argc, char **argv)
 	}
 	if (options.node_ready && !options.kubernetes) {
 		fputs("heddled: --node-ready: want --kubernetes with it\n", stderr);
+		return 2;
+	}
+	if (options.metrics && !api_metrics_address(options.metrics)) {
+		fprintf(stderr, "heddled: --metrics: want ADDR:PORT, such as 127.0.0.1:9100 or [::1]:9100, got %s\n",
+			options.metrics);
 		return 2;
 	}
 	if (optind < argc) {

@@ -49,6 +49,7 @@ struct api_config {
 	void *userdata;
 };
 
+bool api_metrics_address(const char *text); /* it is one that api_config can have */
 /* The caller holds the lock of run_dir: a socket found there is a stale one, and is replaced. Logs what fails. */
 int api_new(struct sd_event *event, const struct api_config *config, struct api **ret);
 void api_free(struct api *api);

@@ -420,18 +420,39 @@ static int split_address(const char *text, char **ret_host, const char **ret_por
 	return *ret_host ? 0 : -ENOMEM;
 }
 
-static int listen_tcp(struct server *server, const char *text)
+static int find_address(const char *text, struct addrinfo **ret)
 {
-	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE, .ai_socktype = SOCK_STREAM}, *found;
+	const struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE, .ai_socktype = SOCK_STREAM};
 	_cleanup_free_ char *host = NULL;
-	_cleanup_close_ int fd = -1;
 	const char *port;
-	int r = split_address(text, &host, &port), on = 1;
+	int r = split_address(text, &host, &port);
 
 	if (r < 0)
 		return r;
-	if (getaddrinfo(host, port, &hints, &found))
+	/* getaddrinfo() takes the lower 16 bits of whatever number it gets */
+	if (strspn(port, "0123456789") != strlen(port) || strlen(port) > 5 || atoi(port) < 1 || atoi(port) > UINT16_MAX)
 		return -EINVAL;
+	return getaddrinfo(host, port, &hints, ret) ? -EINVAL : 0;
+}
+
+bool api_metrics_address(const char *text)
+{
+	struct addrinfo *found;
+
+	if (find_address(text, &found) < 0)
+		return false;
+	freeaddrinfo(found);
+	return true;
+}
+
+static int listen_tcp(struct server *server, const char *text)
+{
+	_cleanup_close_ int fd = -1;
+	struct addrinfo *found;
+	int r = find_address(text, &found), on = 1;
+
+	if (r < 0)
+		return r;
 	fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	r = fd < 0 ? -errno : 0;
 	if (r >= 0) {
@@ -470,7 +491,7 @@ int api_new(struct sd_event *event, const struct api_config *config, struct api 
 	if (config->metrics) {
 		r = listen_tcp(server, config->metrics);
 		if (r < 0) {
-			log_err(r, "cannot serve metrics on %s (want ADDR:PORT)", config->metrics);
+			log_err(r, "cannot serve metrics on %s", config->metrics);
 			api_free(&server->api);
 			return r;
 		}

@@ -84,9 +84,11 @@ def test_check_needs_no_privilege_over_the_machine_and_names_mistakes(up, tmp_pa
     (["--check", "--config", "/dev/null"], 1, "/dev/null: want a regular file, got a pipe, a socket or a device"),
     (["--check", "web.yaml"], 2, "heddled: want options only, got web.yaml; heddled --help lists them"),
     (["--check", "--detach"], 2, "heddled: --detach: want it without --check"),
+    *((["--metrics", wrong], 2, f"heddled: --metrics: want ADDR:PORT, such as 127.0.0.1:9100 or [::1]:9100, got {wrong}")
+      for wrong in ("nope", ":9100", "127.0.0.1:0", "127.0.0.1:99999", "[::1]:x", "::1:9100", "127.0.0.1:+9100")),
 ])
-def test_check_of_what_is_no_configuration(argv, status, message):
-    """Nothing there is a configuration for a running agent; a mistyped path in a commit hook is none."""
+def test_options_that_mean_nothing(argv, status, message):
+    """A path that is not there is a configuration for a running agent, but a mistyped one in a commit hook."""
     result = subprocess.run([HEDDLED, *argv], capture_output=True, text=True, timeout=20, check=False)
     assert (result.returncode, result.stderr.strip()) == (status, message)
 
