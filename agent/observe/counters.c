@@ -118,17 +118,18 @@ struct writing {
 static int write_rule(uint32_t id, const struct rule_reference *rule, const struct hd_counter *counter, void *userdata)
 {
 	struct writing *writing = userdata;
+	json_t *json;
 
 	if (writing->n++)
 		buffer_add_char(writing->text, ',');
-	return json_write(json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I}", "id", (json_int_t)id, "policy",
-				  json_text(rule->policy), "name", json_text(rule->name), "direction",
-				  rule->builtin ? json_null() : json_string(direction_name(rule->direction)), "index",
-				  rule->builtin ? json_null() : json_integer(rule->index), "action",
-				  rule->builtin ? json_null() : json_string(verdict_name(rule->verdict)), "file",
-				  json_text(rule->file), "line", rule->file ? json_integer(rule->line) : json_null(), "packets",
-				  (json_int_t)counter->packets, "bytes", (json_int_t)counter->bytes),
-		writing->text);
+	json = json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I}", "id", (json_int_t)id, "policy",
+		json_text(rule->policy), "name", json_text(rule->name), "direction",
+		rule->builtin ? json_null() : json_string(direction_name(rule->direction)), "index",
+		rule->builtin ? json_null() : json_integer(rule->index), "action",
+		rule->builtin ? json_null() : json_string(verdict_name(rule->verdict)), "file", json_text(rule->file), "line",
+		rule->file ? json_integer(rule->line) : json_null(), "packets", (json_int_t)counter->packets, "bytes",
+		(json_int_t)counter->bytes);
+	return json_write(rule->builtin ? json : json_of_policy(json, rule->kind, rule->namespace_), writing->text);
 }
 
 int rules_text(const struct view *view, struct buffer *text)

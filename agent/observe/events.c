@@ -212,14 +212,15 @@ static void log_rule(const struct view *view, const struct hd_event *event)
 	const char *device_name = device ? device->name : "?";
 	struct rule_reference rule = {.policy = "builtin", .name = builtin_rule_name(event->rule)};
 	const char *audit = is_audit(event) ? " (audit)" : "";
-	char packet[256], label[320], source[ADDR_TEXT_MAX], destination[ADDR_TEXT_MAX];
+	char packet[256], label[600], source[ADDR_TEXT_MAX], destination[ADDR_TEXT_MAX];
 
 	if (event->rule >= HD_RULE_BUILTIN_COUNT && (!view->compiler || compiler_rule(view->compiler, event->rule, &rule) < 0))
 		rule = (struct rule_reference){.policy = "?"};
 	if (rule.name)
 		snprintf(label, sizeof(label), "%s/%s", rule.policy, rule.name);
 	else
-		snprintf(label, sizeof(label), "%s/%s[%" PRIu32 "]", rule.policy, direction_name(rule.direction), rule.index);
+		snprintf(label, sizeof(label), "%s%s%s/%s[%" PRIu32 "]", rule.namespace_ ?: "", rule.namespace_ ? "/" : "",
+			rule.policy, direction_name(rule.direction), rule.index);
 	describe(event, packet, sizeof(packet));
 	if (!stderr_is_journal()) {
 		log_info("%s%s %s %s: %s: rule %s", verdict_name(event->verdict), audit, direction_name(event->direction),

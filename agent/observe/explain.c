@@ -28,11 +28,12 @@ static void rule_label(const struct view *view, uint32_t id, char *text, size_t 
 	else if (!view->compiler || compiler_rule(view->compiler, id, &rule) < 0)
 		snprintf(text, size, "rule %u", id);
 	else if (rule.file)
-		snprintf(text, size, "%s.spec.%s[%u]%s%s (%s:%u)", rule.policy, direction_name(rule.direction), rule.index,
-			rule.name ? " " : "", rule.name ? rule.name : "", rule.file, rule.line);
+		snprintf(text, size, "%s%s%s.spec.%s[%u]%s%s (%s:%u)", rule.namespace_ ?: "", rule.namespace_ ? "/" : "",
+			rule.policy, direction_name(rule.direction), rule.index, rule.name ? " " : "", rule.name ?: "", rule.file,
+			rule.line);
 	else
-		snprintf(text, size, "%s.spec.%s[%u]%s%s (applied)", rule.policy, direction_name(rule.direction), rule.index,
-			rule.name ? " " : "", rule.name ? rule.name : "");
+		snprintf(text, size, "%s%s%s.spec.%s[%u]%s%s (applied)", rule.namespace_ ?: "", rule.namespace_ ? "/" : "",
+			rule.policy, direction_name(rule.direction), rule.index, rule.name ? " " : "", rule.name ?: "");
 }
 
 /* With its address, by which people know it on the wire. */

@@ -41,9 +41,19 @@ json_t *json_text(const char *text)
 	return json ? json : json_string("?");
 }
 
+json_t *json_of_policy(json_t *rule, enum object_kind kind, const char *namespace_)
+{
+	if (rule)
+		json_object_set_new(rule, "kind", json_string(object_kind_name(kind)));
+	if (rule && namespace_)
+		json_object_set_new(rule, "namespace", json_text(namespace_));
+	return rule;
+}
+
 json_t *json_rule(const struct view *view, uint32_t id)
 {
 	struct rule_reference rule;
+	json_t *json;
 
 	if (id == HD_RULE_NONE)
 		return json_null();
@@ -55,9 +65,10 @@ json_t *json_rule(const struct view *view, uint32_t id)
 	if (rule.builtin)
 		return json_pack("{s:o, s:o, s:n, s:n, s:n, s:n, s:I}", "policy", json_text(rule.policy), "name",
 			json_text(rule.name), "index", "direction", "file", "line", "id", (json_int_t)id);
-	return json_pack("{s:o, s:o, s:I, s:s, s:o, s:o, s:I}", "policy", json_text(rule.policy), "name", json_text(rule.name),
+	json = json_pack("{s:o, s:o, s:I, s:s, s:o, s:o, s:I}", "policy", json_text(rule.policy), "name", json_text(rule.name),
 		"index", (json_int_t)rule.index, "direction", direction_name(rule.direction), "file", json_text(rule.file),
 		"line", rule.file ? json_integer(rule.line) : json_null(), "id", (json_int_t)id);
+	return json_of_policy(json, rule.kind, rule.namespace_);
 }
 
 json_t *json_protocol(uint8_t protocol)

@@ -145,6 +145,10 @@ static int rule_sample(uint32_t id, const struct rule_reference *rule, const str
 	samples->shown++;
 	snprintf(label, sizeof(label), "#%" PRIu32, rule->index);
 	buffer_printf(text, "%s_total{", samples->name);
+	if (rule->namespace_) {
+		add_label(text, "namespace", rule->namespace_);
+		buffer_add_char(text, ',');
+	}
 	add_label(text, "policy", rule->policy);
 	buffer_add_char(text, ',');
 	add_label(text, "direction", rule->builtin ? "" : direction_name(rule->direction));

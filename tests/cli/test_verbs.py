@@ -464,11 +464,16 @@ def test_rules(fake, cli):
          "packets": 2, "bytes": 84},
         {**RULE, "action": "allow", "packets": 10, "bytes": 1000},
         {**RULE, "name": None, "file": None, "line": None, "action": "deny", "index": 1, "packets": 0, "bytes": 0}]}
+    # by policy and place, not by age; policies of the same name in two namespaces are two
+    web = {**RULE, "kind": "NetworkPolicy", "policy": "web", "name": None, "file": None, "line": None, "action": "allow", "packets": 0, "bytes": 0}
+    fake.answers["GET /v1/rules"]["items"] += [{**web, "namespace": "shop", "index": 10}, {**web, "namespace": "shop", "index": 9}, {**web, "namespace": "lab"}]
+    fake.answers["GET /v1/rules"]["items"].insert(0, fake.answers["GET /v1/rules"]["items"].pop(2))
     rows = words(cli("rules")[0])
+    assert [r[:3] for r in rows[4:]] == [["lab/web", "ingress", "0"], ["shop/web", "ingress", "9"], ["shop/web", "ingress", "10"]]
     assert rows[1] == ["builtin", "-", "-", "arp", "-", "2", "84", "built", "in"]
     assert rows[2] == ["base", "ingress", "0", "ssh", "allow", "10", "1000", "/etc/heddle/base.yaml:14"]
     assert rows[3] == ["base", "ingress", "1", "-", "deny", "0", "0", "applied"]
-    assert len(cli.json("rules")["items"]) == 3
+    assert len(cli.json("rules")["items"]) == 6
 
 
 def test_counters(fake, cli):

@@ -80,7 +80,7 @@ def test_both_rules_are_named(up):
         for port, outcome in ((7000, "open"), (7001, "timeout"), (7002, "timeout")):
             expect_tcp(up.web.ns, "10.77.0.2", port, outcome)
     text = up.daemon.cli("explain", *FROM_WEB, "--dport", "7000").stdout
-    assert "egress of default/web: out#0" in text and "ingress of default/db: in#1" in text
+    assert "egress of default/web: default/out#0" in text and "ingress of default/db: default/in#1" in text
 
 
 def test_the_port_follows_from_the_address(up):

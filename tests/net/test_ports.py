@@ -396,6 +396,30 @@ def test_a_restart_takes_ports_over(tc):
         assert {p["device"] for p in h.daemon.status()["programs"]} == {a.device}
 
 
+def test_policies_of_one_name_are_told_apart(host):
+    """Every namespace of a cluster may have its own `web`: what is said of a rule has the namespace with it."""
+    def in_namespace(document, namespace):
+        document["metadata"]["namespace"] = namespace
+        return document
+
+    rule = {"podSelector": {}, "ingress": [{"ports": [{"port": 80}]}]}
+    policies = [in_namespace(doc.document("NetworkPolicy", "web", rule), namespace) for namespace in ("shop", "lab")]
+    a, b = host.add(2)
+    ports = [doc.port(name, w.device, "blue", addresses=[address]) for name, w, address in (("a", a, "10.77.0.1"), ("b", b, "10.77.0.2"))]
+    host.daemon.apply(BLUE, *(in_namespace(p, n) for p, n in zip(ports, ("lab", "shop"))), *({**p, "apiVersion": "networking.k8s.io/v1"} for p in policies))
+    host.wait_port("lab/a")
+    host.wait_port("shop/b")
+    rules = [(r["kind"], r["namespace"], r["policy"]) for r in host.daemon.api.get("/v1/rules")["items"] if r["policy"] == "web"]
+    assert sorted(rules) == [("NetworkPolicy", "lab", "web"), ("NetworkPolicy", "shop", "web")]
+    answer = host.daemon.json("explain", "--from", "10.77.0.1", "--to", "10.77.0.2", "--dport", "80")
+    rule = answer["rules"][1]
+    assert (answer["verdict"], rule["kind"], rule["namespace"], rule["policy"]) == ("allow", "NetworkPolicy", "shop", "web")
+    assert "shop/web.spec.ingress[0] (applied)" in json.dumps(answer["path"])
+    assert "shop/web#0" in host.daemon.cli("explain", "--from", "10.77.0.1", "--to", "10.77.0.2", "--dport", "80").stdout
+    metrics = host.daemon.api.get("/metrics")
+    assert 'namespace="lab",policy="web"' in metrics and 'namespace="shop",policy="web"' in metrics
+
+
 def test_identities_outlive_restarts(host):
     def labelled(name, w, **labels):
         port = doc.port(name, w.device, "blue")

@@ -24,6 +24,8 @@ int list_run(struct cli *cli, const struct list *list)
 		if (list->right & 1UL << i)
 			table_right(table, i);
 	code = client_items(cli->client, &list->request, list->row, table);
+	if (list->order)
+		table_sort(table, list->order);
 	/* what came is printed even when more was to come */
 	if (code == CLI_DONE || table_rows(table))
 		table_print(table, stdout);

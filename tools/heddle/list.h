@@ -5,6 +5,7 @@
 
 #include "client.h"
 #include "heddle.h"
+#include "output.h"
 
 struct list {
 	struct client_request request;
@@ -12,6 +13,7 @@ struct list {
 	size_t n_columns;
 	unsigned long right; /* a bit a column of numbers */
 	client_item row;     /* its userdata is a struct table: adds one cell a column */
+	table_order order;   /* of the table's rows; NULL: as they come */
 };
 
 /* Returns an exit status. */

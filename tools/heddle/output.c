@@ -148,6 +148,37 @@ size_t table_rows(const struct table *table)
 	return table->n_cells / table->n_columns - 1;
 }
 
+struct row {
+	char **cells;
+	size_t at;
+	table_order order;
+};
+
+static int compare_rows(const void *a, const void *b)
+{
+	const struct row *x = a, *y = b;
+	int order = x->order(x->cells, y->cells);
+
+	return order ? order : x->at < y->at ? -1 : x->at > y->at;
+}
+
+void table_sort(struct table *table, table_order order)
+{
+	size_t n = table_rows(table), columns = table->n_columns;
+	struct row *rows = must(calloc(n + 1, sizeof(*rows)));
+	char **sorted = must(calloc(table->size, sizeof(*sorted)));
+
+	for (size_t i = 0; i < n; i++)
+		rows[i] = (struct row){.cells = table->cells + (i + 1) * columns, .at = i, .order = order};
+	qsort(rows, n, sizeof(*rows), compare_rows);
+	memcpy(sorted, table->cells, columns * sizeof(*sorted));
+	for (size_t i = 0; i < n; i++)
+		memcpy(sorted + (i + 1) * columns, rows[i].cells, columns * sizeof(*sorted));
+	free(rows);
+	free(table->cells);
+	table->cells = sorted;
+}
+
 /* Columns on the screen, as far as one character is one column. */
 static size_t width_of(const char *text)
 {

@@ -33,7 +33,9 @@ struct table *table_new(const char *const *columns, size_t n_columns); /* exits 
 void table_cell(struct table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void table_right(struct table *table, size_t column); /* align to the right: numbers */
 size_t table_rows(const struct table *table);
-void table_print(struct table *table, FILE *file); /* and frees it */
+typedef int (*table_order)(char *const *a, char *const *b); /* two rows, a cell a column */
+void table_sort(struct table *table, table_order order);    /* rows that are equal stay in their order */
+void table_print(struct table *table, FILE *file);	    /* and frees it */
 void table_free(struct table *table);
 
 /* --- fields of an answer; a missing or odd one reads as NULL, 0, or "-" --- */
@@ -48,7 +50,7 @@ const char *endpoint_text(const json_t *object, const char *address_key, const c
 /* The same, with the peer behind which it is: 10.77.0.2:80 (node-b). */
 const char *behind_text(
 	const json_t *object, const char *address_key, const char *port_key, const char *peer_key, char out[TEXT_MAX]);
-/* base/ssh, base#3 for a rule without a name; "-" none. */
+/* base/ssh, base#3 for a rule without a name, shop/web#3 where the policy is in a namespace; "-" none. */
 const char *rule_text(const json_t *rule, char out[TEXT_MAX]);
 /* HostPolicy/base, Port/shop/web-1: kind, namespace if there is one, name. */
 #define TITLE_MAX 400

@@ -58,7 +58,8 @@ const char *behind_text(
 
 const char *rule_text(const json_t *rule, char out[TEXT_MAX])
 {
-	const char *policy = string_at(rule, "policy"), *name = string_at(rule, "name");
+	const char *policy = string_at(rule, "policy"), *name = string_at(rule, "name"),
+		   *namespace_ = string_at(rule, "namespace");
 	const json_t *index = json_object_get(rule, "index");
 
 	if (json_is_string(rule))
@@ -66,7 +67,8 @@ const char *rule_text(const json_t *rule, char out[TEXT_MAX])
 	else if (policy && name && *name)
 		snprintf(out, TEXT_MAX, "%s/%s", policy, name);
 	else if (policy && json_is_integer(index))
-		snprintf(out, TEXT_MAX, "%s#%" JSON_INTEGER_FORMAT, policy, json_integer_value(index));
+		snprintf(out, TEXT_MAX, "%s%s%s#%" JSON_INTEGER_FORMAT, namespace_ ?: "", namespace_ ? "/" : "", policy,
+			json_integer_value(index));
 	else
 		snprintf(out, TEXT_MAX, "%s", policy ? policy : name && *name ? name : "-");
 	return out;
