@@ -374,7 +374,7 @@ int datapath_attach(struct datapath *dp, const struct datapath_uplink *uplinks, 
 	size_t n_policies)
 {
 	struct load *load = load_writable(dp);
-	bool renamed = false;
+	bool renamed = false, bare;
 	int first_error = 0, r;
 
 	if (!load)
@@ -392,9 +392,12 @@ int datapath_attach(struct datapath *dp, const struct datapath_uplink *uplinks, 
 			return -ENOMEM;
 		attached_refresh(dp, at, uplinks[i].device, &renamed);
 		at->role = uplinks[i].stack ? ROLE_STACK : ROLE_UPLINK; /* of a device that was a port, the links are updated */
+		bare = !at->clsact && at->link[LINK_XDP] < 0 && at->link[LINK_TCX_IN] < 0 && at->link[LINK_TCX_OUT] < 0;
 		r = uplinks[i].stack ? attach_stack(dp, load, at) : attach_one(dp, load, at, &uplinks[i], policy);
 		if (r < 0 && first_error == 0)
 			first_error = r;
+		if (r >= 0 && bare && !uplinks[i].stack && !uplinks[i].slow && !uplinks[i].sum)
+			log_info("%s is guarded now", at->device);
 		count_foreign(load, at);
 	}
 	if (renamed)

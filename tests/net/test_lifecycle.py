@@ -253,6 +253,8 @@ def test_a_device_vanishes_and_returns(main_backend):
         wait_for(up.daemon.programs, what="device guarded again")
         assert_enforced(up)
         expect_tcp(up.client, up.server4, 7900, "refused")
+        told = [line.split(">", 1)[1] for line in up.daemon.log().splitlines() if "up0 is" in line and "guarded" in line]
+        assert told == ["up0 is guarded now", "up0 is no longer guarded", "up0 is guarded now"]
 
 
 def test_a_device_that_vanished_while_the_agent_was_dead(main_backend):
