@@ -307,6 +307,21 @@ static int replay(struct applied *applied, const char *file, const struct record
 	return -EINVAL;
 }
 
+/*
+ * A crash while writing damages the last record, which nobody was told of yet. One with a whole record behind it had been written and synced:
+ * the disk has lost it, or somebody has changed it, and what follows is no better without it.
+ */
+static bool whole_record_follows(const char *text, size_t length)
+{
+	const char *end = text + length;
+	struct record record;
+
+	while ((text = memchr(text, '\n', (size_t)(end - text))) && ++text < end)
+		if (parse_record(text, (size_t)(end - text), &record))
+			return true;
+	return false;
+}
+
 static int read_log(struct applied *applied, const char *file, const char *text, size_t length, struct diag *diag)
 {
 	size_t at = strlen(LOG_MAGIC);
@@ -323,6 +338,14 @@ static int read_log(struct applied *applied, const char *file, const char *text,
 			char damaged[64];
 			int r;
 
+			if (whole_record_follows(text + at, length - at)) {
+				diag_add(diag, file, 0, NULL,
+					"want whole records, got a damaged one at byte %zu, with others behind it that count: "
+					"restore the file, or "
+					"remove it to begin without what it has",
+					at);
+				return -EINVAL;
+			}
 			snprintf(damaged, sizeof(damaged), "%s" DAMAGED_SUFFIX, applied->name);
 			r = file_write(applied->dir_fd, damaged, text + at, length - at, 0600);
 			log_warn(r,

@@ -218,6 +218,40 @@ static void test_applied_torn(void **state)
 	assert_int_equal(stat(at("state/applied.log.damaged"), &status), 0);
 }
 
+/* Not what a crash leaves: the records behind it were acknowledged, and are not thrown away. */
+static void test_applied_damaged_within(void **state)
+{
+	struct applied *applied = open_applied();
+	_cleanup_free_ char *log = NULL, *now = NULL;
+	size_t length, first, still;
+	struct stat status;
+
+	(void)state;
+	assert_int_equal(stat(at("state/applied.log"), &status), 0);
+	first = (size_t)status.st_size;
+	put(applied, GROUP("a", ""), 0, 0);
+	assert_int_equal(stat(at("state/applied.log"), &status), 0);
+	put(applied, GROUP("b", ""), 0, 0);
+	applied_close(applied);
+	assert_int_equal(file_read(AT_FDCWD, at("state/applied.log"), 100000, &log, &length, NULL), 0);
+	for (size_t flip = first; flip < (size_t)status.st_size - 1; flip++) {
+		_cleanup_diag_ struct diag diag = {0};
+
+		log[flip] ^= 4;
+		assert_int_equal(file_write(AT_FDCWD, at("state/applied.log"), log, length, 0600), 0);
+		applied = NULL;
+		assert_int_equal(applied_open(at("state"), &applied, &diag), -EINVAL);
+		assert_non_null(strstr(diag.text, "applied.log: want whole records, got a damaged one at byte "));
+		assert_null(applied);
+		free(now);
+		now = NULL;
+		assert_int_equal(file_read(AT_FDCWD, at("state/applied.log"), 100000, &now, &still, NULL), 0);
+		assert_int_equal(still, length);
+		assert_memory_equal(now, log, length);
+		log[flip] ^= 4;
+	}
+}
+
 static void test_applied_other_version(void **state)
 {
 	_cleanup_diag_ struct diag diag = {0};
@@ -308,6 +342,7 @@ int main(void)
 		TEST(test_applied_confirm),
 		TEST(test_applied_deadline),
 		TEST(test_applied_torn),
+		TEST(test_applied_damaged_within),
 		TEST(test_applied_other_version),
 		TEST(test_applied_compaction),
 		TEST(test_applied_disk_full),
