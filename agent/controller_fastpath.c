@@ -262,6 +262,29 @@ static void join(struct plan *plan, size_t i, const struct netdev *device, bool 
 		workers->frame_size = UMEM_FRAME_MOST;
 }
 
+/* Workers have what leaves by devices that do not take it from XDP, unless the document leaves that to the kernel. */
+static bool needs_workers(const struct plan *plan)
+{
+	bool all = true;
+
+	for (size_t i = 0; i < plan->path->n_devices; i++)
+		all &= plan->view->workers.devices[i].reason || plan->view->workers.devices[i].direct;
+	return plan->path->way == FAST_PATH_WORKERS || (plan->path->way == FAST_PATH_AUTO && !all);
+}
+
+static void count_devices(struct plan *plan)
+{
+	struct forward_plan *workers = &plan->workers;
+	struct view_workers *view = &plan->view->workers;
+
+	workers->waiting = workers->n_devices < 2;
+	view->unneeded = false;
+	if (workers->waiting)
+		view->reason = "fewer than two of its devices can take part";
+	else
+		workers->waiting = view->unneeded = !needs_workers(plan);
+}
+
 static int plan_workers(struct controller *c, const struct object_list *all, const struct object *object, struct plan *plan)
 {
 	const struct fast_path *path = plan->path;
@@ -298,6 +321,8 @@ static int plan_workers(struct controller *c, const struct object_list *all, con
 			continue;
 		plan->devices[i].uplink = !port;
 		plan->devices[i].inside = port && needs_netfilter(c, all, port);
+		view->direct_reason = path->way == FAST_PATH_WORKERS ? "by the document" : exits_reason(c, device);
+		view->direct = plan->devices[i].direct = !view->direct_reason;
 		join(plan, i, device, generic, port != NULL);
 	}
 	/* only now, since all devices have a say in how large frames are */
@@ -313,9 +338,7 @@ static int plan_workers(struct controller *c, const struct object_list *all, con
 			}
 		}
 	}
-	workers->waiting = workers->n_devices < 2;
-	if (workers->waiting)
-		plan->view->workers.reason = "fewer than two of its devices can take part";
+	count_devices(plan);
 	return 0;
 }
 
@@ -504,9 +527,19 @@ static void attached(struct plan *plan, const struct datapath_fast_path *path)
 		}
 		break;
 	}
-	workers->waiting = workers->n_devices < 2;
-	if (workers->waiting)
-		plan->view->workers.reason = "fewer than two of its devices can take part";
+}
+
+/* Who cannot be found by XDP is a device like those that take nothing from it. */
+static void not_direct(struct plan *plan, const struct datapath_fast_path *path)
+{
+	for (size_t i = 0; i < plan->path->n_devices; i++) {
+		struct view_fast_device *view = &plan->view->workers.devices[i];
+
+		if (plan->devices[i].ifindex != path->ifindex || !view->direct || path->direct)
+			continue;
+		view->direct = false;
+		view->direct_reason = "the device cannot be put where XDP finds it";
+	}
 }
 
 /* Those whose device is there: packets go by the document's fallback while nobody is connected. */
@@ -543,8 +576,11 @@ static int steer(struct controller *c, struct plan *plans, size_t n)
 	for (size_t i = 0; i < n_paths; i++) {
 		if (of[i]->devices && !paths[i].uplink)
 			attached(of[i], &paths[i]);
-		if (of[i]->devices)
+		if (of[i]->devices) {
+			not_direct(of[i], &paths[i]);
+			count_devices(of[i]);
 			continue;
+		}
 		of[i]->config.generic |= paths[i].generic;
 		if (paths[i].error < 0)
 			of[i]->config.waiting = paths[i].error == -EBUSY
@@ -604,7 +640,11 @@ static int follow(struct controller *c, const struct object_list *all, size_t n)
 	size_t n_before = c->n_fast_paths, made = 0;
 	size_t n_workers = 0;
 	int r = plans && views && workers ? 0 : -ENOMEM, served, worked;
+	bool asks = false;
 
+	for (size_t i = 0; i < all->n; i++)
+		asks |= all->items[i]->kind == OBJECT_FAST_PATH && all->items[i]->fast_path.way != FAST_PATH_WORKERS;
+	exits_watch(c, asks);
 	for (size_t i = 0; r == 0 && i < all->n; i++)
 		if (all->items[i]->kind == OBJECT_FAST_PATH) {
 			r = plan_one(c, all, all->items[i], &plans[made], &views[made]);
@@ -693,6 +733,7 @@ bool fastpaths_concerned(const struct controller *c, const struct netdev *before
 void fastpaths_free(struct controller *c)
 {
 	forwarders_free(c);
+	exits_free(c);
 	fastpath_server_free(c->fastpath);
 	c->fastpath = NULL;
 	free_views(c->fast_paths, c->n_fast_paths);

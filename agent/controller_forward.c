@@ -173,17 +173,30 @@ static void again(struct controller *c, uint64_t us)
 		(void)sd_event_source_set_enabled(c->forward_again, SD_EVENT_ONESHOT);
 }
 
-/* Packets of workers are not seen where the kernel would look after their next hops. */
+/* Devices by which something may leave past the kernel: how many. */
+static size_t takes_part(const struct controller *c, uint32_t ifindexes[FORWARD_DEVICES])
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < c->n_fast_paths; i++) {
+		const struct view_workers *path = &c->fast_paths[i].workers;
+
+		for (size_t j = 0; path->devices && j < c->fast_paths[i].object->fast_path.n_devices && n < FORWARD_DEVICES; j++)
+			if (path->devices[j].ifindex && !path->devices[j].reason)
+				ifindexes[n++] = path->devices[j].ifindex;
+	}
+	return n;
+}
+
+/* Packets that go past the kernel are not seen where it would look after their next hops. */
 static int on_neighbours(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	uint32_t ifindexes[FORWARD_DEVICES];
 	struct controller *c = userdata;
-	size_t n = 0;
+	size_t n;
 
 	(void)usec;
-	for (size_t i = 0; i < c->n_forwarders; i++)
-		for (uint32_t j = 0; j < c->forwarders[i]->plan.n_devices && n < FORWARD_DEVICES; j++)
-			ifindexes[n++] = c->forwarders[i]->plan.devices[j].ifindex;
+	n = takes_part(c, ifindexes);
 	if (n == 0)
 		return 0;
 	(void)neighbours_use(ifindexes, n);
@@ -257,6 +270,7 @@ void forwarders_end_others(struct controller *c, const struct forward_plan *plan
 
 int forwarders_follow(struct controller *c, const struct forward_plan *plans, size_t n)
 {
+	uint32_t ifindexes[FORWARD_DEVICES];
 	uint64_t due = 0;
 	int r = 0;
 
@@ -286,7 +300,7 @@ int forwarders_follow(struct controller *c, const struct forward_plan *plans, si
 	}
 	if (due)
 		again(c, due);
-	if (c->n_forwarders)
+	if (takes_part(c, ifindexes))
 		look_after_neighbours(c);
 	return r;
 }

@@ -129,6 +129,8 @@ struct controller {
 	struct forwarder **forwarders; /* the workers of FastPaths */
 	size_t n_forwarders;
 	sd_event_source *forward_again, *forward_neighbours;
+	struct xdp_features *exits; /* NULL: no FastPath asks which devices take frames from XDP, or the kernel does not tell */
+	sd_event_source *exits_io;
 	bool confined; /* what it gives up is given up */
 
 	/* flows that NICs forward */
@@ -282,12 +284,18 @@ void fastpaths_free(struct controller *c);
 /* Something about a device changed that FastPaths go by. */
 bool fastpaths_concerned(const struct controller *c, const struct netdev *before, const struct netdev *now);
 
+/* --- controller_exits.c: devices that take frames from XDP --- */
+
+void exits_watch(struct controller *c, bool wanted);
+const char *exits_reason(struct controller *c, const struct netdev *device); /* why it does not; NULL: it does */
+void exits_free(struct controller *c);
+
 /* --- controller_forward.c: the workers among them --- */
 
 /* What the workers of a document are made for. Compared as memory: everything behind what counts is zero. */
 struct forward_plan {
 	char name[FASTPATH_NAME_MAX];
-	bool waiting; /* for devices */
+	bool waiting; /* for devices, or they are not needed */
 	bool copy, spin, has_cpus;
 	uint32_t workers, batch, ring, frame_size;
 	int cpus[FORWARD_WORKERS];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Ports whose frames the agent's workers move: what a workload sends, before the kernel has made a buffer of it. Takes only packets of flows that tc_port_in
+ * Ports whose frames XDP or the agent's workers move: what a workload sends, before the kernel has made a buffer of it. Takes only packets of flows that tc_port_in
  * has judged, by the policies in force, and about which nothing is new; for the first of each, and for everything that is not plain, tc_port_in
  * decides as it does without workers. One form for native and generic XDP, without the flag for several buffers: see xdp_generic.bpf.c.
  */
@@ -182,9 +182,44 @@ static __always_inline struct pkt *to_uplink(struct xdp_md *ctx, struct pkt *p, 
 
 /* --- both --- */
 
-static __always_inline int take(struct xdp_md *ctx, const struct hd_fast_forward *in, __u32 device)
+/*
+ * Whether the sum over the pseudo-header is all that the field holds, as checksum_complete() of the workers has it: nobody would complete it where no
+ * worker has the frame. Of a plain() packet.
+ */
+static __always_inline bool checksum_left(struct xdp_md *ctx, const struct pkt *p)
 {
-	return worker_front(ctx, device, in->flags) ? STEER_TAKEN : HD_R_NONLINEAR;
+	__u32 size = p->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr), i;
+	__u16 *check = hook_data(ctx) + sizeof(struct ethhdr) + size +
+		       (p->protocol == PROTO_TCP ? offsetof(struct tcphdr, check) : offsetof(struct udphdr, check));
+	__u64 sum = (__u64)bpf_htons(p->l3_length - size) + bpf_htons(p->protocol);
+
+	if (p->protocol != PROTO_TCP && p->protocol != PROTO_UDP)
+		return false;
+	if ((void *)(check + 1) > hook_data_end(ctx))
+		return true;
+	for (i = 0; i < 4; i++) /* what stands before an IPv4 address is nothing to such a sum */
+		sum += (__u64)p->source.w[i] + p->destination.w[i];
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	for (i = 0; i < 3; i++)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return *check && *check == (__u16)sum;
+}
+
+/* By XDP itself (p->direct) where the device takes it: takes, its ifindex; 0: it does not. Else by a worker, as steer_to(). */
+__noinline int send(struct xdp_md *ctx, struct pkt *p, __u32 takes, __u32 index, __u32 flags)
+{
+	if (!p || dry_run)
+		return 0;
+	p->direct = takes && !checksum_left(ctx, p) && direct_way(ctx, p, takes);
+	return p->direct ? STEER_TAKEN : steer_to(ctx, index, flags);
+}
+
+static __always_inline int take(struct xdp_md *ctx, const struct pkt *p, const struct hd_fast_forward *in, __u32 device)
+{
+	if (!p->direct)
+		return worker_front(ctx, device, in->flags) ? STEER_TAKEN : HD_R_NONLINEAR;
+	direct_count(p, in->index, device);
+	return STEER_TAKEN;
 }
 
 static __always_inline int taken(struct xdp_md *ctx, struct pkt *p)
@@ -210,14 +245,14 @@ static __always_inline int inside(
 	if (!out || !unchanged_flow(p, flow, c))
 		return 0;
 	device = out->index;
-	r = steer_to(ctx, in->index, in->flags);
+	r = send(ctx, p, out->flags & HD_FAST_DIRECT ? p->to : 0, in->index, in->flags);
 	if (r != STEER_TAKEN)
 		return r;
 	if (!ordinary_flow(p, flow, c))
 		return 0;
 	r = send_to_port(ctx, p, other);
 	if (!r)
-		r = take(ctx, in, device);
+		r = take(ctx, p, in, device);
 	return r == STEER_TAKEN ? taken(ctx, p) : r;
 }
 
@@ -241,7 +276,7 @@ static __always_inline int outside(
 	hot = known_outside(view, c, &beyond);
 	if (!hot && !beyond)
 		return 0;
-	r = steer_to(ctx, in->index, in->flags);
+	r = send(ctx, p, out->flags & HD_FAST_DIRECT ? fib.ifindex : 0, in->index, in->flags);
 	if (r != STEER_TAKEN)
 		return r;
 	if (!count_outside(view, hot, beyond) || !ordinary_flow(p, flow, c))
@@ -249,7 +284,7 @@ static __always_inline int outside(
 	pass(view);
 	if (!worker_rewrite(ctx, p, fib.dmac, fib.smac))
 		return HD_R_NONLINEAR;
-	r = take(ctx, in, device);
+	r = take(ctx, p, in, device);
 	return r == STEER_TAKEN ? taken(ctx, p) : r;
 }
 

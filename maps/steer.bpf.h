@@ -39,6 +39,14 @@ struct {
 	__type(value, struct hd_fast_forward);
 } fast_forwards SEC(".maps");
 
+/* Those of them that take frames from XDP. By ifindex, and empty of a device that is gone: no other one can get what was for it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
+	__uint(max_entries, HD_FAST_PATHS);
+	__type(key, __u32); /* ifindex */
+	__type(value, __u32);
+} fast_exits SEC(".maps");
+
 /* For the agent alone. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -53,5 +61,13 @@ struct {
 	__type(key, __u32); /* HD_FAST_COUNTER */
 	__type(value, struct hd_counter);
 } fast_counters SEC(".maps");
+
+/* What XDP sent to a device itself, by the index of that device. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, HD_FAST_PATHS);
+	__type(key, __u32);
+	__type(value, struct hd_counter);
+} fast_redirects SEC(".maps");
 
 #endif

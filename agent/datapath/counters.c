@@ -122,3 +122,9 @@ int datapath_fast_counters(struct datapath *dp, uint16_t index, struct hd_counte
 	return sum_rows(
 		readable_map(dp, MAP_FAST_COUNTERS), HD_FAST_COUNTER((uint32_t)index, 0), HD_FAST_TOTALS, 2, &ret[0].packets);
 }
+
+int datapath_fast_redirects(struct datapath *dp, uint16_t index, struct hd_counter *ret)
+{
+	*ret = (struct hd_counter){0};
+	return sum_rows(readable_map(dp, MAP_FAST_REDIRECTS), index, 1, 2, &ret->packets);
+}

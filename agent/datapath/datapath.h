@@ -193,9 +193,10 @@ struct datapath_fast_path {
 	uint32_t ifindex;
 	bool uplink;  /* else, without forward, the far end of a port's veth, all of whose packets it gets */
 	bool drop;    /* what no socket takes; else that goes on to the kernel */
-	bool forward; /* for workers, who move it to devices of the same group; beside uplink, or of a port, on its device */
+	bool forward; /* for devices of the same group, by XDP or workers; beside uplink, or of a port, on its device */
 	bool inside;  /* beside forward, of a port: to other ports only */
 	bool stamp;   /* with the time */
+	bool direct;  /* beside forward: the device takes frames from XDP. Cleared where it cannot be put where XDP finds it */
 	uint16_t group;
 	uint8_t mac[6];
 	const struct datapath_match *matches;
@@ -274,6 +275,7 @@ void datapath_clsact_release(struct datapath *dp, uint32_t ifindex); /* none of 
 int datapath_drops(struct datapath *dp, struct hd_counter counters[HD_REASON_COUNT][2]); /* summed over CPUs */
 int datapath_totals(struct datapath *dp, struct hd_counter totals[HD_TOTAL_COUNT]);
 int datapath_fast_counters(struct datapath *dp, uint16_t index, struct hd_counter ret[HD_FAST_TOTALS]); /* enum hd_fast_total */
+int datapath_fast_redirects(struct datapath *dp, uint16_t index, struct hd_counter *ret); /* what XDP sent to the device itself */
 int datapath_full(struct datapath *dp, uint64_t counts[HD_TABLE_COUNT]);
 /* counters[0..n-1] of rule ids first.. */
 int datapath_rule_counters(struct datapath *dp, uint32_t first, uint32_t n, struct hd_counter *counters);

@@ -71,6 +71,8 @@ enum map_group { MAP_FLOW, MAP_KEPT, MAP_GROWN, MAP_FRESH };
 	X(FAST_FORWARDS, "fast_forwards", KEPT) \
 	X(FAST_NAMES, "fast_names", KEPT) \
 	X(FAST_COUNTERS, "fast_counters", KEPT) \
+	X(FAST_EXITS, "fast_exits", KEPT) \
+	X(FAST_REDIRECTS, "fast_redirects", KEPT) \
 	X(PORT_LIMITS, "port_limits", KEPT)
 
 #define DATAPATH_MAP_ENUM(sym, name, group) MAP_##sym,

@@ -117,7 +117,8 @@ static uint16_t add_forward(struct steer_tables *tables, const struct datapath_f
 	*row = (struct hd_fast_forward){.index = path->index,
 		.group = path->group,
 		.flags = (uint16_t)((path->drop ? HD_FAST_DROP : 0) | (path->stamp ? HD_FAST_STAMP : 0) |
-				    (path->uplink ? 0 : HD_FAST_PORT) | (path->inside ? HD_FAST_INSIDE : 0))};
+				    (path->uplink ? 0 : HD_FAST_PORT) | (path->inside ? HD_FAST_INSIDE : 0) |
+				    (path->direct ? HD_FAST_DIRECT : 0))};
 	memcpy(row->mac, path->mac, sizeof(row->mac));
 	return HD_FAST_FORWARD;
 }
@@ -209,6 +210,36 @@ bool steer_at(const struct load *load, uint32_t ifindex)
 	int fd = load->maps[MAP_FAST_DEVICES].fd;
 
 	return fd >= 0 && bpf_map_lookup_elem(fd, &ifindex, &device) == 0;
+}
+
+/* --- exits --- */
+
+/* Ahead of the rows that lead to them; what is there already is left alone. */
+static void add_exits(struct load *load, struct datapath_fast_path *paths, size_t n)
+{
+	int fd = load->maps[MAP_FAST_EXITS].fd;
+
+	for (size_t i = 0; i < n; i++) {
+		uint32_t there = 0;
+
+		if (!paths[i].direct)
+			continue;
+		if (bpf_map_lookup_elem(fd, &paths[i].ifindex, &there) == 0 && there == paths[i].ifindex)
+			continue;
+		paths[i].direct = bpf_map_update_elem(fd, &paths[i].ifindex, &paths[i].ifindex, BPF_ANY) == 0;
+	}
+}
+
+/* Once no row leads to them. */
+static int remove_exits(struct load *load, const struct datapath_fast_path *paths, size_t n)
+{
+	uint32_t ifindexes[HD_FAST_PATHS];
+	size_t n_ifindexes = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (paths[i].direct)
+			ifindexes[n_ifindexes++] = paths[i].ifindex;
+	return remove_others(load->maps[MAP_FAST_EXITS].fd, sizeof(*ifindexes), ifindexes, n_ifindexes);
 }
 
 /* --- far ends --- */
@@ -398,7 +429,7 @@ static int forget_counters(const struct load *load, uint16_t index)
 		if (bpf_map_update_elem(load->maps[MAP_FAST_COUNTERS].fd, &key, zeros, BPF_ANY) < 0)
 			return -errno;
 	}
-	return 0;
+	return bpf_map_update_elem(load->maps[MAP_FAST_REDIRECTS].fd, &(uint32_t){index}, zeros, BPF_ANY) < 0 ? -errno : 0;
 }
 
 static bool is_name(const struct hd_fast_name *record, const char *name)
@@ -475,6 +506,9 @@ int datapath_steer(struct datapath *dp, struct datapath_fast_path *paths, size_t
 
 	if (!load)
 		return -ENOTCONN;
+	if (n > HD_FAST_PATHS)
+		return -E2BIG;
+	add_exits(load, paths, n);
 	r = make_tables(paths, n, &tables);
 	if (r < 0)
 		return r;
@@ -500,6 +534,8 @@ int datapath_steer(struct datapath *dp, struct datapath_fast_path *paths, size_t
 		r = remove_others(matches, sizeof(*tables.keys), tables.keys, tables.n_matches);
 	if (r == 0)
 		r = remove_others(forwards, sizeof(*tables.forward_ifindexes), tables.forward_ifindexes, tables.n_forwards);
+	if (r == 0)
+		r = remove_exits(load, paths, n);
 	return r < 0 ? r : ends;
 }
 

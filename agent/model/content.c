@@ -253,7 +253,7 @@ static uint64_t hash_fast_path(uint64_t hash, const struct fast_path *path)
 {
 	const uint64_t numbers[] = {path->consumer, path->drop, path->copy, path->trusted, path->frames, path->frame_size,
 		path->ring, path->busy_us, path->busy_budget, path->stall_ms, path->n_queues, path->workers, path->batch,
-		path->spin, path->latency, path->n_devices};
+		path->spin, path->latency, path->way, path->n_devices};
 
 	hash = hash_string(hash_string(hash, path->uplink), path->port);
 	hash = hash_string(hash, path->port ? path->port_namespace : NULL);

@@ -67,6 +67,9 @@ static void matches(struct buffer *out, const struct fast_path *path)
 	buffer_add_char(out, ']');
 }
 
+static const char *const way_name[] = {
+	[FAST_PATH_WORKERS] = "workers", [FAST_PATH_REDIRECT] = "redirect", [FAST_PATH_AUTO] = "auto"};
+
 static void write_forward(struct buffer *out, const struct fast_path *path)
 {
 	write_open(out, "devices", '[');
@@ -77,13 +80,16 @@ static void write_forward(struct buffer *out, const struct fast_path *path)
 	buffer_add_char(out, ']');
 	matches(out, path);
 	write_text(out, "consumer", "forward");
+	write_text(out, "way", way_name[path->way]);
+	write_text(out, "fallback", path->drop ? "drop" : "pass");
+	if (path->way == FAST_PATH_REDIRECT)
+		return;
 	write_number(out, "workers", path->workers);
 	if (path->n_cpus)
 		numbers(out, "cpus", path->cpus, path->n_cpus);
 	write_bool(out, "spin", path->spin);
 	write_number(out, "batch", path->batch);
 	write_bool(out, "latency", path->latency);
-	write_text(out, "fallback", path->drop ? "drop" : "pass");
 	write_text(out, "mode", path->copy ? "copy" : "auto");
 	write_memory(out, path);
 }

@@ -235,7 +235,7 @@ struct fast_path_draft {
 	struct allow_draft allow;
 	struct memory_draft memory;
 	struct busy_draft busy;
-	int consumer, fallback, mode;
+	int consumer, fallback, mode, way;
 	uint32_t stall_ms, workers, batch;
 	bool trusted, spin, latency;
 };
@@ -244,7 +244,7 @@ struct fast_path_draft {
 static bool check_fields(struct decoder *d, const struct path *path, node_id node, bool forwards)
 {
 	static const char *const of_sockets[] = {"uplink", "port", "namespace", "queues", "allow", "trusted", "stall"},
-				 *const of_workers[] = {"devices", "workers", "cpus", "spin", "batch", "latency"},
+				 *const of_workers[] = {"devices", "way", "workers", "cpus", "spin", "batch", "latency"},
 				 *const chosen[] = {"frames", "frameSize"};
 	const char *const *names = forwards ? of_sockets : of_workers;
 	size_t n = forwards ? ARRAY_SIZE(of_sockets) : ARRAY_SIZE(of_workers);
@@ -262,6 +262,20 @@ static bool check_fields(struct decoder *d, const struct path *path, node_id nod
 		at.key = chosen[i];
 		if (node_field(d, memory, chosen[i]))
 			return want(d, &at, node_field(d, memory, chosen[i]), "none beside consumer forward: the MTU says it");
+	}
+	return true;
+}
+
+/* Fields of workers, where there are none. */
+static bool check_way(struct decoder *d, const struct path *path, node_id node, enum fast_path_way way)
+{
+	static const char *const of_workers[] = {"workers", "cpus", "spin", "batch", "latency", "mode", "memory", "busyPoll"};
+	struct path at = {.up = path};
+
+	for (size_t i = 0; way == FAST_PATH_REDIRECT && i < ARRAY_SIZE(of_workers); i++) {
+		at.key = of_workers[i];
+		if (node_field(d, node, of_workers[i]))
+			return want(d, &at, node_field(d, node, of_workers[i]), "none beside way redirect: there are no workers");
 	}
 	return true;
 }
@@ -287,7 +301,7 @@ static bool check_forward(struct decoder *d, const struct path *path, node_id no
 	at.key = "cpus";
 	if (from->cpus.n && from->cpus.n != from->workers)
 		return want(d, &at, node_field(d, node, "cpus"), "one CPU for each of the workers");
-	return true;
+	return check_way(d, path, node, (enum fast_path_way)from->way);
 }
 
 static bool finish_fast_path(struct decoder *d, const struct path *path, node_id node, const void *draft, void *out)
@@ -345,6 +359,7 @@ static bool finish_fast_path(struct decoder *d, const struct path *path, node_id
 		.n_cpus = from->cpus.n,
 		.workers = from->workers,
 		.batch = from->batch,
+		.way = (enum fast_path_way)from->way,
 		.spin = from->spin,
 		.latency = from->latency,
 	};
@@ -357,6 +372,9 @@ static const char *const fallback_names[] = {"pass", "drop", NULL};
 static const struct choice fallback_choice = {fallback_names};
 static const char *const mode_names[] = {"auto", "copy", NULL};
 static const struct choice mode_choice = {mode_names};
+static const char *const way_names[] = {
+	[FAST_PATH_WORKERS] = "workers", [FAST_PATH_REDIRECT] = "redirect", [FAST_PATH_AUTO] = "auto", NULL};
+static const struct choice way_choice = {way_names};
 static const struct range stall_range = {.min = 1000, .max = 3600 * 1000, .size = 4, .unit = ""};
 static const struct field fast_path_fields[] = {
 	{"uplink", value_text, &device_text, offsetof(struct fast_path_draft, uplink), false},
@@ -372,6 +390,7 @@ static const struct field fast_path_fields[] = {
 	{"trusted", value_bool, NULL, offsetof(struct fast_path_draft, trusted), false},
 	{"memory", value_mapping, &memory_schema, offsetof(struct fast_path_draft, memory), false},
 	{"busyPoll", value_mapping, &busy_schema, offsetof(struct fast_path_draft, busy), false},
+	{"way", value_choice, &way_choice, offsetof(struct fast_path_draft, way), false},
 	{"workers", value_uint, &workers_range, offsetof(struct fast_path_draft, workers), false},
 	{"cpus", value_list, &cpu_list, offsetof(struct fast_path_draft, cpus), false},
 	{"spin", value_bool, NULL, offsetof(struct fast_path_draft, spin), false},

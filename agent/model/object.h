@@ -314,6 +314,8 @@ struct fast_match {
 };
 
 enum fast_path_consumer { FAST_PATH_SOCKET, FAST_PATH_FORWARD };
+/* Who takes frames to the device that they leave by: workers, XDP where the device takes them from it, or XDP there and workers else. */
+enum fast_path_way { FAST_PATH_WORKERS, FAST_PATH_REDIRECT, FAST_PATH_AUTO };
 
 struct fast_path {
 	const char *uplink; /* device; NULL: of a port, or of devices */
@@ -337,6 +339,7 @@ struct fast_path {
 	const uint32_t *cpus; /* one for each worker; n_cpus 0: any */
 	size_t n_cpus;
 	uint32_t workers, batch;
+	enum fast_path_way way;
 	bool spin;    /* workers never sleep */
 	bool latency; /* each frame's time on the way is measured */
 };

@@ -444,15 +444,15 @@ static json_t *fast_path_step(const struct view *view, const struct explain_plac
 			continue;
 		state.name = at->object->name;
 		document = &at->object->fast_path;
-		works = at->workers.forward != NULL;
+		works = at->workers.forward || at->workers.unneeded;
 	}
 	if (view->fastpath && document)
 		(void)fastpath_server_state(view->fastpath, state.name, &state);
 	if (document && document->devices)
 		snprintf(text, sizeof(text), "FastPath %s: %s if the host would forward it to another of its devices", state.name,
-			works		 ? "its workers have it"
-			: document->drop ? "its workers do not run: it is dropped"
-					 : "its workers do not run: it goes on to the kernel");
+			works		 ? "it goes straight there, or by workers,"
+			: document->drop ? "nothing moves it: it is dropped"
+					 : "nothing moves it: it goes on to the kernel");
 	else if (state.n_queues)
 		snprintf(text, sizeof(text), "FastPath %s has it, by the socket of its queue; by a queue without one it %s",
 			state.name, document && document->drop ? "is dropped" : "goes on to the kernel");

@@ -112,15 +112,50 @@ static json_t *lanes_json(const struct view *view, const struct view_fast_path *
 	return items;
 }
 
-static json_t *devices_json(const struct view_fast_path *path)
+/* How frames that leave by the device get there; by workers the least of what its sockets are. NULL: it takes no part. */
+static const char *device_way(const struct view_workers *workers, const struct view_fast_device *device)
+{
+	static const char *const by_worker[] = {
+		[XSK_ZERO_COPY] = "worker-zero-copy", [XSK_COPY] = "worker-copy", [XSK_GENERIC] = "worker-generic"};
+	enum xsk_mode least = XSK_ZERO_COPY;
+
+	if (device->reason)
+		return NULL;
+	if (device->direct)
+		return "redirect";
+	if (!workers->forward)
+		return "kernel";
+	for (uint32_t i = 0; i < workers->n_lanes; i++) {
+		const struct xsk *xsk = forward_socket(workers->forward, i);
+
+		if (workers->lanes[i].ifindex == device->ifindex && xsk->mode > least)
+			least = xsk->mode;
+	}
+	return by_worker[least];
+}
+
+static uint64_t redirected(const struct view *view, const struct view_fast_device *device)
+{
+	struct hd_counter counter = {0};
+
+	if (view->datapath)
+		(void)datapath_fast_redirects(view->datapath, device->index, &counter);
+	return counter.packets;
+}
+
+static json_t *devices_json(const struct view *view, const struct view_fast_path *path)
 {
 	json_t *items = json_array();
 
 	for (size_t i = 0; i < path->object->fast_path.n_devices; i++) {
 		const struct view_fast_device *device = &path->workers.devices[i];
+		const char *why = device->reason || device->direct ? NULL : device->direct_reason;
 
-		json_array_append_new(items, json_pack("{s:s, s:i, s:o}", "device", path->object->fast_path.devices[i], "queues",
-						     (int)device->queues, "reason", json_text(device->reason)));
+		json_array_append_new(
+			items, json_pack("{s:s, s:i, s:o, s:o, s:o, s:I}", "device", path->object->fast_path.devices[i], "queues",
+				       (int)device->queues, "reason", json_text(device->reason), "way",
+				       json_text(device_way(&path->workers, device)), "wayReason", json_text(why), "redirected",
+				       (json_int_t)redirected(view, device)));
 	}
 	return items;
 }
@@ -130,12 +165,13 @@ static json_t *workers_json(const struct view *view, const struct view_fast_path
 	const struct fast_path *document = &path->object->fast_path;
 	const struct view_workers *workers = &path->workers;
 	struct hd_counter totals[HD_FAST_TOTALS];
+	bool live = workers->forward || workers->unneeded;
 
 	path_totals(view, path, totals);
 	return json_pack("{s:s, s:s, s:o, s:s, s:o, s:s, s:i, s:b, s:I, s:I, s:I, s:I, s:o}", "name", path->object->name,
-		"consumer", "forward", "devices", devices_json(path), "state",
-		fastpath_phase_name[workers->forward ? FASTPATH_LIVE : FASTPATH_WAITING], "reason",
-		json_text(workers->forward ? NULL : workers->reason), "fallback", document->drop ? "drop" : "pass", "workers",
+		"consumer", "forward", "devices", devices_json(view, path), "state",
+		fastpath_phase_name[live ? FASTPATH_LIVE : FASTPATH_WAITING], "reason", json_text(live ? NULL : workers->reason),
+		"fallback", document->drop ? "drop" : "pass", "workers",
 		workers->forward ? (int)forward_workers(workers->forward) : 0, "hugePages",
 		workers->forward && forward_huge(workers->forward), "taken", (json_int_t)totals[HD_FAST_TAKEN].packets, "passed",
 		(json_int_t)totals[HD_FAST_PASSED].packets, "dropped", (json_int_t)totals[HD_FAST_DROPPED].packets, "tooBig",
@@ -246,6 +282,14 @@ static void frames(const struct view *view, struct buffer *text, const char *nam
 	}
 }
 
+/* What XDP sent to each device itself. */
+static void redirects(const struct view *view, struct buffer *text, const char *name, const struct view_fast_path *path)
+{
+	for (size_t i = 0; path->workers.devices && i < path->object->fast_path.n_devices; i++)
+		buffer_printf(text, "%s_total{fast_path=\"%s\",device=\"%s\"} %" PRIu64 "\n", name, path->object->name,
+			path->object->fast_path.devices[i], redirected(view, &path->workers.devices[i]));
+}
+
 void fast_paths_metric(const struct view *view, struct buffer *text, const char *name, enum fast_path_number number)
 {
 	for (size_t i = 0; i < view->n_fast_paths; i++) {
@@ -260,8 +304,10 @@ void fast_paths_metric(const struct view *view, struct buffer *text, const char 
 			lost(text, name, &state, &path->workers);
 		else if (number == FAST_PATH_LANES)
 			frames(view, text, name, path);
+		else if (number == FAST_PATH_REDIRECTS)
+			redirects(view, text, name, path);
 		else
 			buffer_printf(text, "%s{fast_path=\"%s\"} %d\n", name, state.name,
-				state.phase == FASTPATH_LIVE || path->workers.forward);
+				state.phase == FASTPATH_LIVE || path->workers.forward || path->workers.unneeded);
 	}
 }

@@ -320,6 +320,11 @@ static void fast_path_frames(struct scrape *s, const char *name)
 	fast_paths_metric(s->view, s->text, name, FAST_PATH_LANES);
 }
 
+static void fast_path_redirects(struct scrape *s, const char *name)
+{
+	fast_paths_metric(s->view, s->text, name, FAST_PATH_REDIRECTS);
+}
+
 static void fast_path_up(struct scrape *s, const char *name)
 {
 	fast_paths_metric(s->view, s->text, name, FAST_PATH_UP);
@@ -405,11 +410,14 @@ static const struct metric {
 	{"heddle_peer_drops", "counter", NULL, "Packets from each peer and to it that were not let through.", peer_drops},
 	{"heddle_tunnel_slow_packets", "counter", NULL, "Tunnel packets that the agent sent and received by a socket.",
 		slow_packets},
-	{"heddle_fast_path_up", "gauge", NULL, "1 while a consumer of the FastPath is served, or its workers run.", fast_path_up},
+	{"heddle_fast_path_up", "gauge", NULL,
+		"1 while a consumer of the FastPath is served, or frames are moved between its devices.", fast_path_up},
 	{"heddle_fast_path_packets", "counter", NULL, "Packets that a FastPath asked for, by what became of them.",
 		fast_path_packets},
 	{"heddle_fast_path_lost", "counter", NULL, "What sockets of the FastPath's consumer lost or refused, by cause.",
 		fast_path_lost},
+	{"heddle_fast_path_redirected", "counter", NULL, "Frames that XDP itself sent to a device of a FastPath.",
+		fast_path_redirects},
 	{"heddle_fast_path_frames", "counter", NULL, "What sockets of a FastPath's workers did, since they were made.",
 		fast_path_frames},
 	{"heddle_cni_vf_abandoned", "counter", NULL, "VFs that containers left without a DEL.", vf_abandoned},

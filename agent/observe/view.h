@@ -26,18 +26,21 @@
 #include <policy/topology.h>
 #include <source/kubernetes.h>
 
-/* One of the devices between which workers move frames. */
+/* One of the devices between which XDP or workers move frames. */
 struct view_fast_device {
-	uint16_t index;	    /* of its counters */
-	uint32_t ifindex;   /* 0: not there */
-	uint32_t queues;    /* that it receives by */
-	const char *reason; /* why it takes no part; NULL: it does */
+	uint16_t index;		   /* of its counters */
+	uint32_t ifindex;	   /* 0: not there */
+	uint32_t queues;	   /* that it receives by */
+	const char *reason;	   /* why it takes no part; NULL: it does */
+	bool direct;		   /* frames that leave by it go there from XDP, */
+	const char *direct_reason; /* or why not */
 };
 
 /* The workers of a FastPath. */
 struct view_workers {
 	const struct forward *forward; /* NULL: they do not run */
 	const char *reason;	       /* why not */
+	bool unneeded;		       /* all its devices take frames from XDP, or others' are left to the kernel */
 	const struct forward_lane *lanes;
 	uint32_t n_lanes;
 	struct view_fast_device *devices; /* as in the document; owned */

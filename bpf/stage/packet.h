@@ -96,6 +96,7 @@ struct pkt {
 	__u8 learnt;		     /* that peer is known from frames, not by a document */
 	__u8 slow;		     /* too large for the way, or behind a fragment that was: goes by the agent's socket */
 	__u8 mistaken;		     /* skb->protocol is not what the frame is, once out of its tunnel */
+	__u8 direct;		     /* no worker has it: XDP sends it to its device itself */
 #endif
 };
 

@@ -95,6 +95,22 @@ static __always_inline bool worker_waits(struct xdp_md *ctx, const struct pkt *p
 
 /* --- the way --- */
 
+/* By XDP itself where the device takes it, else by a worker. As steer_to(); of a port, whose policy is asked as soon as somebody would have the packet. */
+static __always_inline int worker_send(
+	struct xdp_md *ctx, struct pkt *p, const struct hd_fast_forward *in, const struct hd_fast_forward *out, __u32 ifindex)
+{
+	if (out->flags & HD_FAST_DIRECT && direct_way(ctx, p, ifindex)) {
+		if (out->flags & HD_FAST_PORT && !worker_port(p, ifindex))
+			return 0;
+		direct_count(p, in->index, out->index);
+		return STEER_TAKEN;
+	}
+	if (!worker_meta(ctx, out->index, in->flags) ||
+		(out->flags & HD_FAST_PORT && worker_waits(ctx, p, in) && !worker_port(p, ifindex)))
+		return 0;
+	return steer_to(ctx, in->index, in->flags);
+}
+
 /*
  * After steer_matching(), of a packet that policy let in. STEER_TAKEN: it is on its way to a worker unless the other device's policy has something against it
  * (worker_leave()), and p is the packet as it leaves there. STEER_PORT: it is, to a port, whose policy has been asked. 0: it goes on to the kernel, unchanged; HD_R_FAST_PATH: it does not.
@@ -120,9 +136,7 @@ __noinline int worker_way(struct xdp_md *ctx, struct pkt *p)
 	if (!out)
 		return 0;
 	port = out->flags & HD_FAST_PORT;
-	if (!worker_meta(ctx, out->index, in->flags) || (port && worker_waits(ctx, p, in) && !worker_port(p, fib.ifindex)))
-		return 0;
-	r = steer_to(ctx, in->index, in->flags);
+	r = worker_send(ctx, p, in, out, fib.ifindex);
 	if (r != STEER_TAKEN)
 		return r;
 	/* its bounds are those that were looked at for the route */

@@ -29,6 +29,7 @@ enum hd_fast_flags {
 	HD_FAST_STAMP = 1 << 2,	 /* with the time */
 	HD_FAST_PORT = 1 << 3,	 /* a port: what XDP tells of its frames is in front of each, as part of it */
 	HD_FAST_INSIDE = 1 << 4, /* beside PORT: to other ports only, since netfilter has to see what leaves for elsewhere */
+	HD_FAST_DIRECT = 1 << 5, /* takes frames from XDP: what leaves by it goes there at once, without a worker */
 };
 
 /* Matches of one shape ask about the same fields, and as many bits of the addresses: a packet is looked up once for all of them. */
@@ -67,7 +68,7 @@ struct hd_match {
 };
 static_assert(sizeof(struct hd_match) == 4, "hd_match");
 
-/* A device between which and the others of its group the agent's workers move frames. Each has an index of its own. */
+/* A device between which and the others of its group frames are moved, by XDP itself or the agent's workers. Each has an index of its own. */
 struct hd_fast_forward {
 	__u16 index; /* also its number in hd_fast_meta */
 	__u16 group; /* those of one document */

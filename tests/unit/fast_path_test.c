@@ -49,6 +49,8 @@ static void test_round_trip(void **state)
 		FAST("t", "port: web, namespace: shop, fallback: pass"),
 		FAST("d", UDP("7")),
 		FAST("f", FORWARD),
+		FAST("r", FORWARD ", way: redirect, fallback: drop"),
+		FAST("a", FORWARD ", way: auto, workers: 2, batch: 8"),
 		FAST("g", FORWARD ", workers: 2, cpus: [1, 0], spin: true, batch: 8, latency: true, fallback: drop, mode: copy, "
 				  "memory: {ring: 256}, busyPoll: {microseconds: 20}"),
 	};
@@ -113,6 +115,14 @@ static void test_mistakes(void **state)
 			"spec.devices: want a list of two devices or more beside consumer forward, got a list"},
 		{"consumer: forward, devices: [eth0, eth0], match: [{}]", "spec.devices[1]: want each device once, got eth0"},
 		{"consumer: forward, devices: [eth0, eth1]", "spec.match: want a list of matches beside devices, got nothing"},
+		{FORWARD ", way: straight", "spec.way: want workers, redirect or auto, got straight"},
+		{UDP("7") ", way: auto", "spec.way: want none without consumer forward, got auto"},
+		{FORWARD ", way: redirect, workers: 2",
+			"spec.workers: want none beside way redirect: there are no workers, got 2"},
+		{FORWARD ", way: redirect, memory: {ring: 64}",
+			"spec.memory: want none beside way redirect: there are no workers, got a mapping"},
+		{FORWARD ", way: redirect, mode: copy",
+			"spec.mode: want none beside way redirect: there are no workers, got copy"},
 		{FORWARD ", workers: 2, cpus: [1]", "spec.cpus: want one CPU for each of the workers, got a list"},
 		{"port: web, allow: {users: [-1]}", NULL},
 	};

@@ -305,8 +305,13 @@ static void print_fast_paths(const json_t *paths)
 				number_at(socket, "queue"), text_at(socket, "mode"));
 		json_array_foreach (devices, j, place) {
 			append(places, "%s%s", j ? "," : "", text_at(place, "device"));
+			if (string_at(place, "way") && strcmp(string_at(place, "way"), "redirect") == 0)
+				append(text, "%s%s:redirect", text[0] ? " " : "", text_at(place, "device"));
 			if (string_at(place, "reason"))
 				append(note, "%s%s: %s", note[0] ? "; " : "", text_at(place, "device"), text_at(place, "reason"));
+			else if (string_at(place, "wayReason") && strcmp(string_at(place, "wayReason"), "by the document") != 0)
+				append(note, "%s%s: %s", note[0] ? "; " : "", text_at(place, "device"),
+					text_at(place, "wayReason"));
 		}
 		if (reason)
 			append(note, "%s%s", note[0] ? "; " : "", reason);
