@@ -1,23 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 64-byte frames through a host with two devices (forward.c): the AF_XDP workers beside DPDK's testpmd over net_af_xdp, AF_PACKET with its rings, and
-XDP_REDIRECT as the limit, in turn. Each that polls has CPU 1; CPU 0 makes the frames, and takes them in as far as the first device's driver.
+XDP_REDIRECT as the limit, in turn. Each that polls has CPU 1; CPU 0 makes the frames, and takes them in as far as the first device's driver. These move all that
+comes and look at nothing. The whole of heddle beside them: the agent with a policy, and UDP that it judges, counts and routes, moved by XDP or by a worker.
 """
 
 import contextlib
 import json
 import os
 import shutil
+import socket
 import statistics
+import struct
 import subprocess
 import time
 
-from rigs import BUILD
+from rigs import BUILD, Heddled, doc
+from lib.heddled import wait_for
 from lib.netns import Namespace
+from lib.raw import checksum
 
 FORWARD = os.path.join(BUILD, "tests/bench/forward")
 TESTPMD = "dpdk-testpmd"
 OURS, DPDK, PACKET, LIMIT = "heddle's workers", "testpmd, net_af_xdp", "AF_PACKET, TPACKET_V3", "XDP_REDIRECT"
+REDIRECT, WHOLE = "heddle, redirect", "heddle, workers"  # with all that it does to a packet
 BATCHES = (1, 4, 16, 32, 64, 128, 256)
 
 
@@ -25,6 +31,7 @@ class Host:
     """in0 and out0 are the host's devices, in1 and out1 their far ends. All in one namespace: no frame meets a stack."""
 
     def __init__(self):
+        self.frame = None  # forward.c's own
         self.ns = Namespace("forward")
         for one, other in (("in0", "in1"), ("out0", "out1")):
             self.ns.ip(f"link add {one} type veth peer name {other}")
@@ -36,7 +43,7 @@ class Host:
                 self.ns.run("ethtool", "-K", device, "gro", "on")
 
     def tool(self, *argv):
-        return json.loads(self.ns.run(FORWARD, *argv, timeout=60).stdout)
+        return json.loads(self.ns.run(FORWARD, *argv, *([self.frame] if self.frame else []), timeout=60).stdout)
 
     def close(self):
         self.ns.delete()
@@ -57,6 +64,49 @@ class Program:
     def close(self):
         self.process.stdin.close()
         self.process.wait(timeout=10)
+
+
+class Whole:
+    """heddled, which judges, counts and routes what it moves: by XDP, or by a worker that spins."""
+
+    MACS = {"in0": "02:00:00:00:00:02", "out0": "02:00:00:00:00:03", "out1": "02:00:00:00:00:04"}
+
+    def __init__(self, host, way):
+        ns = host.ns
+        for device, mac in self.MACS.items():
+            ns.ip(f"link set {device} address {mac}")
+        for device in ("all", "in0", "out0"):
+            ns.sysctl(f"net.ipv4.conf.{device}.rp_filter", 0)
+        ns.sysctl("net.ipv4.conf.in0.forwarding", 1)
+        ns.ip("addr add 198.51.100.1/24 dev in0", "addr add 203.0.113.1/24 dev out0", f"neigh add 203.0.113.7 lladdr {self.MACS['out1']} dev out0")
+        udp = struct.pack("!HHHH", 40000, 7000, 8 + 18, 0) + bytes(18)
+        head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, socket.inet_aton("198.51.100.7"), socket.inet_aton("203.0.113.7"))
+        head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
+        host.frame = (bytes.fromhex(self.MACS["in0"].replace(":", "")) + bytes.fromhex("020000000001") + b"\x08\0" + head + udp).hex()
+        spec = {"consumer": "forward", "devices": ["in0", "out0"], "match": [{}], "way": way}
+        if way == "workers":
+            spec |= {"cpus": [1], "spin": True, "batch": 32, "memory": {"ring": 2048}}
+        uplinks = [{"device": device, "xdp": "native"} for device in ("in0", "out0")]
+        rules = [{"name": "transit", "action": "allow", "ports": [{"protocol": "UDP", "port": 7000}]}]
+        self.daemon = Heddled(
+            ns,
+            [
+                doc.host("in0", "native", uplinks=uplinks, forward="judge", pickupSeconds=0),
+                doc.policy(ingress=rules, default=doc.DENY_IN),
+                doc.document("FastPath", "between", spec),
+            ],
+        )
+        self.daemon.start()
+        wanted = "redirect" if way == "redirect" else "worker-copy"
+        wait_for(lambda: [d["way"] for d in self.path()["devices"]] == [wanted] * 2, 20, what=f"all by {wanted}: {self.path()}")
+
+    def path(self):
+        return self.daemon.status()["fastPaths"][0]
+
+    def close(self):
+        path = self.path()
+        self.daemon.remove()
+        assert path["taken"] > 100 * (path["passed"] + path["dropped"]), path
 
 
 class Testpmd:
@@ -126,6 +176,8 @@ def run(rounds, seconds, count):
         DPDK: lambda host: Testpmd(host, "--forward-mode=io"),
         PACKET: lambda host: Program(host, "packet", "in0", "out0"),
         LIMIT: lambda host: Program(host, "redirect", "in0", "out0"),
+        REDIRECT: lambda host: Whole(host, "redirect"),
+        WHOLE: lambda host: Whole(host, "workers"),
     }
     echo = {
         OURS: lambda host: Program(host, "echo", "in0", "out0"),

@@ -6,13 +6,13 @@
  *   forward echo|drop A B [BATCH [CPU]]  the same, back by A or nowhere
  *   forward packet   A B [BATCH [CPU]]   the same with AF_PACKET: TPACKET_V3 in, a ring out
  *   forward redirect A B                 XDP_REDIRECT: the kernel alone
- *   forward rate     a b SECONDS         64-byte frames as fast as they go from a; prints {"sent", "received"} a second, at b
- *   forward latency  a b COUNT           one frame at a time; prints {"p50", "p99"} in us
- *   forward send     a SECONDS FRAME     the same frame (hexadecimal) over and over, as fast as it goes; prints {"sent"} a second and {"seconds"}
+ *   forward rate     a b SECONDS [FRAME] 64-byte frames as fast as they go from a; prints {"sent", "received"} a second, at b
+ *   forward latency  a b COUNT [FRAME]   one frame at a time; prints {"p50", "p99"} in us
+ *   forward send     a SECONDS FRAME     the same frame over and over, as fast as it goes; prints {"sent"} a second and {"seconds"}
  *   forward count    b                   counts what comes in by b, and takes it away, until standard input closes; prints {"received"} for each byte
  *   forward handoff  SECONDS             the ring between two threads alone; prints {"per_second"}
  *
- * Objects are looked for beside the program.
+ * FRAME: its bytes in hexadecimal, for whoever looks at what he forwards. Objects are looked for beside the program.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -252,6 +252,18 @@ static void packet(char *names[2], uint32_t batch, int cpu)
 
 /* --- at the far ends --- */
 
+static uint8_t plain[FRAME] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5};
+static bool changes; /* whoever forwards it changes it */
+
+static void read_frame(const char *hex, uint8_t *ret, uint32_t length)
+{
+	if (strlen(hex) != (size_t)2 * length)
+		error(2, 0, "%s: want a frame of %u bytes", hex, length);
+	for (uint32_t i = 0; i < length; i++)
+		if (sscanf(hex + 2 * (size_t)i, "%2hhx", &ret[i]) != 1)
+			error(2, 0, "%s: want hexadecimal digits", hex);
+}
+
 static uint64_t received(struct bpf_object *object)
 {
 	int cpus = libbpf_num_possible_cpus();
@@ -272,11 +284,16 @@ static double send_frames(
 	struct xdp_md context = {.data_end = length, .ingress_ifindex = from};
 	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame, .data_size_in = length, .ctx_in = &context,
 		.ctx_size_in = sizeof(context), .repeat = GO, .flags = BPF_F_TEST_XDP_LIVE_FRAMES, .batch_size = 64);
-	double started = now(), ended;
+	int source = program(object, changes ? "again" : "back");
+	double started, ended;
 	uint64_t sent = 0;
+	uint32_t zero = 0;
 
+	if (changes && bpf_map_update_elem(bpf_map__fd(bpf_object__find_map_by_name(object, "frames")), &zero, frame, BPF_ANY))
+		error(1, errno, "frames");
+	started = now();
 	do {
-		if (bpf_prog_test_run_opts(program(object, "back"), &options))
+		if (bpf_prog_test_run_opts(source, &options))
 			error(1, errno, "live frames");
 		sent += GO;
 		ended = now();
@@ -296,7 +313,6 @@ static void sink_at(struct bpf_object *object, const char *name, struct bpf_tc_h
 
 static void rate(struct bpf_object *object, char *names[2], double seconds)
 {
-	uint8_t frame[FRAME] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5};
 	struct bpf_tc_hook hook;
 	double took, sent;
 	uint64_t before;
@@ -304,7 +320,7 @@ static void rate(struct bpf_object *object, char *names[2], double seconds)
 	pin(0);
 	sink_at(object, names[1], &hook);
 	before = received(object);
-	sent = send_frames(object, frame, FRAME, device(names[0]), seconds, &took);
+	sent = send_frames(object, plain, FRAME, device(names[0]), seconds, &took);
 	printf("{\"sent\": %.0f, \"received\": %.0f}\n", sent, (double)(received(object) - before) / took);
 	bpf_tc_hook_destroy(&hook);
 }
@@ -316,9 +332,7 @@ static void send_one(struct bpf_object *object, const char *name, double seconds
 	uint8_t frame[length ? length : 1];
 	double took, sent;
 
-	for (uint32_t i = 0; i < length; i++)
-		if (sscanf(hex + 2 * (size_t)i, "%2hhx", &frame[i]) != 1)
-			error(2, 0, "%s: want hexadecimal digits", hex);
+	read_frame(hex, frame, length);
 	pin(0);
 	sent = send_frames(object, frame, length, device(name), seconds, &took);
 	printf("{\"sent\": %.0f, \"seconds\": %.4f}\n", sent, took);
@@ -341,8 +355,9 @@ static void count(struct bpf_object *object, const char *name)
 
 static int packet_socket(const char *name)
 {
-	struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(0x88b5), .sll_ifindex = (int)device(name)};
-	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(0x88b5));
+	uint16_t type = (uint16_t)(plain[12] | plain[13] << 8); /* in network byte order */
+	struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = type, .sll_ifindex = (int)device(name)};
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, type);
 
 	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)))
 		error(1, errno, "%s", name);
@@ -359,7 +374,7 @@ static int by_value(const void *a, const void *b)
 /* Who receives spins: it shall be seen what is between the ends, not how one is woken up. */
 static void latency(char *names[2], int n)
 {
-	uint8_t frame[FRAME] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5}, got[FRAME];
+	uint8_t got[FRAME];
 	int from = packet_socket(names[0]), to = packet_socket(names[1]), lost = 0, done = 0;
 	double *us = calloc((size_t)n, sizeof(*us));
 
@@ -370,7 +385,7 @@ static void latency(char *names[2], int n)
 
 		nanosleep(&pause, NULL);
 		started = now();
-		if (send(from, frame, FRAME, 0) != FRAME)
+		if (send(from, plain, FRAME, 0) != FRAME)
 			error(1, errno, "%s", names[0]);
 		while (recv(to, got, FRAME, MSG_DONTWAIT) != FRAME && now() - started < 0.1)
 			;
@@ -442,6 +457,10 @@ int main(int argc, char **argv)
 	if (argc < 4 && strcmp(what, "count") != 0)
 		error(2, 0, "usage: see the head of forward.c");
 	object = load(argv[0]);
+	if (argc == 6 && (!strcmp(what, "rate") || !strcmp(what, "latency"))) {
+		read_frame(argv[--argc], plain, FRAME);
+		changes = true;
+	}
 	if (!strcmp(what, "send") && argc == 5)
 		send_one(object, argv[2], atof(argv[3]), argv[4]);
 	else if (!strcmp(what, "count") && argc == 3)
