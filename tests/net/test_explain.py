@@ -204,7 +204,7 @@ def dump(up):
     for path in up.daemon.pinned_maps():
         name = os.path.basename(path)
         info = up.daemon.bpftool("map", "show", "pinned", path)
-        if info["type"] in ("ringbuf", "stack", "prog_array", "xskmap"):
+        if info["type"] in ("ringbuf", "stack", "prog_array", "xskmap", "devmap_hash"):
             continue
         if name in ("explain", "scratch", "flow_timer"):
             continue  # explain's own answer, the programs' working memory, and the sweep, which moves on by itself
