@@ -389,14 +389,8 @@ int change_may(const struct controller *c, struct diag *diag)
 /* Names what could not be written. */
 static int recorded(const struct controller *c, int r, struct diag *diag)
 {
-	_cleanup_buffer_ struct buffer path = {0};
-
-	if (r >= 0 || r == -ENOENT || r == -ENOMEM || diag->text)
-		return r;
-	buffer_add_string(&path, c->options->state_dir);
-	buffer_add_string(&path, "/applied.log");
-	if (!path.failed)
-		diag_add(diag, path.data, 0, NULL, "cannot be written: nothing is changed");
+	if (r < 0 && r != -ENOENT && r != -ENOMEM && !diag->text)
+		diag_add(diag, applied_path(c->applied), 0, NULL, "cannot be written: nothing is changed");
 	return r;
 }
 

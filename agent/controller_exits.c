@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include <controller_internal.h>
-#include <netdev/xdp_features.h>
+#include <netdev/xdp_watch.h>
 
 static bool concerns(uint32_t ifindex, void *userdata)
 {
@@ -27,7 +27,7 @@ static int on_features(sd_event_source *source, int fd, uint32_t events, void *u
 	(void)source;
 	(void)fd;
 	(void)events;
-	if (xdp_features_dispatch(c->exits, concerns, c))
+	if (xdp_watch_dispatch(c->exits, concerns, c))
 		fastpaths_follow(c);
 	return 0;
 }
@@ -42,9 +42,9 @@ void exits_watch(struct controller *c, bool wanted)
 	}
 	if (c->exits)
 		return;
-	r = xdp_features_open(&c->exits);
+	r = xdp_watch_open(&c->exits);
 	if (r == 0)
-		r = sd_event_add_io(c->event, &c->exits_io, xdp_features_fd(c->exits), EPOLLIN, on_features, c);
+		r = sd_event_add_io(c->event, &c->exits_io, xdp_watch_fd(c->exits), EPOLLIN, on_features, c);
 	if (r < 0) {
 		exits_free(c);
 		if (r != -ENOENT)
@@ -54,13 +54,13 @@ void exits_watch(struct controller *c, bool wanted)
 
 const char *exits_reason(struct controller *c, const struct netdev *device)
 {
-	uint64_t features = 0;
+	struct xdp_features xdp;
 
 	if (!c->exits)
 		return "the kernel does not tell whether the device takes frames from XDP (Linux 6.3 does)";
-	if (xdp_features_of(c->exits, device->ifindex, &features) < 0)
+	if (xdp_watch_ask(c->exits, device->ifindex, &xdp) < 0)
 		return "the kernel does not tell whether the device takes frames from XDP";
-	if (features & XDP_FEATURE_TAKES)
+	if (xdp.features & XDP_NDO_XMIT)
 		return NULL;
 	return strcmp(device->kind, "veth") == 0
 		       ? "the other end of the veth takes no frames from XDP: it has neither GRO on nor an XDP program"
@@ -70,6 +70,6 @@ const char *exits_reason(struct controller *c, const struct netdev *device)
 void exits_free(struct controller *c)
 {
 	c->exits_io = sd_event_source_disable_unref(c->exits_io);
-	xdp_features_close(c->exits);
+	xdp_watch_close(c->exits);
 	c->exits = NULL;
 }

@@ -268,7 +268,7 @@ static bool needs_workers(const struct plan *plan)
 	bool all = true;
 
 	for (size_t i = 0; i < plan->path->n_devices; i++)
-		all &= plan->view->workers.devices[i].reason || plan->view->workers.devices[i].direct;
+		all &= plan->view->workers.devices[i].reason || !plan->view->workers.devices[i].direct_reason;
 	return plan->path->way == FAST_PATH_WORKERS || (plan->path->way == FAST_PATH_AUTO && !all);
 }
 
@@ -322,7 +322,7 @@ static int plan_workers(struct controller *c, const struct object_list *all, con
 		plan->devices[i].uplink = !port;
 		plan->devices[i].inside = port && needs_netfilter(c, all, port);
 		view->direct_reason = path->way == FAST_PATH_WORKERS ? "by the document" : exits_reason(c, device);
-		view->direct = plan->devices[i].direct = !view->direct_reason;
+		plan->devices[i].direct = !view->direct_reason;
 		join(plan, i, device, generic, port != NULL);
 	}
 	/* only now, since all devices have a say in how large frames are */
@@ -535,10 +535,8 @@ static void not_direct(struct plan *plan, const struct datapath_fast_path *path)
 	for (size_t i = 0; i < plan->path->n_devices; i++) {
 		struct view_fast_device *view = &plan->view->workers.devices[i];
 
-		if (plan->devices[i].ifindex != path->ifindex || !view->direct || path->direct)
-			continue;
-		view->direct = false;
-		view->direct_reason = "the device cannot be put where XDP finds it";
+		if (plan->devices[i].ifindex == path->ifindex && !view->direct_reason && !path->direct)
+			view->direct_reason = "the device cannot be put where XDP finds it";
 	}
 }
 

@@ -129,7 +129,7 @@ struct controller {
 	struct forwarder **forwarders; /* the workers of FastPaths */
 	size_t n_forwarders;
 	sd_event_source *forward_again, *forward_neighbours;
-	struct xdp_features *exits; /* NULL: no FastPath asks which devices take frames from XDP, or the kernel does not tell */
+	struct xdp_watch *exits; /* NULL: no FastPath asks which devices take frames from XDP, or the kernel does not tell */
 	sd_event_source *exits_io;
 	bool confined; /* what it gives up is given up */
 

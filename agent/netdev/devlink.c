@@ -3,19 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <linux/devlink.h>
-#include <linux/genetlink.h>
-#include <sys/socket.h>
-
-#include <libmnl/libmnl.h>
 
 #include <netdev/devlink.h>
 #include <util/cleanup.h>
-#include <util/log.h>
-#include <util/netlink.h>
-
-#define MESSAGE_SIZE 32768
-/* Room for what 256 VFs that come at once make. */
-#define RECEIVE_BUFFER (1 << 20)
+#include <util/genetlink.h>
 
 DEFINE_CLEANUP(struct devlink *, devlink_close);
 
@@ -131,70 +122,19 @@ bool devlink_take(struct devlink *devlink, const struct nlmsghdr *message, size_
 
 /* --- asking --- */
 
-static struct nlmsghdr *begin(void *buffer, uint16_t family, uint8_t command, uint16_t flags)
-{
-	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
-	struct genlmsghdr *header;
-
-	request->nlmsg_type = family;
-	request->nlmsg_flags = NLM_F_REQUEST | flags;
-	request->nlmsg_seq = 1;
-	header = mnl_nlmsg_put_extra_header(request, sizeof(*header));
-	header->cmd = command;
-	header->version = DEVLINK_GENL_VERSION;
-	return request;
-}
-
-struct answer {
-	struct devlink *devlink; /* NULL: the family is asked for */
-	uint16_t family;
-	uint32_t group;
-	bool found;
-};
-
 static int on_answer(const struct nlmsghdr *message, void *userdata)
 {
-	struct answer *answer = userdata;
-
-	if (answer->devlink)
-		(void)devlink_take(answer->devlink, message, message->nlmsg_len);
-	else
-		answer->found |= devlink_parse_family(message, message->nlmsg_len, &answer->family, &answer->group);
+	(void)devlink_take(userdata, message, MNL_ALIGN(message->nlmsg_len));
 	return MNL_CB_OK;
 }
 
-/* On a socket of its own, so that no notification comes in between. */
-static int ask(struct nlmsghdr *request, struct answer *answer)
+/* On a socket of its own, so that no notification comes in between. devlink: what the answers are taken into. */
+static int ask(struct nlmsghdr *request, struct devlink *devlink)
 {
-	_Alignas(struct nlmsghdr) uint8_t buffer[MESSAGE_SIZE];
 	_cleanup_netlink_ struct mnl_socket *socket = NULL;
 	int r = netlink_open(NETLINK_GENERIC, &socket);
 
-	if (r == 0)
-		r = mnl_socket_sendto(socket, request, request->nlmsg_len) < 0 ? -errno : MNL_CB_OK;
-	while (r == MNL_CB_OK) {
-		ssize_t length = mnl_socket_recvfrom(socket, buffer, sizeof(buffer));
-
-		r = length < 0 ? -errno : mnl_cb_run(buffer, (size_t)length, 1, mnl_socket_get_portid(socket), on_answer, answer);
-		if (r == MNL_CB_ERROR && length >= 0)
-			r = -errno;
-		/* One question without a dump has one answer and no end. */
-		if (r == MNL_CB_OK && !(request->nlmsg_flags & (NLM_F_DUMP | NLM_F_ACK)))
-			break;
-	}
-	return r < 0 ? r : 0;
-}
-
-static int find_family(struct answer *ret)
-{
-	_Alignas(struct nlmsghdr) uint8_t buffer[256] = {0};
-	struct nlmsghdr *request = begin(buffer, GENL_ID_CTRL, CTRL_CMD_GETFAMILY, 0);
-	int r;
-
-	*ret = (struct answer){0};
-	mnl_attr_put_strz(request, CTRL_ATTR_FAMILY_NAME, DEVLINK_GENL_NAME);
-	r = ask(request, ret);
-	return r < 0 ? r : ret->found ? 0 : -ENOENT;
+	return r < 0 ? r : netlink_ask(socket, request, devlink ? on_answer : NULL, devlink);
 }
 
 static void name_device(struct nlmsghdr *request, const char *bus, const char *name)
@@ -205,29 +145,24 @@ static void name_device(struct nlmsghdr *request, const char *bus, const char *n
 
 static void ask_mode(struct devlink *devlink, const char *bus, const char *name)
 {
-	_Alignas(struct nlmsghdr) uint8_t buffer[256] = {0};
-	struct nlmsghdr *request = begin(buffer, devlink->family, DEVLINK_CMD_ESWITCH_GET, 0);
-	struct answer answer = {.devlink = devlink};
+	NETLINK_REQUEST(buffer);
+	struct nlmsghdr *request = genetlink_request(buffer, devlink->family, DEVLINK_CMD_ESWITCH_GET, NLM_F_ACK);
 
 	name_device(request, bus, name);
 	/* A NIC without a switch says that it does not know of any. */
-	(void)ask(request, &answer);
+	(void)ask(request, devlink);
 }
 
 static int list_all(struct devlink *devlink)
 {
-	_Alignas(struct nlmsghdr) uint8_t buffer[256];
-	struct answer answer = {.devlink = devlink};
+	NETLINK_REQUEST(buffer);
 	int r;
 
 	devlink->n_devices = devlink->n_ports = 0;
 	devlink->lost = false;
-	memset(buffer, 0, sizeof(buffer));
-	r = ask(begin(buffer, devlink->family, DEVLINK_CMD_GET, NLM_F_DUMP), &answer);
-	if (r == 0) {
-		memset(buffer, 0, sizeof(buffer));
-		r = ask(begin(buffer, devlink->family, DEVLINK_CMD_PORT_GET, NLM_F_DUMP), &answer);
-	}
+	r = ask(genetlink_request(buffer, devlink->family, DEVLINK_CMD_GET, NLM_F_DUMP), devlink);
+	if (r == 0)
+		r = ask(genetlink_request(buffer, devlink->family, DEVLINK_CMD_PORT_GET, NLM_F_DUMP), devlink);
 	for (size_t i = 0; r == 0 && i < devlink->n_devices; i++)
 		ask_mode(devlink, devlink->devices[i].bus, devlink->devices[i].name);
 	/* Something changed while it was listed. */
@@ -239,23 +174,18 @@ static int list_all(struct devlink *devlink)
 int devlink_open(struct devlink **ret)
 {
 	_cleanup_(devlink_close_p) struct devlink *devlink = NULL;
-	struct answer answer;
-	int r = find_family(&answer), fd = -1;
+	struct genetlink_family family;
+	int r = genetlink_find(DEVLINK_GENL_NAME, DEVLINK_GENL_MCGRP_CONFIG_NAME, &family);
 
 	if (r < 0)
 		return r;
 	devlink = calloc(1, sizeof(*devlink));
 	if (!devlink)
 		return -ENOMEM;
-	devlink->family = answer.family;
-	r = netlink_open(NETLINK_GENERIC, &devlink->socket);
-	if (r < 0)
-		return r;
-	fd = mnl_socket_get_fd(devlink->socket);
-	(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &(int){RECEIVE_BUFFER}, sizeof(int));
-	if (setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &answer.group, sizeof(answer.group)) < 0)
-		return -errno;
-	r = list_all(devlink);
+	devlink->family = family.number;
+	r = netlink_watch(NETLINK_GENERIC, &family.group, 1, &devlink->socket);
+	if (r == 0)
+		r = list_all(devlink);
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(devlink);
@@ -278,52 +208,44 @@ int devlink_fd(const struct devlink *devlink)
 	return mnl_socket_get_fd(devlink->socket);
 }
 
+static int on_change(const struct nlmsghdr *message, void *userdata)
+{
+	struct devlink *devlink = userdata;
+
+	devlink->changed |= devlink_take(devlink, message, MNL_ALIGN(message->nlmsg_len));
+	return MNL_CB_OK;
+}
+
 int devlink_dispatch(struct devlink *devlink)
 {
-	_Alignas(struct nlmsghdr) uint8_t buffer[MESSAGE_SIZE];
-	int fd = devlink_fd(devlink), r;
-	bool changed = false;
+	int r;
 
-	for (;;) {
-		ssize_t length = recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT);
-		const struct nlmsghdr *message = (const void *)buffer;
-		int left = (int)length;
-
-		if (length < 0 && errno == ENOBUFS) {
-			devlink->lost = true;
-			continue;
-		}
-		if (length < 0 && errno == EINTR)
-			continue;
-		if (length < 0 && errno != EAGAIN)
-			return -errno;
-		if (length < 0)
-			break;
-		for (; mnl_nlmsg_ok(message, left); message = mnl_nlmsg_next(message, &left))
-			changed |= devlink_take(devlink, message, (size_t)left);
-	}
-	if (devlink->lost) {
+	devlink->changed = false;
+	r = netlink_read(devlink->socket, on_change, devlink);
+	if (r < 0 && r != -ENOBUFS)
+		return r;
+	if (r == -ENOBUFS || devlink->lost) {
 		r = list_all(devlink);
 		return r < 0 ? r : 1;
 	}
-	if (changed)
+	if (devlink->changed)
 		for (size_t i = 0; i < devlink->n_devices; i++)
 			ask_mode(devlink, devlink->devices[i].bus, devlink->devices[i].name);
-	return changed;
+	return devlink->changed;
 }
 
 int devlink_set_eswitch(const char *bus, const char *name, enum eswitch_mode mode)
 {
-	_Alignas(struct nlmsghdr) uint8_t buffer[256] = {0};
+	NETLINK_REQUEST(buffer);
+	struct genetlink_family family;
 	struct nlmsghdr *request;
-	struct answer answer;
-	int r = find_family(&answer);
+	int r = genetlink_find(DEVLINK_GENL_NAME, NULL, &family);
 
 	if (r < 0)
 		return r;
-	request = begin(buffer, answer.family, DEVLINK_CMD_ESWITCH_SET, NLM_F_ACK);
+	request = genetlink_request(buffer, family.number, DEVLINK_CMD_ESWITCH_SET, NLM_F_ACK);
 	name_device(request, bus, name);
 	mnl_attr_put_u16(request, DEVLINK_ATTR_ESWITCH_MODE,
 		mode == ESWITCH_SWITCHDEV ? DEVLINK_ESWITCH_MODE_SWITCHDEV : DEVLINK_ESWITCH_MODE_LEGACY);
-	return ask(request, &answer);
+	return ask(request, NULL);
 }

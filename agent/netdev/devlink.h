@@ -16,7 +16,7 @@ struct devlink {
 	/* how it is followed */
 	struct mnl_socket *socket;
 	uint16_t family;
-	bool lost; /* all is to be asked for anew */
+	bool changed, lost; /* since it was dispatched; and all is to be asked for anew */
 };
 
 /* -ENOENT: this kernel has no devlink. */

@@ -1,20 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 #include <linux/devlink.h>
-#include <linux/genetlink.h>
-
-#include <libmnl/libmnl.h>
 
 #include <netdev/devlink_parse.h>
-
-static const struct genlmsghdr *header_of(const struct nlmsghdr *message, size_t length)
-{
-	/* libmnl takes the length for a signed one, and looks for attributes up to the aligned end. */
-	if (length > INT32_MAX || !mnl_nlmsg_ok(message, (int)length) || message->nlmsg_len > length ||
-		MNL_ALIGN(message->nlmsg_len) > length || mnl_nlmsg_get_payload_len(message) < sizeof(struct genlmsghdr))
-		return NULL;
-	return mnl_nlmsg_get_payload(message);
-}
+#include <util/genetlink.h>
 
 /* What does not fit is no device that is looked for. */
 static bool take_text(const struct nlattr *attribute, char *ret, size_t size)
@@ -72,7 +61,7 @@ static enum eswitch_mode mode_of(uint16_t mode)
 enum devlink_what devlink_parse(
 	const struct nlmsghdr *message, size_t length, struct devlink_device *ret_device, struct devlink_port *ret_port)
 {
-	const struct genlmsghdr *header = header_of(message, length);
+	const struct genlmsghdr *header = genetlink_head(message, length);
 	bool has_bus = false, has_name = false, has_index = false;
 	struct devlink_port port = {0};
 	struct devlink_device device = {0};
@@ -149,53 +138,4 @@ enum devlink_what devlink_parse(
 	default:
 		return DEVLINK_NOTHING;
 	}
-}
-
-static void take_group(const struct nlattr *groups, uint32_t *ret)
-{
-	const struct nlattr *group, *attribute;
-
-	if (mnl_attr_validate(groups, MNL_TYPE_NESTED) < 0)
-		return;
-	mnl_attr_for_each_nested(group, groups)
-	{
-		const char *name = NULL;
-		uint32_t id = 0;
-
-		if (mnl_attr_validate(group, MNL_TYPE_NESTED) < 0)
-			continue;
-		mnl_attr_for_each_nested(attribute, group)
-		{
-			if (mnl_attr_get_type(attribute) == CTRL_ATTR_MCAST_GRP_ID &&
-				mnl_attr_validate(attribute, MNL_TYPE_U32) == 0)
-				id = mnl_attr_get_u32(attribute);
-			else if (mnl_attr_get_type(attribute) == CTRL_ATTR_MCAST_GRP_NAME &&
-				 mnl_attr_validate(attribute, MNL_TYPE_NUL_STRING) == 0)
-				name = mnl_attr_get_str(attribute);
-		}
-		if (name && strcmp(name, DEVLINK_GENL_MCGRP_CONFIG_NAME) == 0)
-			*ret = id;
-	}
-}
-
-bool devlink_parse_family(const struct nlmsghdr *message, size_t length, uint16_t *ret_family, uint32_t *ret_group)
-{
-	const struct nlattr *attribute;
-	uint16_t family = 0;
-	uint32_t group = 0;
-
-	if (!header_of(message, length) || message->nlmsg_type != GENL_ID_CTRL)
-		return false;
-	mnl_attr_for_each(attribute, message, sizeof(struct genlmsghdr))
-	{
-		if (mnl_attr_get_type(attribute) == CTRL_ATTR_FAMILY_ID && mnl_attr_validate(attribute, MNL_TYPE_U16) == 0)
-			family = mnl_attr_get_u16(attribute);
-		else if (mnl_attr_get_type(attribute) == CTRL_ATTR_MCAST_GROUPS)
-			take_group(attribute, &group);
-	}
-	if (!family || !group)
-		return false;
-	*ret_family = family;
-	*ret_group = group;
-	return true;
 }

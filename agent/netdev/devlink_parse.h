@@ -30,7 +30,5 @@ struct nlmsghdr;
 /* A message as it came, of `length` bytes. A device's mode is told by answers to ESWITCH_GET alone. */
 enum devlink_what devlink_parse(
 	const struct nlmsghdr *message, size_t length, struct devlink_device *ret_device, struct devlink_port *ret_port);
-/* CTRL_CMD_NEWFAMILY: the family's number, and that of its group for notifications; false: something is missing. */
-bool devlink_parse_family(const struct nlmsghdr *message, size_t length, uint16_t *ret_family, uint32_t *ret_group);
 
 #endif

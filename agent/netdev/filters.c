@@ -6,40 +6,31 @@
 #include <string.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
-#include <sys/socket.h>
-
-#include <libmnl/libmnl.h>
 
 #include <netdev/filters.h>
-
-#define RECEIVE_BUFFER (1 << 20)
+#include <util/netlink.h>
 
 struct filter_watch {
 	struct mnl_socket *socket;
 	filter_event event;
 	void *userdata;
-	_Alignas(struct nlmsghdr) char buffer[32768];
 };
 
 int filter_watch_new(filter_event event, void *userdata, struct filter_watch **ret)
 {
 	struct filter_watch *watch = calloc(1, sizeof(*watch));
-	int r = 0;
+	int r;
 
 	if (!watch)
 		return -ENOMEM;
 	watch->event = event;
 	watch->userdata = userdata;
-	watch->socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (!watch->socket || mnl_socket_bind(watch->socket, RTMGRP_TC, MNL_SOCKET_AUTOPID) < 0)
-		r = -errno;
-	if (r < 0) {
+	r = netlink_watch(NETLINK_ROUTE, &(unsigned){RTNLGRP_TC}, 1, &watch->socket);
+	if (r < 0)
 		filter_watch_free(watch);
-		return r;
-	}
-	(void)setsockopt(mnl_socket_get_fd(watch->socket), SOL_SOCKET, SO_RCVBUFFORCE, &(int){RECEIVE_BUFFER}, sizeof(int));
-	*ret = watch;
-	return 0;
+	else
+		*ret = watch;
+	return r;
 }
 
 void filter_watch_free(struct filter_watch *watch)
@@ -83,17 +74,9 @@ static int on_message(const struct nlmsghdr *message, void *userdata)
 
 int filter_watch_dispatch(struct filter_watch *watch)
 {
-	for (;;) {
-		ssize_t length = mnl_socket_recvfrom(watch->socket, watch->buffer, sizeof(watch->buffer));
+	int r = netlink_read(watch->socket, on_message, watch);
 
-		if (length < 0 && errno == EINTR)
-			continue;
-		if (length < 0 && errno == ENOBUFS) {
-			watch->event(0, watch->userdata);
-			continue;
-		}
-		if (length < 0)
-			return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
-		(void)mnl_cb_run(watch->buffer, (size_t)length, 0, 0, on_message, watch);
-	}
+	if (r == -ENOBUFS)
+		watch->event(0, watch->userdata);
+	return r == -ENOBUFS ? 0 : r;
 }

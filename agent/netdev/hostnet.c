@@ -15,16 +15,12 @@
 #include <util/log.h>
 #include <util/netlink.h>
 
-#define MESSAGE_SIZE 32768
-#define RECEIVE_BUFFER (1 << 20)
-
 struct hostnet {
 	struct mnl_socket *watch, *requests;
 	hostnet_event event;
 	void *userdata;
 	unsigned changes; /* in the messages read so far */
-	uint32_t sequence;
-	char buffer[MESSAGE_SIZE];
+	NETLINK_REQUEST(buffer);
 };
 DEFINE_CLEANUP(struct hostnet *, hostnet_close);
 
@@ -63,36 +59,10 @@ static bool get_addr(const struct nlattr *attribute, struct hd_addr *ret)
 
 static struct nlmsghdr *new_request(struct hostnet *hostnet, uint16_t type, uint16_t flags, size_t header, void *ret_header)
 {
-	struct nlmsghdr *request;
+	struct nlmsghdr *request = netlink_request(hostnet->buffer, type, flags);
 
-	memset(hostnet->buffer, 0, 512);
-	request = mnl_nlmsg_put_header(hostnet->buffer);
-	request->nlmsg_type = type;
-	request->nlmsg_flags = NLM_F_REQUEST | flags;
-	request->nlmsg_seq = ++hostnet->sequence;
 	*(void **)ret_header = mnl_nlmsg_put_extra_header(request, header);
 	return request;
-}
-
-/* Sends it and hands out what comes back, up to the acknowledgement or the end of the dump. */
-static int transact(struct hostnet *hostnet, struct nlmsghdr *request, mnl_cb_t cb, void *userdata)
-{
-	unsigned port = mnl_socket_get_portid(hostnet->requests);
-
-	if (mnl_socket_sendto(hostnet->requests, request, request->nlmsg_len) < 0)
-		return -errno;
-	for (;;) {
-		ssize_t length = mnl_socket_recvfrom(hostnet->requests, hostnet->buffer, sizeof(hostnet->buffer));
-		int r;
-
-		if (length < 0)
-			return -errno;
-		r = mnl_cb_run(hostnet->buffer, (size_t)length, hostnet->sequence, port, cb, userdata);
-		if (r == MNL_CB_STOP)
-			return 0;
-		if (r == MNL_CB_ERROR)
-			return -errno;
-	}
 }
 
 /* A route of somebody else's for the same block comes before ours. Not 1024, which routes of IPv6 have that ask for none. */
@@ -148,7 +118,7 @@ int hostnet_addresses(struct hostnet *hostnet, struct hd_addr **ret, size_t *ret
 		struct nlmsghdr *request = new_request(hostnet, RTM_GETADDR, NLM_F_DUMP, sizeof(*header), &header);
 
 		list.n = 0;
-		r = transact(hostnet, request, on_address, &list);
+		r = netlink_ask(hostnet->requests, request, on_address, &list);
 	}
 	if (r < 0) {
 		free(list.addresses);
@@ -282,7 +252,7 @@ static int list_routes(struct hostnet *hostnet, struct entry_list *list)
 			header->rtm_family = families[f];
 			header->rtm_protocol = HOSTNET_PROTOCOL;
 			list->n = before;
-			r = transact(hostnet, request, on_route, list);
+			r = netlink_ask(hostnet->requests, request, on_route, list);
 		}
 		before = list->n;
 	}
@@ -298,7 +268,7 @@ static int list_neighbours(struct hostnet *hostnet, struct entry_list *list)
 		struct nlmsghdr *request = new_request(hostnet, RTM_GETNEIGH, NLM_F_DUMP, sizeof(*header), &header);
 
 		list->n = 0;
-		r = transact(hostnet, request, on_neighbour, list);
+		r = netlink_ask(hostnet->requests, request, on_neighbour, list);
 	}
 	return r;
 }
@@ -325,7 +295,7 @@ static int change_route(struct hostnet *hostnet, const struct hostnet_entry *ent
 		mnl_attr_put_u32(request, RTA_PRIORITY, BLOCK_METRIC);
 	if (add && entry->has_source)
 		put_addr(request, RTA_PREFSRC, &entry->source);
-	return transact(hostnet, request, NULL, NULL);
+	return netlink_ask(hostnet->requests, request, NULL, NULL);
 }
 
 static int change_neighbour(struct hostnet *hostnet, const struct hostnet_entry *entry, bool add)
@@ -342,7 +312,7 @@ static int change_neighbour(struct hostnet *hostnet, const struct hostnet_entry 
 		mnl_attr_put(request, NDA_LLADDR, sizeof(entry->mac), entry->mac);
 		mnl_attr_put_u8(request, NDA_PROTOCOL, HOSTNET_PROTOCOL);
 	}
-	return transact(hostnet, request, NULL, NULL);
+	return netlink_ask(hostnet->requests, request, NULL, NULL);
 }
 
 /* --- the difference --- */
@@ -499,8 +469,8 @@ static int open_requests(struct hostnet *hostnet)
 int hostnet_open(hostnet_event event, void *userdata, struct hostnet **ret)
 {
 	_cleanup_(hostnet_close_p) struct hostnet *hostnet = calloc(1, sizeof(*hostnet));
-	static const unsigned groups =
-		RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE | RTMGRP_NEIGH;
+	static const unsigned groups[] = {
+		RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, RTNLGRP_NEIGH};
 	int r;
 
 	if (!hostnet)
@@ -510,10 +480,9 @@ int hostnet_open(hostnet_event event, void *userdata, struct hostnet **ret)
 	r = open_requests(hostnet);
 	if (r < 0)
 		return log_err(r, "cannot ask for the host's addresses and routes");
-	hostnet->watch = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (!hostnet->watch || mnl_socket_bind(hostnet->watch, groups, MNL_SOCKET_AUTOPID) < 0)
-		return log_err(-errno, "cannot watch the host's addresses and routes");
-	(void)setsockopt(mnl_socket_get_fd(hostnet->watch), SOL_SOCKET, SO_RCVBUFFORCE, &(int){RECEIVE_BUFFER}, sizeof(int));
+	r = netlink_watch(NETLINK_ROUTE, groups, ARRAY_SIZE(groups), &hostnet->watch);
+	if (r < 0)
+		return log_err(r, "cannot watch the host's addresses and routes");
 	*ret = TAKE_PTR(hostnet);
 	return 0;
 }
@@ -560,23 +529,13 @@ static int on_change(const struct nlmsghdr *message, void *userdata)
 
 int hostnet_dispatch(struct hostnet *hostnet)
 {
+	int r = netlink_read(hostnet->watch, on_change, hostnet);
 	unsigned changes;
 
-	for (;;) {
-		ssize_t length = mnl_socket_recvfrom(hostnet->watch, hostnet->buffer, sizeof(hostnet->buffer));
-
-		if (length < 0 && errno == EINTR)
-			continue;
-		if (length < 0 && errno == ENOBUFS) {
-			hostnet->changes |= HOSTNET_ADDRESSES | HOSTNET_ENTRIES;
-			continue;
-		}
-		if (length < 0)
-			break;
-		(void)mnl_cb_run(hostnet->buffer, (size_t)length, 0, 0, on_change, hostnet);
-	}
-	if (errno != EAGAIN && errno != EWOULDBLOCK)
-		return log_err(-errno, "cannot read the changes of the host's addresses and routes");
+	if (r == -ENOBUFS)
+		hostnet->changes |= HOSTNET_ADDRESSES | HOSTNET_ENTRIES;
+	else if (r < 0)
+		return log_err(r, "cannot read the changes of the host's addresses and routes");
 	changes = hostnet->changes;
 	hostnet->changes = 0;
 	if (changes)

@@ -22,7 +22,6 @@
 /* A message of one link with its statistics and its VFs can be long; the kernel never makes one longer than this. */
 #define MESSAGE_SIZE 32768
 /* Room for a burst of interfaces that come or go at once; what overflows is made good by a new dump. */
-#define RECEIVE_BUFFER (1 << 20)
 
 struct known {
 	uint32_t ifindex;
@@ -319,10 +318,9 @@ int netdev_watch_new(netdev_event event, void *userdata, struct netdev_watch **r
 		return -ENOMEM;
 	watch->event = event;
 	watch->userdata = userdata;
-	watch->socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	if (!watch->socket || mnl_socket_bind(watch->socket, RTMGRP_LINK, MNL_SOCKET_AUTOPID) < 0)
-		return log_err(-errno, "cannot watch the interfaces");
-	(void)setsockopt(mnl_socket_get_fd(watch->socket), SOL_SOCKET, SO_RCVBUFFORCE, &(int){RECEIVE_BUFFER}, sizeof(int));
+	r = netlink_watch(NETLINK_ROUTE, &(unsigned){RTNLGRP_LINK}, 1, &watch->socket);
+	if (r < 0)
+		return log_err(r, "cannot watch the interfaces");
 	watch->lost = true; /* nothing is known yet */
 	r = finish_dump(watch);
 	if (r < 0)
@@ -422,30 +420,19 @@ static int take_mac(const struct nlmsghdr *message, void *userdata)
 /* One device, by its number; in another namespace when netnsid is not NULL. */
 static int ask(uint32_t ifindex, const int32_t *netnsid, mnl_cb_t answered, void *userdata)
 {
-	_Alignas(struct nlmsghdr) uint8_t buffer[MESSAGE_SIZE] = {0};
-	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
 	_cleanup_netlink_ struct mnl_socket *socket = NULL;
+	NETLINK_REQUEST(buffer);
 	struct ifinfomsg *link;
-	ssize_t length;
-	int r;
+	struct nlmsghdr *request = netlink_link_request(buffer, RTM_GETLINK, NLM_F_ACK, &link);
+	int r = netlink_open(NETLINK_ROUTE, &socket);
 
-	request->nlmsg_type = RTM_GETLINK;
-	request->nlmsg_flags = NLM_F_REQUEST;
-	request->nlmsg_seq = 1;
-	link = mnl_nlmsg_put_extra_header(request, sizeof(*link));
+	if (r < 0)
+		return r;
 	link->ifi_index = (int)ifindex;
 	mnl_attr_put_u32(request, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
 	if (netnsid)
 		mnl_attr_put_u32(request, IFLA_TARGET_NETNSID, (uint32_t)*netnsid);
-	r = netlink_open(NETLINK_ROUTE, &socket);
-	if (r < 0)
-		return r;
-	if (mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
-		return -errno;
-	length = mnl_socket_recvfrom(socket, buffer, sizeof(buffer));
-	if (length < 0 || mnl_cb_run(buffer, (size_t)length, 1, mnl_socket_get_portid(socket), answered, userdata) < 0)
-		return -errno;
-	return 0;
+	return netlink_ask(socket, request, answered, userdata);
 }
 
 int netdev_peer_mac(const struct netdev *device, uint8_t ret[6])

@@ -15,12 +15,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include <libmnl/libmnl.h>
-
 #include <util/cleanup.h>
+#include <util/netlink.h>
 
 #define MESSAGE_SIZE 65536
-#define RECEIVE_BUFFER (1 << 20)
 #define LIST_MAX 32768u /* bytes of elements in one message: an attribute's length has 16 bits */
 
 /* --- bytes --- */
@@ -339,26 +337,6 @@ void nft_masquerade(struct nft_batch *batch)
 
 /* --- the transaction --- */
 
-static struct mnl_socket *open_socket(unsigned groups)
-{
-	struct mnl_socket *socket = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-	if (socket && mnl_socket_bind(socket, groups, MNL_SOCKET_AUTOPID) < 0) {
-		int error = errno;
-
-		mnl_socket_close(socket);
-		errno = error;
-		return NULL;
-	}
-	return socket;
-}
-
-static void close_socket(struct mnl_socket **socket)
-{
-	if (*socket)
-		mnl_socket_close(*socket);
-}
-
 static const char *what_of(uint16_t type)
 {
 	switch (type & 0xff) {
@@ -398,7 +376,7 @@ static int read_answers(const struct nft_batch *batch, const struct mnl_socket *
 	_cleanup_free_ char *buffer = malloc(MESSAGE_SIZE);
 
 	while (buffer) {
-		ssize_t length = mnl_socket_recvfrom(socket, buffer, MESSAGE_SIZE);
+		ssize_t length = recv(mnl_socket_get_fd(socket), buffer, MESSAGE_SIZE, MSG_DONTWAIT);
 		int rest = (int)length;
 
 		if (length < 0)
@@ -424,7 +402,8 @@ static void make_room(const struct mnl_socket *socket, size_t length)
 
 int nft_commit(struct nft_batch *batch, const char **ret_what)
 {
-	__attribute__((cleanup(close_socket))) struct mnl_socket *socket = NULL;
+	_cleanup_netlink_ struct mnl_socket *socket = NULL;
+	int r;
 
 	*ret_what = "a socket";
 	/* its own last message can be asked for an answer since 6.10 only */
@@ -435,9 +414,9 @@ int nft_commit(struct nft_batch *batch, const char **ret_what)
 	batch->sequence--;
 	if (batch->data.failed)
 		return -ENOMEM;
-	socket = open_socket(0);
-	if (!socket)
-		return errno == EPROTONOSUPPORT ? -EOPNOTSUPP : -errno;
+	r = netlink_open(NETLINK_NETFILTER, &socket);
+	if (r < 0)
+		return r == -EPROTONOSUPPORT ? -EOPNOTSUPP : r;
 	make_room(socket, batch->data.length);
 	if (mnl_socket_sendto(socket, batch->data.data, batch->data.length) < 0)
 		return -errno;
@@ -446,13 +425,13 @@ int nft_commit(struct nft_batch *batch, const char **ret_what)
 
 int nft_has_table(const char *table)
 {
-	__attribute__((cleanup(close_socket))) struct mnl_socket *socket = open_socket(0);
+	_cleanup_netlink_ struct mnl_socket *socket = NULL;
 	_cleanup_(nft_clear) struct nft_batch batch = {.table = table};
 	const char *ignored;
-	int r;
+	int r = netlink_open(NETLINK_NETFILTER, &socket);
 
-	if (!socket)
-		return errno == EPROTONOSUPPORT ? 0 : -errno;
+	if (r < 0)
+		return r == -EPROTONOSUPPORT ? 0 : r;
 	open_change(&batch, NFT_MSG_GETTABLE, NLM_F_ACK);
 	put_text(&batch, NFTA_TABLE_NAME, table);
 	close_message(&batch);
@@ -470,37 +449,31 @@ int nft_has_table(const char *table)
 struct nft_watch {
 	struct mnl_socket *socket;
 	char *table;
-	bool touched; /* by the transaction whose end is still to come */
-	char buffer[MESSAGE_SIZE] __attribute__((aligned(8)));
+	bool touched;	/* by the transaction whose end is still to come */
+	unsigned ended; /* transactions that touched it, since it was asked */
 };
 
 int nft_watch_open(const char *table, struct nft_watch **ret)
 {
 	struct nft_watch *watch = calloc(1, sizeof(*watch));
-	int size = RECEIVE_BUFFER, r = 0;
+	int r;
 
 	if (!watch)
 		return -ENOMEM;
 	watch->table = strdup(table);
-	watch->socket = open_socket(1u << (NFNLGRP_NFTABLES - 1));
-	if (!watch->socket)
-		r = -errno;
-	else if (!watch->table)
-		r = -ENOMEM;
-	if (r < 0) {
+	r = watch->table ? netlink_watch(NETLINK_NETFILTER, &(unsigned){NFNLGRP_NFTABLES}, 1, &watch->socket) : -ENOMEM;
+	if (r < 0)
 		nft_watch_close(watch);
-		return r;
-	}
-	(void)setsockopt(nft_watch_fd(watch), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
-	*ret = watch;
-	return 0;
+	else
+		*ret = watch;
+	return r;
 }
 
 void nft_watch_close(struct nft_watch *watch)
 {
 	if (!watch)
 		return;
-	close_socket(&watch->socket);
+	mnl_socket_close_p(&watch->socket);
 	free(watch->table);
 	free(watch);
 }
@@ -527,38 +500,23 @@ static bool is_about(const struct nft_watch *watch, const struct nlmsghdr *messa
 	return false;
 }
 
-static unsigned take_message(struct nft_watch *watch, const struct nlmsghdr *message)
+static int take_message(const struct nlmsghdr *message, void *userdata)
 {
-	unsigned ended;
+	struct nft_watch *watch = userdata;
 
 	if (message->nlmsg_type >> 8 != NFNL_SUBSYS_NFTABLES)
-		return 0;
+		return MNL_CB_OK;
 	if ((message->nlmsg_type & 0xff) != NFT_MSG_NEWGEN) {
 		watch->touched |= is_about(watch, message);
-		return 0;
+		return MNL_CB_OK;
 	}
-	ended = watch->touched;
+	watch->ended += watch->touched;
 	watch->touched = false;
-	return ended;
+	return MNL_CB_OK;
 }
 
 unsigned nft_watch_read(struct nft_watch *watch)
 {
-	bool lost = false;
-	unsigned n = 0;
-
-	for (;;) {
-		ssize_t length = mnl_socket_recvfrom(watch->socket, watch->buffer, sizeof(watch->buffer));
-		int rest = (int)length;
-
-		if (length < 0 && errno == ENOBUFS) {
-			lost = true;
-			continue;
-		}
-		if (length <= 0)
-			return lost ? UINT_MAX : n;
-		for (const struct nlmsghdr *message = (void *)watch->buffer; mnl_nlmsg_ok(message, rest);
-			message = mnl_nlmsg_next(message, &rest))
-			n += take_message(watch, message);
-	}
+	watch->ended = 0;
+	return netlink_read(watch->socket, take_message, watch) == -ENOBUFS ? UINT_MAX : watch->ended;
 }

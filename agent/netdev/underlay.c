@@ -367,25 +367,14 @@ static int on_change(const struct nlmsghdr *message, void *userdata)
 
 int underlay_dispatch(struct underlay *u)
 {
-	for (;;) {
-		ssize_t length = mnl_socket_recvfrom(u->watch, u->buffer, sizeof(u->buffer));
+	int r = netlink_read(u->watch, on_change, u);
 
-		if (length < 0 && errno == EINTR)
-			continue;
-		if (length < 0 && errno == ENOBUFS) {
-			u->lost = true;
-			look_later(u);
-			continue;
-		}
-		if (length < 0)
-			break;
-		if (mnl_cb_run(u->buffer, (size_t)length, 0, 0, on_change, u) == MNL_CB_ERROR) {
-			u->lost = true;
-			look_later(u);
-		}
+	if (r == -ENOBUFS) {
+		u->lost = true;
+		look_later(u);
+	} else if (r < 0) {
+		return r;
 	}
-	if (errno != EAGAIN && errno != EWOULDBLOCK)
-		return -errno;
 	tell(u);
 	if (u->unmade)
 		look_later(u);
@@ -408,17 +397,10 @@ static int open_requests(struct underlay *u)
 static int open_watch(struct underlay *u)
 {
 	bool ipv4 = addr_is_ipv4(&u->own);
-	const int groups[] = {RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_NEXTHOP, ipv4 ? RTNLGRP_IPV4_ROUTE : RTNLGRP_IPV6_ROUTE,
+	const unsigned groups[] = {RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_NEXTHOP, ipv4 ? RTNLGRP_IPV4_ROUTE : RTNLGRP_IPV6_ROUTE,
 		ipv4 ? RTNLGRP_IPV4_RULE : RTNLGRP_IPV6_RULE, ipv4 ? RTNLGRP_IPV4_IFADDR : RTNLGRP_IPV6_IFADDR};
 
-	u->watch = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (!u->watch || mnl_socket_bind(u->watch, 0, MNL_SOCKET_AUTOPID) < 0)
-		return -errno;
-	(void)setsockopt(mnl_socket_get_fd(u->watch), SOL_SOCKET, SO_RCVBUFFORCE, &(int){RECEIVE_BUFFER}, sizeof(int));
-	for (size_t i = 0; i < ARRAY_SIZE(groups); i++)
-		if (mnl_socket_setsockopt(u->watch, NETLINK_ADD_MEMBERSHIP, (void *)&groups[i], sizeof(groups[i])) < 0)
-			return -errno;
-	return 0;
+	return netlink_watch(NETLINK_ROUTE, groups, ARRAY_SIZE(groups), &u->watch);
 }
 
 int underlay_open(const struct hd_addr *own, uint16_t port, underlay_event event, void *userdata, struct underlay **ret)

@@ -22,18 +22,18 @@ static json_t *step(const struct explain_place *place, const char *name, const c
 static void rule_label(const struct view *view, uint32_t id, char *text, size_t size)
 {
 	struct rule_reference rule;
+	char line[16];
 
 	if (id < HD_RULE_BUILTIN_COUNT)
 		snprintf(text, size, "built-in rule %s", builtin_rule_name(id));
 	else if (!view->compiler || compiler_rule(view->compiler, id, &rule) < 0)
 		snprintf(text, size, "rule %u", id);
-	else if (rule.file)
-		snprintf(text, size, "%s%s%s.spec.%s[%u]%s%s (%s:%u)", rule.namespace_ ?: "", rule.namespace_ ? "/" : "",
-			rule.policy, direction_name(rule.direction), rule.index, rule.name ? " " : "", rule.name ?: "", rule.file,
-			rule.line);
-	else
-		snprintf(text, size, "%s%s%s.spec.%s[%u]%s%s (applied)", rule.namespace_ ?: "", rule.namespace_ ? "/" : "",
-			rule.policy, direction_name(rule.direction), rule.index, rule.name ? " " : "", rule.name ?: "");
+	else {
+		snprintf(line, sizeof(line), ":%u", rule.line);
+		snprintf(text, size, "%s%s%s.spec.%s[%u]%s%s (%s%s)", rule.namespace_ ?: "", rule.namespace_ ? "/" : "",
+			rule.policy, direction_name(rule.direction), rule.index, rule.name ? " " : "", rule.name ?: "",
+			rule.file ?: "applied", rule.file ? line : "");
+	}
 }
 
 /* With its address, by which people know it on the wire. */

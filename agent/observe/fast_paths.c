@@ -121,7 +121,7 @@ static const char *device_way(const struct view_workers *workers, const struct v
 
 	if (device->reason)
 		return NULL;
-	if (device->direct)
+	if (!device->direct_reason)
 		return "redirect";
 	if (!workers->forward)
 		return "kernel";
@@ -149,7 +149,7 @@ static json_t *devices_json(const struct view *view, const struct view_fast_path
 
 	for (size_t i = 0; i < path->object->fast_path.n_devices; i++) {
 		const struct view_fast_device *device = &path->workers.devices[i];
-		const char *why = device->reason || device->direct ? NULL : device->direct_reason;
+		const char *why = device->reason ? NULL : device->direct_reason;
 
 		json_array_append_new(
 			items, json_pack("{s:s, s:i, s:o, s:o, s:o, s:I}", "device", path->object->fast_path.devices[i], "queues",

@@ -32,8 +32,7 @@ struct view_fast_device {
 	uint32_t ifindex;	   /* 0: not there */
 	uint32_t queues;	   /* that it receives by */
 	const char *reason;	   /* why it takes no part; NULL: it does */
-	bool direct;		   /* frames that leave by it go there from XDP, */
-	const char *direct_reason; /* or why not */
+	const char *direct_reason; /* of one that does: why frames that leave by it do not go there from XDP; NULL: they do */
 };
 
 /* The workers of a FastPath. */

@@ -49,8 +49,8 @@ struct state {
 };
 
 struct applied {
-	char *directory;
-	const char *name; /* of the log */
+	char *path;	  /* of the log */
+	const char *name; /* in its directory */
 	int dir_fd;	  /* locked: one agent a state directory */
 	int fd;
 	size_t length, compacted_length;
@@ -217,8 +217,7 @@ static int append(struct applied *applied, enum verb verb, uint64_t deadline, co
 		r = -errno;
 	if (r < 0) {
 		if (ftruncate(applied->fd, (off_t)applied->length) < 0)
-			log_err(-errno, "cannot cut off half a record of %s/%s: the next start will", applied->directory,
-				applied->name);
+			log_err(-errno, "cannot cut off half a record of %s: the next start will", applied->path);
 		return r;
 	}
 	applied->length += record.length;
@@ -350,8 +349,8 @@ static int read_log(struct applied *applied, const char *file, const char *text,
 			r = file_write(applied->dir_fd, damaged, text + at, length - at, 0600);
 			log_warn(r,
 				"%s: %zu bytes at the end are damaged, as after a crash while writing; they are kept in "
-				"%s/%s",
-				file, length - at, applied->directory, damaged);
+				"%s" DAMAGED_SUFFIX,
+				file, length - at, file);
 			if (ftruncate(applied->fd, (off_t)at) < 0)
 				return -errno;
 			break;
@@ -367,14 +366,10 @@ static int read_log(struct applied *applied, const char *file, const char *text,
 
 static int open_log(struct applied *applied, struct diag *diag)
 {
-	_cleanup_free_ char *text = NULL, *file = NULL;
+	_cleanup_free_ char *text = NULL;
 	size_t length;
 	int r;
 
-	if (asprintf(&file, "%s/%s", applied->directory, applied->name) < 0) {
-		file = NULL;
-		return -ENOMEM;
-	}
 	r = file_read(applied->dir_fd, applied->name, LOG_BYTES_MAX, &text, &length, NULL);
 	if (r == -ENOENT) {
 		r = file_write(applied->dir_fd, applied->name, LOG_MAGIC, strlen(LOG_MAGIC), 0600);
@@ -386,7 +381,7 @@ static int open_log(struct applied *applied, struct diag *diag)
 	if (applied->fd < 0)
 		return -errno;
 	if (applied->length == 0)
-		r = read_log(applied, file, text, length, diag);
+		r = read_log(applied, applied->path, text, length, diag);
 	/* Roughly what would be left: the part of the objects in the records that still counts. */
 	applied->compacted_length = applied->length / (applied->replayed + 1) * (applied->now.objects.n + 1);
 	return r;
@@ -401,9 +396,10 @@ static int open_named(const char *state_dir, const char *name, bool lock, struct
 		return -ENOMEM;
 	applied->dir_fd = applied->fd = -1;
 	applied->name = name;
-	applied->directory = strdup(state_dir);
-	if (!applied->directory)
+	if (asprintf(&applied->path, "%s/%s", state_dir, name) < 0) {
+		applied->path = NULL;
 		return -ENOMEM;
+	}
 	r = file_make_directory(state_dir, 0700);
 	if (r < 0)
 		return r;
@@ -438,6 +434,11 @@ int applied_open_cni(const char *state_dir, struct applied **ret, struct diag *d
 	return open_named(state_dir, CNI_NAME, false, ret, diag);
 }
 
+const char *applied_path(const struct applied *applied)
+{
+	return applied->path;
+}
+
 void applied_close(struct applied *applied)
 {
 	if (!applied)
@@ -446,7 +447,7 @@ void applied_close(struct applied *applied)
 	state_clear(&applied->previous);
 	safe_close(applied->fd);
 	safe_close(applied->dir_fd);
-	free(applied->directory);
+	free(applied->path);
 	free(applied);
 }
 

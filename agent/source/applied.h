@@ -31,6 +31,7 @@ static inline void applied_close_p(struct applied **applied)
 const struct object_list *applied_objects(const struct applied *applied);
 /* What was there before an unconfirmed apply; NULL: none waits. */
 const struct object_list *applied_before(const struct applied *applied);
+const char *applied_path(const struct applied *applied); /* of the log; valid while it is open */
 /* Wall clock, microseconds since 1970, until which the unconfirmed apply must be confirmed; 0: none waits. */
 uint64_t applied_deadline(const struct applied *applied);
 

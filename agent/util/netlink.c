@@ -7,6 +7,7 @@
 #include <util/netlink.h>
 
 #define ANSWER_SIZE 32768 /* the kernel makes no longer messages */
+#define RECEIVE_BUFFER (4 << 20)
 
 int netlink_open(int bus, struct mnl_socket **ret)
 {
@@ -62,4 +63,39 @@ int netlink_ask(struct mnl_socket *socket, struct nlmsghdr *request, mnl_cb_t se
 		r = mnl_cb_run(answer, (size_t)length, request->nlmsg_seq, mnl_socket_get_portid(socket), seen, userdata);
 	}
 	return r == MNL_CB_ERROR ? -errno : 0;
+}
+
+int netlink_watch(int bus, const unsigned *groups, size_t n, struct mnl_socket **ret)
+{
+	_cleanup_netlink_ struct mnl_socket *socket = NULL;
+	int r = netlink_open(bus, &socket);
+
+	if (r < 0)
+		return r;
+	(void)setsockopt(mnl_socket_get_fd(socket), SOL_SOCKET, SO_RCVBUFFORCE, &(int){RECEIVE_BUFFER}, sizeof(int));
+	for (size_t i = 0; i < n; i++)
+		if (mnl_socket_setsockopt(socket, NETLINK_ADD_MEMBERSHIP, (void *)&groups[i], sizeof(groups[i])) < 0)
+			return -errno;
+	*ret = TAKE_PTR(socket);
+	return 0;
+}
+
+int netlink_read(struct mnl_socket *socket, mnl_cb_t seen, void *userdata)
+{
+	_Alignas(struct nlmsghdr) char buffer[ANSWER_SIZE];
+	int r = 0;
+
+	for (;;) {
+		struct sockaddr_nl from = {0};
+		socklen_t size = sizeof(from);
+		ssize_t length = recvfrom(mnl_socket_get_fd(socket), buffer, sizeof(buffer), MSG_DONTWAIT | MSG_TRUNC,
+			(struct sockaddr *)&from, &size);
+
+		if (length < 0 ? errno == ENOBUFS : (size_t)length > sizeof(buffer))
+			r = -ENOBUFS;
+		else if (length < 0 && errno != EINTR)
+			return errno == EAGAIN || errno == EWOULDBLOCK ? r : -errno;
+		else if (length > 0 && from.nl_pid == 0 && mnl_cb_run(buffer, (size_t)length, 0, 0, seen, userdata) < 0)
+			r = -ENOBUFS;
+	}
 }

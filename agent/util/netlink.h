@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One request over a netlink socket, and all that answers it (RFC 3549, libmnl). */
+/* One request over a netlink socket, and all that answers it; what the kernel tells without being asked (RFC 3549, libmnl). */
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 #include <linux/rtnetlink.h>
 
@@ -27,3 +28,14 @@ struct nlmsghdr *netlink_link_request(char *buffer, uint16_t type, uint16_t flag
  * is of interest. Waits for as long as the kernel takes. -errno: the socket's, or what the kernel answered.
  */
 int netlink_ask(struct mnl_socket *socket, struct nlmsghdr *request, mnl_cb_t seen, void *userdata);
+
+/*
+ * A socket that hears what is told to these groups (RTNLGRP_LINK and so on, not RTMGRP_LINK), with room for what hundreds of devices make that come at
+ * once. -errno.
+ */
+int netlink_watch(int bus, const unsigned *groups, size_t n, struct mnl_socket **ret);
+/*
+ * Has seen() look at all that has come, and waits for nothing. -ENOBUFS: some of it is lost (more than there was room for, or seen() could not take it), and what
+ * is known has to be asked for anew; -errno: the socket's.
+ */
+int netlink_read(struct mnl_socket *socket, mnl_cb_t seen, void *userdata);

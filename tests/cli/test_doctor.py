@@ -75,6 +75,12 @@ def test_every_finding_is_documented(lonely, shared_group):
     assert {item["name"] for item in items if f"`{item['name']}`" not in page} == set()
 
 
+def test_nothing_is_found_twice(lonely, shared_group):
+    for arguments in ((), ("--sysroot", str(shared_group))):
+        items = [(item["area"], item["subject"], item["name"]) for item in lonely.json("doctor", *arguments)["items"]]
+        assert len(items) == len(set(items)), items
+
+
 def test_this_machine_in_time(lonely):
     """Under 200 ms of CPU on a machine that others use; of time as well, when one of several runs has the machine for itself."""
     times = []

@@ -8,7 +8,8 @@
 
 #include <netdev/sriov.h>
 #include <netdev/vf.h>
-#include <netdev/xdp_features.h>
+#include <util/genetlink.h>
+#include <util/xdp_features.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -29,9 +30,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (message = copy; mnl_nlmsg_ok(message, left); message = mnl_nlmsg_next(message, &left)) {
 		struct vf_state *states = NULL;
 		size_t n_states;
-		uint64_t features;
-		uint16_t family;
-		uint32_t group, ifindex;
+		struct genetlink_family family;
+		struct xdp_features features;
 
 		if (message->nlmsg_len > (uint32_t)left || MNL_ALIGN(message->nlmsg_len) > (uint32_t)left)
 			break;
@@ -39,8 +39,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			n += n < DEVICES_MAX && netdev_parse(message, &devices[n]);
 		else
 			(void)devlink_take(&devlink, message, (size_t)left);
-		(void)devlink_parse_family(message, (size_t)left, &family, &group);
-		(void)xdp_features_parse(message, &ifindex, &features);
+		(void)genetlink_parse_family(message, (size_t)left, "config", &family);
+		(void)xdp_features_parse(message, (size_t)left, &features);
 		if (vf_parse(message, (size_t)left, &states, &n_states) == 0)
 			free(states);
 	}

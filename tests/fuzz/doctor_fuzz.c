@@ -59,7 +59,6 @@ static void btf(const char *data, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char *copy;
-	struct nic_xdp xdp;
 
 	if (!size)
 		return 0;
@@ -76,8 +75,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		break;
 	default:
 		nic_parse_eswitch(copy, size - 1);
-		nic_parse_family(copy, size - 1);
-		nic_parse_xdp(copy, size - 1, &xdp);
 	}
 	free(copy);
 	return 0;

@@ -13,8 +13,6 @@
 #include <unistd.h>
 #include <linux/btf.h>
 #include <linux/devlink.h>
-#include <linux/genetlink.h>
-#include <libmnl/libmnl.h>
 
 #include <tools/doctor/doctor.h>
 #include <tools/doctor/nic.h>
@@ -22,6 +20,7 @@
 #include <tools/heddle/heddle.h>
 #include <util/cleanup.h>
 #include <util/file.h>
+#include <util/genetlink.h>
 
 #include "tree_env.h"
 
@@ -691,7 +690,8 @@ static void test_answers(void **state)
 {
 	_Alignas(struct nlmsghdr) uint8_t buffer[256] = {0};
 	struct nlmsghdr *header = mnl_nlmsg_put_header(buffer);
-	struct nic_xdp xdp = {0};
+	struct genetlink_family family;
+	struct xdp_features xdp = {0};
 
 	(void)state;
 	header->nlmsg_type = 0x20;
@@ -699,7 +699,7 @@ static void test_answers(void **state)
 	mnl_attr_put_u32(header, 1, 7);
 	mnl_attr_put_u64(header, 3, XDP_BASIC | XDP_ZERO_COPY);
 	mnl_attr_put_u16(header, DEVLINK_ATTR_ESWITCH_MODE, DEVLINK_ESWITCH_MODE_SWITCHDEV);
-	assert_true(nic_parse_xdp(buffer, header->nlmsg_len, &xdp));
+	assert_true(xdp_features_parse(header, header->nlmsg_len, &xdp));
 	assert_int_equal(xdp.ifindex, 7);
 	assert_int_equal(xdp.features, XDP_BASIC | XDP_ZERO_COPY);
 	assert_false(xdp.metadata_told);
@@ -708,13 +708,13 @@ static void test_answers(void **state)
 		_cleanup_free_ uint8_t *copy = malloc(cut ?: 1);
 
 		memcpy(copy, buffer, cut);
-		assert_false(nic_parse_xdp(copy, cut, &xdp));
+		assert_false(xdp_features_parse((struct nlmsghdr *)copy, cut, &xdp));
 		assert_int_equal(nic_parse_eswitch(copy, cut), -1);
-		assert_int_equal(nic_parse_family(copy, cut), -1);
+		assert_false(genetlink_parse_family((struct nlmsghdr *)copy, cut, NULL, &family));
 	}
 	/* From 6.8 on. */
 	mnl_attr_put_u64(header, 5, METADATA_HASH | METADATA_VLAN);
-	assert_true(nic_parse_xdp(buffer, header->nlmsg_len, &xdp));
+	assert_true(xdp_features_parse(header, header->nlmsg_len, &xdp));
 	assert_true(xdp.metadata_told && xdp.metadata == (METADATA_HASH | METADATA_VLAN));
 }
 

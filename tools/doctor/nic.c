@@ -313,14 +313,14 @@ static void say_offloads(struct doctor *doctor, const struct nic *nic)
 
 static void say_xdp(struct doctor *doctor, const struct nic *nic)
 {
-	bool told = nic->facts.xdp.told || nic->driver;
-	bool native = nic->facts.xdp.told ? nic->facts.xdp.features & XDP_BASIC : nic->driver && nic->driver->native;
-	bool zero_copy = nic->facts.xdp.told ? nic->facts.xdp.features & XDP_ZERO_COPY : nic->driver && nic->driver->zero_copy;
-	bool frags = nic->facts.xdp.told && nic->facts.xdp.features & XDP_FRAGS;
-	const char *source = nic->facts.xdp.told ? "the device says" : told ? "by its driver" : "driver not known here";
+	bool told = nic->facts.xdp.ifindex || nic->driver;
+	bool native = nic->facts.xdp.ifindex ? nic->facts.xdp.features & XDP_BASIC : nic->driver && nic->driver->native;
+	bool zero_copy = nic->facts.xdp.ifindex ? nic->facts.xdp.features & XDP_ZERO_COPY : nic->driver && nic->driver->zero_copy;
+	bool frags = nic->facts.xdp.ifindex && nic->facts.xdp.features & XDP_FRAGS;
+	const char *source = nic->facts.xdp.ifindex ? "the device says" : told ? "by its driver" : "driver not known here";
 	json_t *details = json_pack("{s:o, s:o, s:o, s:s, s:s?}", "native", told ? json_boolean(native) : json_null(), "zeroCopy",
-		told ? json_boolean(zero_copy) : json_null(), "frags", nic->facts.xdp.told ? json_boolean(frags) : json_null(),
-		"source", source, "remark", nic->driver && !nic->facts.xdp.told ? nic->driver->remark : NULL);
+		told ? json_boolean(zero_copy) : json_null(), "frags", nic->facts.xdp.ifindex ? json_boolean(frags) : json_null(),
+		"source", source, "remark", nic->driver && !nic->facts.xdp.ifindex ? nic->driver->remark : NULL);
 	char text[256];
 
 	if (!told)
@@ -328,9 +328,9 @@ static void say_xdp(struct doctor *doctor, const struct nic *nic)
 	else
 		snprintf(text, sizeof(text), "%s (%s)%s%s",
 			native ? frags ? "native, frames of several pages too" : "native" : "generic only", source,
-			nic->driver && !nic->facts.xdp.told && nic->driver->remark ? "; " : "",
-			nic->driver && !nic->facts.xdp.told && nic->driver->remark ? nic->driver->remark : "");
-	if (native && nic->mtu > XDP_FRAME_MAX && nic->facts.xdp.told && !frags)
+			nic->driver && !nic->facts.xdp.ifindex && nic->driver->remark ? "; " : "",
+			nic->driver && !nic->facts.xdp.ifindex && nic->driver->remark ? nic->driver->remark : "");
+	if (native && nic->mtu > XDP_FRAME_MAX && nic->facts.xdp.ifindex && !frags)
 		say(doctor, nic, DOCTOR_NOTE, "xdp",
 			"with this MTU the driver refuses native XDP: generic, and tunnels taken off in TC",
 			"an MTU of 3498 or less", details, text);
@@ -453,7 +453,6 @@ static void look_at(struct doctor *doctor, const char *name)
 		say_interrupts(doctor, &nic);
 		say_offloads(doctor, &nic);
 		say_xdp(doctor, &nic);
-		say_metadata(doctor, &nic);
 		say_metadata(doctor, &nic);
 		say_sriov(doctor, &nic);
 		snprintf(text, sizeof(text), "node %lld", nic.node);

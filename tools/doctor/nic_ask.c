@@ -10,20 +10,14 @@
 #include <string.h>
 #include <linux/devlink.h>
 #include <linux/ethtool.h>
-#include <linux/genetlink.h>
-
-#include <libmnl/libmnl.h>
 
 #include <util/buffer.h>
 #include <util/cleanup.h>
 #include <util/ethtool.h>
-#include <util/netlink.h>
+#include <util/genetlink.h>
 
 #include <tools/doctor/nic.h>
 #include <tools/doctor/parse.h>
-
-/* linux/netdev.h, which not every header package has. */
-enum { NETDEV_GET = 1, NETDEV_IFINDEX = 1, NETDEV_XDP_FEATURES = 3, NETDEV_XDP_METADATA = 5 };
 
 void nic_facts_clear(struct nic_facts *facts)
 {
@@ -33,163 +27,54 @@ void nic_facts_clear(struct nic_facts *facts)
 
 /* --- answers --- */
 
-/* The attributes behind the generic header of a whole, well-formed message; NULL: it is none. */
-static const struct nlmsghdr *checked(const void *message, size_t length)
-{
-	const struct nlmsghdr *header = message;
-
-	/* libmnl takes the length for a signed one, and looks for attributes up to the aligned end. */
-	if (length > INT32_MAX || !mnl_nlmsg_ok(header, (int)length) || header->nlmsg_len > length ||
-		MNL_ALIGN(header->nlmsg_len) > length || header->nlmsg_type < NLMSG_MIN_TYPE ||
-		mnl_nlmsg_get_payload_len(header) < sizeof(struct genlmsghdr))
-		return NULL;
-	return header;
-}
-
-int nic_parse_family(const void *message, size_t length)
-{
-	const struct nlmsghdr *header = checked(message, length);
-	const struct nlattr *attribute;
-
-	if (header)
-		mnl_attr_for_each(
-			attribute, header, sizeof(struct genlmsghdr)) if (mnl_attr_get_type(attribute) == CTRL_ATTR_FAMILY_ID &&
-									  mnl_attr_validate(attribute, MNL_TYPE_U16) ==
-										  0) return mnl_attr_get_u16(attribute);
-	return -1;
-}
-
 int nic_parse_eswitch(const void *message, size_t length)
 {
-	const struct nlmsghdr *header = checked(message, length);
 	const struct nlattr *attribute;
 
-	if (header)
-		mnl_attr_for_each(attribute, header,
-			sizeof(struct genlmsghdr)) if (mnl_attr_get_type(attribute) == DEVLINK_ATTR_ESWITCH_MODE &&
-						       mnl_attr_validate(attribute, MNL_TYPE_U16) ==
-							       0) return mnl_attr_get_u16(attribute) ==
-				DEVLINK_ESWITCH_MODE_SWITCHDEV
-			? ESWITCH_SWITCHDEV
-			: ESWITCH_LEGACY;
-	return -1;
-}
-
-bool nic_parse_xdp(const void *message, size_t length, struct nic_xdp *ret)
-{
-	const struct nlmsghdr *header = checked(message, length);
-	const struct nlattr *attribute;
-	struct nic_xdp xdp = {0};
-
-	if (!header)
-		return false;
-	mnl_attr_for_each(attribute, header, sizeof(struct genlmsghdr))
+	if (!genetlink_head(message, length))
+		return -1;
+	mnl_attr_for_each(attribute, message, sizeof(struct genlmsghdr))
 	{
-		unsigned type = mnl_attr_get_type(attribute);
-
-		if (type == NETDEV_IFINDEX && mnl_attr_validate(attribute, MNL_TYPE_U32) == 0) {
-			xdp.ifindex = mnl_attr_get_u32(attribute);
-		} else if (type == NETDEV_XDP_FEATURES && mnl_attr_validate(attribute, MNL_TYPE_U64) == 0) {
-			xdp.features = mnl_attr_get_u64(attribute);
-			xdp.told = true;
-		} else if (type == NETDEV_XDP_METADATA && mnl_attr_validate(attribute, MNL_TYPE_U64) == 0) {
-			xdp.metadata = mnl_attr_get_u64(attribute);
-			xdp.metadata_told = true;
-		}
+		if (mnl_attr_get_type(attribute) == DEVLINK_ATTR_ESWITCH_MODE && mnl_attr_validate(attribute, MNL_TYPE_U16) == 0)
+			return mnl_attr_get_u16(attribute) == DEVLINK_ESWITCH_MODE_SWITCHDEV ? ESWITCH_SWITCHDEV : ESWITCH_LEGACY;
 	}
-	if (!xdp.ifindex || !xdp.told)
-		return false;
-	*ret = xdp;
-	return true;
+	return -1;
 }
 
 /* --- questions --- */
 
-#define MESSAGE_SIZE 8192
-
-/* One question, one answer. -ENOENT: no such family. */
-static ssize_t ask(struct nlmsghdr *request, void *answer)
-{
-	_cleanup_netlink_ struct mnl_socket *socket = NULL;
-	const struct nlmsghdr *header = answer;
-	ssize_t length;
-	int r = netlink_open(NETLINK_GENERIC, &socket);
-
-	if (r < 0)
-		return r;
-	request->nlmsg_flags = NLM_F_REQUEST;
-	request->nlmsg_seq = 1;
-	if (mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
-		return -errno;
-	length = mnl_socket_recvfrom(socket, answer, MESSAGE_SIZE);
-	if (length < 0)
-		return -errno;
-	if (length >= (ssize_t)sizeof(*header) && header->nlmsg_type == NLMSG_ERROR) {
-		const struct nlmsgerr *error = mnl_nlmsg_get_payload(header);
-
-		return (size_t)length < sizeof(*header) + sizeof(*error) || !error->error ? -EBADMSG : error->error;
-	}
-	return length;
-}
-
-static struct nlmsghdr *begin(void *buffer, int family, uint8_t command)
-{
-	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
-	struct genlmsghdr *header;
-
-	request->nlmsg_type = (uint16_t)family;
-	header = mnl_nlmsg_put_extra_header(request, sizeof(*header));
-	header->cmd = command;
-	header->version = 1;
-	return request;
-}
-
-static int find_family(const char *name)
-{
-	_Alignas(struct nlmsghdr) uint8_t buffer[256] = {0}, answer[MESSAGE_SIZE] = {0};
-	struct nlmsghdr *request = begin(buffer, GENL_ID_CTRL, CTRL_CMD_GETFAMILY);
-	ssize_t length;
-
-	mnl_attr_put_strz(request, CTRL_ATTR_FAMILY_NAME, name);
-	length = ask(request, answer);
-	return length < 0 ? (int)length : nic_parse_family(answer, (size_t)length);
-}
-
 static void ask_xdp(const char *name, struct nic_facts *facts)
 {
-	_Alignas(struct nlmsghdr) uint8_t buffer[256] = {0}, answer[MESSAGE_SIZE] = {0};
+	_cleanup_netlink_ struct mnl_socket *socket = NULL;
 	unsigned ifindex = if_nametoindex(name);
-	int family = ifindex ? find_family("netdev") : -1;
-	struct nlmsghdr *request;
-	struct nic_xdp xdp;
-	ssize_t length;
+	struct genetlink_family family;
 
-	if (family < 0)
-		return;
-	request = begin(buffer, family, NETDEV_GET);
-	mnl_attr_put_u32(request, NETDEV_IFINDEX, ifindex);
-	length = ask(request, answer);
-	if (length > 0 && nic_parse_xdp(answer, (size_t)length, &xdp) && xdp.ifindex == ifindex)
-		facts->xdp = xdp;
+	if (ifindex && genetlink_find(XDP_FEATURES_FAMILY, NULL, &family) == 0 && netlink_open(NETLINK_GENERIC, &socket) == 0)
+		(void)xdp_features_ask(socket, family.number, ifindex, &facts->xdp);
+}
+
+static int take_eswitch(const struct nlmsghdr *message, void *userdata)
+{
+	*(int *)userdata = nic_parse_eswitch(message, MNL_ALIGN(message->nlmsg_len));
+	return MNL_CB_OK;
 }
 
 static void ask_eswitch(struct doctor *doctor, const char *pci, struct nic_facts *facts)
 {
-	_Alignas(struct nlmsghdr) uint8_t buffer[512] = {0}, answer[MESSAGE_SIZE] = {0};
-	int family = find_family(DEVLINK_GENL_NAME);
+	_cleanup_netlink_ struct mnl_socket *socket = NULL;
+	NETLINK_REQUEST(buffer);
+	struct genetlink_family family;
 	struct nlmsghdr *request;
-	ssize_t length;
+	int r;
 
-	if (family < 0)
+	if (genetlink_find(DEVLINK_GENL_NAME, NULL, &family) < 0 || netlink_open(NETLINK_GENERIC, &socket) < 0)
 		return;
-	request = begin(buffer, family, DEVLINK_CMD_ESWITCH_GET);
+	request = genetlink_request(buffer, family.number, DEVLINK_CMD_ESWITCH_GET, NLM_F_ACK);
 	mnl_attr_put_strz(request, DEVLINK_ATTR_BUS_NAME, "pci");
 	mnl_attr_put_strz(request, DEVLINK_ATTR_DEV_NAME, pci);
-	length = ask(request, answer);
-	if (length == -EPERM)
-		doctor_unread(doctor, (int)length, "the eswitch mode of %s (devlink; CAP_NET_ADMIN)", pci);
-	if (length > 0)
-		facts->eswitch = nic_parse_eswitch(answer, (size_t)length);
+	r = netlink_ask(socket, request, take_eswitch, &facts->eswitch);
+	if (r == -EPERM)
+		doctor_unread(doctor, r, "the eswitch mode of %s (devlink; CAP_NET_ADMIN)", pci);
 }
 
 /* --- ethtool --- */
