@@ -66,7 +66,7 @@
 	X(TUNNEL_SOURCE, "tunnel-source", "a peer sent what it does not own in that network") \
 	X(TUNNEL_ECN, "tunnel-ecn", "marked congested on the way, for an end that does not know ECN (RFC 6040)") \
 	X(NO_WAY, "no-way", "no next hop to the peer is known") \
-	X(FAST_PATH, "fast-path", "a FastPath whose fallback is drop has no socket for it") \
+	X(FAST_PATH, "fast-path", "a FastPath whose fallback is drop has no socket for it, nor a device that takes it") \
 	X(BANDWIDTH, "bandwidth", "past the rate of the port that it is from, or of the one that it is for, and past the burst")
 
 #define HD_REASON_ENUM(sym, name, text) HD_R_##sym,
