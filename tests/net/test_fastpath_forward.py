@@ -42,6 +42,13 @@ class Router(Guarded):
         wait_for(lambda: self.path()["state"] == state, timeout, what=f"{state}: {self.path()}")
         return self.path()
 
+    def ready(self):
+        return self.wait_state("live")
+
+    def moved(self):
+        """Frames that did not go by the kernel."""
+        return self.sum("rx")
+
     def sum(self, what):
         return sum(s[what] for s in self.path()["sockets"])
 
@@ -75,6 +82,25 @@ def workers(request):
     return request.param
 
 
+def both_ways(up):
+    """TCP both ways, UDP of any size and ping, of both families, byte by byte."""
+    with traffic.Servers(up.inside, tcp=[7700], udp=[7700]), traffic.Servers(up.client, tcp=[7701], udp=[7701]):
+        for family in (4, 6):
+            expect_tcp(up.client, up.target(family), 7700, "open")
+            expect_tcp(up.inside, up.source(family), 7701, "open")
+            expect_udp(up.inside, up.source(family), 7701, "reply")
+            for size in (1, 100, 1400):
+                assert up.far(family, size=size, tries=3)
+            assert traffic.ping(up.client, up.target(family), 2)
+    for family, port in ((4, 7703), (6, 7704)):
+        c, s = traffic.accept_pair(up.client, up.inside, up.target(family), port)
+        for sender, receiver in ((c, s), (s, c)):
+            sent, got = traffic.transfer(sender, receiver, 4 << 20)
+            assert sent == got
+        c.close()
+        s.close()
+
+
 def test_traffic(backend, workers):
     """TCP both ways, UDP of any size and ping, of both families; by the workers, byte by byte, and by nobody else."""
     with Router(backend, policy(default=DENY_ALL), workers=workers, latency=True) as up:
@@ -83,21 +109,7 @@ def test_traffic(backend, workers):
         mode = "copy" if backend == "native" else "generic"
         assert {s["mode"] for s in path["sockets"]} == {mode}
         assert {s["device"] for s in path["sockets"]} == {"up0", "in0"}
-        with traffic.Servers(up.inside, tcp=[7700], udp=[7700]), traffic.Servers(up.client, tcp=[7701], udp=[7701]):
-            for family in (4, 6):
-                expect_tcp(up.client, up.target(family), 7700, "open")
-                expect_tcp(up.inside, up.source(family), 7701, "open")
-                expect_udp(up.inside, up.source(family), 7701, "reply")
-                for size in (1, 100, 1400):
-                    assert up.far(family, size=size, tries=3)
-                assert traffic.ping(up.client, up.target(family), 2)
-        for family, port in ((4, 7703), (6, 7704)):
-            c, s = traffic.accept_pair(up.client, up.inside, up.target(family), port)
-            for sender, receiver in ((c, s), (s, c)):
-                sent, got = traffic.transfer(sender, receiver, 4 << 20)
-                assert sent == got
-            c.close()
-            s.close()
+        both_ways(up)
         # the last packets of the connections may still be on their way
         wait_for(lambda: up.path()["taken"] == up.sum("rx") == up.sum("tx"), 5, what=f"all sent: {up.path()}")
         path, rx = up.path(), up.sum("rx")
@@ -112,20 +124,20 @@ def test_traffic(backend, workers):
         assert "between" in table and "up0/0:" + mode in table
 
 
-def numbers(forward, *paths):
+def numbers(make, forward, *paths):
     """What flows, rules and totals say of the same packets."""
     docs = policy(ingress=[rule("allow", "UDP", 7700)], egress=[rule("allow", "UDP", 7700)], default=DENY_ALL)
-    with Router("native", docs, forward=forward) as up:
+    with make("native", docs, forward=forward) as up:
         up.daemon.put("00-host.yaml", up.host_document, *paths)
         if paths:
-            up.wait_state("live")
+            up.ready()
         with traffic.Servers(up.inside, udp=[7700]), up.client.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
             s.settimeout(10)
             s.bind(("", 4000))
             for _ in range(50):
                 s.sendto(b"a packet", (up.target(4), 7700))
                 s.recv(100)
-        assert not paths or up.sum("rx") == 100
+        assert not paths or up.moved() == 100
         flows = [(f["packets"], f["bytes"], f["state"]) for f in up.daemon.flows(protocol="UDP")]
         rules = {r["id"]: (r["packets"], r["bytes"]) for r in up.daemon.rules() if r["packets"] >= 50}
         return flows, rules
@@ -134,15 +146,23 @@ def numbers(forward, *paths):
 @pytest.mark.parametrize("forward", ["pass", "judge"])
 def test_counted_alike(forward):
     """The flow and its rule have the same numbers, whoever moved the packets."""
-    kernel, workers = numbers(forward), numbers(forward, between())
+    counted_alike(Router, forward)
+
+
+def counted_alike(make, forward, **spec):
+    kernel, others = numbers(make, forward), numbers(make, forward, between(**spec))
     assert kernel[0], kernel
-    assert kernel == workers
+    assert kernel == others
 
 
 def test_the_rest_is_the_kernels(backend):
     """For the host itself, at the end of its hops, too big, a fragment, with options: the kernel has it and answers as ever."""
-    with Router(backend, policy(default={"ingress": "allow", "egress": "allow"}), topology={"inside_mtu": 1300}) as up:
-        up.wait_state("live")
+    the_rest_is_the_kernels(Router, backend)
+
+
+def the_rest_is_the_kernels(make, backend):
+    with make(backend, policy(default={"ingress": "allow", "egress": "allow"}), topology={"inside_mtu": 1300}) as up:
+        up.ready()
         with traffic.Servers(up.inside, udp=[7700]), traffic.Servers(up.router, udp=[7700]):
             assert up.far(tries=3)
             before = up.path()["taken"]
@@ -184,62 +204,77 @@ def too_big(up, family):
 
 def test_hop_limit_and_macs(backend):
     """What arrives has one hop less, the checksum right, the router's MAC; what is sent to another MAC is not forwarded."""
+    with Router(backend, policy(default=DENY_ALL)) as up:
+        up.ready()
+        hop_limit_and_macs(up)
+        assert [s["rx"] for s in up.path()["sockets"] if s["device"] == "up0"] == [2]
+
+
+def hop_limit_and_macs(up):
+    """One packet of each family, and nothing in front of it."""
     from scapy.all import IP, UDP, Ether, IPv6, Raw  # pylint: disable=import-outside-toplevel
 
-    with Router(backend, policy(default=DENY_ALL)) as up:
-        up.wait_state("live")
-        wire, far = (ns.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) for ns in (up.client, up.inside))
-        with wire, far:
-            wire.bind(("wire0", 0))
-            far.bind(("eth9", 0))
-            far.settimeout(5)
-            for ip, ttl in ((IP(src=up.outer.a4, dst=up.inner.b4, ttl=17), "ttl"), (IPv6(src=up.outer.a6, dst=up.inner.b6, hlim=17), "hlim")):
-                body = ip / UDP(sport=1, dport=2) / Raw(b"a packet that is forwarded")
-                wire.send(bytes(Ether(src=up.outer.a_mac, dst="02:00:00:00:00:99") / body))
-                wire.send(bytes(Ether(src=up.outer.a_mac, dst=up.outer.b_mac) / body))
-                kind = IP if ttl == "ttl" else IPv6
-                while True:
-                    got = Ether(far.recv(2000))
-                    if kind in got and UDP in got and got[UDP].dport == 2:
-                        break
-                assert (got.src, got.dst) == (up.inner.a_mac, up.inner.b_mac)
-                expected = ip.copy()
-                setattr(expected, ttl, 16)
-                assert bytes(got[kind])[: len(body)] == bytes(expected / body[UDP])
-            far.settimeout(0.3)
-            with pytest.raises(TimeoutError):
-                while True:
-                    again = Ether(far.recv(2000))
-                    assert UDP not in again or again[UDP].dport != 2
-        assert [s["rx"] for s in up.path()["sockets"] if s["device"] == "up0"] == [2]
+    wire, far = (ns.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) for ns in (up.client, up.inside))
+    with wire, far:
+        wire.bind(("wire0", 0))
+        far.bind(("eth9", 0))
+        far.settimeout(5)
+        for ip, ttl in ((IP(src=up.outer.a4, dst=up.inner.b4, ttl=17), "ttl"), (IPv6(src=up.outer.a6, dst=up.inner.b6, hlim=17), "hlim")):
+            body = ip / UDP(sport=1, dport=2) / Raw(b"a packet that is forwarded")
+            wire.send(bytes(Ether(src=up.outer.a_mac, dst="02:00:00:00:00:99") / body))
+            wire.send(bytes(Ether(src=up.outer.a_mac, dst=up.outer.b_mac) / body))
+            kind = IP if ttl == "ttl" else IPv6
+            while True:
+                got = Ether(far.recv(2000))
+                if kind in got and UDP in got and got[UDP].dport == 2:
+                    break
+            assert (got.src, got.dst) == (up.inner.a_mac, up.inner.b_mac)
+            expected = ip.copy()
+            setattr(expected, ttl, 16)
+            assert bytes(got[kind])[: len(body)] == bytes(expected / body[UDP])
+        far.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            while True:
+                again = Ether(far.recv(2000))
+                assert UDP not in again or again[UDP].dport != 2
 
 
 def test_policy_comes_first(backend):
     """judge: ingress of the device that it came in by and egress of the one that it leaves by, as without workers."""
-    docs = policy(
-        ingress=[rule("allow", "TCP", 7700), rule("allow", "UDP", 7700), rule("allow", "UDP", 7703)],
-        egress=[rule("allow", "UDP", 7700), rule("allow", "TCP", 7700), rule("deny", "UDP", 7703)],
-        default=DENY_ALL,
-    )
-    with Router(backend, docs, forward="judge") as up:
-        up.wait_state("live")
-        with traffic.Servers(up.inside, tcp=[7700, 7702], udp=[7700, 7702, 7703]):
-            for family in (4, 6):
-                expect_tcp(up.client, up.target(family), 7700, "open")
-                expect_udp(up.client, up.target(family), 7700, "reply")
-                expect_tcp(up.client, up.target(family), 7702, "timeout")
-                expect_udp(up.client, up.target(family), 7702, "timeout")
-                expect_udp(up.client, up.target(family), 7703, "timeout")
-        drops = up.daemon.drops()
-        assert drops[("policy-deny", "ingress")] >= 4 and drops[("policy-deny", "egress")] >= 2, drops
+    with Router(backend, JUDGED, forward="judge") as up:
+        up.ready()
+        judged(up)
         assert up.sum("rx") == up.sum("tx") > 10
-        # denied from now on: a flow that there is ends
-        with traffic.Servers(up.inside, udp=[7700]):
-            assert up.far(tries=3)
-            up.policy(policy(default=DENY_ALL))
-            before = up.sum("rx")
-            assert not up.far(timeout=0.3)
-            assert up.sum("rx") == before
+        denied_from_now_on(up)
+
+
+JUDGED = policy(
+    ingress=[rule("allow", "TCP", 7700), rule("allow", "UDP", 7700), rule("allow", "UDP", 7703)],
+    egress=[rule("allow", "UDP", 7700), rule("allow", "TCP", 7700), rule("deny", "UDP", 7703)],
+    default=DENY_ALL,
+)
+
+
+def judged(up):
+    with traffic.Servers(up.inside, tcp=[7700, 7702], udp=[7700, 7702, 7703]):
+        for family in (4, 6):
+            expect_tcp(up.client, up.target(family), 7700, "open")
+            expect_udp(up.client, up.target(family), 7700, "reply")
+            expect_tcp(up.client, up.target(family), 7702, "timeout")
+            expect_udp(up.client, up.target(family), 7702, "timeout")
+            expect_udp(up.client, up.target(family), 7703, "timeout")
+    drops = up.daemon.drops()
+    assert drops[("policy-deny", "ingress")] >= 4 and drops[("policy-deny", "egress")] >= 2, drops
+
+
+def denied_from_now_on(up):
+    """A flow that there is ends."""
+    with traffic.Servers(up.inside, udp=[7700]):
+        assert up.far(tries=3)
+        up.policy(policy(default=DENY_ALL))
+        before = up.moved()
+        assert not up.far(timeout=0.3)
+        assert up.moved() == before
 
 
 def test_match():
@@ -334,28 +369,45 @@ def test_devices_come_and_go(backend):
         up.wait_state("live")
         with traffic.Servers(up.inside, udp=[7700]):
             assert up.far(tries=3)
-            up.router.ip("link set in0 down")
-            assert not up.far(timeout=0.2)
-            up.router.ip("link set in0 up", f"neigh replace {up.inner.b4} lladdr {up.inner.b_mac} dev in0")
-            wait_for(lambda: up.far(timeout=0.3), 15, what="an answer")
-            up.wait_state("live")
-            before = up.sum("rx")
-            wait_for(lambda: up.far(timeout=0.3) and up.sum("rx") > before, 15, what="the workers")
+            down_and_up(up)
+            up.ready()
+            moves_again(up)
             up.inner.delete()
             wait_for(lambda: up.path()["state"] == "waiting", 10, what="its end")
             assert [d["reason"] for d in up.path()["devices"]][1] == "the device is not there"
-        up.inner.create()
-        up.inside.run("ethtool", "-K", "eth9", "tx", "off")
-        up.inside.ip(f"route add 10.66.1.0/24 via {up.inner.a4}")
-        up.wait_state("live")
-        with traffic.Servers(up.inside, udp=[7700]):
-            wait_for(lambda: up.far(timeout=0.3) and up.sum("rx") > 0, 15, what="the workers")
+        made_anew(up)
+
+
+def down_and_up(up):
+    up.router.ip("link set in0 down")
+    assert not up.far(timeout=0.2)
+    up.router.ip("link set in0 up", f"neigh replace {up.inner.b4} lladdr {up.inner.b_mac} dev in0")
+    wait_for(lambda: up.far(timeout=0.3), 15, what="an answer")
+
+
+def moves_again(up):
+    before = up.moved()
+    wait_for(lambda: up.far(timeout=0.3) and up.moved() > before, 15, what="frames not by the kernel")
+
+
+def made_anew(up, *features):
+    """The device inside, which had gone."""
+    up.inner.create()
+    up.inside.run("ethtool", "-K", "eth9", "tx", "off", *features)
+    up.inside.ip(f"route add 10.66.1.0/24 via {up.inner.a4}")
+    up.ready()
+    with traffic.Servers(up.inside, udp=[7700]):
+        moves_again(up)
 
 
 def test_next_hop_changes():
     """The kernel goes on asking for next hops that only workers send to: one that has another MAC is found."""
-    with Router("native", policy(default=DENY_ALL)) as up:
-        up.wait_state("live")
+    next_hop_changes(Router)
+
+
+def next_hop_changes(make):
+    with make("native", policy(default=DENY_ALL)) as up:
+        up.ready()
         # what the kernel makes of the first of them is half of it to one and a half: more than the second, or it would ask again by itself
         for name, value in (("base_reachable_time_ms", 4000), ("delay_first_probe_time", 1), ("gc_stale_time", 3600)):
             up.router.sysctl(f"net.ipv4.neigh.in0.{name}", value)
@@ -417,8 +469,12 @@ def test_confined():
 
 def test_detach():
     """Nothing is left, and the kernel forwards."""
-    with Router("native", policy(default=DENY_IN)) as up:
-        up.wait_state("live")
+    detach(Router)
+
+
+def detach(make):
+    with make("native", policy(default=DENY_IN)) as up:
+        up.ready()
         up.daemon.detach()
         with traffic.Servers(up.inside, udp=[7700]):
             assert up.far(tries=3)

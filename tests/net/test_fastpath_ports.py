@@ -89,31 +89,36 @@ def xdp(request):
 PAIRS = [("port1", "port2"), ("port1", "vm3"), ("vm3", "vm4"), ("up0", "port1"), ("up0", "vm3"), ("vm3", "up0"), ("port2", "up0")]
 
 
+def each_pair(plane, count, counting=lambda a, b: (a, b)):
+    """TCP with all bytes both ways, UDP and ping, in both families; count(): {device: frames so far}, of which some are of each that counting(a, b) names."""
+    for n, (a, b) in enumerate(PAIRS):
+        (near, _, _), (far, *addresses) = plane.far(a), plane.far(b)
+        for family, address in zip((4, 6), addresses):
+            before = count()
+            with traffic.Servers(far, udp=[7700]):
+                for size in (1, 2, 3):
+                    expect_udp(near, address, 7700, "reply", sport=4000 + n, payload=os.urandom(400 * size + 1))
+            assert traffic.ping(near, address, 5)
+            c, s = traffic.accept_pair(near, far, address, 7800 + n * 2 + (family == 6))
+            # request and answer, none of it larger than the MTU
+            for _ in range(50):
+                exchange(c, s)
+            for sender, receiver in ((c, s), (s, c)):
+                sent, got = traffic.transfer(sender, receiver, 1 << 20, chunk=1 << 18)
+                assert sent == got, (a, b, family)
+            c.close()
+            s.close()
+            after = count()
+            for device in counting(a, b):
+                assert after[device] - before[device] >= 20, (a, b, family, before, after)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_traffic(xdp, workers):
     """TCP with all bytes both ways, UDP and ping, in both families, between each kind of device; most of it by workers."""
     with Plane(xdp=xdp, workers=workers) as plane:
         plane.live()
-        for n, (a, b) in enumerate(PAIRS):
-            (near, _, _), (far, *addresses) = plane.far(a), plane.far(b)
-            for family, address in zip((4, 6), addresses):
-                before = plane.sockets("rx")
-                with traffic.Servers(far, udp=[7700]):
-                    for size in (1, 2, 3):
-                        expect_udp(near, address, 7700, "reply", sport=4000 + n, payload=os.urandom(400 * size + 1))
-                assert traffic.ping(near, address, 5)
-                c, s = traffic.accept_pair(near, far, address, 7800 + n * 2 + (family == 6))
-                # request and answer, none of it larger than the MTU
-                for _ in range(50):
-                    exchange(c, s)
-                for sender, receiver in ((c, s), (s, c)):
-                    sent, got = traffic.transfer(sender, receiver, 1 << 20, chunk=1 << 18)
-                    assert sent == got, (a, b, family)
-                c.close()
-                s.close()
-                after = plane.sockets("rx")
-                for device in (a, b):
-                    assert after[device] - before[device] >= 20, (a, b, family, before, after)
+        each_pair(plane, lambda: plane.sockets("rx"))
         path = plane.path()
         assert sum(s["noDevice"] + s["malformed"] + s["dropped"] + s["invalid"] for s in path["sockets"]) == 0, path
         assert path["dropped"] == 0
