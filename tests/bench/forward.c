@@ -26,7 +26,6 @@
 #include <net/if.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -44,20 +43,14 @@
 #include <fastpath/handoff.h>
 #include <heddle/steer.h>
 
+#include "measure.h"
+
 #ifndef BPF_F_TEST_XDP_LIVE_FRAMES
 #define BPF_F_TEST_XDP_LIVE_FRAMES (1U << 1)
 #endif
 #define RING 2048
 #define FRAME 60     /* bytes, without the FCS */
 #define GO (1 << 18) /* frames a call: each sets up a pool of pages first */
-
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
 
 static uint32_t device(const char *name)
 {
@@ -66,16 +59,6 @@ static uint32_t device(const char *name)
 	if (!ifindex)
 		error(1, errno, "%s", name);
 	return ifindex;
-}
-
-static void pin(int cpu)
-{
-	cpu_set_t cpus;
-
-	CPU_ZERO(&cpus);
-	CPU_SET(cpu, &cpus);
-	if (sched_setaffinity(0, sizeof(cpus), &cpus))
-		error(1, errno, "CPU %d", cpu);
 }
 
 static struct bpf_object *load(const char *self)
@@ -255,15 +238,6 @@ static void packet(char *names[2], uint32_t batch, int cpu)
 static uint8_t plain[FRAME] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5};
 static bool changes; /* whoever forwards it changes it */
 
-static void read_frame(const char *hex, uint8_t *ret, uint32_t length)
-{
-	if (strlen(hex) != (size_t)2 * length)
-		error(2, 0, "%s: want a frame of %u bytes", hex, length);
-	for (uint32_t i = 0; i < length; i++)
-		if (sscanf(hex + 2 * (size_t)i, "%2hhx", &ret[i]) != 1)
-			error(2, 0, "%s: want hexadecimal digits", hex);
-}
-
 static uint64_t received(struct bpf_object *object)
 {
 	int cpus = libbpf_num_possible_cpus();
@@ -364,13 +338,6 @@ static int packet_socket(const char *name)
 	return fd;
 }
 
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
 /* Who receives spins: it shall be seen what is between the ends, not how one is woken up. */
 static void latency(char *names[2], int n)
 {
@@ -394,11 +361,7 @@ static void latency(char *names[2], int n)
 		else
 			lost++;
 	}
-	if (!done)
-		error(1, 0, "nothing arrived");
-	qsort(us, (size_t)done, sizeof(*us), by_value);
-	printf("{\"p50\": %.2f, \"p99\": %.2f, \"lost\": %d}\n", us[done / 2], us[done * 99 / 100], lost);
-	free(us);
+	tell_latency(us, done, lost);
 }
 
 static void *take(void *argument)

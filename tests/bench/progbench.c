@@ -31,6 +31,8 @@
 #include <bpf/libbpf.h>
 #include <linux/bpf.h>
 
+#include "measure.h"
+
 #ifndef BPF_F_TEST_XDP_LIVE_FRAMES
 #define BPF_F_TEST_XDP_LIVE_FRAMES (1U << 1)
 #endif
@@ -155,13 +157,6 @@ static void aim(const struct subject *subject)
 	if (bpf_map_update_elem(shell_map("draws"), &zero, &draw, 0) ||
 		bpf_map_update_elem(shell_map(subject->tc ? "tc_target" : "xdp_target"), &zero, &subject->prog, 0))
 		error(1, errno, "aiming at %s", subject->name);
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
 }
 
 static void report(struct subject *subjects, int n, int rounds)

@@ -16,15 +16,15 @@
 #include <net/if.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "measure.h"
 
 #define HEADER 10 /* struct virtio_net_hdr: all zero, nothing is left to the host */
 #define LONGEST 2048
@@ -39,24 +39,6 @@ static struct frame frame, answer;
 static int taps[2];
 static uint64_t taken;
 static bool answers;
-
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
-static void pin(int cpu)
-{
-	cpu_set_t cpus;
-
-	CPU_ZERO(&cpus);
-	CPU_SET(cpu, &cpus);
-	if (sched_setaffinity(0, sizeof(cpus), &cpus))
-		error(1, errno, "CPU %d", cpu);
-}
 
 static int open_tap(const char *name)
 {
@@ -75,9 +57,7 @@ static void parse(const char *hex, struct frame *ret)
 
 	if (length > LONGEST)
 		error(2, 0, "a frame has %d bytes at most", LONGEST);
-	for (size_t i = 0; i < length; i++)
-		if (sscanf(hex + 2 * i, "%2hhx", &ret->data[HEADER + i]) != 1)
-			error(2, 0, "%s: want hexadecimal digits", hex);
+	read_frame(hex, ret->data + HEADER, length);
 	ret->length = HEADER + length;
 }
 
@@ -128,13 +108,6 @@ static void rate(double seconds)
 	fflush(stdout);
 }
 
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
 static void latency(int n)
 {
 	struct pollfd poll_fd = {.fd = taps[0], .events = POLLIN};
@@ -161,12 +134,7 @@ static void latency(int n)
 			lost++;
 	}
 	__atomic_store_n(&answers, false, __ATOMIC_RELAXED);
-	if (!done)
-		error(1, 0, "nothing arrived");
-	qsort(us, (size_t)done, sizeof(*us), by_value);
-	printf("{\"p50\": %.2f, \"p99\": %.2f, \"lost\": %d}\n", us[done / 2], us[done * 99 / 100], lost);
-	fflush(stdout);
-	free(us);
+	tell_latency(us, done, lost);
 }
 
 int main(int argc, char **argv)

@@ -26,8 +26,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "measure.h"
 
 #define UDP_SOCKETS 16
 #define BATCH 32
@@ -37,14 +38,6 @@
 #define UDP_PAYLOAD 18 /* 64-byte frames with IPv4 and the FCS */
 
 static uint64_t udp_received;
-
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
 
 static socklen_t address(const char *host, int port, struct sockaddr_storage *ret)
 {
