@@ -135,6 +135,13 @@ static void see_link(struct machine *m, uint32_t ifindex, const char *name, cons
 	assert_true(m->n < DEVICES_MAX && netdev_parse(&message.header, &m->devices[m->n++]));
 }
 
+/* Interfaces of one PCI device and of its switch: {name, port_name}, numbered from `first` on, up to one without a name. */
+static void see_links(struct machine *m, uint32_t first, const char *pci, const char *switch_id, const char *const links[][2])
+{
+	for (uint32_t i = 0; links[i][0]; i++)
+		see_link(m, first + i, links[i][0], links[i][1], switch_id, "pci", pci);
+}
+
 static struct nlmsghdr *devlink_begin(union message *message, uint8_t command, const char *bus, const char *name)
 {
 	struct genlmsghdr *header;
@@ -364,16 +371,15 @@ static void test_bnxt(void **state)
 /* bnxt where the kernel tells the parent; nfp, whose PF has several wires, an interface of its own, and a representor for each of its queues' ends. */
 static void test_parents(void **state)
 {
+	static const char *const bnxt[][2] = {{"ens2f0np0", "p0"}, {"ens2f0npf0vf0", "pf0vf0"}, {NULL}};
+	static const char *const nfp[][2] = {{"enp4s0np0s0", "p0s0"}, {"enp4s0np0s1", "p0s1"}, {"enp4s0npf0s1", "pf0s1"}, {NULL}};
 	struct machine *m = *state;
 
 	put_pf(m, "0000:3b:00.0", "bnxt_en", 16, 1, "0000:3b:02.%u");
 	put_pf(m, "0000:04:00.0", "nfp", 48, 2, "0000:04:08.%u");
-	see_link(m, 2, "ens2f0np0", "p0", "\1\20\30", "pci", "0000:3b:00.0");
-	see_link(m, 3, "ens2f0npf0vf0", "pf0vf0", "\1\20\30", "pci", "0000:3b:00.0");
+	see_links(m, 2, "0000:3b:00.0", "\1\20\30", bnxt);
 	see_link(m, 4, "enp4s0nn0", "n0", NULL, "pci", "0000:04:00.0");
-	see_link(m, 5, "enp4s0np0s0", "p0s0", "\2\2", "pci", "0000:04:00.0");
-	see_link(m, 6, "enp4s0np0s1", "p0s1", "\2\2", "pci", "0000:04:00.0");
-	see_link(m, 7, "enp4s0npf0s1", "pf0s1", "\2\2", "pci", "0000:04:00.0");
+	see_links(m, 5, "0000:04:00.0", "\2\2", nfp);
 	see_link(m, 8, "enp4s0npf0vf0", "pf0vf0", "\2\2", NULL, NULL);
 	see_link(m, 9, "rep1", "pf0vf1", "\2\2", "pci", "0000:04:00.0");
 	look(m);
@@ -388,13 +394,12 @@ static void test_parents(void **state)
 /* sfc: names with the wire in front. What udev or people call interfaces means nothing, and one is named as if it were another's. */
 static void test_names(void **state)
 {
+	static const char *const links[][2] = {
+		{"enp8s0f0", "p0"}, {"eth0_2", "p0pf0vf0"}, {"enp8s0f0npf0vf0", "p0pf0vf1"}, {"pf0vf1", "p0pf0vf2"}, {NULL}};
 	struct machine *m = *state;
 
 	put_pf(m, "0000:08:00.0", "sfc", 8, 3, "0000:08:01.%u");
-	see_link(m, 2, "enp8s0f0", "p0", "\3\3", "pci", "0000:08:00.0");
-	see_link(m, 3, "eth0_2", "p0pf0vf0", "\3\3", "pci", "0000:08:00.0");
-	see_link(m, 4, "enp8s0f0npf0vf0", "p0pf0vf1", "\3\3", "pci", "0000:08:00.0");
-	see_link(m, 5, "pf0vf1", "p0pf0vf2", "\3\3", "pci", "0000:08:00.0");
+	see_links(m, 2, "0000:08:00.0", "\3\3", links);
 	see_link(m, 6, "enp8s0f0_0", NULL, NULL, NULL, NULL);
 	look(m);
 	for (uint32_t i = 0; i < 3; i++)
@@ -410,15 +415,12 @@ static void test_names(void **state)
 /* A DPU: functions of two hosts, with the same numbers as its own; its own VFs and SFs beside them. */
 static void test_hosts(void **state)
 {
+	static const char *const links[][2] = {{"p0", "p0"}, {"pf0hpf", "c1pf0"}, {"ens1c1pf0vf0", "c1pf0vf0"},
+		{"ens1c2pf0vf0", "c2pf0vf0"}, {"ens1c1pf0sf8", "c1pf0sf8"}, {"en3f0pf0sf88", "pf0sf88"}, {NULL}};
 	struct machine *m = *state;
 
 	put_pf(m, "0000:03:00.0", "mlx5_core", 16, 2, "0000:03:01.%u");
-	see_link(m, 2, "p0", "p0", "\4\4", "pci", "0000:03:00.0");
-	see_link(m, 3, "pf0hpf", "c1pf0", "\4\4", "pci", "0000:03:00.0");
-	see_link(m, 4, "ens1c1pf0vf0", "c1pf0vf0", "\4\4", "pci", "0000:03:00.0");
-	see_link(m, 5, "ens1c2pf0vf0", "c2pf0vf0", "\4\4", "pci", "0000:03:00.0");
-	see_link(m, 6, "ens1c1pf0sf8", "c1pf0sf8", "\4\4", "pci", "0000:03:00.0");
-	see_link(m, 7, "en3f0pf0sf88", "pf0sf88", "\4\4", "pci", "0000:03:00.0");
+	see_links(m, 2, "0000:03:00.0", "\4\4", links);
 	/* An SF's own interface is on a bus of its own. */
 	see_link(m, 8, "enp3s0f0s88", NULL, NULL, "auxiliary", "mlx5_core.sf.4");
 	see_link(m, 9, "en3f0pf0vf1", "pf0vf1", "\4\4", "pci", "0000:03:00.0");
