@@ -24,6 +24,10 @@ def between(devices, **spec):
     return doc.document("FastPath", "between", {"consumer": "forward", "devices": devices, "match": [{}], **spec})
 
 
+def port_documents(plane):
+    return [doc.port(d, d, "blue", mac=e.mac, addresses=[e.a4, e.a6], labels={"end": d}) for d, e in plane.ends.items()]
+
+
 class Plane(PortHost):
     """client (wire0) --- (up0) host, two workloads behind veths (port1, port2) and two machines behind taps (vm3, vm4)."""
 
@@ -47,15 +51,13 @@ class Plane(PortHost):
         for number in (3, 4):
             self.ends[f"vm{number}"] = Machine(self.ns, number)
             self.stack.callback(self.ends[f"vm{number}"].close)
-        documents = list(networks)
-        for n, (device, end) in enumerate(self.ends.items(), 1):
+        for n, end in enumerate(self.ends.values(), 1):
             end.address(f"10.77.0.{n}/24", f"fd77::{n}/64")
             end.via("10.77.0.254", "fd77::fe")
             end.a4, end.a6 = f"10.77.0.{n}", f"fd77::{n}"
-            documents.append(doc.port(device, device, "blue", mac=end.mac, addresses=[end.a4, end.a6], labels={"end": device}))
         self.path_document = between((["up0"] if uplink else []) + list(ports), **spec)
         self.daemon.start()
-        self.daemon.put("10-ports.yaml", policy(default=ALLOW), *documents, *policies, self.path_document)
+        self.daemon.put("10-ports.yaml", policy(default=ALLOW), *networks, *port_documents(self), *policies, self.path_document)
 
     def path(self):
         return next(p for p in self.daemon.status()["fastPaths"] if p["name"] == "between")
@@ -157,8 +159,7 @@ def numbers(*documents):
 
 
 def plane_documents(plane):
-    ports = [doc.port(d, d, "blue", mac=e.mac, addresses=[e.a4, e.a6], labels={"end": d}) for d, e in plane.ends.items()]
-    return [policy(default=ALLOW), BLUE, *ports, plane.path_document]
+    return [policy(default=ALLOW), BLUE, *port_documents(plane), plane.path_document]
 
 
 def test_counted_alike():
@@ -272,10 +273,13 @@ class Stream(threading.Thread):
     def run(self):
         try:
             while not self.stop:
-                exchange(self.c, self.s)
-                self.moved += 1
+                self.turn()
         except (OSError, AssertionError) as error:
             self.wrong = error
+
+    def turn(self):
+        exchange(self.c, self.s)
+        self.moved += 1
 
     def more(self):
         before = self.moved
@@ -290,14 +294,20 @@ class Stream(threading.Thread):
         assert self.wrong is None
 
 
+STREAMS = (("port1", "vm3"), ("vm4", "port2"), ("up0", "vm3"), ("port1", "up0"))
+
+
+def streams_of(plane, kind=Stream):
+    return [kind(plane.far(a)[0], plane.far(b)[0], plane.far(b)[1], 7900 + n) for n, (a, b) in enumerate(STREAMS)]
+
+
 def test_agent_restarts():
     """Killed under traffic: it goes on by the kernel, and by workers again when there is an agent. No connection notices."""
     with Plane() as plane:
         plane.live()
-        streams = []
-        for n, (a, b) in enumerate((("port1", "vm3"), ("vm4", "port2"), ("up0", "vm3"), ("port1", "up0"))):
-            streams.append(Stream(plane.far(a)[0], plane.far(b)[0], plane.far(b)[1], 7900 + n))
-            streams[-1].start()
+        streams = streams_of(plane)
+        for stream in streams:
+            stream.start()
         for _ in range(2):
             before = plane.sockets("rx")
             for stream in streams:

@@ -25,41 +25,44 @@ from lib.documents import policy
 from lib.fixtures import SLOW
 from lib.heddled import HEDDLED, wait_for
 from lib.netns import Link, Namespace
-from test_fastpath import NOBODY, SWITCH_MAC, Consumer
-from test_fastpath_ports import ALLOW, BLUE, Plane, Stream, between, exchange, isolate
+from test_fastpath import NOBODY, SWITCH_MAC, Consumer, Up, locked
+from test_fastpath_ports import ALLOW, BLUE, STREAMS, Plane, Stream, between, isolate, port_documents, streams_of
 
 SECONDS = int(os.environ.get("HEDDLE_SOAK", "120" if SLOW else "0"))
 SEED = int(os.environ.get("HEDDLE_SEED", "1"))
 ASAN = "asan" in HEDDLED
 SWITCH, SWITCH_HOST = "10.77.0.9", "port1"
 ROOM_MIB = 4  # that RSS may grow by between two times with nothing there; the sanitizers keep what was freed
-STREAMS = (("port1", "vm3"), ("vm4", "port2"), ("up0", "vm3"), ("port1", "up0"))
 LANES = 6  # sockets of workers, at most
 
 
-class Paced(Stream):
-    """One that can rest."""
+class Resting(threading.Thread):
+    """A thread that is asked to rest, and says that it does."""
 
-    def __init__(self, *args):
-        super().__init__(*args)
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
         self.resting, self.rested = threading.Event(), threading.Event()
 
-    def run(self):
-        try:
-            while not self.stop:
-                if self.resting.is_set():
-                    self.rested.set()
-                    time.sleep(0.01)
-                    continue
-                exchange(self.c, self.s)
-                self.moved += 1
-                time.sleep(0.001)
-        except (OSError, AssertionError) as error:
-            self.wrong = error
+    def rests(self):
+        if self.resting.is_set():
             self.rested.set()
+            time.sleep(0.01)
+            return True
+        return False
 
 
-class Asker(threading.Thread):
+class Paced(Resting, Stream):
+    def run(self):
+        super().run()
+        self.rested.set()  # for good, if it has gone wrong
+
+    def turn(self):
+        if not self.rests():
+            super().turn()
+            time.sleep(0.001)
+
+
+class Asker(Resting):
     """Datagrams to an echo that may not be there; what is answered is what was asked."""
 
     def __init__(self, ns, address, port):
@@ -68,13 +71,11 @@ class Asker(threading.Thread):
         self.socket.settimeout(0.05)
         self.to, self.ns = (address, port), ns
         self.asked = self.answered = 0
-        self.stop, self.resting, self.rested = False, threading.Event(), threading.Event()
+        self.stop = False
 
     def run(self):
         while not self.stop:
-            if self.resting.is_set():
-                self.rested.set()
-                time.sleep(0.01)
+            if self.rests():
                 continue
             with contextlib.suppress(OSError):
                 for _ in range(8):
@@ -112,9 +113,7 @@ class Soak(Plane):
             self.open_directories()
             self.consumers, self.log, self.ids = {}, [], set()
             self.change()
-            self.traffic = []
-            for n, (a, b) in enumerate(STREAMS):
-                self.traffic.append(Paced(self.far(a)[0], self.far(b)[0], self.far(b)[1], 7900 + n))
+            self.traffic = streams_of(self, Paced)
             self.traffic.append(Asker(self.second, self.link2.b4, 7))
             self.traffic.append(Asker(self.second, self.link2.b6, 7))
             self.traffic.append(Asker(self.ends[SWITCH_HOST].ns, SWITCH, 7))
@@ -127,14 +126,11 @@ class Soak(Plane):
             self.close()
             raise
 
-    def open_directories(self):
-        os.chmod(self.daemon.dir, 0o711)
-        os.chmod(self.daemon.run_dir, 0o711)
+    open_directories = Up.open_directories
 
     def documents(self):
         spec = self.spec
-        result = [policy(ingress=[doc.rule("deny", "UDP", spec["deny"])], default=ALLOW), BLUE]
-        result += [doc.port(d, d, "blue", mac=e.mac, addresses=[e.a4, e.a6], labels={"end": d}) for d, e in self.ends.items()]
+        result = [policy(ingress=[doc.rule("deny", "UDP", spec["deny"])], default=ALLOW), BLUE, *port_documents(self)]
         result.append(doc.port("switch", "sw0", "blue", mac=SWITCH_MAC, addresses=[SWITCH]))
         result.append(doc.port("guest", self.guest.device, "blue", mac=self.guest.mac, addresses=["10.77.0.8"]))
         if spec.get("isolated"):
@@ -291,8 +287,7 @@ class Soak(Plane):
         wait_for(lambda: self.daemon.status()["fastPaths"] == [], 15, what="no fast path")
         wait_for(lambda: len(os.listdir(f"/proc/{pid}/task")) == 1, 15, what="the end of the threads")
         wait_for(lambda: self.xdp_sockets() == 0, 15, what="no AF_XDP socket")
-        with open(f"/proc/{pid}/maps", encoding="ascii") as f:
-            assert "heddle-fastpath" not in f.read()
+        assert locked(pid) == 0
         for table in ("fast_devices", "fast_matches", "fast_forwards"):
             assert self.dump(table) == [], table
         for missing in re.findall(r"the workers have ended, (\d+) of their frames", self.daemon.log()[said:]):
