@@ -32,6 +32,15 @@ def shape_of(match):
     return struct.pack("<16s16sII", source, destination, fields, fields | n << 8 | m << 16)
 
 
+def match_key(ifindex, match):
+    """Of the table of matches."""
+    (shape,) = struct.unpack("<I", shape_of(match)[36:])
+    (source, *_), (destination, *_) = address(match.get("source")), address(match.get("destination"))
+    ports = struct.pack("!HH", match.get("sport", 0), match.get("dport", 0))
+    return struct.pack("<II16s16sI", ifindex, shape, source, destination, match.get("rule", 0)) + ports + struct.pack(
+        "<HB5x", match.get("vlan", 0), match.get("protocol", 0))
+
+
 @pytest.fixture
 def steer(world):
     """steer(match...): what eth of index 3, 4... asks for, the narrowest first."""
@@ -49,13 +58,8 @@ def steer(world):
             shape = shape_of(match)
             if shape not in shapes:
                 shapes.append(shape)
-            key = struct.pack(
-                "<II16s16sI", UPLINK, struct.unpack("<I", shape[36:])[0], address(match.get("source"))[0], address(match.get("destination"))[0],
-                match.get("rule", 0),
-            ) + struct.pack("!HH", match.get("sport", 0), match.get("dport", 0)) + struct.pack(
-                "<HB5x", match.get("vlan", 0), match.get("protocol", 0))
-            keys.append(key)
-            world.store("fast_matches", key, struct.pack("<HH", 3 + n, match.get("flags", flags)))
+            keys.append(match_key(UPLINK, match))
+            world.store("fast_matches", keys[-1], struct.pack("<HH", 3 + n, match.get("flags", flags)))
         world.store("fast_devices", device, struct.pack("<IHH", len(shapes), 0, 0) + b"".join(shapes).ljust(40 * SHAPES, b"\0"))
 
     yield set_

@@ -61,10 +61,12 @@ def tcp(pair, family, flags="S", back=False, sport=1000, dport=80, seq=0, ack=0,
     return between(*((pair.b, pair.a) if back else (pair.a, pair.b)), head / segment)
 
 
+HANDSHAKE = (("S", False, 100, 0), ("SA", True, 500, 101), ("A", False, 101, 501))  # flags, back, seq, ack
+
+
 def shake(pair, family):
-    assert pair.run(pair.a, tcp(pair, family, "S", seq=100)).reason == "none"
-    assert pair.run(pair.b, tcp(pair, family, "SA", True, seq=500, ack=101)).reason == "none"
-    assert pair.run(pair.a, tcp(pair, family, "A", seq=101, ack=501)).reason == "none"
+    for flags, back, seq, ack in HANDSHAKE:
+        assert pair.run(pair.b if back else pair.a, tcp(pair, family, flags, back, seq=seq, ack=ack)).reason == "none"
 
 
 # --- reasons ---

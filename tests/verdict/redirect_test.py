@@ -4,20 +4,15 @@ import socket
 import struct
 
 import pytest
-from match_test import DROP, DROPPED, FORWARD, PASSED, PORT_UPLINK, TAKEN, TOO_BIG, counted, steer  # noqa: F401 pylint: disable=unused-import
+from match_test import DROP, DROPPED, FAST, FORWARD, PASSED, PORT_UPLINK, TAKEN, TOO_BIG, counted, steer  # noqa: F401 pylint: disable=unused-import
 from packets import HOST_MAC, IP, Ether, IPv6, udp
+from workers import DIRECT, XDP_DROP, XDP_PASS, XDP_REDIRECT, forward_row
 from world import EGRESS, PORT_FORWARD_JUDGE, PORT_XDP, UPLINK, XDP, sh
 
-REDIRECT = 4
-DIRECT, GROUP = 1 << 5, 8
+GROUP = 8
 IN, OUT, OTHER = 8, 9, 10  # indexes
-FAST = 1 << 12
 BEYOND = {4: "203.0.113.7", 6: "2001:db8:7::7"}
 NEXT_MAC = "02:00:00:00:00:99"
-
-
-def mac(text):
-    return bytes.fromhex(text.replace(":", ""))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +37,7 @@ def forwards(world, steer, exits):  # noqa: F811 pylint: disable=redefined-outer
         world.port(flags=PORT_UPLINK | PORT_XDP | FAST | judge)
         world.port(ifindex=ifindex, flags=PORT_UPLINK | judge)
         for device, index, bits, of in ((UPLINK, IN, entry, GROUP), (ifindex, OUT, flags, group), (other, OTHER, DIRECT, GROUP)):
-            world.store("fast_forwards", struct.pack("<I", device), struct.pack("<HHH6s", index, of, bits, mac(HOST_MAC)))
+            world.store("fast_forwards", struct.pack("<I", device), forward_row(index, of, bits, HOST_MAC))
         # another one's is never taken for it
         world.store("fast_exits", struct.pack("<I", other), struct.pack("<I", other))
         if there:
@@ -75,7 +70,7 @@ def test_redirected(world, forwards, exits, family):
     forwards()
     packet = udp(family, host=BEYOND[family])
     verdict, out, changed = went(world, packet)
-    assert verdict == REDIRECT and changed == [1, 0, 0, 0, 1, 0]
+    assert verdict == XDP_REDIRECT and changed == [1, 0, 0, 0, 1, 0]
     kind = IP if family == 4 else IPv6
     got, expected = Ether(out), Ether(bytes(packet))[kind]
     assert (got.dst, got.src) == (NEXT_MAC, exits[0][1])
@@ -94,7 +89,7 @@ def test_kernel(world, forwards, family, how):
     forwards(**how)
     packet = udp(family, host=BEYOND[family])
     verdict, out, changed = went(world, packet)
-    assert verdict == 2 and out == bytes(packet)
+    assert verdict == XDP_PASS and out == bytes(packet)
     # of another document: it was never a matter of this one
     assert changed == [0, 0 if "group" in how else 1, 0, 0, 0, 0]
 
@@ -107,7 +102,7 @@ def test_fallback_drop(world, forwards, family):
     assert not result.passed and result.reason == "fast-path"
     assert [b - a for a, b in zip(before, counters(world))] == [0, 0, 1, 0, 0, 0]
     forwards(entry=DROP)
-    assert went(world, udp(family, host=BEYOND[family]))[0] == REDIRECT
+    assert went(world, udp(family, host=BEYOND[family]))[0] == XDP_REDIRECT
 
 
 def test_policy(world, forwards, family):
@@ -115,11 +110,11 @@ def test_policy(world, forwards, family):
     world.rules(default={"ingress": "deny"})
     forwards(judge=PORT_FORWARD_JUDGE)
     verdict, _, changed = went(world, udp(family, host=BEYOND[family]))
-    assert verdict == 1 and changed == [0] * 6
+    assert verdict == XDP_DROP and changed == [0] * 6
     world.rules(default={"egress": "deny"})
     forwards(judge=PORT_FORWARD_JUDGE)
     before = world.drops().get(("policy-deny", EGRESS), 0)
-    assert went(world, udp(family, host=BEYOND[family]))[0] == 1
+    assert went(world, udp(family, host=BEYOND[family]))[0] == XDP_DROP
     assert world.drops()[("policy-deny", EGRESS)] == before + 1
 
 
@@ -131,4 +126,4 @@ def test_left_to_the_kernel(world, forwards, family):
     other.dst = "02:00:00:00:00:77"
     for packet in (udp(family, host=BEYOND[family], **hops), other, udp(family), udp(family, host=BEYOND[family], payload=b"x" * 1500)):
         verdict, out, changed = went(world, packet)
-        assert verdict == 2 and out == bytes(packet) and changed[TAKEN] == 0 and changed[4:] == [0, 0]
+        assert verdict == XDP_PASS and out == bytes(packet) and changed[TAKEN] == 0 and changed[4:] == [0, 0]

@@ -9,9 +9,9 @@ import time
 
 import pytest
 from packets import ICMP, IP, SCTP, TCP, UDP, Dot1Q, Ether, ICMPv6EchoRequest, IPOption_NOP, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, Raw, pong, unreachable
-from port_test import A, B, C, GATEWAY, OTHER_MAC, between, ip, shake, tcp, udp
+from port_test import A, B, C, GATEWAY, HANDSHAKE, OTHER_MAC, between, ip, shake, tcp, udp
 from ports import DEVICE_PEER, GATEWAY_MAC, IS_GATEWAY, L2, LEARNING, REDIRECT, RULE_DENY, TRUNK, leaf
-from workers import DROP, DROPPED, PASSED, PORT, STAMP, TAKEN, XDP_DROP, XDP_PASS, XDP_REDIRECT, Workers, own_mac, told
+from workers import DROP, DROPPED, PASSED, PORT, STAMP, XDP_DROP, XDP_PASS, XDP_REDIRECT, Left, Workers, own_mac, told
 from world import DENY, EGRESS, INGRESS, PATIENCE, REASONS, STATES, Flow
 
 LIMIT_IN, LIMIT_OUT = 1 << 13, 1 << 14
@@ -45,17 +45,11 @@ def pair(plane, workers_of, request):
     workers_of.clear()
 
 
-class Sent:
-    """What xdp_switch made of a packet, and what that left behind."""
+class Sent(Left):
+    """By xdp_switch."""
 
     def __init__(self, plane, port, packet):
-        workers, self.packet = plane.workers, bytes(packet)
-        flows, counters, fast = workers.flows(), workers.counters(), workers.fast_counters()
-        run = plane.world.raw(workers.switch, self.packet, ifindex=port.ifindex)
-        self.action, self.out, self.meta = run.verdict, bytes(run.out[:run.out_length]), run.meta_left
-        self.flows_before, self.flows, self.counters = flows, workers.flows(), workers.since(counters)
-        now = workers.fast_counters()
-        self.fast = {key: tuple(a - b for a, b in zip(now[key], fast[key])) for key in now if now[key] != fast[key]}
+        super().__init__(plane, plane.workers.switch, packet, port)
 
     def passed_by(self):
         """It went on to tc_port_in as if nobody had looked."""
@@ -69,18 +63,13 @@ def goes_on(plane, port, packet):
 
 def like_tc(plane, port, packet, kept, sent):
     """A packet that was taken: the same from tc_port_in and delivery, from what was before."""
-    workers = plane.workers
-    workers.restore(kept)
-    counters = workers.counters()
-    want = plane.run(port, packet)
-    device, flags, stamp, frame = told(sent.out)
-    assert (want.action, want.reason) == (REDIRECT, "none"), (want, bytes(packet).hex())
-    assert frame == want.out, (frame.hex(), want.out.hex(), bytes(packet).hex())
-    assert sent.counters == workers.since(counters) != {}
-    assert sent.flows == workers.flows()
-    assert (flags, stamp) == (0, 0)
-    assert sent.fast == {(index_of(plane, port), TAKEN): (1, len(sent.packet))}
-    return workers.devices[device]
+
+    def by_tc():
+        want = plane.run(port, packet)
+        assert (want.action, want.reason) == (REDIRECT, "none"), (want, bytes(packet).hex())
+        return want.out
+
+    return plane.workers.devices[sent.taken_as_by(by_tc, kept, index_of(plane, port))]
 
 
 def index_of(plane, port):
@@ -148,7 +137,7 @@ def test_udp(pair, family):
 
 def test_tcp(pair, family):
     """From the end of the handshake to the first FIN."""
-    for flags, back, seq, ack in (("S", False, 100, 0), ("SA", True, 500, 101), ("A", False, 101, 501)):
+    for flags, back, seq, ack in HANDSHAKE:
         packet = tcp(pair, family, flags, back, seq=seq, ack=ack)
         goes_on(pair, pair.b if back else pair.a, packet)
         assert pair.run(pair.b if back else pair.a, packet).action == REDIRECT

@@ -7,11 +7,11 @@ import struct
 
 import pytest
 from packets import ICMP, IP, TCP, UDP, Ether, ICMPv6EchoReply, ICMPv6EchoRequest, IPOption_NOP, IPv6, Raw
-from port_test import A, GATEWAY, ip
+from port_test import A, GATEWAY, HANDSHAKE, ip
 from ports import GATEWAY_MAC, IS_GATEWAY, L2, NETWORK_HOST, NEXT, TUNNEL_PORT, VXLAN
 from ports import HOST as TO_HOST
 from switch_test import LIMIT_IN, LIMIT_OUT, Sent, goes_on, index_of, with_fields
-from workers import DROP, FAST, INSIDE, PASSED, PORT, TAKEN, XDP_DROP, XDP_PASS, XDP_REDIRECT, Routes, Workers, own_mac, told, uplink_flags
+from workers import DROP, FAST, INSIDE, PASSED, PORT, XDP_DROP, XDP_PASS, XDP_REDIRECT, Left, Routes, Workers, own_mac, uplink_flags
 from world import BUILTIN, EGRESS, PORT_OUT, PORT_TUNNEL, TC_OUT, XDP
 
 UP, OTHER, IN = 5, 6, 1  # indexes of the devices
@@ -144,33 +144,23 @@ def by_kernel_across(net, frame, back=False):
     return sent if result.action == NEXT else result.reason
 
 
-class Judged:
-    """What xdp_uplink made of a frame, and what that left behind; to compare with `want`, the kernel's way from the same state."""
+class Judged(Left):
+    """By xdp_uplink."""
 
     def __init__(self, net, frame, device):
-        workers, self.packet = net.workers, bytes(frame)
-        counters, fast = workers.counters(), workers.fast_counters()
-        run = net.world.raw(XDP, self.packet, ifindex=device.ifindex)
-        self.action, self.meta, self.out = run.verdict, run.meta_left, bytes(run.out[:run.out_length])
-        self.flows, self.counters = workers.flows(), workers.since(counters)
-        now = workers.fast_counters()
-        self.fast = {key: tuple(a - b for a, b in zip(now[key], fast[key])) for key in now if now[key] != fast[key]}
+        super().__init__(net, XDP, frame, device)
 
 
 def compare(net, frame, sent, kept, way, index, to, metadata):
     """sent was taken: by the kernel's way the same frame would leave, and the same be counted."""
-    workers = net.workers
     assert sent.action == XDP_REDIRECT, (sent.action, sent.counters, sent.fast)
-    workers.restore(kept)
-    counters = workers.counters()
-    want = way(net, frame)
-    assert isinstance(want, bytes), want
-    device, flags, stamp, out = told(sent.out)
-    assert (device, flags, stamp) == (to, 0, 0) and sent.meta == (8 if metadata else 0)
-    assert out == want, (out.hex(), want.hex())
-    assert sent.counters == workers.since(counters) != {}
-    assert sent.flows == workers.flows()
-    assert sent.fast == {(index, TAKEN): (1, len(bytes(frame)))}
+
+    def by_kernel():
+        want = way(net, frame)
+        assert isinstance(want, bytes), want
+        return want
+
+    assert sent.taken_as_by(by_kernel, kept, index) == to and sent.meta == (8 if metadata else 0)
 
 
 def taken_out(net, frame, way=by_kernel_out):
@@ -185,13 +175,10 @@ def taken_home(net, frame):
 
 def not_taken(net, frame, device=None):
     """It went on as it came, and as xdp_uplink without workers leaves it."""
-    device, workers, kept = device or net.up, net.workers, net.workers.keep()
+    device, kept = device or net.up, net.workers.keep()
     sent = Judged(net, frame, device)
     assert sent.action == XDP_PASS and sent.out[sent.meta:] == sent.packet and sent.meta == 16 and sent.fast == {}
-    workers.restore(kept)
-    counters = workers.counters()
-    assert in_by(net, frame, device)
-    assert sent.counters == workers.since(counters) and sent.flows == workers.flows()
+    assert sent.as_by(lambda: in_by(net, frame, device), kept)
 
 
 # --- a port to an uplink, and back ---
@@ -200,7 +187,7 @@ def not_taken(net, frame, device=None):
 def converse(net, family, kind="udp", **ports):
     """A flow that both sides have heard of."""
     if kind == "tcp":
-        for flags, back, seq, ack in (("S", False, 100, 0), ("SA", True, 500, 101), ("A", False, 101, 501)):
+        for flags, back, seq, ack in HANDSHAKE:
             make, way = (homeward, by_kernel_home) if back else (outward, by_kernel_out)
             assert isinstance(way(net, make(net, family, "tcp", b"", flags=flags, seq=seq, ack=ack)), bytes)
         return

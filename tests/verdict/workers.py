@@ -5,15 +5,13 @@ import fcntl
 import socket
 import struct
 
-from match_test import shape_of
+from match_test import DROP, DROPPED, FAST, FORWARD, PASSED, SHAPES, TAKEN, TOO_BIG, match_key, shape_of  # noqa: F401 pylint: disable=unused-import
 from ports import Plane, mac_bytes
 from world import PORT_UPLINK, PORT_XDP, REASONS, TABLES, U32, Slot, sh
 
 AF_XDP, SIOCGIFHWADDR = 44, 0x8927
-DROP, FORWARD, STAMP, PORT, INSIDE = (1 << n for n in range(5))  # enum hd_fast_flags
-FAST = 1 << 12  # HD_PORT_FAST
-TAKEN, PASSED, DROPPED, TOO_BIG = range(4)  # enum hd_fast_total
-QUEUES, SHAPES = 64, 8
+STAMP, PORT, INSIDE, DIRECT = (1 << n for n in range(2, 6))  # enum hd_fast_flags, after DROP and FORWARD
+QUEUES = 64
 XDP_DROP, XDP_PASS, XDP_REDIRECT = 1, 2, 4
 RULES, TOTALS = 128, 16  # as far as the tests' rules go
 META = 8  # bytes of hd_fast_meta
@@ -23,6 +21,10 @@ def own_mac(device):
     """sysfs is another namespace's."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         return fcntl.ioctl(one, SIOCGIFHWADDR, struct.pack("256s", device.encode()))[18:24].hex(":")
+
+
+def forward_row(index, group, flags, mac):
+    return struct.pack("<HHH6s", index, group, flags, mac_bytes(mac))
 
 
 class Workers:
@@ -42,19 +44,15 @@ class Workers:
         """device: one of the plane's ports. Frames to it are sent to its own MAC, as the agent reads it from the device."""
         key, match = struct.pack("<I", device.ifindex), match or {}
         self.devices[index] = device
-        shape = shape_of(match)
-        self.world.store("fast_devices", key, struct.pack("<IHH", 1, 0, 0) + shape.ljust(40 * SHAPES, b"\0"))
-        row = struct.pack("<II16s16sI", device.ifindex, struct.unpack("<I", shape[36:])[0], bytes(16), bytes(16), 0)
-        row += struct.pack("!HH", match.get("sport", 0), match.get("dport", 0)) + struct.pack("<HB5x", 0, match.get("protocol", 0))
-        self.keys.append(row)
-        self.world.store("fast_matches", row, struct.pack("<HH", index, FORWARD | fallback))
+        self.world.store("fast_devices", key, struct.pack("<IHH", 1, 0, 0) + shape_of(match).ljust(40 * SHAPES, b"\0"))
+        self.keys.append(match_key(device.ifindex, match))
+        self.world.store("fast_matches", self.keys[-1], struct.pack("<HH", index, FORWARD | fallback))
         self.forward(device, index, flags | fallback, group)
         if with_socket:
             self.world.store("xsks", struct.pack("<I", index * QUEUES), U32(self.socket.fileno()))
 
     def forward(self, device, index, flags, group=GROUP):
-        row = struct.pack("<HHH", index, group, flags) + mac_bytes(own_mac(device.device))
-        self.world.store("fast_forwards", struct.pack("<I", device.ifindex), row)
+        self.world.store("fast_forwards", struct.pack("<I", device.ifindex), forward_row(index, group, flags, own_mac(device.device)))
 
     def remove_socket(self, index):
         self.world.lib.bpf_map_delete_elem(self.world.fd("xsks"), struct.pack("<I", index * QUEUES))
@@ -126,6 +124,37 @@ class Workers:
 def told(out):
     """(device, flags, stamp, frame): what stands in front of a port's frame for the worker, and the frame."""
     return struct.unpack("<HHI", out[:META]) + (out[META:],)
+
+
+class Left:
+    """What an XDP program made of a packet, and what that left behind."""
+
+    def __init__(self, plane, hook, packet, device):
+        self.workers, self.packet = plane.workers, bytes(packet)
+        self.flows_before, counters, fast = self.workers.flows(), self.workers.counters(), self.workers.fast_counters()
+        run = plane.world.raw(hook, self.packet, ifindex=device.ifindex)
+        self.action, self.meta, self.out = run.verdict, run.meta_left, bytes(run.out[:run.out_length])
+        self.flows, self.counters = self.workers.flows(), self.workers.since(counters)
+        now = self.workers.fast_counters()
+        self.fast = {key: tuple(a - b for a, b in zip(now[key], fast[key])) for key in now if now[key] != fast[key]}
+
+    def as_by(self, way, kept):
+        """From what was kept from before, way() leaves the same. What it says."""
+        self.workers.restore(kept)
+        counters = self.workers.counters()
+        said = way()
+        assert self.counters == self.workers.since(counters)
+        assert self.flows == self.workers.flows()
+        return said
+
+    def taken_as_by(self, way, kept, index):
+        """And sends the same frame; counted for the device of that index. The index of the one that the worker is told to send it by."""
+        want = self.as_by(way, kept)
+        device, flags, stamp, frame = told(self.out)
+        assert frame == want, (frame.hex(), want.hex(), self.packet.hex())
+        assert (flags, stamp) == (0, 0) and self.counters != {}
+        assert self.fast == {(index, TAKEN): (1, len(self.packet))}
+        return device
 
 
 class Routes:
