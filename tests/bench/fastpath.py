@@ -9,16 +9,13 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import statistics
-import struct
 import subprocess
 import time
 
-from rigs import BUILD, Heddled, doc
+from rigs import BUILD, Heddled, doc, udp_frame
 from lib.heddled import wait_for
 from lib.netns import Namespace
-from lib.raw import checksum
 
 FORWARD = os.path.join(BUILD, "tests/bench/forward")
 TESTPMD = "dpdk-testpmd"
@@ -79,10 +76,7 @@ class Whole:
             ns.sysctl(f"net.ipv4.conf.{device}.rp_filter", 0)
         ns.sysctl("net.ipv4.conf.in0.forwarding", 1)
         ns.ip("addr add 198.51.100.1/24 dev in0", "addr add 203.0.113.1/24 dev out0", f"neigh add 203.0.113.7 lladdr {self.MACS['out1']} dev out0")
-        udp = struct.pack("!HHHH", 40000, 7000, 8 + 18, 0) + bytes(18)
-        head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, socket.inet_aton("198.51.100.7"), socket.inet_aton("203.0.113.7"))
-        head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
-        host.frame = (bytes.fromhex(self.MACS["in0"].replace(":", "")) + bytes.fromhex("020000000001") + b"\x08\0" + head + udp).hex()
+        host.frame = udp_frame("02:00:00:00:00:01", self.MACS["in0"], "198.51.100.7", "203.0.113.7", 40000, 7000).hex()
         spec = {"consumer": "forward", "devices": ["in0", "out0"], "match": [{}], "way": way}
         if way == "workers":
             spec |= {"cpus": [1], "spin": True, "batch": 32, "memory": {"ring": 2048}}
@@ -130,44 +124,37 @@ class Testpmd:
         self.process.kill()
 
 
-def rate(make, seconds, far=("in1", "out1")):
-    """Frames a second that came out of the far end."""
+@contextlib.contextmanager
+def moving(make):
+    """(a host, and what moves its frames)"""
     host = Host()
     try:
         program = make(host)
         try:
-            return host.tool("rate", *far, seconds)["received"]
+            yield host, program
         finally:
             program.close()
     finally:
         host.close()
+
+
+def rate(make, seconds, far=("in1", "out1")):
+    """Frames a second that came out of the far end."""
+    with moving(make) as (host, _):
+        return host.tool("rate", *far, seconds)["received"]
 
 
 def latency(make, count):
-    host = Host()
-    try:
-        program = make(host)
-        try:
-            return host.tool("latency", "in1", "out1", count)
-        finally:
-            program.close()
-    finally:
-        host.close()
+    with moving(make) as (host, _):
+        return host.tool("latency", "in1", "out1", count)
 
 
 def taken(seconds):
     """Frames a second that a worker receives and drops."""
-    host = Host()
-    try:
-        program = Program(host, "drop", "in0", "out0")
-        try:
-            before, begin = program.received(), time.monotonic()
-            host.tool("rate", "in1", "out1", seconds)
-            return (program.received() - before) / (time.monotonic() - begin)
-        finally:
-            program.close()
-    finally:
-        host.close()
+    with moving(lambda host: Program(host, "drop", "in0", "out0")) as (host, program):
+        before, begin = program.received(), time.monotonic()
+        host.tool("rate", "in1", "out1", seconds)
+        return (program.received() - before) / (time.monotonic() - begin)
 
 
 def run(rounds, seconds, count):

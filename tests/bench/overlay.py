@@ -13,12 +13,12 @@ import tempfile
 import time
 
 from paths import traffic_rounds
-from ports import BRIDGE_NF, CLIENT, SERVER, frame_to, memory_of, nft_policy, pinned, policies, progbench, why
+from ports import BRIDGE_NF, CLIENT, SERVER, frame_to, memory_of, nft_policy, pinned, policies, progbench, rigs_of, why
 from programs import save
-from rigs import SERVICE_PORT, doc, ipv4_number, source, write_sources
+from rigs import doc, ipv4_number, source, write_sources
 from updates import timed
 
-from lib import overlay, traffic
+from lib import overlay
 from lib.overlay import Fabric
 
 UNDERLAY, INSIDE = 1500, 1450
@@ -103,16 +103,7 @@ def subjects():
 
 def paths(rounds, seconds):
     with contextlib.ExitStack() as stack:
-        rigs, skipped = {}, {}
-        for name, make in subjects().items():
-            try:
-                rig = make(stack)
-                want, patience = ("refused", 5) if name in OPEN else ("timeout", 1)
-                got = traffic.tcp_probe(rig.client, rig.server4, SERVICE_PORT - 1, patience)
-                assert got == want, f"{name}\na port that the policy closes: {got}, not {want}"
-                rigs[name] = rig
-            except AssertionError as error:  # what this kernel does not have
-                skipped[name] = "this kernel has no connection tracking for bridges" if name == NATIVE else why(error)
+        rigs, skipped = rigs_of(stack, subjects(), OPEN, lambda name: 5 if name in OPEN else 1)
         return {"samples": traffic_rounds(rigs, rounds, seconds, placed=True, busy=True), "skipped": skipped}
 
 

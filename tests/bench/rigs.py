@@ -143,3 +143,10 @@ def tcp_frame(pair, family, flags, seq=1000, ack=0, reply=False, payload=0, spor
     # draw_source() wants 74 bytes at least; timestamps are what real segments carry
     packet[TCP].options = [("NOP", None), ("NOP", None), ("Timestamp", (1, 1))]
     return bytes(packet / Raw(b"x" * (payload or 8)))
+
+
+def udp_frame(from_mac, to_mac, source, destination, sport, dport):
+    """64 bytes with the FCS."""
+    from scapy.all import IP, UDP, Ether, Raw
+
+    return bytes(Ether(src=from_mac, dst=to_mac) / IP(src=source, dst=destination) / UDP(sport=sport, dport=dport) / Raw(bytes(18)))

@@ -14,24 +14,17 @@ import time
 
 from fastpath import FORWARD, Program
 from paths import busy_ns
-from ports import BARE, BRIDGE_NF, CLIENT, NATIVE, SERVER, STATEFUL, bare_pair, bridge, nft_policy, policies, why, workloads
-from rigs import BUILD, SERVICE_PORT, TRAFFIC, doc
+from ports import BARE, CLIENT, NATIVE, SERVER, STATEFUL, bare_pair, bridge, join, nft_policy, policies, port_documents, rigs_of, workloads
+from rigs import BUILD, SERVICE_PORT, TRAFFIC, doc, udp_frame
 
-from lib import cluster, traffic
-from lib.cluster import WORKLOAD_DEVICE, Pod, six
+from lib import cluster
+from lib.cluster import WORKLOAD_DEVICE, six
 from lib.heddled import wait_for
 
 TC, WORKERS, SPIN = "heddle, TC", "heddle, workers", "heddle, workers that never sleep"
 ONE = {"workers": 1, "cpus": [1]}
 PORTS = (9000, SERVICE_PORT + 2)
 SENT = ("frames", "udp", "rr", "bulk")
-
-
-def udp_frame(from_mac, to_mac, source, destination, sport, dport):
-    """64 bytes with the FCS."""
-    from scapy.all import IP, UDP, Ether, Raw  # pylint: disable=import-outside-toplevel
-
-    return bytes(Ether(src=from_mac, dst=to_mac) / IP(src=source, dst=destination) / UDP(sport=sport, dport=dport) / Raw(bytes(18)))
 
 
 def frame(rig):
@@ -69,9 +62,8 @@ def heddle(**fast):
 
     def make(stack):
         c, rig = workloads(stack, mode="l2")
-        ports = [c.port_document(Pod("default", name, ip, {"app": name})) for name, ip in (("client", CLIENT), ("server", SERVER))]
         rig.spins = fast.get("spin")
-        put(rig, [c.workload(ip).device for ip in (CLIENT, SERVER)], ports, fast)
+        put(rig, [c.workload(ip).device for ip in (CLIENT, SERVER)], port_documents(c), fast)
         return rig
 
     return make
@@ -84,6 +76,14 @@ def path(rig):
 def carried(rig):
     """Frames that workers have received so far."""
     return sum(s["rx"] for s in path(rig)["sockets"]) if path(rig) else 0
+
+
+def asleep(stack, rigs):
+    """From now on, but while they are awake(). To be ended they have to be awake."""
+    for rig in rigs.values():
+        with awake(rig):
+            pass
+    stack.callback(lambda: [rig.cluster.daemon.process.send_signal(signal.SIGCONT) for rig in rigs.values() if getattr(rig, "spins", False)])
 
 
 @contextlib.contextmanager
@@ -174,14 +174,11 @@ class Machines:
         for end in ends_:
             c.host.sysctl(f"net.ipv6.conf.{end.device}.disable_ipv6", 1)
             c.host.ip(f"link set {end.device} up")
+        devices = [end.device for end in ends_]
         if ruleset:
-            for name in BRIDGE_NF:
-                c.host.sysctl(name, int("table inet" in ruleset))
-            c.host.ip("link add br0 type bridge", *(f"link set {end.device} master br0" for end in ends_), "link set br0 up")
-            c.host.run("nft", "-f", "-", input=ruleset)
+            join(c.host, devices, ruleset)
         else:
-            ports = [c.port_document(Pod("default", name, end.ip, {"app": name}), end) for name, end in zip(("client", "server"), ends_)]
-            put(self, [end.device for end in ends_], ports, fast)
+            put(self, devices, port_documents(c, *ends_), fast)
 
     def ask(self, *words):
         self.tool.stdin.write(" ".join(map(str, words)) + "\n")
@@ -206,9 +203,7 @@ def taps(rounds, seconds, count):
         for name, what in machines().items():
             with contextlib.suppress(AssertionError):  # what this kernel does not have: the veths' table says so
                 rigs[name] = Machines(stack, **what)
-                with awake(rigs[name]):
-                    pass
-        stack.callback(lambda: [rig.cluster.daemon.process.send_signal(signal.SIGCONT) for rig in rigs.values() if rig.spins])
+        asleep(stack, rigs)
         for _ in range(rounds):
             for name, rig in rigs.items():
                 with awake(rig):
@@ -229,24 +224,14 @@ def run(rounds, seconds):
 
 
 def veths(rounds, seconds):
-    samples, skipped, share = {}, {}, {}
+    samples, share = {}, {}
     with contextlib.ExitStack() as stack:
-        rigs = {}
-        for name, make in subjects().items():
-            try:
-                rig = ends(make(stack))
-                got = traffic.tcp_probe(rig.client, rig.server4, SERVICE_PORT - 1, 1)
-                assert got == ("refused" if name == BARE else "timeout"), f"{name}\na port that the policy closes: {got}"
-                rigs[name] = rig
-            except AssertionError as error:  # what this kernel does not have
-                skipped[name] = "this kernel has no connection tracking for bridges" if name == NATIVE else why(error)
-        for rig in rigs.values():
+        rigs, skipped = rigs_of(stack, subjects(), (BARE,))
+        for rig in map(ends, rigs.values()):
             server = rig.server.popen("taskset", "-c", "1", TRAFFIC, "server", rig.server4, SERVICE_PORT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             stack.callback(server.kill)
             server.stdout.readline()
-            with awake(rig):
-                pass
-        stack.callback(lambda: [rig.cluster.daemon.process.send_signal(signal.SIGCONT) for rig in rigs.values() if getattr(rig, "spins", False)])
+        asleep(stack, rigs)
         for mode in SENT:
             for _ in range(rounds):
                 for name, rig in rigs.items():
