@@ -43,6 +43,8 @@ static int create_lane(struct forward *forward, const struct forward_options *op
 		r = xsk_bind(&lane->xsk, &binding);
 	if (r >= 0 && options->busy.us)
 		r = xsk_busy_poll(&lane->xsk, &options->busy);
+	if (r >= 0)
+		(void)xsk_send_at_once(&lane->xsk, options->batch); /* else it takes more calls */
 	return r;
 }
 

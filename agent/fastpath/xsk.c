@@ -16,6 +16,10 @@
 #ifndef SO_BUSY_POLL_BUDGET
 #define SO_BUSY_POLL_BUDGET 70
 #endif
+#ifndef XDP_MAX_TX_SKB_BUDGET
+#define XDP_MAX_TX_SKB_BUDGET 9 /* since 6.17 */
+#endif
+#define TX_SKB_BUDGET 32 /* what it is otherwise, and the least that the kernel takes */
 
 const char *xsk_mode_name(enum xsk_mode mode)
 {
@@ -290,6 +294,13 @@ int xsk_busy_poll(struct xsk *xsk, const struct xsk_busy_poll *busy)
 	if (budget && setsockopt(xsk->fd, SOL_SOCKET, SO_BUSY_POLL_BUDGET, &budget, sizeof(budget)) < 0)
 		return -errno;
 	return 0;
+}
+
+int xsk_send_at_once(struct xsk *xsk, uint32_t frames)
+{
+	if (frames > xsk->sizes.tx)
+		frames = xsk->sizes.tx;
+	return frames > TX_SKB_BUDGET ? set(xsk->fd, XDP_MAX_TX_SKB_BUDGET, &frames, sizeof(frames)) : 0;
 }
 
 int xsk_statistics(int fd, struct xsk_statistics *ret)

@@ -74,6 +74,9 @@ struct xsk_busy_poll {
 /* SO_PREFER_BUSY_POLL and its two companions. Asks for CAP_NET_ADMIN. */
 int xsk_busy_poll(struct xsk *xsk, const struct xsk_busy_poll *busy);
 
+/* Where the kernel copies: so many frames with one call to wake it, instead of 32. -ENOPROTOOPT: not before Linux 6.17. */
+int xsk_send_at_once(struct xsk *xsk, uint32_t frames);
+
 struct xsk_statistics {
 	uint64_t rx_dropped, rx_invalid, tx_invalid, rx_ring_full, fill_ring_empty, tx_ring_empty;
 };

@@ -79,7 +79,7 @@ class Whole:
         host.frame = udp_frame("02:00:00:00:00:01", self.MACS["in0"], "198.51.100.7", "203.0.113.7", 40000, 7000).hex()
         spec = {"consumer": "forward", "devices": ["in0", "out0"], "match": [{}], "way": way}
         if way == "workers":
-            spec |= {"cpus": [1], "spin": True, "batch": 32, "memory": {"ring": 2048}}
+            spec |= {"cpus": [1], "spin": True, "memory": {"ring": 2048}}
         uplinks = [{"device": device, "xdp": "native"} for device in ("in0", "out0")]
         rules = [{"name": "transit", "action": "allow", "ports": [{"protocol": "UDP", "port": 7000}]}]
         self.daemon = Heddled(

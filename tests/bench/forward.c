@@ -42,6 +42,7 @@
 #include <fastpath/forward.h>
 #include <fastpath/handoff.h>
 #include <heddle/steer.h>
+#include <model/object.h>
 
 #include "measure.h"
 
@@ -49,7 +50,7 @@
 #define BPF_F_TEST_XDP_LIVE_FRAMES (1U << 1)
 #endif
 #define RING 2048
-#define FRAME 60     /* bytes, without the FCS */
+#define FRAME 60	/* bytes, without the FCS */
 #define PROBE (1 << 16) /* frames of the first call, which tells how many a second go */
 
 static uint32_t device(const char *name)
@@ -433,7 +434,7 @@ int main(int argc, char **argv)
 	else if (!strcmp(what, "count") && argc == 3)
 		count(object, argv[2]);
 	else if (!strcmp(what, "workers") || !strcmp(what, "echo") || !strcmp(what, "drop"))
-		workers(object, *what == 'w' ? "first" : what, argv + 2, argc > 4 ? (uint32_t)atoi(argv[4]) : 32,
+		workers(object, *what == 'w' ? "first" : what, argv + 2, argc > 4 ? (uint32_t)atoi(argv[4]) : FAST_PATH_BATCH,
 			argc > 5 ? atoi(argv[5]) : 1);
 	else if (!strcmp(what, "packet"))
 		packet(argv + 2, argc > 4 ? (uint32_t)atoi(argv[4]) : 32, argc > 5 ? atoi(argv[5]) : 1);

@@ -289,6 +289,24 @@ static void given_back(struct xsk *xsk, const struct umem *umem, int far_end)
 	both_ways(xsk, umem, far_end);
 }
 
+/* One call sends all that it may: here twice of what it is by itself. */
+static void at_once(struct xsk *xsk)
+{
+	int r = xsk_send_at_once(xsk, 64), few = xsk_send_at_once(xsk, 32);
+	uint32_t index = 0, n = ring_peek(&xsk->completion, 64, &index);
+
+	assert_true(r == 0 || r == -ENOPROTOOPT);
+	assert_int_equal(few, 0);
+	if (n)
+		ring_release(&xsk->completion);
+	assert_int_equal(ring_reserve(&xsk->tx, 64, &index), 64);
+	for (uint32_t i = 0; i < 64; i++)
+		*ring_descriptor(&xsk->tx, index + i) = (struct xdp_desc){.addr = 0, .len = 60};
+	ring_submit(&xsk->tx);
+	assert_int_equal(xsk_wake_tx(xsk), 0);
+	assert_int_equal(ring_pending(&xsk->tx), r == 0 ? 0 : 32);
+}
+
 static void sockets(bool generic)
 {
 	uint32_t flags = generic ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE, ifindex = if_nametoindex("fpx0"), queue = 0,
@@ -345,6 +363,7 @@ static void sockets(bool generic)
 	if (late)
 		given_back(&xsk, &umem, far_end);
 	assert_int_equal(xsk_statistics(-1, &said), -EBADF);
+	at_once(&xsk);
 	xsk_close(&xsk);
 	/* what goes leaves the map, and packets pass */
 	near_end = packet_socket("fpx0");
