@@ -170,7 +170,7 @@ enum MHD_Result api_post_lint(struct request *request)
 	if (r >= 0)
 		r = request->api->ops->whole(request->api->userdata, &list, &whole, &diag);
 	if (r >= 0)
-		r = lint_text(&whole, &text);
+		r = lint_text(request->api->view, &whole, &text);
 	request->api->ops->tidy(request->api->userdata);
 	object_list_clear(&whole);
 	if (r >= 0) {

@@ -53,7 +53,7 @@ enum MHD_Result api_get_rules(struct request *request)
 enum MHD_Result api_get_lint(struct request *request)
 {
 	struct buffer text = {0};
-	int r = lint_text(request->api->view->objects, &text);
+	int r = lint_text(request->api->view, request->api->view->objects, &text);
 
 	/* the rules were unpacked for it */
 	request->api->ops->tidy(request->api->userdata);
@@ -99,17 +99,6 @@ enum MHD_Result api_unknown_kind(struct request *request)
 	return respond_error(request, MHD_HTTP_NOT_FOUND, kinds.failed ? NULL : kinds.data, "no such kind: %.64s", request->kind);
 }
 
-static const char *source_of(const struct view *view, const struct object *object)
-{
-	if (object->file)
-		return "file";
-	/* with its Pod's labels, a Port of the plugin is another object */
-	if (view->cni && object_list_find(view->cni, object->kind, object->namespace_, object->name))
-		return "cni";
-	return view->derived && object_list_find(view->derived, object->kind, object->namespace_, object->name) ? "kubernetes"
-														: "api";
-}
-
 /*
  * {"items": the documents, "origins": where each comes from}. The origin is beside the document, not in it, so that what `get` prints can be applied.
  */
@@ -139,7 +128,8 @@ enum MHD_Result api_get_objects(struct request *request)
 		json_array_append_new(origins,
 			json_pack("{s:s, s:o, s:o, s:o, s:s}", "name", object->name, "namespace", json_text(object->namespace_),
 				"file", json_text(object->file), "line", object->file ? json_integer(object->line) : json_null(),
-				"source", source_of(request->api->view, object)));
+				"source",
+				view_source(request->api->view, object->kind, object->namespace_, object->name, object->file)));
 	}
 	buffer_add_string(&text, "],\"origins\":");
 	if (json_write(origins, &text) < 0)

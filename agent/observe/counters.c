@@ -111,6 +111,7 @@ int counters_each_rule(const struct view *view, counters_rule_cb cb, void *userd
 }
 
 struct writing {
+	const struct view *view;
 	struct buffer *text;
 	size_t n;
 };
@@ -129,12 +130,15 @@ static int write_rule(uint32_t id, const struct rule_reference *rule, const stru
 		rule->builtin ? json_null() : json_string(verdict_name(rule->verdict)), "file", json_text(rule->file), "line",
 		rule->file ? json_integer(rule->line) : json_null(), "packets", (json_int_t)counter->packets, "bytes",
 		(json_int_t)counter->bytes);
-	return json_write(rule->builtin ? json : json_of_policy(json, rule->kind, rule->namespace_), writing->text);
+	if (!rule->builtin)
+		json = json_of_policy(json, rule->kind, rule->namespace_,
+			view_source(writing->view, rule->kind, rule->namespace_, rule->policy, rule->file));
+	return json_write(json, writing->text);
 }
 
 int rules_text(const struct view *view, struct buffer *text)
 {
-	struct writing writing = {.text = text};
+	struct writing writing = {.view = view, .text = text};
 	int r;
 
 	buffer_add_string(text, "{\"items\":[");

@@ -22,6 +22,7 @@ static json_t *step(const struct explain_place *place, const char *name, const c
 static void rule_label(const struct view *view, uint32_t id, char *text, size_t size)
 {
 	struct rule_reference rule;
+	const char *origin;
 	char line[16];
 
 	if (id < HD_RULE_BUILTIN_COUNT)
@@ -30,9 +31,11 @@ static void rule_label(const struct view *view, uint32_t id, char *text, size_t 
 		snprintf(text, size, "rule %u", id);
 	else {
 		snprintf(line, sizeof(line), ":%u", rule.line);
+		origin = view_source(view, rule.kind, rule.namespace_, rule.policy, rule.file);
+		origin = rule.file ?: strcmp(origin, "api") ? origin : "applied";
 		snprintf(text, size, "%s%s%s.spec.%s[%u]%s%s (%s%s)", rule.namespace_ ?: "", rule.namespace_ ? "/" : "",
-			rule.policy, direction_name(rule.direction), rule.index, rule.name ? " " : "", rule.name ?: "",
-			rule.file ?: "applied", rule.file ? line : "");
+			rule.policy, direction_name(rule.direction), rule.index, rule.name ? " " : "", rule.name ?: "", origin,
+			rule.file ? line : "");
 	}
 }
 

@@ -41,12 +41,14 @@ json_t *json_text(const char *text)
 	return json ? json : json_string("?");
 }
 
-json_t *json_of_policy(json_t *rule, enum object_kind kind, const char *namespace_)
+json_t *json_of_policy(json_t *rule, enum object_kind kind, const char *namespace_, const char *source)
 {
 	if (rule)
 		json_object_set_new(rule, "kind", json_string(object_kind_name(kind)));
 	if (rule && namespace_)
 		json_object_set_new(rule, "namespace", json_text(namespace_));
+	if (rule)
+		json_object_set_new(rule, "source", json_string(source));
 	return rule;
 }
 
@@ -68,7 +70,8 @@ json_t *json_rule(const struct view *view, uint32_t id)
 	json = json_pack("{s:o, s:o, s:I, s:s, s:o, s:o, s:I}", "policy", json_text(rule.policy), "name", json_text(rule.name),
 		"index", (json_int_t)rule.index, "direction", direction_name(rule.direction), "file", json_text(rule.file),
 		"line", rule.file ? json_integer(rule.line) : json_null(), "id", (json_int_t)id);
-	return json_of_policy(json, rule.kind, rule.namespace_);
+	return json_of_policy(
+		json, rule.kind, rule.namespace_, view_source(view, rule.kind, rule.namespace_, rule.policy, rule.file));
 }
 
 json_t *json_protocol(uint8_t protocol)

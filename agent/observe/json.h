@@ -14,8 +14,8 @@ json_t *json_mac(const uint8_t mac[6]);
 json_t *json_time(int64_t ms);
 /* {"policy","name","index","direction","file","line","id"}; null for no rule. */
 json_t *json_rule(const struct view *view, uint32_t id);
-/* Adds of which kind the rule's policy is, and its namespace if it is in one: names alone are not unique. NULL: passed on. */
-json_t *json_of_policy(json_t *rule, enum object_kind kind, const char *namespace_);
+/* Adds of which kind the rule's policy is, and its namespace if it is in one (names alone are not unique), and view_source(). NULL: passed on. */
+json_t *json_of_policy(json_t *rule, enum object_kind kind, const char *namespace_, const char *source);
 /* Upper-case name, or digits. */
 json_t *json_protocol(uint8_t protocol);
 /* The device's name, or null when the interface is gone. */

@@ -21,7 +21,7 @@ static void set(json_t *object, const char *key, json_t *value)
 }
 
 /* As a rule elsewhere, without an id and with its policy's kind and namespace. */
-static json_t *place_json(const struct lint_place *place)
+static json_t *place_json(const struct view *view, const struct lint_place *place)
 {
 	const struct object *policy = place->policy;
 	json_t *json;
@@ -29,24 +29,23 @@ static json_t *place_json(const struct lint_place *place)
 	if (!policy)
 		return json_pack("{s:s, s:o, s:n, s:n, s:n, s:n}", "policy", "builtin", "name", json_text(place->name), "index",
 			"direction", "file", "line");
-	json = json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "kind", object_kind_name(policy->kind), "policy", policy->name,
-		"name", json_text(place->name), "index", place->index < 0 ? json_null() : json_integer(place->index), "direction",
+	json = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "policy", policy->name, "name", json_text(place->name), "index",
+		place->index < 0 ? json_null() : json_integer(place->index), "direction",
 		place->direction < 0 ? json_null() : json_string(direction_name((unsigned)place->direction)), "file",
 		json_text(policy->file), "line", policy->file ? json_integer(place->line) : json_null());
-	if (policy->namespace_)
-		set(json, "namespace", json_string(policy->namespace_));
-	return json;
+	return json_of_policy(json, policy->kind, policy->namespace_,
+		view_source(view, policy->kind, policy->namespace_, policy->name, policy->file));
 }
 
-static json_t *because_json(const struct lint_finding *finding)
+static json_t *because_json(const struct view *view, const struct lint_finding *finding)
 {
 	json_t *json = json_object(), *rules;
 
 	if (finding->n_because) {
 		rules = json_array();
 		for (unsigned i = 0; i < finding->n_because; i++)
-			json_array_append_new(rules, place_json(&finding->because[i]));
-		set(json, "rule", place_json(&finding->because[0]));
+			json_array_append_new(rules, place_json(view, &finding->because[i]));
+		set(json, "rule", place_json(view, &finding->because[0]));
 		set(json, "rules", rules);
 		set(json, "more", json_integer(finding->more));
 	}
@@ -56,6 +55,7 @@ static json_t *because_json(const struct lint_finding *finding)
 }
 
 struct writing {
+	const struct view *view;
 	struct buffer *text;
 	size_t n, omitted;
 };
@@ -70,17 +70,17 @@ static int write_finding(const struct lint_finding *finding, void *userdata)
 	}
 	if (writing->n++)
 		buffer_add_char(writing->text, ',');
-	return json_write(
-		json_pack("{s:s, s:s, s:s, s:o, s:s, s:o, s:o, s:s}", "kind", kinds[finding->kind], "severity",
-			finding->warning ? "warning" : "info", "policyKind", object_kind_name(finding->at.policy->kind),
-			"namespace", json_text(finding->at.policy->namespace_), "policy", finding->at.policy->name, "rule",
-			place_json(&finding->at), "because", because_json(finding), "message", finding->message),
+	return json_write(json_pack("{s:s, s:s, s:s, s:o, s:s, s:o, s:o, s:s}", "kind", kinds[finding->kind], "severity",
+				  finding->warning ? "warning" : "info", "policyKind", object_kind_name(finding->at.policy->kind),
+				  "namespace", json_text(finding->at.policy->namespace_), "policy", finding->at.policy->name,
+				  "rule", place_json(writing->view, &finding->at), "because",
+				  because_json(writing->view, finding), "message", finding->message),
 		writing->text);
 }
 
-int lint_text(const struct object_list *objects, struct buffer *text)
+int lint_text(const struct view *view, const struct object_list *objects, struct buffer *text)
 {
-	struct writing writing = {.text = text};
+	struct writing writing = {.view = view, .text = text};
 	int r;
 
 	buffer_add_string(text, "{\"items\":[");

@@ -3,12 +3,12 @@
 #ifndef HEDDLE_OBSERVE_LINT_H
 #define HEDDLE_OBSERVE_LINT_H
 
-#include <model/object.h>
+#include <observe/view.h>
 #include <util/buffer.h>
 
 #define LINT_ITEMS_MAX 10000 /* findings in one answer; the rest is counted */
 
 /* {"items": [...], "omitted": N}. objects: sorted, and valid together. -ENOMEM. */
-int lint_text(const struct object_list *objects, struct buffer *text);
+int lint_text(const struct view *view, const struct object_list *objects, struct buffer *text);
 
 #endif

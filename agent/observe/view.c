@@ -35,6 +35,17 @@ const struct datapath_attachment *view_attachment(const struct view *view, uint3
 	return NULL;
 }
 
+const char *view_source(
+	const struct view *view, enum object_kind kind, const char *namespace_, const char *name, const char *file)
+{
+	if (file)
+		return "file";
+	/* with its Pod's labels, a Port of the plugin is another object */
+	if (view->cni && object_list_find(view->cni, kind, namespace_, name))
+		return "cni";
+	return view->derived && object_list_find(view->derived, kind, namespace_, name) ? "kubernetes" : "api";
+}
+
 bool view_is_uplink(const struct view *view, const char *device)
 {
 	return view->host && host_has_uplink(view->host, device);

@@ -100,6 +100,9 @@ const struct netdev *view_device(const struct view *view, uint32_t ifindex);
 const struct netdev *view_device_by_name(const struct view *view, const char *name);
 /* NULL: not an uplink of ours, or not attached. */
 const struct datapath_attachment *view_attachment(const struct view *view, uint32_t ifindex);
+/* Where an object in force comes from: "file", "api" (applied), "cni" or "kubernetes". */
+const char *view_source(
+	const struct view *view, enum object_kind kind, const char *namespace_, const char *name, const char *file);
 bool view_is_uplink(const struct view *view, const char *device);
 /* The port on a device; NULL: none. */
 const struct topology_port *view_port(const struct view *view, uint32_t ifindex);

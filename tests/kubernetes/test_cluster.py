@@ -124,6 +124,33 @@ def test_what_counts_of_pods_and_nodes(cluster):
     wait_for(lambda: cluster.names(one, "peer") == ["node-2"], what="node-3 is gone")
 
 
+def test_rules_say_that_they_are_the_clusters(cluster):
+    """What nobody finds in a file, and nobody applied: where a rule can be changed is part of the answer, wherever one is shown."""
+    two = cluster.nodes[1]
+    db = cluster.pod(two, "db", {"app": "db"})
+    cluster.server.put(deny_all_but("web", 8080))
+    two.daemon.apply(api.network_policy("own", podSelector={"matchLabels": {"app": "db"}}, policyTypes=["Ingress"],
+                                        ingress=[{"from": [{"ipBlock": {"cidr": "192.0.2.7/32"}}]}, {"from": [{"ipBlock": {"cidr": "192.0.2.7/32"}}]}]))
+    two.daemon.write("20-filed.yaml", api.network_policy("filed", podSelector={"matchLabels": {"app": "db"}}, policyTypes=["Egress"],
+                                                         egress=[{"to": [{"ipBlock": {"cidr": "192.0.2.8/32"}}]}]))
+    web = cluster.pod(two, "web", {"app": "web"})
+    wait_for(lambda: cluster.names(two, "networkpolicy") == ["filed", "only", "own"], what="the policies")
+    of = {r["policy"]: r for r in two.daemon.rules() if r["policy"] != "builtin"}
+    assert {name: r["source"] for name, r in of.items()} == {"filed": "file", "only": "kubernetes", "own": "api"}
+    assert not any("source" in r for r in two.daemon.rules() if r["policy"] == "builtin")
+    shown = {line.split()[0]: line.split()[-1] for line in two.daemon.cli("rules").stdout.splitlines()[1:]}
+    assert shown["default/only"] == "kubernetes" and shown["default/own"] == "applied" and "20-filed.yaml:" in shown["default/filed"]
+    argv = ("explain", "--from", web.ip, "--to", db.ip, "--protocol", "tcp", "--dport", "8080")
+    answer = two.daemon.json(*argv)
+    (rule,) = [r for r in answer["rules"] if r["direction"] == "ingress"]
+    assert rule["policy"] == "only" and rule["source"] == "kubernetes" and rule["file"] is None, answer
+    assert any("only.spec.ingress[0] (kubernetes)" in step.get("text", "") for step in answer["path"]), answer["path"]
+    text = two.daemon.cli(*argv).stdout
+    assert "kubernetes" in text and "applied" not in text
+    (twice,) = [f for f in two.daemon.json("policy", "lint")["items"] if f["policy"] == "own"]
+    assert twice["rule"]["source"] == "api"
+
+
 def test_what_others_own_and_what_is_bad(cluster):
     """A file's object comes first; the cluster's cannot be changed here; a bad one is left out, or stays what it was."""
     one, server = cluster.nodes[0], cluster.server

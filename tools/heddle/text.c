@@ -85,14 +85,19 @@ const char *title_text(const json_t *object, char out[TITLE_MAX])
 
 const char *origin_text(const json_t *rule, char out[TEXT_MAX])
 {
-	const char *file = string_at(rule, "file"), *policy = string_at(rule, "policy");
+	const char *file = string_at(rule, "file"), *policy = string_at(rule, "policy"),
+		   *source = string_at(rule, "source") ?: "api";
 
 	if (file && json_is_integer(json_object_get(rule, "line")))
 		snprintf(out, TEXT_MAX, "%s:%lld", file, number_at(rule, "line"));
 	else if (file)
 		snprintf(out, TEXT_MAX, "%s", file);
 	else
-		snprintf(out, TEXT_MAX, "%s", !policy ? "-" : strcmp(policy, "builtin") == 0 ? "built in" : "applied");
+		snprintf(out, TEXT_MAX, "%s",
+			!policy				 ? "-"
+			: strcmp(policy, "builtin") == 0 ? "built in"
+			: strcmp(source, "api") == 0	 ? "applied"
+							 : source);
 	return out;
 }
 
