@@ -8,6 +8,7 @@
 #include <netdb.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -18,13 +19,15 @@
 #include <util/cleanup.h>
 #include <util/log.h>
 
-/* One accepted connection. Those that dawdle are shut down, streams excepted. */
+/* One accepted connection. Those that dawdle are shut down, streams excepted; idle ones also for want of room. */
 struct accepted {
 	struct accepted *next, **at;
 	struct listener *listener;
 	int fd;
 	uid_t user;
 	bool authorised, streaming;
+	bool asking;	   /* from a request's first line and headers to the end of its answer */
+	bool ending;	   /* shut down: libmicrohttpd closes it in its next run */
 	uint64_t deadline; /* us, CLOCK_MONOTONIC */
 };
 
@@ -99,6 +102,44 @@ static bool has_too_many(const struct listener *listener, uid_t user)
 
 /* --- connections --- */
 
+/* libmicrohttpd sees the end and closes. */
+static void end(struct accepted *accepted)
+{
+	accepted->ending = true;
+	shutdown(accepted->fd, SHUT_RDWR);
+}
+
+/* Nothing was asked, nor is anything waiting to be read that might be a question. */
+static bool is_idle(const struct accepted *accepted)
+{
+	int waiting = 0;
+
+	if (accepted->ending || accepted->asking || accepted->streaming)
+		return false;
+	return ioctl(accepted->fd, FIONREAD, &waiting) == 0 && !waiting;
+}
+
+/*
+ * For a connection that is not in the list yet. The last place is for those who come: before it is taken, the one that has been idle for longest goes.
+ * At its limit libmicrohttpd accepts nobody, and who asks something would wait until one of those who ask nothing is timed out.
+ */
+static void make_room(struct listener *listener)
+{
+	struct accepted *longest = NULL;
+	unsigned n = 0;
+
+	for (struct accepted *at = listener->accepted; at; at = at->next)
+		n += !at->ending;
+	if (n + 1 < API_CONNECTIONS)
+		return;
+	/* the deadline of an idle one is as far from when it became that as any other's; of one time, the later ones are first in the list */
+	for (struct accepted *at = listener->accepted; at; at = at->next)
+		if ((!longest || at->deadline <= longest->deadline) && is_idle(at))
+			longest = at;
+	if (longest)
+		end(longest);
+}
+
 static int on_reap(sd_event_source *source, uint64_t now, void *userdata)
 {
 	struct listener *listener = userdata;
@@ -108,7 +149,7 @@ static int on_reap(sd_event_source *source, uint64_t now, void *userdata)
 		if (at->streaming)
 			continue;
 		if (at->deadline <= now)
-			shutdown(at->fd, SHUT_RDWR); /* libmicrohttpd sees the end and closes */
+			end(at);
 		else if (at->deadline < next)
 			next = at->deadline;
 	}
@@ -146,7 +187,9 @@ static void on_connection(
 		accepted->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 		accepted->authorised = may(listener, accepted->fd, &accepted->user);
 		if (has_too_many(listener, accepted->user))
-			shutdown(accepted->fd, SHUT_RDWR);
+			end(accepted);
+		else
+			make_room(listener);
 		accepted->next = listener->accepted;
 		accepted->at = &listener->accepted;
 		if (accepted->next)
@@ -198,8 +241,10 @@ static void on_completed(void *userdata, struct MHD_Connection *connection, void
 		request_free(request);
 	}
 	*state = NULL;
-	if (accepted)
+	if (accepted) {
+		accepted->asking = false;
 		set_deadline(accepted);
+	}
 }
 
 /* A request that cannot be served is answered before its body is read, and the connection closed. */
@@ -214,6 +259,8 @@ static enum MHD_Result begin(
 	if (!request)
 		return MHD_NO;
 	*state = request;
+	if (accepted)
+		accepted->asking = true;
 	request->api = listener->api;
 	request->connection = connection;
 	if (!accepted || !accepted->authorised)

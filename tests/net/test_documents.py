@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files, apply, get, delete, diff and apply --confirm, on a running host."""
 
+import contextlib
 import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import time
 
@@ -12,7 +14,7 @@ import pytest
 from lib import documents as doc
 from lib import traffic
 from lib.documents import DENY_ALL, DENY_IN, group, policy, rule
-from lib.heddled import HEDDLED, wait_for
+from lib.heddled import HEDDLED, Monitor, wait_for
 from lib.traffic import expect_tcp
 
 
@@ -339,6 +341,22 @@ def test_the_api_recovers_from_too_many_connections(up, number):
     for s in clients:
         s.close()
     assert up.daemon.cli("status", timeout=10).returncode == 0
+
+
+def test_a_thousand_idle_connections_hold_up_nobody(up):
+    """Root may have any number, and streams and requests go on meanwhile: the longest idle ones make room for who comes."""
+    with Monitor(up.daemon, "--drops") as monitor, contextlib.ExitStack() as clients:
+        for _ in range(1000):
+            s = clients.enter_context(socket.socket(socket.AF_UNIX))
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 20, 0))  # of connect(): the queue holds 64
+            s.connect(up.daemon.socket)
+        begun = time.monotonic()
+        for _ in range(10):
+            assert up.daemon.cli("status", timeout=20).returncode == 0
+        assert time.monotonic() - begun < 15, "one idle connection is timed out after 30 s"
+        up.daemon.apply(policy("web", ingress=[rule("deny", "TCP", 7800)]))
+        assert tcp(up, 7800) == "timeout"
+        monitor.find(verdict="deny", destinationPort=7800)
 
 
 def test_a_full_disk_refuses_an_apply_and_changes_nothing(plain):

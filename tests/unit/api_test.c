@@ -509,6 +509,55 @@ static void test_streams(void **state)
 	assert_false(api_monitoring(world.api));
 }
 
+static bool is_closed(int fd)
+{
+	char byte;
+	ssize_t n = recv(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK);
+
+	return n == 0 || (n < 0 && errno != EAGAIN);
+}
+
+/* However many connections ask nothing, who comes is served; of those, the longest idle go, and no stream or request that is under way. */
+static void test_idle_connections(void **state)
+{
+	static const char stream[] = "GET /v1/monitor HTTP/1.1\r\nHost: x\r\n\r\n";
+	static const char half[] = "POST /v1/explain HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{";
+	int asking[2] = {connect_to_server(), connect_to_server()}, idle[5 * API_CONNECTIONS];
+	char answer[64] = "";
+
+	(void)state;
+	send_all(asking[0], stream, strlen(stream));
+	send_all(asking[1], half, strlen(half));
+	for (int i = 0; i < 1000 && !(world.api->n_streams && world.api->bodies); i++)
+		assert_true(sd_event_run(world.event, 1000) >= 0);
+	assert_int_equal(world.api->bodies, 1);
+	for (size_t i = 0; i < ARRAY_SIZE(idle); i++) {
+		idle[i] = connect_to_server();
+		assert_true(idle[i] >= 0);
+		while (sd_event_run(world.event, 0) > 0)
+			;
+		if (i % 16 == 0)
+			json_decref(get("/v1/rules", 200));
+	}
+	for (size_t i = 0; i < 4 * API_CONNECTIONS; i++)
+		assert_true(is_closed(idle[i]));
+	for (size_t i = ARRAY_SIZE(idle) - API_CONNECTIONS / 2; i < ARRAY_SIZE(idle); i++)
+		assert_false(is_closed(idle[i]));
+	assert_int_equal(world.api->n_streams, 1);
+	send_all(asking[1], "}", 1);
+	for (int i = 0; i < 1000 && recv(asking[1], answer, sizeof(answer) - 1, MSG_DONTWAIT) < 0; i++)
+		assert_true(sd_event_run(world.event, 1000) >= 0);
+	assert_memory_equal(answer, "HTTP/1.1 400 ", 13);
+
+	for (size_t i = 0; i < ARRAY_SIZE(idle); i++)
+		safe_close(idle[i]);
+	safe_close(asking[0]);
+	safe_close(asking[1]);
+	for (int i = 0; i < 1000 && world.api->n_streams; i++)
+		assert_true(sd_event_run(world.event, 1000) >= 0);
+	assert_int_equal(world.api->n_streams, 0);
+}
+
 /* One who does not read loses events, is told so, and costs a bounded amount of memory. */
 static void test_slow_reader(void **state)
 {
@@ -595,6 +644,7 @@ int main(void)
 		cmocka_unit_test(test_explain),
 		cmocka_unit_test(test_too_large),
 		cmocka_unit_test(test_streams),
+		cmocka_unit_test(test_idle_connections),
 		cmocka_unit_test(test_slow_reader),
 	};
 
