@@ -247,12 +247,7 @@ int controller_run(const struct controller_options *options)
 		offload_end(&c);
 		/* what was put off */
 		policy_settle(&c);
-		if (c.save)
-			(void)files_save(c.files, options->state_dir);
-		if (c.ipam_due)
-			(void)ipam_save(options->state_dir, c.ipam);
-		if (c.remember)
-			(void)remembered_save(options->state_dir, c.identities);
+		keep_due(&c);
 	}
 	controller_free(&c);
 	return r;

@@ -12,7 +12,8 @@
 #include <observe/json.h>
 #include <util/clock.h>
 
-#define LATER_US 5000 /* the answer is on its way by then */
+#define LATER_US 5000	       /* the answer is on its way by then */
+#define KEEP_AGAIN_US 10000000 /* until what could not be written is tried again */
 
 /* --- what can wait --- */
 
@@ -24,10 +25,15 @@ static void compact(struct controller *c, struct applied *log, const char *what)
 		log_warn(r, "cannot compact the %s in %s", what, c->options->state_dir);
 }
 
+static void put_off(struct controller *c, uint64_t us)
+{
+	(void)sd_event_source_set_time_relative(c->later, us);
+	(void)sd_event_source_set_enabled(c->later, SD_EVENT_ONESHOT);
+}
+
 static int on_later(sd_event_source *source, uint64_t now, void *userdata)
 {
 	struct controller *c = userdata;
-	int r;
 
 	(void)source;
 	(void)now;
@@ -36,28 +42,13 @@ static int on_later(sd_event_source *source, uint64_t now, void *userdata)
 		c->files_again = false;
 		change_files(c);
 	}
-	if (c->save) {
-		c->save = false;
-		r = files_save(c->files, c->options->state_dir);
-		if (r < 0)
-			log_err(r, "cannot keep the last good state in %s", c->options->state_dir);
-	}
-	if (c->remember) {
-		r = remembered_save(c->options->state_dir, c->identities);
-		c->remember = r < 0;
-		if (r < 0)
-			log_err(r, "cannot keep the numbers of identities in %s", c->options->state_dir);
-	}
-	if (c->ipam_due) {
-		r = ipam_save(c->options->state_dir, c->ipam);
-		c->ipam_due = r < 0;
-		if (r < 0)
-			log_err(r, "cannot keep in %s where addresses are given out next", c->options->state_dir);
-	}
+	keep_due(c);
 	compact(c, c->applied, "applied objects");
 	compact(c, c->cni, "CNI plugin's ports");
 	object_list_pack(&c->store.all);
 	malloc_trim(0);
+	if (c->save || c->remember || c->ipam_due)
+		put_off(c, KEEP_AGAIN_US);
 	return 0;
 }
 
@@ -66,8 +57,7 @@ void change_later(struct controller *c)
 	int r;
 
 	if (c->later) {
-		(void)sd_event_source_set_time_relative(c->later, LATER_US);
-		(void)sd_event_source_set_enabled(c->later, SD_EVENT_ONESHOT);
+		put_off(c, LATER_US);
 		return;
 	}
 	r = sd_event_add_time_relative(c->event, &c->later, CLOCK_MONOTONIC, LATER_US, 1000, on_later, c);
@@ -124,8 +114,10 @@ void change_files(struct controller *c)
 	_cleanup_store_proposal_ struct store_proposal proposal = {0};
 	struct object_list list = {0};
 	struct diag diag = {0};
-	int r = files_load(c->files, &list, &diag);
+	int r;
 
+	keep_files(c);
+	r = files_load(c->files, &list, &diag);
 	if (r >= 0)
 		r = store_propose_files(&c->store, &list, &proposal, &diag);
 	if (r >= 0)

@@ -335,6 +335,13 @@ int change_may(const struct controller *c, struct diag *diag); /* 0: something i
 int change_activate(struct controller *c, struct store_proposal *proposal, struct diag *diag);
 void change_commit(struct controller *c, struct store_proposal *proposal);
 
+/* --- controller_keep.c: what is written to the state directory after the answer --- */
+
+/* How that went: negative errno, or 0. Kept for the status, and logged when it is another than before. */
+void keep_result(struct controller *c, enum view_kept what, int r);
+void keep_files(struct controller *c); /* before another load: it takes the texts of those in force away */
+void keep_due(struct controller *c);   /* what has changed; what cannot be written stays due */
+
 /* --- controller_cni.c: what the CNI plugin asks for --- */
 
 int cni_start(struct controller *c, struct diag *diag); /* opens its log; -EINVAL: it cannot be read. Before the first policy */

@@ -47,19 +47,12 @@ int cluster_open(struct controller *c)
 
 /* --- keeping it --- */
 
-static void save(struct controller *c)
+static int save(struct controller *c)
 {
 	int r = kubernetes_save(c->kubernetes, c->options->state_dir);
 
-	if (r < 0)
-		log_err(r, "cannot keep the state of the cluster in %s", c->options->state_dir);
-}
-
-static int on_save(sd_event_source *source, uint64_t now, void *userdata)
-{
-	(void)source, (void)now;
-	save(userdata);
-	return 0;
+	keep_result(c, VIEW_KEPT_KUBERNETES, r);
+	return r;
 }
 
 /* A timer that does not run yet. */
@@ -80,6 +73,16 @@ static void arm(struct controller *c, sd_event_source **source, uint64_t us, sd_
 	}
 	if (r < 0)
 		log_err(r, "cannot put work off");
+}
+
+static int on_save(sd_event_source *source, uint64_t now, void *userdata)
+{
+	struct controller *c = userdata;
+
+	(void)source, (void)now;
+	if (save(c) < 0)
+		arm(c, &c->kubernetes_save, SAVE_US, on_save);
+	return 0;
 }
 
 /* --- making it live --- */
@@ -141,7 +144,7 @@ int cluster_start(struct controller *c)
 void cluster_free(struct controller *c)
 {
 	if (c->kubernetes && c->kubernetes_save)
-		save(c);
+		(void)save(c);
 	sd_event_source_disable_unref(c->kubernetes_save);
 	sd_event_source_disable_unref(c->kubernetes_again);
 	kubernetes_free(c->kubernetes);

@@ -380,6 +380,12 @@ static void last_error(struct scrape *s, const char *name)
 	buffer_printf(s->text, "%s %d\n", name, s->view->last_error != NULL);
 }
 
+static void unsaved(struct scrape *s, const char *name)
+{
+	for (unsigned i = 0; i < VIEW_KEPT_COUNT; i++)
+		buffer_printf(s->text, "%s{file=\"%s\"} %d\n", name, view_kept_file(i), s->view->unsaved[i].error != 0);
+}
+
 static void resident(struct scrape *s, const char *name)
 {
 	buffer_printf(s->text, "%s %" PRIu64 "\n", name, s->memory.rss);
@@ -422,6 +428,7 @@ static const struct metric {
 		fast_path_frames},
 	{"heddle_cni_vf_abandoned", "counter", NULL, "VFs that containers left without a DEL.", vf_abandoned},
 	{"heddle_config_error", "gauge", NULL, "1 while the last change of the configuration stands refused.", last_error},
+	{"heddle_unsaved", "gauge", NULL, "1 while a file of the state directory could not be written, by file.", unsaved},
 	{"heddle_packets", "counter", NULL, "Packets judged at the uplinks and ports.", packets},
 	{"heddle_bytes", "counter", NULL, "Bytes of the packets judged at the uplinks and ports.", bytes},
 	{"heddle_drops", "counter", NULL, "Packets not let through, by reason.", drops},

@@ -377,6 +377,18 @@ static json_t *last_error_json(const struct view *view)
 	return json_pack("{s:o, s:o}", "time", json_time(view->last_error_time), "details", json_lines(view->last_error));
 }
 
+static json_t *unsaved_json(const struct view *view)
+{
+	json_t *items = json_array();
+
+	for (unsigned i = 0; i < VIEW_KEPT_COUNT; i++)
+		if (view->unsaved[i].error)
+			json_array_append_new(items,
+				json_pack("{s:s, s:s, s:s, s:o}", "file", view_kept_file(i), "what", view_kept_text(i), "reason",
+					strerror(-view->unsaved[i].error), "since", json_time(view->unsaved[i].since)));
+	return items;
+}
+
 static json_t *kubernetes_json(const struct view *view)
 {
 	struct kubernetes_status status;
@@ -421,14 +433,15 @@ int status_cni(const struct view *view, const char *network, bool given, const c
 
 json_t *status_json(const struct view *view)
 {
-	return json_pack(
-		"{s:b, s:I, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:I, s:s, s:o}",
+	return json_pack("{s:b, s:I, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, "
+			 "s:I, s:s, s:o}",
 		"ready", view->ready, "generation", (json_int_t)view->generation, "adopted", view->adopted, "lockdown",
 		view->lockdown, "programs", programs_json(view), "uplinks", uplinks_json(view), "unguarded", unguarded_json(view),
 		"ports", ports_json(view), "kubernetes", kubernetes_json(view), "tunnel", tunnel_json(view), "peers",
 		peers_json(view), "fastPaths", fast_paths_json(view), "nat", nat_json(view), "networks",
 		(int)status_count_objects(view, OBJECT_NETWORK), "flows", flows_json(view), "offload", offloaded_json(view),
-		"objects", objects_json(view), "memory", memory_json(view), "lastError", last_error_json(view), "uptime",
-		(json_int_t)((int64_t)clock_ms() - view->started) / 1000, "version", view->version, "pendingConfirm",
+		"objects", objects_json(view), "memory", memory_json(view), "lastError", last_error_json(view), "unsaved",
+		unsaved_json(view), "uptime", (json_int_t)((int64_t)clock_ms() - view->started) / 1000, "version", view->version,
+		"pendingConfirm",
 		view->confirm_before ? json_pack("{s:o}", "confirmBefore", json_time(view->confirm_before)) : json_null());
 }

@@ -46,6 +46,24 @@ const char *view_source(
 	return view->derived && object_list_find(view->derived, kind, namespace_, name) ? "kubernetes" : "api";
 }
 
+static const char *const kept[][2] = {
+	[VIEW_KEPT_FILES] = {"files.last-good", "the last good documents"},
+	[VIEW_KEPT_IDENTITIES] = {"identities", "the numbers of identities"},
+	[VIEW_KEPT_IPAM] = {"ipam", "where addresses are given out next"},
+	[VIEW_KEPT_KUBERNETES] = {"kubernetes.state", "the state of the cluster"},
+};
+static_assert(sizeof(kept) / sizeof(kept[0]) == VIEW_KEPT_COUNT, "each has a name");
+
+const char *view_kept_file(enum view_kept what)
+{
+	return kept[what][0];
+}
+
+const char *view_kept_text(enum view_kept what)
+{
+	return kept[what][1];
+}
+
 bool view_is_uplink(const struct view *view, const char *device)
 {
 	return view->host && host_has_uplink(view->host, device);

@@ -55,6 +55,17 @@ struct view_fast_path {
 	bool asks_queue[FASTPATH_QUEUES]; /* has a socket once a consumer is there */
 };
 
+/* Files of the state directory that are written once the answer is out. */
+enum view_kept { VIEW_KEPT_FILES, VIEW_KEPT_IDENTITIES, VIEW_KEPT_IPAM, VIEW_KEPT_KUBERNETES, VIEW_KEPT_COUNT };
+const char *view_kept_file(enum view_kept kept); /* its name */
+const char *view_kept_text(enum view_kept kept); /* what is in it */
+
+/* That the last write of one failed: what is in force is not what a start would find. */
+struct view_unsaved {
+	int error;     /* negative errno; 0: it did not fail */
+	int64_t since; /* ms since the epoch */
+};
+
 struct view {
 	struct datapath *datapath;		 /* NULL: nothing loaded, there is nothing to read */
 	const struct compiler *compiler;	 /* NULL with it */
@@ -91,7 +102,8 @@ struct view {
 	int64_t confirm_before;	 /* ms since the epoch; 0: nothing waits for a confirmation */
 	const char *last_error;	 /* one mistake a line; NULL: none */
 	int64_t last_error_time; /* ms since the epoch */
-	int64_t started;	 /* ms, CLOCK_MONOTONIC */
+	struct view_unsaved unsaved[VIEW_KEPT_COUNT];
+	int64_t started; /* ms, CLOCK_MONOTONIC */
 	const char *version;
 };
 

@@ -40,7 +40,8 @@ int files_load(struct files *files, struct object_list *list, struct diag *diag)
 
 /*
  * What was loaded last is in force: keeps it as the last good state under state_dir. Writes only files that changed; syncs; not
- * needed for the answer to anybody, so do it after the policy is live. 0 at once when nothing changed.
+ * needed for the answer to anybody, so do it after the policy is live. 0 at once when nothing changed; -ESTALE: what was loaded
+ * last was refused, or the files are not those that were loaded, so there is nothing to keep until the next load.
  */
 int files_save(struct files *files, const char *state_dir);
 /* What was loaded last was refused: lets its texts go. */

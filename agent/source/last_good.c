@@ -146,12 +146,14 @@ static int read_again(struct file_entry *entry)
 	size_t length;
 	int r = file_read(AT_FDCWD, entry->path, DECODE_BYTES_OUTSIDE, &entry->text, &length, NULL);
 
+	if (r == -ENOENT)
+		return -ESTALE;
 	if (r < 0)
 		return r;
 	if (length == entry->length && hash_bytes(1, entry->text, length) == entry->hash)
 		return 0;
 	free(TAKE_PTR(entry->text));
-	return -EAGAIN; /* changed just now: the next load brings us here again */
+	return -ESTALE; /* changed just now: the next load brings us here again */
 }
 
 static int save(struct files *files, int dir_fd)
@@ -206,7 +208,7 @@ int files_save(struct files *files, const char *state_dir)
 	int r;
 
 	if (!files->good)
-		return 0; /* refused meanwhile: what is kept already is the last good state */
+		return -ESTALE; /* refused meanwhile: what was in force before is not here any more */
 	r = file_make_directory(state_dir, 0700);
 	if (r < 0)
 		return r;

@@ -60,6 +60,7 @@ def test_status_that_is_not_well(fake, cli):
     fake.answers["GET /v1/status"] = {**STATUS, "ready": False, "lockdown": True, "adopted": True, "unguarded": [], "uplinks": [], "programs": [],
                                       "objects": {"Host": 0},
                                       "lastError": {"time": "T", "details": ["a.yaml:3: spec.x: want \x1b[2J", "b"]},
+                                      "unsaved": [{"file": "ipam", "what": "addresses", "reason": "No space", "since": "T"}],
                                       "pendingConfirm": {"confirmBefore": "2026-01-01T00:00:00Z"}}
     out, _ = cli("status")
     assert "no uplink is declared: nothing is guarded" in out and "HOOK" not in out
@@ -67,6 +68,7 @@ def test_status_that_is_not_well(fake, cli):
     assert "NOT READY" in out and "not guarded: none" in out
     assert "an unconfirmed apply rolls back at 2026-01-01T00:00:00Z" in out
     assert "LOCKDOWN" in out and "ADOPTED" in out
+    assert "NOT ON DISK since T: addresses (ipam): No space\n" in out
     assert "last error, T:\n  a.yaml:3: spec.x: want \\x1b[2J\n  b\n" in out
 
 

@@ -372,3 +372,44 @@ def test_a_full_disk_refuses_an_apply_and_changes_nothing(plain):
         up.daemon.apply(policy("small", ingress=[rule("deny", "TCP", 7800)]))
         up.daemon.restart()
         expect_tcp(up.client, up.server4, 7800, "timeout")
+
+
+def test_a_full_disk_is_told_until_the_last_good_state_is_on_it(plain):
+    """What files say is in force without the disk, so nothing is refused: the status and a metric say that a start would find what was before."""
+    up = plain(start=False)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", up.daemon.state_dir], check=True)
+    up.daemon.start()
+    filler = os.path.join(up.daemon.state_dir, "filler")
+
+    def metric():
+        return 'heddle_unsaved{file="files.last-good"} 1' in up.daemon.api.get("/metrics")
+
+    def last_good():
+        with open(os.path.join(up.daemon.state_dir, "files.last-good"), encoding="utf-8") as f:
+            return f.read()
+
+    wait_for(lambda: os.path.exists(os.path.join(up.daemon.state_dir, "files.last-good")), what="the first state")
+    with traffic.Servers(up.server, tcp=[7800]):
+        with open(filler, "wb", buffering=0) as f, contextlib.suppress(OSError):
+            while f.write(b"x" * 4096):
+                pass
+        assert up.daemon.status()["unsaved"] == [] and not metric()
+        up.daemon.write("10-web.yaml", policy("web", ingress=[rule("deny", "TCP", 7800)]))
+        wait_for(lambda: up.daemon.status()["unsaved"], what="the failed write in the status")
+        (unsaved,) = up.daemon.status()["unsaved"]
+        assert unsaved["file"] == "files.last-good" and "space" in unsaved["reason"] and unsaved["since"]
+        assert metric() and up.daemon.status()["lastError"] is None and "web" not in last_good()
+        assert "NOT ON DISK" in up.daemon.cli("status").stdout
+        expect_tcp(up.client, up.server4, 7800, "timeout")
+        # what is refused meanwhile changes nothing of that
+        up.daemon.write("20-bad.yaml", "kind: Nonsense")
+        wait_for(lambda: up.daemon.status()["lastError"], what="the refusal")
+        assert up.daemon.status()["unsaved"] == [unsaved]
+        up.daemon.unlink("20-bad.yaml")
+        wait_for(lambda: not up.daemon.status()["lastError"], what="no refusal")
+        assert up.daemon.status()["unsaved"] == [unsaved]
+        assert up.daemon.log().count("cannot keep the last good documents") == 1
+        # it is tried again without any change
+        os.unlink(filler)
+        wait_for(lambda: not up.daemon.status()["unsaved"], timeout=30, what="the write")
+        assert "web" in last_good() and not metric() and "NOT ON DISK" not in up.daemon.cli("status").stdout

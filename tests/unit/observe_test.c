@@ -40,6 +40,7 @@ static const struct view view = {
 	.generation = 7,
 	.last_error = "refused\n/etc/heddle/a.yaml:3: spec: want an object, got a list\n",
 	.last_error_time = 1700000000123,
+	.unsaved = {[VIEW_KEPT_IPAM] = {-ENOSPC, 1700000000123}},
 	.version = "0.0-\"test\"",
 };
 
@@ -297,10 +298,14 @@ static void test_names(void **state)
 static void test_status(void **state)
 {
 	json_auto_t *status = status_json(&view);
-	const json_t *waiting;
+	const json_t *waiting, *unsaved = json_object_get(status, "unsaved");
 
 	(void)state;
 	assert_non_null(status);
+	assert_int_equal(json_array_size(unsaved), 1);
+	assert_string_equal(text_of(json_array_get(unsaved, 0), "file"), "ipam");
+	assert_string_equal(text_of(json_array_get(unsaved, 0), "reason"), strerror(ENOSPC));
+	assert_string_equal(text_of(json_array_get(unsaved, 0), "since"), "2023-11-14T22:13:20.123Z");
 	assert_true(json_is_false(json_object_get(status, "ready")));
 	assert_int_equal(json_integer_value(json_object_get(status, "generation")), 7);
 	assert_int_equal(json_array_size(json_object_get(status, "uplinks")), 2);
@@ -325,6 +330,8 @@ static void test_metrics(void **state)
 	(void)state;
 	assert_int_equal(metrics_text(&view, &text), 0);
 	assert_non_null(strstr(text.data, "version=\"0.0-\\\"test\\\"\""));
+	assert_non_null(strstr(text.data, "heddle_unsaved{file=\"ipam\"} 1\n"));
+	assert_non_null(strstr(text.data, "heddle_unsaved{file=\"files.last-good\"} 0\n"));
 	assert_string_equal(text.data + text.length - 6, "# EOF\n");
 	for (line = strtok_r(text.data, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
 		size_t length = strlen(family);

@@ -10,8 +10,10 @@
 static void print_state(const json_t *status)
 {
 	const json_t *error = json_object_get(status, "lastError");
+	const json_t *unsaved = json_object_get(status, "unsaved"), *item;
 	const char *confirm_before = string_at(json_object_get(status, "pendingConfirm"), "confirmBefore");
 	char uptime[TEXT_MAX];
+	size_t i;
 
 	printf("heddled %s: %s, generation %lld, up %s\n", text_at(status, "version"),
 		true_at(status, "ready") ? "ready" : "NOT READY", number_at(status, "generation"),
@@ -23,6 +25,9 @@ static void print_state(const json_t *status)
 		       "its place\n");
 	if (confirm_before)
 		printf("an unconfirmed apply rolls back at %s (heddle confirm keeps it)\n", confirm_before);
+	json_array_foreach (unsaved, i, item)
+		printf("NOT ON DISK since %s: %s (%s): %s\n", text_at(item, "since"), text_at(item, "what"),
+			text_at(item, "file"), text_at(item, "reason"));
 	if (!json_is_object(error))
 		return;
 	printf("last error, %s:\n", text_at(error, "time"));
