@@ -55,7 +55,7 @@ static int open_container(struct adding *a)
 		return failed(a, "ask for devices", r);
 	r = links_find(a->inside, env->ifname, &link);
 	if (r == 0)
-		return fail_with(a->failure, FAILURE_NETWORK, -EEXIST, "there is a %s in the container already", env->ifname);
+		return fail_with(a->failure, FAILURE_NETWORK, -EEXIST, "the container has an interface %s already", env->ifname);
 	return r == -ENODEV ? 0 : failed(a, "look into the container", r);
 }
 

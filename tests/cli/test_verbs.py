@@ -156,6 +156,9 @@ def test_get_of_a_namespace(fake, cli):
     assert len(words(cli("get", "-n", "shop", "ports")[0])) == 2
     assert len(words(cli("get", "ports", "--namespace", "shop")[0])) == 2
     assert yaml.safe_load(cli("get", "port", "a")[0]) == port("default", "a")
+    for argv in (["shop/b"], ["-n", "shop", "shop/b"]):  # as tables and messages have it
+        assert yaml.safe_load(cli("get", "port", *argv)[0]) == port("shop", "b")
+    assert "since -n says so" in cli("get", "port", "shop/b", "-n", "lab", expect=2)[1]
     assert cli.json("get", "port", "b", "-n", "shop") == port("shop", "b")
     _, err = cli("get", "port", "-n", "", expect=2)
     assert "-n needs a namespace" in err
@@ -193,8 +196,10 @@ def test_a_long_summary_is_cut(fake, cli):
 
 
 def test_names_are_escaped(fake, cli):
-    fake.answers["GET /v1/objects/a%2Fb/..%2F%3Fx%20%C3%A4"] = POLICY
-    cli("get", "a/b", "../?x ä")
+    fake.answers["GET /v1/objects/a%2Fb/..%3Fx%20%C3%A4"] = POLICY
+    cli("get", "a/b", "..?x ä")
+    fake.answers["GET /v1/objects/port/..%3Fx?namespace=..%20"] = POLICY
+    cli("get", "port", ".. /..?x")
     fake.answers["DELETE /v1/objects/host/.."] = {}
     cli("delete", "host", "..")
     cli("get", "host", "x" * 5000, expect=1)
@@ -206,6 +211,8 @@ def test_delete(fake, cli):
     assert cli("delete", "hostpolicy", "base")[0] == "hostpolicy/base deleted\n"
     fake.answers["DELETE /v1/objects/netpol/web?namespace=shop"] = {"generation": 9}
     assert cli("delete", "netpol", "web", "-n", "shop")[0] == "netpol/shop/web deleted\n"
+    assert cli("delete", "netpol", "shop/web")[0] == "netpol/shop/web deleted\n"
+    assert "want NAME or NAMESPACE/NAME" in cli("delete", "netpol", "shop/", expect=2)[1]
     cli("delete", "netpol", "web", "-n", "", expect=2)
     _, err = cli("delete", "hostpolicy", "file", expect=1)
     assert err == "heddle: HostPolicy/file belongs to /etc/heddle/a.yaml\n"
@@ -399,6 +406,9 @@ def test_explain_ports(fake, cli):
                                         "rules": [egress, {**RULE, "direction": "ingress", "port": "shop/db"}]}
     out, _ = cli("explain", "--from", "::1", "--to", "::2", "--dport", "1", "--network", "n", "--port", "p", "-n", "shop")
     assert json.loads(fake.requests[-1][2]) == {"from": "::1", "to": "::2", "dport": 1, "network": "n", "port": "p", "namespace": "shop"}
+    cli("explain", "--from", "::1", "--to", "::2", "--dport", "1", "--port", "shop/p")
+    assert json.loads(fake.requests[-1][2]) == {"from": "::1", "to": "::2", "dport": 1, "port": "p", "namespace": "shop"}
+    cli("explain", "--from", "::1", "--to", "::2", "--dport", "1", "--port", "/p", expect=2)
     assert out.splitlines()[:4] == ["verdict: allow (audit: it would be dropped)", "rule:    base/ssh, ingress rule 0, /etc/heddle/base.yaml:14",
                                     "  egress of default/web: out#2, /etc/heddle/base.yaml:14", "  ingress of shop/db: base/ssh, /etc/heddle/base.yaml:14"]
 
@@ -424,6 +434,8 @@ def test_explain_pcap(fake, cli, tmp_path):
     out, _ = cli("-o", "json", "explain", "--pcap", "-", stdin=path.read_bytes())
     results = [json.loads(line) for line in out.splitlines()]
     assert [(result["frame"], result["verdict"], result.get("padded")) for result in results] == [(1, "deny", None), (2, "deny", True)]
+    nowhere = tmp_path / "nowhere.pcap"
+    assert cli("explain", "--pcap", str(nowhere), expect=1)[1] == f"heddle: {nowhere}: No such file or directory\n"
 
 
 def test_explain_pcap_other_links(fake, cli, tmp_path):

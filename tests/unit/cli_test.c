@@ -203,6 +203,31 @@ static void test_numbers(void **state)
 	assert_int_equal(number, 65535);
 }
 
+static void test_split_names(void **state)
+{
+	static const char *const bad[] = {"/", "/a", "a/", "a/b/c", "shop/web"};
+	char buffer[CLIENT_PATH_MAX];
+	const char *name = "web", *namespace_ = NULL;
+
+	(void)state;
+	assert_int_equal(client_split_name(&name, &namespace_, buffer), 0);
+	assert_string_equal(name, "web");
+	assert_null(namespace_);
+	name = "shop/web";
+	assert_int_equal(client_split_name(&name, &namespace_, buffer), 0);
+	assert_string_equal(name, "web");
+	assert_string_equal(namespace_, "shop");
+	name = "shop/web";
+	namespace_ = "shop";
+	assert_int_equal(client_split_name(&name, &namespace_, buffer), 0);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		name = bad[i];
+		namespace_ = "lab";
+		assert_int_equal(client_split_name(&name, &namespace_, buffer), CLI_USAGE);
+		assert_ptr_equal(name, bad[i]);
+	}
+}
+
 static void test_object_paths(void **state)
 {
 	char path[CLIENT_PATH_MAX], name[CLIENT_PATH_MAX];
@@ -303,6 +328,7 @@ int main(void)
 		cmocka_unit_test(test_texts),
 		cmocka_unit_test(test_numbers),
 		cmocka_unit_test(test_object_paths),
+		cmocka_unit_test(test_split_names),
 		cmocka_unit_test(test_captures),
 	};
 

@@ -85,7 +85,8 @@ int capture_each(const char *file, int (*frame)(const struct capture_frame *fram
 		return fail(CLI_REFUSED, "out of memory");
 	pcap = pcap_open_offline(file, error);
 	if (!pcap)
-		return fail(CLI_REFUSED, "%s: %s", file, error);
+		/* libpcap says some of its errors with the file's name, some without */
+		return fail(CLI_REFUSED, strncmp(error, file, strlen(file)) ? "%s: %s" : "%.0s%s", file, error);
 	if (!link_layer(pcap_datalink(pcap), &layer)) {
 		const char *name = pcap_datalink_val_to_name(pcap_datalink(pcap));
 

@@ -395,3 +395,20 @@ bool client_object_path(char path[CLIENT_PATH_MAX], const char *kind, const char
 	strncat(path, "?namespace=", CLIENT_PATH_MAX - strlen(path) - 1);
 	return path_add(path, namespace_);
 }
+
+int client_split_name(const char **name, const char **namespace_, char buffer[CLIENT_PATH_MAX])
+{
+	const char *slash = strchr(*name, '/');
+
+	if (!slash)
+		return 0;
+	if (slash == *name || !slash[1] || strchr(slash + 1, '/') || slash - *name >= CLIENT_PATH_MAX)
+		return fail(CLI_USAGE, "%s: want NAME or NAMESPACE/NAME", *name);
+	memcpy(buffer, *name, (size_t)(slash - *name));
+	buffer[slash - *name] = '\0';
+	if (*namespace_ && strcmp(*namespace_, buffer) != 0)
+		return fail(CLI_USAGE, "%s: want NAME or %s/NAME, since -n says so", *name, *namespace_);
+	*namespace_ = buffer;
+	*name = slash + 1;
+	return 0;
+}

@@ -51,4 +51,10 @@ int client_stream(struct client *client, const char *path, client_line line, voi
 #define CLIENT_PATH_MAX 1000
 bool client_object_path(char path[CLIENT_PATH_MAX], const char *kind, const char *namespace_, const char *name);
 
+/*
+ * NAMESPACE/NAME, as tables and messages have it, is taken apart: *name and *namespace_ (NULL: none was asked for) are the two parts then, the latter in buffer. A name
+ * alone stays what it is. 0, or CLI_USAGE with the message printed.
+ */
+int client_split_name(const char **name, const char **namespace_, char buffer[CLIENT_PATH_MAX]);
+
 #endif

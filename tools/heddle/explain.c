@@ -41,7 +41,7 @@ static const struct cli_option options[] = {
 	[OPT_VLAN] = {"vlan", 0, "ID[,ID]", NULL, "VLAN tags of the frame, the outer one first"},
 	[OPT_REPLY] = {"reply", 0, NULL, NULL, "the packet is an answer, not the first of a connection"},
 	[OPT_NETWORK] = {"network", 0, "NAME", NULL, "the network it belongs to"},
-	[OPT_PORT] = {"port", 0, "NAME", NULL, "it comes from this port"},
+	[OPT_PORT] = {"port", 0, "[NAMESPACE/]NAME", NULL, "it comes from this port"},
 	[OPT_PEER] = {"peer", 0, "NAME", NULL, "it comes from this peer, and is what was in its tunnel packet"},
 	[OPT_NAMESPACE] = {"namespace", 'n', "NAMESPACE", "@namespace", "where the port is; default"},
 	[OPT_UPLINK] = {"uplink", 0, "DEV", "@device", "it comes in here"},
@@ -103,8 +103,15 @@ static int add_vlans(json_t *request, const char *text)
 
 static int make_request(const struct cli *cli, json_t *request)
 {
+	const char *port = cli->value[OPT_PORT], *namespace_ = cli->value[OPT_NAMESPACE];
+	char part[CLIENT_PATH_MAX];
+
+	if (port && client_split_name(&port, &namespace_, part))
+		return CLI_USAGE;
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
-		const char *value = cli->value[texts[i].option];
+		const char *value = texts[i].option == OPT_PORT	       ? port
+				    : texts[i].option == OPT_NAMESPACE ? namespace_
+								       : cli->value[texts[i].option];
 
 		if (!value)
 			continue;

@@ -180,13 +180,15 @@ static int get_run(struct cli *cli)
 	const char *namespace_ = cli->value[OPT_NAMESPACE];
 	const char *kind = cli->arguments[0], *name = cli->n_arguments > 1 ? cli->arguments[1] : NULL;
 	json_auto_t *answer = NULL;
-	char path[CLIENT_PATH_MAX];
+	char path[CLIENT_PATH_MAX], part[CLIENT_PATH_MAX];
 	int code;
 
 	if (!*kind || (name && !*name))
 		return fail(CLI_USAGE, "get needs a kind and, if any, a name that is not empty");
 	if (namespace_ && !*namespace_)
 		return fail(CLI_USAGE, "-n needs a namespace that is not empty");
+	if (name && client_split_name(&name, &namespace_, part))
+		return CLI_USAGE;
 	if (!client_object_path(path, kind, namespace_, name))
 		return fail(CLI_REFUSED, "%s: no object has so long a name", name ?: kind);
 	code = client_call(cli->client, &(struct client_request){.path = path}, &answer);
@@ -203,7 +205,7 @@ static int get_run(struct cli *cli)
 
 const struct verb verb_get = {
 	.name = "get",
-	.arguments = "KIND [NAME]",
+	.arguments = "KIND [[NAMESPACE/]NAME]",
 	.arguments_min = 1,
 	.arguments_max = 2,
 	.complete = CLI_KINDS,
