@@ -77,7 +77,8 @@ enum MHD_Result respond_failure(struct request *request, int r, const struct dia
 	case -EPERM:
 		return respond_error(request, MHD_HTTP_CONFLICT, details, "refused: a file owns the object");
 	case -EACCES:
-		return respond_error(request, MHD_HTTP_CONFLICT, details, "refused: the CNI plugin owns the object");
+		return respond_error(
+			request, MHD_HTTP_CONFLICT, details, "refused: the CNI plugin or the cluster owns the object");
 	case -EEXIST:
 		return respond_error(request, MHD_HTTP_CONFLICT, details, "refused: it is attached already");
 	case -EADDRINUSE:

@@ -420,8 +420,12 @@ bool datapath_filters_lost(struct datapath *dp, uint32_t ifindex)
 
 	for (size_t i = 0; i < dp->n_attached; i++) {
 		struct attached *at = &dp->attached[i];
+		char name[IF_NAMESIZE];
 
 		if (!at->clsact || (ifindex && at->ifindex != ifindex) || clsact_whole(at->ifindex))
+			continue;
+		/* A device that goes loses them once it cannot be found any more: nobody removed them, and its own message says the rest. */
+		if (!if_indextoname(at->ifindex, name))
 			continue;
 		log_warn(0, "somebody has removed our filters from %s: they are put back", at->device);
 		at->clsact = false;

@@ -165,7 +165,7 @@ def test_what_others_own_and_what_is_bad(cluster):
     assert kinds["NetworkPolicy"]["leftOut"] == 1 and kinds["Pod"]["leftOut"] == 1
     with pytest.raises(ApiError) as caught:
         one.daemon.apply(api.network_policy("theirs", policyTypes=["Egress"]))
-    assert "of the cluster" in caught.value.body
+    assert "the cluster owns the object" in caught.value.body and "of the cluster" in caught.value.body
     server.put(api.network_policy("theirs", ingress=[{"unheard": "of"}]))
     wait_for(lambda: {k["kind"]: k for k in cluster.status(one)["kinds"]}["NetworkPolicy"]["leftOut"] == 2, what="it is seen")
     assert cluster.names(one, "networkpolicy") == ["both", "theirs"]

@@ -351,6 +351,19 @@ def test_ports_leave_no_trace(tc, how):
         assert picture(h.ns, a.device, b.device) == before
 
 
+def test_nobody_is_said_to_have_removed_what_went_with_its_device():
+    """Each container that ends takes its veth away, and the filters with it: that is no reason for a warning."""
+    with PortHost(env={"HEDDLE_TC": "clsact"}) as h:
+        ports = h.add(4)
+        h.daemon.apply(BLUE, *(doc.port(f"p{i}", port.device, "blue", addresses=[f"10.77.0.{i + 1}"]) for i, port in enumerate(ports)))
+        for i, port in enumerate(ports):
+            h.wait_port(f"p{i}")
+            h.ns.ip(f"link del {port.device}")
+            wait_for(lambda i=i: h.port(f"p{i}")["state"] == "waiting", what="the port waits")
+            wait_for(lambda device=port.device: f"{device} is no longer a port" in h.daemon.log(), what="the device is gone")
+        assert "somebody has removed" not in h.daemon.log()
+
+
 def test_filters_that_somebody_removes_are_put_back():
     """tc(8) takes off what it is told to; a port without its programs would be an interface of the host like any other."""
     with PortHost(env={"HEDDLE_TC": "clsact"}) as h:
