@@ -47,7 +47,7 @@ static int on_later(sd_event_source *source, uint64_t now, void *userdata)
 	compact(c, c->cni, "CNI plugin's ports");
 	object_list_pack(&c->store.all);
 	malloc_trim(0);
-	if (c->save || c->remember || c->ipam_due)
+	if (!c->state_taken && (c->save || c->remember || c->ipam_due))
 		put_off(c, KEEP_AGAIN_US);
 	return 0;
 }
@@ -204,7 +204,7 @@ static int start_from_last_good(struct controller *c)
 {
 	struct object_list list = {0};
 	struct diag diag = {0};
-	int r = files_load_last_good(c->options->state_dir, &list, &diag);
+	int r = c->state_taken ? -ENOENT : files_load_last_good(c->options->state_dir, &list, &diag);
 
 	if (r >= 0)
 		r = try_start(c, &list, &diag);
@@ -234,7 +234,11 @@ int change_start(struct controller *c)
 
 	r = applied_open(c->options->state_dir, &c->applied, &diag);
 	if (r < 0) {
-		if (!diag.text)
+		c->state_taken = r == -EBUSY;
+		if (c->state_taken)
+			diag_add(&diag, NULL, 0, NULL, "%s: another agent has it; give each its own --state-dir",
+				c->options->state_dir);
+		else if (!diag.text)
 			diag_add(&diag, NULL, 0, NULL, "%s: %s", c->options->state_dir, strerror(-r));
 		change_error(c, &diag, "the applied objects cannot be read: none is in force, and none can be applied");
 		diag_clear(&diag);

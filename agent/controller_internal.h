@@ -47,9 +47,10 @@ struct controller {
 	unsigned kubernetes_failures;	      /* in a row, to put in force what it says */
 	struct store store;		      /* what is in force */
 	const struct object_list *activating; /* what is being put in force; NULL: nothing */
-	bool save;			      /* the files' last good state is to be kept */
-	bool files_refused;		      /* the last load of the files was */
-	bool files_again;		      /* it may be another matter since something else changed */
+	bool state_taken;   /* the state directory is another agent's: nothing is written there, nor its last good state read */
+	bool save;	    /* the files' last good state is to be kept */
+	bool files_refused; /* the last load of the files was */
+	bool files_again;   /* it may be another matter since something else changed */
 
 	/* policy */
 	struct datapath *datapath;

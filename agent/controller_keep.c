@@ -28,7 +28,7 @@ void keep_files(struct controller *c)
 {
 	int r;
 
-	if (!c->save)
+	if (!c->save || c->state_taken)
 		return;
 	r = files_save(c->files, c->options->state_dir);
 	/* ESTALE: they are not those in force any more, and what brings others that can be will bring us here again; what is kept is as good as before */
@@ -41,6 +41,8 @@ void keep_due(struct controller *c)
 {
 	int r;
 
+	if (c->state_taken)
+		return;
 	keep_files(c);
 	if (c->remember) {
 		r = remembered_save(c->options->state_dir, c->identities);

@@ -49,7 +49,7 @@ int cluster_open(struct controller *c)
 
 static int save(struct controller *c)
 {
-	int r = kubernetes_save(c->kubernetes, c->options->state_dir);
+	int r = c->state_taken ? 0 : kubernetes_save(c->kubernetes, c->options->state_dir);
 
 	keep_result(c, VIEW_KEPT_KUBERNETES, r);
 	return r;

@@ -11,6 +11,7 @@ import time
 
 import pytest
 from lib import bpf, traffic
+from lib import documents as doc
 from lib.documents import DENY_ALL, DENY_IN, policy, rule
 from lib.fixtures import Guarded
 from lib.heddled import HEDDLED, Heddled, wait_for
@@ -330,6 +331,37 @@ def test_two_instances_in_two_namespaces():
                 expect_tcp(up.server, up.client4, 7951, "timeout")
                 assert other.status()["ready"] is True
         finally:
+            other.remove()
+
+
+def test_a_state_directory_that_another_instance_has():
+    """The second one goes by its files, and leaves alone what the first would find at its next start."""
+    with Guarded("native", docs=[policy(ingress=LOAD, default=DENY_IN)]) as up:
+        kept = os.path.join(up.daemon.state_dir, "files.last-good")
+        wait_for(lambda: os.path.exists(kept), what="the first one's state")
+        with open(kept, "rb") as f:
+            before = f.read()
+        other = Heddled(up.client, [dict(up.host_document, spec={"uplinks": [{"device": "wire0"}], "pickupSeconds": 0})])
+        own, other.state_dir = other.state_dir, up.daemon.state_dir
+        try:
+            other.start()
+            other.put("10-web.yaml", policy(ingress=[rule("allow", "TCP", 7950)], default=DENY_IN))
+            with traffic.Servers(up.client, tcp=[7950, 7951]):
+                expect_tcp(up.server, up.client4, 7950, "open")
+                expect_tcp(up.server, up.client4, 7951, "timeout")
+            assert f"{other.state_dir}: another agent has it; give each its own --state-dir" in other.log()
+            assert other.cli("apply", "-f", "-", input=doc.text(policy("more")), check=False).returncode == 1
+            other.stop()
+            with open(kept, "rb") as f:
+                assert f.read() == before
+            # nor is the first one's last good state its own
+            other.detach()
+            other.write("10-web.yaml", "kind: Nonsense")
+            other.start(wait=False)
+            wait_for(lambda: "failsafe ports" in other.log(), timeout=20, what="lockdown")
+            assert_enforced(up)
+        finally:
+            other.state_dir = own
             other.remove()
 
 
