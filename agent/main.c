@@ -145,8 +145,8 @@ int main(int argc, char **argv)
 		case 'h':
 			usage(stdout);
 			return EXIT_SUCCESS;
-		default:
-			usage(stderr);
+		default: /* getopt_long() has said what is wrong */
+			fputs("heddled --help lists the options\n", stderr);
 			return 2;
 		}
 	}

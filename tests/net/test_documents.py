@@ -309,6 +309,10 @@ def test_exit_statuses_of_the_cli(up):
     assert up.daemon.cli("status").returncode == 0
     assert up.daemon.cli("nonsense", check=False).returncode == 2
     assert up.daemon.cli("get", check=False).returncode == 2
+    for wrong in ("--nonsense", "--run-dir"):
+        result = up.server.run(HEDDLED, wrong, check=False)
+        assert result.returncode == 2 and wrong in result.stderr and result.stderr.endswith("heddled --help lists the options\n")
+        assert len(result.stderr.splitlines()) == 2, "what is wrong is not pushed off the screen"
     up.daemon.stop()
     assert up.daemon.cli("status", check=False).returncode == 3
 
