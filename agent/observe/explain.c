@@ -337,6 +337,29 @@ static json_t *delivery_step(const struct view *view, const struct explain_place
 	return json;
 }
 
+#define ISOLATED_BY_MAX 100 /* named in an answer */
+
+/* The NetworkPolicies that select the port: what none of their rules allows is denied by the built-in rule `isolated`, which is nobody's. */
+static json_t *isolated_by(const struct view *view, enum hd_direction direction, const struct object *port)
+{
+	json_t *items = json_array();
+
+	for (size_t i = 0; i < view->objects->n && json_array_size(items) < ISOLATED_BY_MAX; i++) {
+		const struct object *object = view->objects->items[i];
+
+		if (object->kind != OBJECT_NETWORK_POLICY || !object->workload.applies[direction] ||
+			strcmp(object->namespace_, port->namespace_) != 0 ||
+			!selector_matches(&object->workload.pods, port->labels, port->n_labels))
+			continue;
+		json_array_append_new(items,
+			json_of_policy(json_pack("{s:s, s:o, s:o}", "policy", object->name, "file", json_text(object->file),
+					       "line", object->file ? json_integer(object->line) : json_null()),
+				object->kind, object->namespace_,
+				view_source(view, object->kind, object->namespace_, object->name, object->file)));
+	}
+	return items;
+}
+
 /* Appends {direction, port, and the fields of a rule}. The direction of a built-in rule is that of the policy it stands in for. */
 static void add_rule(
 	json_t *rules, const struct view *view, enum hd_direction direction, const struct topology_port *port, uint32_t id)
@@ -352,6 +375,8 @@ static void add_rule(
 	if (port) {
 		port_label(port, name, sizeof(name));
 		json_object_set_new(rule, "port", json_string(name));
+		if (id == HD_RULE_ISOLATED)
+			json_object_set_new(rule, "isolatedBy", isolated_by(view, direction, port->object));
 	}
 	json_array_append_new(rules, rule);
 }

@@ -406,6 +406,10 @@ def test_explain_ports(fake, cli):
                                         "rules": [egress, {**RULE, "direction": "ingress", "port": "shop/db"}]}
     out, _ = cli("explain", "--from", "::1", "--to", "::2", "--dport", "1", "--network", "n", "--port", "p", "-n", "shop")
     assert json.loads(fake.requests[-1][2]) == {"from": "::1", "to": "::2", "dport": 1, "network": "n", "port": "p", "namespace": "shop"}
+    isolated = {"policy": "builtin", "name": "isolated", "index": None, "direction": "ingress", "port": "shop/db",
+                "isolatedBy": [{"namespace": "shop", "policy": "only", "file": None, "line": None, "source": "kubernetes"}]}
+    fake.answers["POST /v1/explain"] = {**EXPLANATION, "rules": [isolated]}
+    assert "    shop/db is isolated by shop/only, kubernetes\n" in cli("explain", "--from", "::1", "--to", "::2", "--dport", "1")[0]
     cli("explain", "--from", "::1", "--to", "::2", "--dport", "1", "--port", "shop/p")
     assert json.loads(fake.requests[-1][2]) == {"from": "::1", "to": "::2", "dport": 1, "port": "p", "namespace": "shop"}
     cli("explain", "--from", "::1", "--to", "::2", "--dport", "1", "--port", "/p", expect=2)

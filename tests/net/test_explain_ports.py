@@ -72,9 +72,14 @@ def test_both_rules_are_named(up):
     answer = explain(up, *FROM_WEB, "--dport", "7001")
     assert (answer["verdict"], answer["reason"], answer["rule"]["name"]) == ("deny", "policy-deny", "isolated")
     assert said(answer) == [("egress", "default/web", "out", 1), ("ingress", "default/db", "builtin", "isolated")]
+    # a built-in rule is in no document: those are named that it follows from
+    by = [(p["kind"], p["namespace"], p["policy"], p["source"], p["file"]) for p in answer["rules"][1]["isolatedBy"]]
+    assert by == [("NetworkPolicy", "default", "in", "api", None)] and "isolatedBy" not in answer["rules"][0]
+    assert "    default/db is isolated by default/in, applied\n" in up.daemon.cli("explain", *FROM_WEB, "--dport", "7001").stdout
     # denied by the first: the second is not asked
     answer = explain(up, *FROM_WEB, "--dport", "7002")
     assert (answer["verdict"], said(answer)) == ("deny", [("egress", "default/web", "builtin", "isolated")])
+    assert [p["policy"] for p in answer["rules"][0]["isolatedBy"]] == ["out"]
     # and so it is
     with Servers(up.db.ns, tcp=[7000, 7001, 7002]):
         for port, outcome in ((7000, "open"), (7001, "timeout"), (7002, "timeout")):

@@ -152,14 +152,17 @@ static int ask(struct client *client, const json_t *request, json_t **ret)
 static void print_rules(const json_t *rules)
 {
 	char text[TEXT_MAX], origin[TEXT_MAX];
-	const json_t *rule;
-	size_t i;
+	const json_t *rule, *policy;
+	size_t i, j;
 
-	if (json_array_size(rules) < 2)
-		return;
-	json_array_foreach (rules, i, rule)
-		printf("  %s of %s: %s, %s\n", text_at(rule, "direction"), text_at(rule, "port"), rule_text(rule, text),
-			origin_text(rule, origin));
+	json_array_foreach (rules, i, rule) {
+		if (json_array_size(rules) > 1)
+			printf("  %s of %s: %s, %s\n", text_at(rule, "direction"), text_at(rule, "port"), rule_text(rule, text),
+				origin_text(rule, origin));
+		json_array_foreach (json_object_get(rule, "isolatedBy"), j, policy)
+			printf("    %s is isolated by %s/%s, %s\n", text_at(rule, "port"), text_at(policy, "namespace"),
+				text_at(policy, "policy"), origin_text(policy, origin));
+	}
 }
 
 static void print_explanation(const json_t *answer)
