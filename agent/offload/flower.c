@@ -10,6 +10,7 @@
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <linux/tc_act/tc_csum.h>
+#include <linux/tc_act/tc_gact.h>
 #include <linux/tc_act/tc_mirred.h>
 #include <linux/tc_act/tc_pedit.h>
 #include <linux/tc_act/tc_skbedit.h>
@@ -90,22 +91,39 @@ static const struct {
 		TCA_FLOWER_KEY_SCTP_DST_MASK},
 };
 
-/* Only what carries data: what opens or ends a connection, and fragments, are for the programs. */
+static void put_icmp(struct nlmsghdr *message, const struct offload_rule *rule)
+{
+	const uint8_t *type = (const uint8_t *)&rule->destination_port, all = 0xff;
+
+	if (rule->protocol == IPPROTO_ICMP) {
+		put_masked(message, TCA_FLOWER_KEY_ICMPV4_TYPE, TCA_FLOWER_KEY_ICMPV4_TYPE_MASK, &type[0], &all, 1);
+		put_masked(message, TCA_FLOWER_KEY_ICMPV4_CODE, TCA_FLOWER_KEY_ICMPV4_CODE_MASK, &type[1], &all, 1);
+	}
+	if (rule->protocol == IPPROTO_ICMPV6) {
+		put_masked(message, TCA_FLOWER_KEY_ICMPV6_TYPE, TCA_FLOWER_KEY_ICMPV6_TYPE_MASK, &type[0], &all, 1);
+		put_masked(message, TCA_FLOWER_KEY_ICMPV6_CODE, TCA_FLOWER_KEY_ICMPV6_CODE_MASK, &type[1], &all, 1);
+	}
+}
+
+/* Only what carries data, or of what is dropped, only what opens a connection: everything else, and fragments, are for the programs. */
 static void put_transport(struct nlmsghdr *message, const struct offload_rule *rule)
 {
 	__be32 no_flags = 0, fragment = htonl(TCA_FLOWER_KEY_FLAGS_IS_FRAGMENT);
-	__be16 ack = htons(TCP_ACK), asked = htons(TCP_ACK | TCP_SYN | TCP_FIN | TCP_RST), all = 0xffff;
+	__be16 wanted = htons(rule->out ? TCP_ACK : TCP_SYN), asked = htons(TCP_ACK | TCP_SYN | TCP_FIN | TCP_RST), all = 0xffff;
+	bool any_source = !rule->out && rule->protocol == IPPROTO_TCP;
 
 	mnl_attr_put_u8(message, TCA_FLOWER_KEY_IP_PROTO, rule->protocol);
 	put_masked(message, TCA_FLOWER_KEY_FLAGS, TCA_FLOWER_KEY_FLAGS_MASK, &no_flags, &fragment, sizeof(fragment));
 	for (size_t i = 0; i < sizeof(ports) / sizeof(ports[0]); i++)
 		if (ports[i].protocol == rule->protocol) {
-			put_masked(message, ports[i].source, ports[i].source_mask, &rule->source_port, &all, sizeof(all));
+			if (!any_source)
+				put_masked(message, ports[i].source, ports[i].source_mask, &rule->source_port, &all, sizeof(all));
 			put_masked(message, ports[i].destination, ports[i].destination_mask, &rule->destination_port, &all,
 				sizeof(all));
 		}
 	if (rule->protocol == IPPROTO_TCP)
-		put_masked(message, TCA_FLOWER_KEY_TCP_FLAGS, TCA_FLOWER_KEY_TCP_FLAGS_MASK, &ack, &asked, sizeof(ack));
+		put_masked(message, TCA_FLOWER_KEY_TCP_FLAGS, TCA_FLOWER_KEY_TCP_FLAGS_MASK, &wanted, &asked, sizeof(wanted));
+	put_icmp(message, rule);
 	if (rule->routed)
 		put_masked(message, TCA_FLOWER_KEY_IP_TTL, TCA_FLOWER_KEY_IP_TTL_MASK, &(uint8_t){TTL_BITS}, &(uint8_t){TTL_MASK},
 			1);
@@ -210,15 +228,43 @@ static void put_mark(struct nlmsghdr *message, unsigned *order)
 	action_end(message, &action);
 }
 
+/* The last one, by which the rule is known. */
+static void action_end_ours(struct nlmsghdr *message, const struct action *action)
+{
+	mnl_attr_nest_end(message, action->options);
+	mnl_attr_put(message, TCA_ACT_COOKIE, strlen(FLOWER_COOKIE), FLOWER_COOKIE);
+	mnl_attr_nest_end(message, action->around);
+}
+
 static void put_redirect(struct nlmsghdr *message, unsigned *order, uint32_t ifindex)
 {
 	struct action action = action_begin(message, order, "mirred");
 	struct tc_mirred mirred = {.action = TC_ACT_STOLEN, .eaction = TCA_EGRESS_REDIR, .ifindex = ifindex};
 
 	mnl_attr_put(message, TCA_MIRRED_PARMS, sizeof(mirred), &mirred);
-	mnl_attr_nest_end(message, action.options);
-	mnl_attr_put(message, TCA_ACT_COOKIE, strlen(FLOWER_COOKIE), FLOWER_COOKIE);
-	mnl_attr_nest_end(message, action.around);
+	action_end_ours(message, &action);
+}
+
+static void put_drop(struct nlmsghdr *message, unsigned *order)
+{
+	struct action action = action_begin(message, order, "gact");
+	struct tc_gact gact = {.action = TC_ACT_SHOT};
+
+	mnl_attr_put(message, TCA_GACT_PARMS, sizeof(gact), &gact);
+	action_end_ours(message, &action);
+}
+
+/* What a packet goes through that is forwarded. */
+static void put_forward(
+	struct nlmsghdr *message, unsigned *order, const struct offload_rule *rule, const struct flower_mode *mode)
+{
+	if (rule->routed)
+		put_edits(message, order, rule);
+	if (rule->routed && rule->family == 4)
+		put_checksum(message, order);
+	if (mode->software)
+		put_mark(message, order);
+	put_redirect(message, order, rule->out);
 }
 
 struct nlmsghdr *flower_add(void *buffer, const struct flower_filter *filter, const struct flower_mode *mode)
@@ -235,13 +281,10 @@ struct nlmsghdr *flower_add(void *buffer, const struct flower_filter *filter, co
 	put_addresses(message, rule);
 	put_transport(message, rule);
 	actions = mnl_attr_nest_start(message, TCA_FLOWER_ACT);
-	if (rule->routed)
-		put_edits(message, &order, rule);
-	if (rule->routed && rule->family == 4)
-		put_checksum(message, &order);
-	if (mode->software)
-		put_mark(message, &order);
-	put_redirect(message, &order, rule->out);
+	if (rule->out)
+		put_forward(message, &order, rule, mode);
+	else
+		put_drop(message, &order);
 	mnl_attr_nest_end(message, actions);
 	mnl_attr_put_u32(message, TCA_FLOWER_FLAGS, mode->software ? TCA_CLS_FLAGS_SKIP_HW : TCA_CLS_FLAGS_SKIP_SW);
 	mnl_attr_nest_end(message, options);

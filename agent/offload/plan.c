@@ -77,7 +77,7 @@ static enum offload_reason plan_ends(const struct datapath_flow *flow, const str
 }
 
 /* Behind a port that learns others may live beside the one that it is named after. */
-static void mac_of(const struct hd_port *port, const struct hd_addr *address, const struct offload_world *world, uint8_t ret[6])
+void offload_mac(const struct hd_port *port, const struct hd_addr *address, const struct offload_world *world, uint8_t ret[6])
 {
 	if (!(port->flags & HD_PORT_LEARNING) || !world->mac(port->network, address, ret, world->userdata))
 		memcpy(ret, port->mac, sizeof(port->mac));
@@ -100,8 +100,8 @@ static void plan_rule(const struct datapath_flow *flow, const struct offload_wor
 	ret->source_port = htons(reply ? flow->destination_port : flow->source_port);
 	ret->destination_port = htons(reply ? flow->source_port : flow->destination_port);
 	ret->routed = routed;
-	mac_of(from, &ret->source, world, ret->source_mac);
-	mac_of(to, &ret->destination, world, mac);
+	offload_mac(from, &ret->source, world, ret->source_mac);
+	offload_mac(to, &ret->destination, world, mac);
 	memcpy(ret->destination_mac, routed ? gateway : mac, sizeof(ret->destination_mac));
 	if (!routed)
 		return;

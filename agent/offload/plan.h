@@ -58,7 +58,7 @@ struct offload_world {
 
 /* One direction. Compared as memory: without holes, everything that does not count is 0. */
 struct offload_rule {
-	uint32_t in, out; /* ifindexes of representors */
+	uint32_t in, out; /* ifindexes of representors; out 0: what matches is dropped, see drops.h */
 	struct hd_addr source, destination;
 	__be16 source_port, destination_port;
 	uint8_t family, protocol;
@@ -72,5 +72,8 @@ static_assert(sizeof(struct offload_rule) == 72, "no holes");
 /* OFFLOAD_NONE: rules[] are those of the flow's two directions, by enum hd_flow_side. Else why it stays in software. */
 enum offload_reason offload_plan(
 	const struct datapath_flow *flow, const struct offload_world *world, struct offload_rule rules[2]);
+
+/* The MAC of who has the address behind the port. */
+void offload_mac(const struct hd_port *port, const struct hd_addr *address, const struct offload_world *world, uint8_t ret[6]);
 
 #endif

@@ -15,6 +15,7 @@
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <linux/tc_act/tc_csum.h>
+#include <linux/tc_act/tc_gact.h>
 #include <linux/tc_act/tc_mirred.h>
 #include <linux/tc_act/tc_pedit.h>
 #include <linux/tc_act/tc_skbedit.h>
@@ -257,6 +258,85 @@ static void test_in_software(void **state)
 	check_redirect(options, 2, 12);
 }
 
+static void check_drop(const struct nlattr *options)
+{
+	const struct nlattr *parms = in(action(options, 1, "gact"), TCA_GACT_PARMS);
+	const struct tc_gact *gact = mnl_attr_get_payload(parms);
+
+	assert_int_equal(mnl_attr_get_payload_len(parms), sizeof(*gact));
+	assert_int_equal(gact->action, TC_ACT_SHOT);
+	check(in(in(options, TCA_FLOWER_ACT), 1), TCA_ACT_COOKIE, "686564646c65");
+	assert_null(in(in(options, TCA_FLOWER_ACT), 2));
+}
+
+/* What opens connections to a port, from whichever: nothing that could be an answer. */
+static void test_drops_of_tcp(void **state)
+{
+	_Alignas(8) char buffer[FLOWER_MESSAGE_MAX];
+	struct flower_filter filter = make("10.0.0.1", "10.0.0.2", IPPROTO_TCP);
+	const struct nlattr *options;
+
+	(void)state;
+	filter.handle = 0x80000007;
+	filter.rule.out = 0;
+	filter.rule.source_port = 0;
+	for (filter.rule.routed = false;; filter.rule.routed = true) {
+		options = encode(buffer, &filter, &nic);
+		check(options, TCA_FLOWER_KEY_ETH_SRC, "020000000001");
+		check(options, TCA_FLOWER_KEY_ETH_DST, "020000000002");
+		check(options, TCA_FLOWER_KEY_IPV4_SRC, "0a000001");
+		check(options, TCA_FLOWER_KEY_IPV4_DST, "0a000002");
+		check(options, TCA_FLOWER_KEY_IP_PROTO, "06");
+		check(options, TCA_FLOWER_KEY_TCP_DST, "0050");
+		check(options, TCA_FLOWER_KEY_TCP_DST_MASK, "ffff");
+		assert_null(in(options, TCA_FLOWER_KEY_TCP_SRC));
+		assert_null(in(options, TCA_FLOWER_KEY_TCP_SRC_MASK));
+		check(options, TCA_FLOWER_KEY_TCP_FLAGS, "0002");
+		check(options, TCA_FLOWER_KEY_TCP_FLAGS_MASK, "0017");
+		check(options, TCA_FLOWER_KEY_FLAGS, "00000000");
+		check(options, TCA_FLOWER_KEY_FLAGS_MASK, "00000001");
+		assert_int_equal(mnl_attr_get_u32(in(options, TCA_FLOWER_FLAGS)), TCA_CLS_FLAGS_SKIP_SW);
+		check_drop(options);
+		if (filter.rule.routed)
+			break;
+		assert_null(in(options, TCA_FLOWER_KEY_IP_TTL));
+	}
+	check(options, TCA_FLOWER_KEY_IP_TTL, "40");
+	check(options, TCA_FLOWER_KEY_IP_TTL_MASK, "c0");
+	check_drop(encode(buffer, &filter, &software));
+}
+
+static void test_other_drops(void **state)
+{
+	_Alignas(8) char buffer[FLOWER_MESSAGE_MAX];
+	struct flower_filter udp = make("fd00::1", "fd00::2", IPPROTO_UDP), echo = make("10.0.0.1", "10.0.0.2", IPPROTO_ICMP);
+	const struct nlattr *options;
+
+	(void)state;
+	udp.rule.out = echo.rule.out = 0;
+	options = encode(buffer, &udp, &nic);
+	check(options, TCA_FLOWER_KEY_UDP_SRC, "0fa0");
+	check(options, TCA_FLOWER_KEY_UDP_DST, "0050");
+	assert_null(in(options, TCA_FLOWER_KEY_TCP_FLAGS));
+	check_drop(options);
+	echo.rule.source_port = 0;
+	echo.rule.destination_port = htons(0x0800);
+	options = encode(buffer, &echo, &nic);
+	check(options, TCA_FLOWER_KEY_ICMPV4_TYPE, "08");
+	check(options, TCA_FLOWER_KEY_ICMPV4_TYPE_MASK, "ff");
+	check(options, TCA_FLOWER_KEY_ICMPV4_CODE, "00");
+	check(options, TCA_FLOWER_KEY_ICMPV4_CODE_MASK, "ff");
+	check_drop(options);
+	echo.rule.family = 6;
+	echo.rule.protocol = IPPROTO_ICMPV6;
+	echo.rule.destination_port = htons(0x8000);
+	options = encode(buffer, &echo, &nic);
+	check(options, TCA_FLOWER_KEY_ICMPV6_TYPE, "80");
+	check(options, TCA_FLOWER_KEY_ICMPV6_CODE_MASK, "ff");
+	assert_null(in(options, TCA_FLOWER_KEY_ICMPV4_TYPE));
+	check_drop(options);
+}
+
 static void test_names(void **state)
 {
 	_Alignas(8) char buffer[FLOWER_MESSAGE_MAX];
@@ -437,6 +517,8 @@ int main(void)
 		cmocka_unit_test(test_udp_and_sctp_over_ipv6),
 		cmocka_unit_test(test_routed),
 		cmocka_unit_test(test_in_software),
+		cmocka_unit_test(test_drops_of_tcp),
+		cmocka_unit_test(test_other_drops),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_reading),
 		cmocka_unit_test(test_broken),
