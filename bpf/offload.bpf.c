@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Gives a flow what a NIC has counted of it. Run by the agent through BPF_PROG_TEST_RUN: from user space an entry of a hash could only be written as a
+ * Gives a flow, or a rule that denies, what a NIC has counted of it. Run by the agent through BPF_PROG_TEST_RUN: from user space an entry of a hash could only be written as a
  * whole, over what packets of the same flow count in the meantime. To look it up from here also keeps it from being displaced.
  */
 #include "stage/compat.h"
@@ -58,6 +58,21 @@ int offload_credit(struct __sk_buff *skb)
 	if (flow->second_rule)
 		credit_counter(&rule_counters, flow->second_rule, packets, bytes);
 	credit_counter(&totals, HD_EGRESS, packets, bytes);
+	return 0;
+}
+
+/* As drop() would have counted them. */
+SEC("tc")
+int offload_deny(struct __sk_buff *skb)
+{
+	const struct hd_denied *denied = (void *)(long)skb->data;
+
+	if ((void *)(denied + 1) > (void *)(long)skb->data_end)
+		return -1;
+	credit_counter(&drops, HD_DROP_INDEX(HD_R_POLICY_DENY, HD_EGRESS), denied->packets, denied->frames);
+	credit_counter(&totals, HD_EGRESS, denied->packets, denied->bytes);
+	if (denied->rule)
+		credit_counter(&rule_counters, denied->rule, denied->packets, denied->bytes);
 	return 0;
 }
 

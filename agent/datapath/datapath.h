@@ -264,6 +264,8 @@ int datapath_flow_again(struct datapath *dp, struct datapath_flow *flow);
 /* What it has counted in addition, by enum hd_flow_side, bytes being those of L3. flags: enum hd_credit_flags. -ENOENT: the flow is gone. */
 int datapath_credit(struct datapath *dp, const struct datapath_flow *flow, const uint64_t packets[2], const uint64_t bytes[2],
 	unsigned flags);
+/* What it has dropped in addition, sent by ports and denied by the rule: bytes of L3, and of whole frames. */
+int datapath_credit_deny(struct datapath *dp, uint32_t rule, uint64_t packets, uint64_t bytes, uint64_t frames);
 /* Of n proven TCP flows, which ones are established still: no more than a look at memory. */
 int datapath_established(struct datapath *dp, const struct datapath_flow *const *flows, size_t n, bool *ret);
 /* The record of a port or an uplink, and the generation that counts. -ENOENT: there is none. */

@@ -124,6 +124,7 @@ struct load {
 	int ageing, ageing_type;    /* arms the kernel's timer when run */
 	int clock, clock_type;	    /* tells the time in ticks when run */
 	int credit;		    /* gives flows what a NIC has counted; -1 until first asked for */
+	int deny;		    /* the same for rules that deny, loaded with it */
 	int twin[HD_HOOKS];	    /* for explain; -1 until first asked for */
 	struct datapath_program info[PROGRAM_COUNT];
 	struct hd_control *control;  /* mapped; NULL: adopted maps only, of programs that some other agent loaded */

@@ -79,7 +79,7 @@ struct load *load_new(void)
 		load->program[i] = -1;
 	for (unsigned i = 0; i < HD_HOOKS; i++)
 		load->twin[i] = -1;
-	load->ageing = load->clock = load->credit = -1;
+	load->ageing = load->clock = load->credit = load->deny = -1;
 	return load;
 }
 
@@ -96,6 +96,7 @@ void load_free(struct load *load)
 	safe_close(load->ageing);
 	safe_close(load->clock);
 	safe_close(load->credit);
+	safe_close(load->deny);
 	if (load->control)
 		munmap(load->control, (size_t)sysconf(_SC_PAGESIZE));
 	networks_leave(load);

@@ -10,9 +10,19 @@
 
 #include <datapath/internal.h>
 
+static int take_program(const struct bpf_object *object, const char *name, int *ret)
+{
+	const struct bpf_program *program = bpf_object__find_program_by_name(object, name);
+	int fd = program ? fcntl(bpf_program__fd(program), F_DUPFD_CLOEXEC, 3) : -1;
+
+	if (fd < 0)
+		return program ? -errno : -ENOENT;
+	*ret = fd;
+	return 0;
+}
+
 static int load_credit(struct load *load)
 {
-	const struct bpf_program *program;
 	struct bpf_object *object = NULL;
 	int r = object_open(OBJECT_OFFLOAD, &object);
 
@@ -20,12 +30,11 @@ static int load_credit(struct load *load)
 		return r;
 	r = load_reuse_maps(load, object);
 	if (r == 0)
-		r = object_load(object, "program that takes what NICs have counted");
-	program = r == 0 ? bpf_object__find_program_by_name(object, "offload_credit") : NULL;
-	if (program) {
-		load->credit = fcntl(bpf_program__fd(program), F_DUPFD_CLOEXEC, 3);
-		r = load->credit < 0 ? -errno : 0;
-	}
+		r = object_load(object, "programs that take what NICs have counted");
+	if (r == 0 && load->deny < 0)
+		r = take_program(object, "offload_deny", &load->deny);
+	if (r == 0 && load->credit < 0)
+		r = take_program(object, "offload_credit", &load->credit);
 	bpf_object__close(object);
 	objects_forget();
 	return r;
@@ -52,6 +61,21 @@ int datapath_credit(
 	if (r < 0)
 		return log_err(r, "cannot take what a NIC has counted");
 	return opts.retval ? -ENOENT : 0;
+}
+
+int datapath_credit_deny(struct datapath *dp, uint32_t rule, uint64_t packets, uint64_t bytes, uint64_t frames)
+{
+	const struct hd_denied denied = {.rule = rule, .packets = packets, .bytes = bytes, .frames = frames};
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = &denied, .data_size_in = sizeof(denied), .repeat = 1);
+	struct load *load = load_writable(dp);
+	int r;
+
+	if (!load)
+		return -ENOTCONN;
+	r = load->deny < 0 ? load_credit(load) : 0;
+	if (r == 0)
+		r = bpf_prog_test_run_opts(load->deny, &opts);
+	return r < 0 ? log_err(r, "cannot take what a NIC has dropped") : 0;
 }
 
 int datapath_established(struct datapath *dp, const struct datapath_flow *const *flows, size_t n, bool *ret)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Flows that a NIC forwards: what it has counted, on its way into the flow table. */
+/* What a NIC has counted, of flows that it forwards and of what it drops, on its way into the tables. */
 #ifndef HEDDLE_OFFLOAD_H
 #define HEDDLE_OFFLOAD_H
 
@@ -26,5 +26,16 @@ struct hd_credit {
 	__u64 bytes[2];	  /* of L3 */
 };
 static_assert(sizeof(struct hd_credit) == 96, "hd_credit");
+
+/* The frame that `offload_deny` is run with: packets that a port sent and policy denies. It returns 0. */
+struct hd_denied {
+	__u8 ethernet[16];
+	__u32 rule;
+	__u32 reserved;
+	__u64 packets;
+	__u64 bytes;  /* of L3 */
+	__u64 frames; /* bytes of whole frames */
+};
+static_assert(sizeof(struct hd_denied) == 48, "hd_denied");
 
 #endif

@@ -142,6 +142,36 @@ static void test_adopt(void **state)
 	close_datapath(dp);
 }
 
+/* What a NIC drops is counted beside what programs have counted. */
+static void test_denied_elsewhere(void **state)
+{
+	struct datapath *dp = open_datapath(false);
+	struct hd_counter before, after, drops[2][HD_REASON_COUNT][2], totals[2][HD_TOTAL_COUNT];
+
+	(void)state;
+	assert_int_equal(datapath_credit_deny(dp, FLAT_RULE, 1, 60, 74), -ENOTCONN);
+	assert_int_equal(env_start(env, dp, 1, HD_DENY, XDP_MODE_AUTO), 0);
+	assert_int_not_equal(env_ping(env), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(datapath_drops(dp, drops[i]), 0);
+		assert_int_equal(datapath_totals(dp, totals[i]), 0);
+		assert_int_equal(datapath_rule_counters(dp, FLAT_RULE, 1, i ? &after : &before), 0);
+		if (!i)
+			assert_int_equal(datapath_credit_deny(dp, FLAT_RULE, 1000000, 60000000, 74000000), 0);
+	}
+	/* The device may say something of its own meanwhile. */
+#define MORE(now, then, p, b) \
+	do { \
+		assert_in_range((now).packets - (then).packets, (p), (p) + 100); \
+		assert_in_range((now).bytes - (then).bytes, (b), (b) + 10000); \
+	} while (0)
+	MORE(after, before, 1000000, 60000000);
+	MORE(drops[1][HD_R_POLICY_DENY][HD_EGRESS], drops[0][HD_R_POLICY_DENY][HD_EGRESS], 1000000, 74000000);
+	MORE(totals[1][HD_EGRESS], totals[0][HD_EGRESS], 1000000, 60000000);
+	close_datapath(dp);
+	detach();
+}
+
 static void test_only_one_agent(void **state)
 {
 	struct datapath_config config = {.bpffs = env->bpffs};
@@ -332,6 +362,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_attach_and_detach, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_adopt, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_denied_elsewhere, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_only_one_agent, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_publish, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_clsact, setup, teardown),
