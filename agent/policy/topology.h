@@ -159,6 +159,8 @@ uint32_t topology_peer_of(const struct topology *topology, uint16_t network, con
 /* The same, also in the networks that this one routes to: *ret_network is where. */
 uint32_t topology_peer_towards(
 	const struct topology *topology, uint16_t network, const struct hd_addr *addr, uint16_t *ret_network);
+/* The network routes to another one that has the address in its subnets. */
+bool topology_elsewhere(const struct topology *topology, uint16_t network, const struct hd_addr *addr);
 
 /* What a router says of a packet from the port on ifindex. source: the gateway's, of the destination's family. */
 struct topology_answer {

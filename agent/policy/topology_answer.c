@@ -74,6 +74,14 @@ uint32_t topology_peer_towards(
 	return peer;
 }
 
+bool topology_elsewhere(const struct topology *topology, uint16_t network, const struct hd_addr *addr)
+{
+	for (size_t i = 0; i < topology->n_routes; i++)
+		if (leads_elsewhere(&topology->routes[i], network, addr))
+			return true;
+	return false;
+}
+
 /* False: nobody has it in this network. */
 static bool find_owner(const struct topology *topology, uint16_t network, const struct hd_addr *addr, struct topology_answer *ret)
 {

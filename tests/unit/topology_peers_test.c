@@ -441,6 +441,11 @@ static void test_answer(void **state)
 	to = addr("10.78.1.3"); /* no route leads there */
 	topology_answer(w->topology, 7, &to, &answer);
 	assert_int_equal(answer.peer, 0);
+	assert_false(topology_elsewhere(w->topology, networks_index(w->networks, "blue"), &to));
+	build(w, TUNNEL NETWORK("blue", "subnets: [10.77.0.0/16], routesTo: [far]") NETWORK("far", "subnets: [10.78.0.0/16]"));
+	assert_true(topology_elsewhere(w->topology, networks_index(w->networks, "blue"), &to));
+	to = addr("10.77.1.2");
+	assert_false(topology_elsewhere(w->topology, networks_index(w->networks, "blue"), &to));
 }
 
 /* --- size --- */
