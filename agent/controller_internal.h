@@ -143,6 +143,8 @@ struct controller {
 	uint32_t *offload_qdiscs; /* devices whose clsact was made for rules */
 	size_t n_offload_qdiscs;
 	sd_event_source *offload_round, *offload_look;
+	struct drops *drops;	/* what NICs drop; NULL: off */
+	uint64_t flows_refused; /* by NICs, up to the last round */
 
 	/* event sources */
 	sd_event_source *sweep, *later, *reattach, *pace, *confirm, *kubernetes_save, *kubernetes_again, *events, *netdev,
@@ -261,6 +263,15 @@ void offload_before(struct controller *c, const struct policy_delta *delta);
 void offload_gone(struct controller *c, uint32_t ifindex); /* the device is gone, or is another one now */
 void offload_end(struct controller *c);			   /* takes all back */
 int offload_clear(void);				   /* with no agent running */
+
+/* --- controller_drops.c: what policy denies and NICs drop, beside the former --- */
+
+int drops_begin(struct controller *c, const struct offload_ops *nic, const struct offload_world *world, unsigned header);
+void drops_turn(struct controller *c);				      /* a round, behind that of flows */
+void drops_event(struct controller *c, const struct hd_event *event); /* each one of the data plane */
+/* Ahead of a change of who is where: nothing is dropped by what was so. */
+void drops_before_rows(struct controller *c);
+void drops_end(struct controller *c);
 
 /* --- controller_underlay.c: the other ends of the tunnel --- */
 

@@ -261,6 +261,7 @@ static int on_round(sd_event_source *source, uint64_t now, void *userdata)
 	forget_ports(c);
 	if (offload_round(c->offload))
 		arm(c, &c->offload_look, OFFLOAD_LOOK_MS, on_look);
+	drops_turn(c);
 	arm(c, &c->offload_round, OFFLOAD_ROUND_MS, on_round);
 	return 0;
 }
@@ -301,6 +302,8 @@ static int begin(struct controller *c)
 	r = tc_open(&how, &c->offload_tc);
 	if (r == 0)
 		r = offload_new(&ops, &c->offload_cache->world, &limits, &c->offload);
+	if (r == 0)
+		r = drops_begin(c, &ops, &c->offload_cache->world, limits.header);
 	if (r == 0)
 		c->view.offload = c->offload;
 	return r;
@@ -351,10 +354,13 @@ void offload_follow(struct controller *c)
 	if (c->offload) {
 		forget_ports(c);
 		set_timeouts(c, &c->offload_cache->world);
-		if (reason)
+		if (reason) {
 			offload_stop(c->offload);
-		else
+			drops_stop(c->drops);
+		} else {
 			offload_again(c->offload);
+			drops_again(c->drops);
+		}
 	}
 	/* A round that is due keeps its time: changes may come faster than rounds. */
 	if (!reason && (!c->offload_round || c->view.offload_reason))
@@ -368,25 +374,30 @@ void offload_before(struct controller *c, const struct policy_delta *delta)
 		return;
 	if (!delta) {
 		offload_stop(c->offload);
+		drops_stop(c->drops);
 		return;
 	}
 	c->changing = delta;
 	forget_ports(c);
 	offload_again(c->offload);
+	drops_before(c->drops);
 	c->changing = NULL;
 	forget_ports(c);
 }
 
 void offload_gone(struct controller *c, uint32_t ifindex)
 {
-	if (c->offload)
-		offload_leave(c->offload, ifindex);
+	if (!c->offload)
+		return;
+	offload_leave(c->offload, ifindex);
+	drops_leave(c->drops, ifindex);
 }
 
 void offload_end(struct controller *c)
 {
 	if (c->offload)
 		offload_stop(c->offload);
+	drops_end(c);
 	for (size_t i = 0; i < c->n_offload_qdiscs; i++)
 		datapath_clsact_release(c->datapath, c->offload_qdiscs[i]);
 	free(TAKE_PTR(c->offload_qdiscs));

@@ -292,8 +292,10 @@ static int write_and_publish(struct controller *c, const struct policy_delta *de
 
 	if (r >= 0)
 		offload_before(c, delta);
-	if (r >= 0 && !topology_equal(c->topology, topology))
+	if (r >= 0 && !topology_equal(c->topology, topology)) {
+		drops_before_rows(c);
 		r = datapath_remove(c->datapath, topology);
+	}
 	if (r >= 0)
 		r = datapath_publish(c->datapath, delta, c->topology);
 	return r;
@@ -507,6 +509,7 @@ static void on_event(const struct hd_event *event, size_t length, void *userdata
 		answer(c, event);
 	if (event->type == HD_EVENT_DROP && event->reason == HD_R_RULE_TREE)
 		want_rebuild(c);
+	drops_event(c, event);
 	event_log(&c->view, event);
 	if (c->api)
 		api_event(c->api, event);

@@ -411,6 +411,7 @@ static int install_rows(struct controller *c)
 	_cleanup_free_ struct hd_port_policy *policies = NULL;
 	int r = policies_of(c, c->topology, &policies);
 
+	drops_before_rows(c);
 	if (r == 0)
 		r = datapath_remove(c->datapath, c->topology);
 	if (r == 0)

@@ -7,6 +7,7 @@
 
 #include <heddle/reasons.h>
 #include <observe/counters.h>
+#include <observe/dropped.h>
 #include <observe/fast_paths.h>
 #include <observe/metrics.h>
 #include <observe/names.h>
@@ -370,6 +371,31 @@ static void offload_paused(struct scrape *s, const char *name)
 	offloaded_metric(s->view, s->text, name, OFFLOADED_PAUSED);
 }
 
+static void dropped_rules(struct scrape *s, const char *name)
+{
+	dropped_metric(s->view, s->text, name, DROPPED_RULES);
+}
+
+static void dropped_packets(struct scrape *s, const char *name)
+{
+	dropped_metric(s->view, s->text, name, DROPPED_PACKETS);
+}
+
+static void dropped_bytes(struct scrape *s, const char *name)
+{
+	dropped_metric(s->view, s->text, name, DROPPED_BYTES);
+}
+
+static void dropped_refused(struct scrape *s, const char *name)
+{
+	dropped_metric(s->view, s->text, name, DROPPED_REFUSED);
+}
+
+static void dropped_paused(struct scrape *s, const char *name)
+{
+	dropped_metric(s->view, s->text, name, DROPPED_PAUSED);
+}
+
 static void vf_abandoned(struct scrape *s, const char *name)
 {
 	buffer_printf(s->text, "%s_total %" PRIu64 "\n", name, s->view->vf_abandoned);
@@ -449,6 +475,12 @@ static const struct metric {
 	{"heddle_offload_rules", "counter", NULL, "Rules given to NICs and taken out again.", offload_rules},
 	{"heddle_offload_refused", "counter", NULL, "Times a NIC did not take a flow, or lost it.", offload_refused},
 	{"heddle_offload_paused", "gauge", NULL, "1 while nothing is given to NICs, after many refusals.", offload_paused},
+	{"heddle_offload_drops", "gauge", NULL, "Rules by which NICs drop what policy denies.", dropped_rules},
+	{"heddle_offload_dropped_packets", "counter", NULL, "Denied packets that NICs dropped.", dropped_packets},
+	{"heddle_offload_dropped_bytes", "counter", NULL, "Bytes of the packets that NICs dropped.", dropped_bytes},
+	{"heddle_offload_drops_refused", "counter", NULL, "Times a NIC did not take a rule that drops, or lost it.",
+		dropped_refused},
+	{"heddle_offload_drops_paused", "gauge", NULL, "1 while NICs are given nothing to drop.", dropped_paused},
 	{"heddle_table_full", "counter", NULL, "Times a table took no entry.", table_full},
 	{"heddle_events_lost", "counter", NULL, "Events lost because the ring buffer was full.", events_lost},
 	{"heddle_events_limited", "counter", NULL, "Events held back by the rate limit.", events_limited},

@@ -20,6 +20,7 @@
 #include <netdev/tunnel_stack.h>
 #include <netdev/tunnel_sum.h>
 #include <netdev/underlay.h>
+#include <offload/drops.h>
 #include <offload/manager.h>
 #include <policy/compile.h>
 #include <policy/identities.h>
@@ -89,6 +90,7 @@ struct view {
 	bool stack;				 /* those are there, with our program */
 	struct fastpath_server *fastpath;	 /* who is served; NULL: there is no FastPath */
 	const struct offload *offload;		 /* flows that NICs forward; NULL: off */
+	const struct drops *drops;		 /* what policy denies and they drop; with offload */
 	const char *offload_reason;		 /* why there are none; NULL: there may be */
 	const struct view_fast_path *fast_paths; /* by the documents' order */
 	size_t n_fast_paths;

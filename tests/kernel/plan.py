@@ -33,6 +33,9 @@ NET = {
         "Open vSwitch with the kernel's datapath as far end, VXLAN and Geneve",
     ),
     "offload": ("offload.py", "same_bytes or begin or ages or cuts", "flows as rules of flower, which the kernel applies in the NIC's place"),
+    "offload-drops": (
+        "offload_drops.py", "counted and (tcp and l2-ipv4 or udp and l3-ipv6) or program or comes_first or answer", "what policy denies as rules that drop",
+    ),
     "fq": ("bandwidth.py", "fq", "an uplink's rate kept by fq"),
     "vxlan-device": ("overlay_kernel.py", "vxlan and (traffic and (off-over4 or native-over6) or over6 and (same_bytes or inner_tags))", "the kernel's VXLAN device as far end"),
     "vlan": ("vlan.py", "not generic and between_hosts and (off-clsact or native-tcx or segments and native) or bulk", "networks on a VLAN, between two hosts with heddle"),

@@ -139,8 +139,8 @@ def send_udp(pair, wires, index, count=1, **kwargs):
 
 
 def metrics(daemon):
-    """Those of no label."""
-    return {m[1]: int(m[2]) for m in re.finditer(r"^heddle_offload_(\w+) (\d+)$", daemon.api.get("/metrics"), re.M)}
+    """Those of flows that have no label."""
+    return {m[1]: int(m[2]) for m in re.finditer(r"^heddle_offload_(?!drop)(\w+) (\d+)$", daemon.api.get("/metrics"), re.M)}
 
 
 # --- where there is nothing to offload ---

@@ -457,6 +457,58 @@ static const struct offload_ops offload_ops = {.add = offload_add,
 	.walk = offload_walk,
 	.now_ms = offload_now};
 
+/* What is denied without an end. */
+static int drops_ask(const struct offload_rule *rule, struct drop_answer *ret, void *userdata)
+{
+	(void)rule;
+	(void)userdata;
+	*ret = (struct drop_answer){.denied = true, .silent = true, .rule = HD_RULE_ISOLATED};
+	return 0;
+}
+
+static bool drops_owner(uint16_t network, const struct hd_addr *addr, uint32_t *ret, void *userdata)
+{
+	(void)network;
+	(void)addr;
+	(void)userdata;
+	*ret = 12;
+	return true;
+}
+
+static int drops_credit(uint32_t rule, uint64_t packets, uint64_t bytes, uint64_t frames, void *userdata)
+{
+	(void)userdata;
+	assert_int_equal(rule, HD_RULE_ISOLATED);
+	assert_int_equal(frames, bytes + 14 * packets);
+	return 0;
+}
+
+static int drops_denied(uint64_t *ret, void *userdata)
+{
+	(void)ret;
+	(void)userdata;
+	return -ENOTCONN;
+}
+
+static int drops_each(uint32_t ifindex, void (*cb)(const struct flower_seen *seen, void *data), void *data, void *userdata)
+{
+	const struct flower_seen seen = {
+		.ifindex = ifindex, .handle = DROPS_HANDLE, .packets = nic_packets, .bytes = 114 * nic_packets};
+
+	(void)userdata;
+	cb(&seen, data);
+	return 0;
+}
+
+static const struct drops_ops drops_ops = {.add = offload_add,
+	.remove = offload_remove,
+	.each = drops_each,
+	.now_ms = offload_now,
+	.ask = drops_ask,
+	.owner = drops_owner,
+	.credit = drops_credit,
+	.denied = drops_denied};
+
 static void has_sample(const struct view *of, const char *sample)
 {
 	_cleanup_buffer_ struct buffer text = {0};
@@ -508,6 +560,56 @@ static void test_offloaded(void **state)
 	assert_string_equal(text_of(offload, "lastRefusalText"), "no \"room\" in the NIC");
 	json_decref(status);
 	offload_free(manager);
+}
+
+static void test_dropped(void **state)
+{
+	const struct offload_world world = {.port = offload_port, .neighbours = offload_neighbours};
+	static const struct host asking = {.offload = true};
+	const struct hd_event event = {.type = HD_EVENT_DROP,
+		.reason = HD_R_POLICY_DENY,
+		.hook = HD_HOOK_TC_PORT_IN,
+		.direction = HD_EGRESS,
+		.ifindex = 11,
+		.source = offload_flows[0].source,
+		.destination = offload_flows[0].destination,
+		.destination_port = htons(80),
+		.protocol = IPPROTO_TCP,
+		.tcp_flags = 2};
+	struct drops *drops = NULL;
+	struct view wide = view;
+	json_t *status, *told, *item;
+
+	(void)state;
+	wide.host = &asking;
+	has_sample(&wide, "\nheddle_offload_drops 0\n");
+	assert_int_equal(drops_new(&drops_ops, &world, 14, &drops), 0);
+	wide.drops = drops;
+	nic_packets = 0;
+	for (unsigned i = 0; i < 2; i++) {
+		for (unsigned n = 0; n < DROPS_LEAST; n++)
+			drops_note(drops, &event);
+		drops_round(drops);
+	}
+	nic_packets = 7;
+	drops_round(drops);
+	has_sample(&wide, "\nheddle_offload_drops 1\n");
+	has_sample(&wide, "\nheddle_offload_dropped_packets_total 7\n");
+	has_sample(&wide, "\nheddle_offload_dropped_bytes_total 700\n");
+	has_sample(&wide, "\nheddle_offload_drops_refused_total 0\n");
+	has_sample(&wide, "\nheddle_offload_drops_paused 0\n");
+	status = status_json(&wide);
+	told = json_object_get(json_object_get(status, "offload"), "drops");
+	assert_int_equal(json_integer_value(json_object_get(told, "now")), 1);
+	assert_int_equal(json_integer_value(json_object_get(told, "packets")), 7);
+	item = json_array_get(json_object_get(told, "items"), 0);
+	assert_string_equal(text_of(item, "protocol"), "TCP");
+	assert_string_equal(text_of(item, "destination"), "10.0.0.2");
+	assert_int_equal(json_integer_value(json_object_get(item, "destinationPort")), 80);
+	assert_null(json_object_get(item, "sourcePort"));
+	assert_string_equal(text_of(json_object_get(item, "rule"), "name"), "isolated");
+	json_decref(status);
+	drops_free(drops);
 }
 
 static void test_counters(void **state)
@@ -572,6 +674,7 @@ int main(void)
 		cmocka_unit_test(test_status),
 		cmocka_unit_test(test_metrics),
 		cmocka_unit_test(test_offloaded),
+		cmocka_unit_test(test_dropped),
 		cmocka_unit_test(test_counters),
 		cmocka_unit_test(test_flow),
 	};

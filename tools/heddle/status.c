@@ -148,6 +148,29 @@ static void print_tunnel(const json_t *tunnel)
 		printf("tunnel: no device heddle-tunnel: %s\n", reason);
 }
 
+static void print_offloaded_drops(const json_t *drops)
+{
+	const char *refusal = string_at(drops, "lastRefusal"), *text = string_at(drops, "lastRefusalText");
+	char bytes[TEXT_MAX], from[TEXT_MAX], to[TEXT_MAX], rule[TEXT_MAX];
+	const json_t *item;
+	size_t i;
+
+	if (!json_is_object(drops))
+		return;
+	if (number_at(drops, "now") || number_at(drops, "packets"))
+		printf("offload: %lld kinds of denied packets dropped by NICs, %lld packets (%s) up to now\n",
+			number_at(drops, "now"), number_at(drops, "packets"),
+			bytes_text((double)number_at(drops, "bytes"), bytes));
+	json_array_foreach (json_object_get(drops, "items"), i, item)
+		printf("offload: drops %s %s > %s from %s, %s, %lld packets\n", text_at(item, "protocol"),
+			endpoint_text(item, "source", "sourcePort", from),
+			endpoint_text(item, "destination", "destinationPort", to), text_at(item, "device"),
+			rule_text(json_object_get(item, "rule"), rule), number_at(item, "packets"));
+	if (refusal)
+		printf("offload: %lld rules that drop refused%s, last: %s%s%s\n", number_at(drops, "refused"),
+			true_at(drops, "paused") ? ", pausing" : "", refusal, text ? ": " : "", text ? text : "");
+}
+
 static void print_offload(const json_t *offload)
 {
 	const char *reason = string_at(offload, "reason"), *refusal = string_at(offload, "lastRefusal"),
@@ -167,6 +190,7 @@ static void print_offload(const json_t *offload)
 	if (refusal)
 		printf("offload: %lld refused%s, last: %s%s%s\n", number_at(offload, "refused"),
 			true_at(offload, "paused") ? ", pausing" : "", refusal, text ? ": " : "", text ? text : "");
+	print_offloaded_drops(json_object_get(offload, "drops"));
 }
 
 static void print_nat(const json_t *nat)
