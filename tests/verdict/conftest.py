@@ -19,13 +19,17 @@ CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000
 
 
 def pytest_configure(config):
-    """A network and a mount namespace of our own: lo plays the uplink, and the pins go with us."""
+    """A network and a mount namespace of our own: lo plays the uplink, and the pins go with us. Workers have one each."""
+    config.addinivalue_line("markers", "slow: more than a few seconds; HEDDLE_SLOW=1 runs them")
+    worker = getattr(config, "workerinput", None)
+    if worker is None and config.getoption("numprocesses", None):
+        return  # runs no test itself
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNS | CLONE_NEWNET):
         raise pytest.UsageError("the verdict tests need root: " + os.strerror(ctypes.get_errno()))
     # Rates and samples are kept for each CPU: what one test counts has to happen on one
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    cpus = sorted(os.sched_getaffinity(0), reverse=True)
+    os.sched_setaffinity(0, {cpus[int(worker["workerid"].removeprefix("gw")) % len(cpus) if worker else 0]})
     subprocess.run("mount --make-rprivate / && ip link set lo up", shell=True, check=True)
-    config.addinivalue_line("markers", "slow: more than a few seconds; HEDDLE_SLOW=1 runs them")
 
 
 def pytest_collection_modifyitems(items):
