@@ -77,7 +77,7 @@ def test_del_while_the_agent_is_down(host):
     host.daemon.kill()
     began = time.monotonic()
     runtime.delete(a)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4, "it waited for the agent"
     assert a.interface() is None and b.interface() is not None
     runtime.delete(a)
     host.daemon.start()
@@ -92,7 +92,7 @@ def test_del_while_the_agent_hangs(host):
     try:
         began = time.monotonic()
         runtime.delete(a)
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 15, "its patience with an agent is 3 seconds"
         assert a.interface() is None
     finally:
         host.daemon.process.send_signal(signal.SIGCONT)

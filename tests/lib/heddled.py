@@ -25,6 +25,7 @@ BUILD = os.environ.get("HEDDLE_BUILD", os.path.join(ROOT, "build"))
 HEDDLED = os.environ.get("HEDDLED", os.path.join(BUILD, "heddled"))
 HEDDLE = os.environ.get("HEDDLE", os.path.join(BUILD, "heddle"))
 TMP_PREFIX = "hdt-"
+LATE = 20  # seconds: how late a busy machine may be with what comes
 
 
 class ApiError(Exception):
@@ -273,16 +274,26 @@ class Monitor:
     """`heddle -o json monitor`, read line by line."""
 
     def __init__(self, daemon, *options):
+        before = self._connections(daemon)
         self.process = daemon.cli_popen("-o", "json", "monitor", *options)
         self.lines = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
-        time.sleep(0.3 * netns.PATIENCE)  # the stream has no greeting: give it the time to be set up
+        # The stream has no greeting. Once it is connected its request is as good as there, and what is asked after that is answered after it.
+        wait_for(lambda: self._connections(daemon) > before, interval=0.01, what="the monitor is connected")
+        time.sleep(0.1 * netns.PATIENCE)
+        daemon.status()
+
+    @staticmethod
+    def _connections(daemon):
+        """To the daemon's socket, whose folder is bound by another name than ours."""
+        rows = [line.split() for line in daemon.ns.run("cat", "/proc/net/unix").stdout.splitlines()]
+        return sum(row[5] == "03" and row[-1].endswith("/heddled.sock") for row in rows)
 
     def _read(self):
         for line in self.process.stdout:
             self.lines.put(json.loads(line))
 
-    def find(self, timeout=3, **match):
+    def find(self, timeout=LATE, **match):
         deadline = time.monotonic() + timeout * netns.PATIENCE
         seen = []
         while True:
@@ -311,8 +322,8 @@ class Monitor:
 
 
 def wait_for(condition, timeout=5, interval=0.02, what="condition"):
-    """Polls until condition() is true and returns its value."""
-    timeout *= netns.PATIENCE
+    """Polls until condition() is true and returns its value. No measure of time: what takes longer than `timeout` may be the machine, and is waited for."""
+    timeout = max(timeout, LATE) * netns.PATIENCE
     deadline = time.monotonic() + timeout
     while True:
         value = condition()

@@ -59,8 +59,8 @@ class Wire:
             result = drain(self.socket)
         return result
 
-    def wait_frame(self, match, timeout=2.0):
-        """The first frame (as scapy Ether) for which match(packet) is true; None when none came in time."""
+    def wait_frame(self, match, timeout=15.0):
+        """The first frame (as scapy Ether) for which match(packet) is true; None when none came in time. A time is for those that are not to come."""
         deadline = time.monotonic() + timeout
         while True:
             for frame in drain(self.socket):

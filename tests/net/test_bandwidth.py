@@ -233,6 +233,16 @@ class Blast:
         time.sleep(seconds)
         return (self.packets - before) * 8000 / (time.monotonic() - start)
 
+    def expect_rate(self, rate):
+        """Within 5%; as above, a window in which a busy machine held up the sender is no proof."""
+        seen = []
+        for _ in range(4):
+            seen.append(self.measure(4) / rate)
+            assert seen[-1] < 1.05, seen
+            if seen[-1] > 0.95:
+                return
+        raise AssertionError(f"too little: {seen}")
+
     def close(self):
         self._stop.set()
         for t in self._threads:
@@ -253,7 +263,7 @@ def test_more_than_may_pass(host, way):
         event = monitor.find(reason="bandwidth", protocol="UDP")
         assert (event["verdict"], event["destination"], event["port"]) == ("drop", b.ip[4], f"default/p{a.number}")
         time.sleep(0.5)
-        assert abs(blast.measure(4) / 2_000_000 - 1) < 0.05
+        blast.expect_rate(2_000_000)
         # it is told while it lasts; a packet between two may still find room
         frame = Ether(src=a.mac, dst=b.mac) / IP(src=a.ip[4], dst=b.ip[4]) / UDP(sport=7800, dport=7800) / Raw(bytes(972))
         asked = {"frame": bytes(frame).hex(), "port": f"p{a.number}"}
@@ -284,7 +294,7 @@ def test_restarts_and_changes(host):
         assert blast.packets * 8000 < (time.monotonic() - start) * 1_000_000 * 1.02 + 4_000_000
         host.daemon.apply(port(a, egress="2M", burst="100k"))
         time.sleep(0.5)
-        assert abs(blast.measure(4) / 2_000_000 - 1) < 0.05
+        blast.expect_rate(2_000_000)
         assert bandwidth(host, a)["egress"]["droppedPackets"] > dropped
         assert host.dump("port_limits")[0]["key"] == host.port("p1")["ifindex"]
         host.daemon.apply(port(a))

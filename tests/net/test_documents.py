@@ -239,7 +239,8 @@ def test_confirm_keeps_and_silence_rolls_back(up):
 @pytest.mark.parametrize("back", ["before the deadline", "after the deadline"])
 def test_rollback_also_when_heddled_was_killed(up, back):
     up.daemon.apply(policy("old", ingress=[rule("deny", "TCP", 7801)]))
-    up.daemon.apply(policy("new", ingress=[rule("deny", "TCP", 7800)]), confirm="2s")
+    # Starting takes its time on a busy machine
+    up.daemon.apply(policy("new", ingress=[rule("deny", "TCP", 7800)]), confirm="6s" if back == "before the deadline" else "2s")
     expect_tcp(up.client, up.server4, 7800, "timeout")
     up.daemon.kill()
     if back == "after the deadline":

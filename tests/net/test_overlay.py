@@ -404,10 +404,10 @@ class Station:
         def asked_or_answered(f):
             return ARP in f and f[ARP].op == 1 and f[ARP].pdst == self.IP4 or ICMP in f and f[ICMP].type == 0
 
-        reply = self.wire.wait_frame(asked_or_answered, 3)
+        reply = self.wire.wait_frame(asked_or_answered)
         if reply and ARP in reply:
             self.send(ARP(op=2, hwsrc=self.MAC, psrc=self.IP4, hwdst=reply.src, pdst=reply[ARP].psrc), reply.src)
-            reply = self.wire.wait_frame(lambda f: ICMP in f and f[ICMP].type == 0, 3)
+            reply = self.wire.wait_frame(lambda f: ICMP in f and f[ICMP].type == 0)
         return reply
 
 

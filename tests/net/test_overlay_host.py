@@ -196,7 +196,7 @@ def test_workload_to_the_other_host(scene, family):
     there = scene.host(two, family)
     with Wire(two.ns, "up0") as heard:
         a.ns.run("ping", "-c1", "-W1", there, check=False)
-        seen = heard.wait_frame(lambda p: (IPv6 if family == 6 else IP) in p and p[IPv6 if family == 6 else IP].src == a.ip(family), 2)
+        seen = heard.wait_frame(lambda p: (IPv6 if family == 6 else IP) in p and p[IPv6 if family == 6 else IP].src == a.ip(family))
         assert seen is not None, "it is no tunnel packet"
         assert not tunnelled([bytes(seen)])
 

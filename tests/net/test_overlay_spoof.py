@@ -60,7 +60,7 @@ class Scene:
         """The frame reaches the workload; returns it as it arrived."""
         mark = self.mark()
         self.send(self.inner(mark, **fields), **(outer or {}))
-        got = (heard or self.heard).wait_frame(lambda p: mark in bytes(p), 2)
+        got = (heard or self.heard).wait_frame(lambda p: mark in bytes(p))
         assert got is not None, f"{fields} {outer}: did not arrive; drops: {self.one.daemon.drops()}"
         return got
 

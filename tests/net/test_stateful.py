@@ -264,13 +264,13 @@ def test_timeouts_end_flows_also_without_the_agent(fresh):
 
 
 def test_an_idle_connection_ends_after_its_timeout(fresh):
-    up = fresh(host_spec={"timeouts": {"tcpEstablished": "1s"}}, docs=[policy(ingress=[rule("allow", "TCP", 7330)], default=DENY_IN)])
+    up = fresh(host_spec={"timeouts": {"tcpEstablished": "2s"}}, docs=[policy(ingress=[rule("allow", "TCP", 7330)], default=DENY_IN)])
     with traffic.Servers(up.server, tcp=[7330]):
         sockets = [traffic.connect(up.client, target, 7330) for target in both(up)]
         for _ in range(4):  # traffic keeps it
             assert all(roundtrip(s) for s in sockets)
-            time.sleep(0.4)
-        time.sleep(1.3)
+            time.sleep(0.6)
+        time.sleep(2.3)
         for s in sockets:
             assert not roundtrip(s, timeout=0.4), "data went on after the timeout"
             s.close()

@@ -174,17 +174,19 @@ def test_ready_waits_for_nobody(make):
 def test_a_link_goes(make):
     u = make()
     u.comes_to("up0", "up1")
+    times = []
     for down, up in (("link set up1 down", "link set up1 up"), ("link set up0 down", "link set up0 up")):
         began = time.monotonic()
         u.host.ip(down)
         left = "up0" if "up1" in down else "up1"
         index = u.host.ifindex(left)
         wait_for(lambda: [w[0] for w in u.record()[2]] == [index], interval=0.001, what=f"{left} is left")
-        assert time.monotonic() - began < 1
+        times.append(time.monotonic() - began)
         assert u.peer()["state"] == "reachable"
         u.host.ip(up)
         u.route()  # the kernel took it away with the link
         u.comes_to("up0", "up1")
+    assert min(times) < 1 and max(times) < 3, "not when the kernel told of it"  # a busy machine may be late once
     # The far end of the cable. The kernel is in no hurry to tell of carriers, and all namespaces share its patience.
     u.router.ip("link set r0 down")
     u.comes_to("up1", timeout=30)

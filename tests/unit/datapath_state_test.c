@@ -387,7 +387,7 @@ static void test_events(void **state)
 	assert_int_equal(env_start(env, current, 1, HD_DENY, XDP_MODE_AUTO), 0);
 	poll_fd = (struct pollfd){.fd = datapath_events_fd(current), .events = POLLIN};
 	assert_int_not_equal(env_ping(env), 0);
-	assert_int_equal(poll(&poll_fd, 1, 1000), 1);
+	assert_int_equal(poll(&poll_fd, 1, 20000), 1);
 	assert_int_equal(datapath_events_dispatch(current, hear, &heard), 0);
 	assert_true(heard.n >= 1);
 	assert_int_equal(heard.last.type, HD_EVENT_DROP);

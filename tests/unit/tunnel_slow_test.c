@@ -94,7 +94,7 @@ static void wait_for(int fd)
 {
 	struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
 
-	assert_int_equal(poll(&poll_fd, 1, 3000), 1);
+	assert_int_equal(poll(&poll_fd, 1, 20000), 1);
 }
 
 /* A whole outer packet, as our programs make one. */
