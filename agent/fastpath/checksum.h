@@ -11,10 +11,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct checksum_piece {
+	uint8_t *data;
+	size_t length;
+};
 /*
  * frame: Ethernet, untagged, of a workload that may have written anything; nothing outside of its length is read. True: TCP or UDP without a checksum of its
  * own, which has one now. Fragments, extension headers of IPv6 and what does not fit are left alone.
  */
 bool checksum_complete(void *frame, size_t length);
+/* The same of one in several pieces, whose headers are all in the first. */
+bool checksum_complete_pieces(const struct checksum_piece *pieces, size_t n);
 
 #endif

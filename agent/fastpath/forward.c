@@ -29,7 +29,13 @@ static int create_lane(struct forward *forward, const struct forward_options *op
 	const struct forward_lane *wanted = &options->lanes[i];
 	struct xsk_sizes sizes = {.rx = options->ring, .tx = options->ring, .fill = options->ring, .completion = options->ring};
 	struct xsk_binding binding = {
-		.ifindex = wanted->ifindex, .queue = wanted->queue, .generic = wanted->generic, .copy_only = wanted->copy_only};
+		.ifindex = wanted->ifindex,
+		.queue = wanted->queue,
+		.generic = wanted->generic,
+		.copy_only = wanted->copy_only,
+		.several = options->several,
+		.zero_copy_pieces = wanted->zero_copy_pieces,
+	};
 	struct lane *lane = &forward->lanes[i];
 	int r;
 
@@ -69,7 +75,8 @@ static int create_worker(struct forward *forward, const struct forward_options *
 	}
 	worker->free = calloc(forward->frames_each, sizeof(*worker->free));
 	worker->in = calloc(forward->n_workers, sizeof(*worker->in));
-	if (!worker->free || !worker->in)
+	worker->handed = calloc(forward->n_workers, sizeof(*worker->handed));
+	if (!worker->free || !worker->in || !worker->handed)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < forward->frames_each; i++)
 		worker->free[worker->n_free++] = ((uint64_t)number * forward->frames_each + i) * options->frame_size;
@@ -107,8 +114,8 @@ int forward_create(const struct forward_options *options, struct forward **ret, 
 			n += options->lanes[i].worker == number;
 		most = n > most ? n : most;
 	}
-	/* all that its rings can hold on the way in, as much on the way out, and a batch in hand */
-	forward->frames_each = most * (2 * options->ring + options->batch);
+	/* all that its rings can hold on the way in, as much on the way out, a batch in hand, and what waits for the rest of its packet */
+	forward->frames_each = most * (2 * options->ring + options->batch + (options->several ? XSK_PIECES_MOST : 0));
 	forward->bytes_each = (uint64_t)forward->frames_each * options->frame_size;
 	forward->lanes = aligned_alloc(CACHE_LINE, options->n_lanes * sizeof(*forward->lanes));
 	forward->workers = aligned_alloc(CACHE_LINE, options->workers * sizeof(*forward->workers));
@@ -191,6 +198,7 @@ void forward_free(struct forward *forward)
 		for (uint32_t k = 0; worker->in && k < forward->n_workers; k++)
 			handoff_destroy(&worker->in[k]);
 		free(worker->in);
+		free(worker->handed);
 		free(worker->free);
 		safe_close(worker->wake_fd);
 	}
@@ -210,13 +218,13 @@ uint32_t forward_missing(const struct forward *forward)
 	for (uint32_t i = 0; i < forward->n_workers; i++) {
 		found += forward->workers[i].n_free;
 		for (uint32_t k = 0; k < forward->n_workers; k++)
-			found += k == i ? 0 : handoff_count(&forward->workers[i].in[k]);
+			found += k == i ? 0 : handoff_count(&forward->workers[i].in[k]) + forward->workers[i].handed[k].n;
 	}
 	for (uint32_t i = 0; i < forward->n_lanes; i++) {
 		const struct xsk *xsk = &forward->lanes[i].xsk;
 
 		found += ring_pending(&xsk->fill) + ring_pending(&xsk->rx) + ring_pending(&xsk->tx) +
-			 ring_pending(&xsk->completion);
+			 ring_pending(&xsk->completion) + forward->lanes[i].chain.n;
 	}
 	return found < all ? all - found : 0;
 }

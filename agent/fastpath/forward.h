@@ -5,7 +5,10 @@
  * (checksum.h). Each queue of a device is a lane, and each lane belongs to one worker, a thread.
  *
  * All lanes share one memory, so that a frame is received and sent without a copy of ours; a frame whose device another worker has is handed to that
- * one, and comes home when it was sent. Frames in more than one buffer do not get here: the most that fits is FORWARD_FRAME_MOST().
+ * one, and comes home when it was sent.
+ *
+ * A packet is in one frame, the longest FORWARD_FRAME_MOST(), unless `several` was asked for: then in up to XSK_PIECES_MOST of them, which stay together: they
+ * are handed over and sent all of them or none, with nothing between them.
  */
 #ifndef HEDDLE_FASTPATH_FORWARD_H
 #define HEDDLE_FASTPATH_FORWARD_H
@@ -16,8 +19,8 @@
 #define FORWARD_LANES 256
 #define FORWARD_DEVICES 64
 #define FORWARD_BATCH_MOST 256
-#define FORWARD_FRAME_MOST(frame_size) ((frame_size)-256) /* the kernel keeps XDP_PACKET_HEADROOM in front */
-#define FORWARD_LATENCIES 32				  /* bucket n: less than 2^n ns */
+#define FORWARD_FRAME_MOST(frame_size) XSK_FRAME_MOST(frame_size)
+#define FORWARD_LATENCIES 32 /* bucket n: less than 2^n ns */
 
 struct forward_lane {
 	uint32_t ifindex, queue;
@@ -26,6 +29,7 @@ struct forward_lane {
 	bool port;	       /* of a workload: what XDP writes is the first bytes of each frame, and checksums may be missing */
 	bool generic;	       /* as in struct xsk_binding */
 	const char *copy_only; /* likewise */
+	uint32_t zero_copy_pieces; /* likewise */
 };
 
 struct forward_options {
@@ -36,6 +40,7 @@ struct forward_options {
 	uint32_t frame_size; /* as umem_create(); small ones stay in the caches */
 	int node;	     /* NUMA node of the memory; -1: any */
 	bool huge;	     /* pages, where there are some */
+	bool several;	     /* packets may be in several frames: xsk_takes_several() */
 	bool spin;	     /* never sleep; else a worker that finds nothing for a while waits in poll() */
 	uint32_t batch;	     /* frames at once, 1 to FORWARD_BATCH_MOST */
 	uint32_t ring;	     /* entries of each ring; a power of two */
@@ -43,14 +48,17 @@ struct forward_options {
 };
 
 struct forward_counters {
-	uint64_t rx, rx_bytes, tx, tx_bytes;
-	uint64_t no_device; /* came in with a device that there is no lane for */
+	uint64_t rx, rx_bytes, tx, tx_bytes; /* packets, in however many frames */
+	uint64_t several;		     /* of rx: in more than one */
+	uint64_t no_device;		     /* came in with a device that there is no lane for */
+	uint64_t too_big;   /* came in in more frames than a packet can have, or than its device's socket takes */
 	uint64_t tx_full;   /* its ring had no room */
 	uint64_t checksums; /* that the sender had left to hardware: completed */
-	uint64_t malformed; /* came in without what XDP writes, or were too short for it */
-	uint64_t handed;    /* received here, sent by another worker */
-	uint64_t wakeups;   /* system calls to get the kernel going, */
-	uint64_t sleeps;    /* and the worker's own waits (counted at its first lane) */
+	uint64_t
+		malformed; /* came in without what XDP writes, or were too short for it, or in pieces that do not belong together */
+	uint64_t handed;   /* received here, sent by another worker */
+	uint64_t wakeups; /* system calls to get the kernel going, */
+	uint64_t sleeps;  /* and the worker's own waits (counted at its first lane) */
 	uint64_t latency
 		[FORWARD_LATENCIES]; /* from the XDP program to the ring of the device it leaves by, where that was asked for */
 };

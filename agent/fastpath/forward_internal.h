@@ -11,12 +11,20 @@
 
 struct worker;
 
+/* A packet's frames, as they come: it goes on when the last one is there. */
+struct chain {
+	uint32_t n;
+	bool lost; /* there were too many: those that are still to come go, too */
+	struct xdp_desc piece[XSK_PIECES_MOST];
+};
+
 struct lane {
 	struct xsk xsk;
 	uint32_t device, index;
 	struct worker *worker;
 	bool port;
-	uint32_t waits; /* rounds with nothing new to send, while the driver has not sent all that it was told of */
+	uint32_t waits;	    /* rounds with nothing new to send, while the driver has not sent all that it was told of */
+	struct chain chain; /* of what comes in */
 	uint32_t n_out;
 	struct xdp_desc out[FORWARD_BATCH_MOST]; /* to be sent at the end of this round */
 	struct forward_counters counters;	 /* written by its worker alone */
@@ -34,7 +42,8 @@ struct worker {
 	struct lane *to[FORWARD_DEVICES]; /* what sends for a device: a lane of its own, where it has one */
 	uint64_t *free;			  /* frames at hand */
 	uint32_t n_free;
-	struct handoff *in; /* one from each worker */
+	struct handoff *in;   /* one from each worker, */
+	struct chain *handed; /* and what of a packet has come of it */
 
 	int wake_fd;
 	bool sleeping, stop; /* atomic */

@@ -14,10 +14,11 @@
 #include <ck_ring.h>
 
 #define HANDOFF_HOME UINT32_MAX /* for no lane: the frame is its owner's again */
+#define HANDOFF_MORE (1u << 31)
 
 struct handoff_item {
 	uint64_t address;
-	uint32_t length; /* bytes */
+	uint32_t length; /* bytes; HANDOFF_MORE: the packet goes on in the next item */
 	uint32_t lane;	 /* that shall send it, or HANDOFF_HOME */
 };
 

@@ -16,6 +16,11 @@
 
 #include <linux/if_xdp.h>
 
+/* Of a descriptor's options: the packet goes on in the next one (Linux 6.6). */
+#ifndef XDP_PKT_CONTD
+#define XDP_PKT_CONTD (1 << 0)
+#endif
+
 struct xsk_ring {
 	uint32_t *producer, *consumer, *flags; /* shared with the other end */
 	void *entries;			       /* uint64_t of fill and completion, struct xdp_desc of rx and tx */

@@ -99,46 +99,126 @@ static void kick(struct worker *worker, struct lane *lane)
 	}
 }
 
+static bool goes_on(const struct xdp_desc *desc)
+{
+	return desc->options & XDP_PKT_CONTD;
+}
+
+/* Room for as many as are given, and whole packets of these: what was taken beyond is given back. */
+static uint32_t reserve_packets(struct xsk_ring *tx, const struct xdp_desc *descs, uint32_t n, uint32_t *ret_index)
+{
+	uint32_t room = ring_reserve(tx, n, ret_index), whole = room;
+
+	while (room < n && whole && goes_on(&descs[whole - 1]))
+		whole--;
+	ring_cancel(tx, room - whole);
+	return whole;
+}
+
 static void flush(struct worker *worker, struct lane *lane)
 {
-	uint32_t index = 0, n, bytes = 0;
+	uint32_t index = 0, n, bytes = 0, packets = 0, lost = 0;
 
 	reap(worker, lane);
-	n = ring_reserve(&lane->xsk.tx, lane->n_out, &index);
+	n = reserve_packets(&lane->xsk.tx, lane->out, lane->n_out, &index);
 	for (uint32_t i = 0; i < n; i++) {
 		*ring_descriptor(&lane->xsk.tx, index + i) = lane->out[i];
 		bytes += lane->out[i].len;
+		packets += !goes_on(&lane->out[i]);
 	}
 	if (n)
 		ring_submit(&lane->xsk.tx);
-	count(&lane->counters.tx, n);
+	count(&lane->counters.tx, packets);
 	count(&lane->counters.tx_bytes, bytes);
 	if (n < lane->n_out) {
-		count(&lane->counters.tx_full, lane->n_out - n);
-		for (uint32_t i = n; i < lane->n_out; i++)
+		for (uint32_t i = n; i < lane->n_out; i++) {
+			lost += !goes_on(&lane->out[i]);
 			frame_home(worker, lane->out[i].addr);
+		}
+		count(&lane->counters.tx_full, lost);
 	}
 	lane->n_out = 0;
 	kick(worker, lane);
 }
 
-static void put_out(struct worker *worker, struct lane *lane, struct xdp_desc desc)
+/* A packet of n frames. */
+static void put_out(struct worker *worker, struct lane *lane, const struct xdp_desc *pieces, uint32_t n)
 {
-	if (lane->n_out == FORWARD_BATCH_MOST)
+	if (lane->n_out + n > FORWARD_BATCH_MOST)
 		flush(worker, lane);
-	lane->out[lane->n_out++] = desc;
+	for (uint32_t i = 0; i < n; i++)
+		lane->out[lane->n_out++] =
+			(struct xdp_desc){.addr = pieces[i].addr, .len = pieces[i].len, .options = i + 1 < n ? XDP_PKT_CONTD : 0};
+}
+
+/* --- packets in several frames --- */
+
+static void pieces_home(struct worker *worker, const struct xdp_desc *pieces, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		frame_home(worker, pieces[i].addr);
+}
+
+/* True: that was the last one, and the packet is whole, or lost (chain->lost) and its frames at home. chain_end() is due. */
+static bool chain_add(struct worker *worker, struct chain *chain, const struct xdp_desc *desc)
+{
+	if (chain->n == XSK_PIECES_MOST) {
+		pieces_home(worker, chain->piece, chain->n);
+		chain->n = 0;
+		chain->lost = true;
+	}
+	if (chain->lost)
+		frame_home(worker, desc->addr);
+	else
+		chain->piece[chain->n++] = *desc;
+	return !goes_on(desc);
+}
+
+static void chain_end(struct chain *chain)
+{
+	chain->n = 0;
+	chain->lost = false;
+}
+
+static uint32_t length_of(const struct xdp_desc *pieces, uint32_t n)
+{
+	uint32_t length = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		length += pieces[i].len;
+	return length;
+}
+
+/*
+ * Its pieces are as long as it says. In zero-copy, until Linux 7.0, the kernel leaves out the end of a packet for which the ring has no more room, and nothing but
+ * this tells that what comes next is another one.
+ */
+static bool belongs_together(const struct umem *umem, const struct xdp_desc *pieces, uint32_t n)
+{
+	const uint8_t *frame = umem_data(umem, pieces[0].addr);
+	uint32_t length = length_of(pieces, n), stated;
+
+	if (pieces[0].len < ETH_HLEN + 20)
+		return false;
+	if (frame[12] == 0x08 && frame[13] == 0x00)
+		stated = (uint32_t)frame[16] << 8 | frame[17];
+	else if (frame[12] == 0x86 && frame[13] == 0xdd)
+		stated = 40 + ((uint32_t)frame[18] << 8 | frame[19]);
+	else
+		return true;
+	return length == ETH_HLEN + stated;
 }
 
 /* --- in --- */
 
-static void forward_frame(
-	struct worker *worker, struct lane *from, const struct xdp_desc *desc, const struct hd_fast_meta *meta, uint32_t now)
+static inline void forward_packet(struct worker *worker, struct lane *from, const struct xdp_desc *pieces, uint32_t n,
+	const struct hd_fast_meta *meta, uint32_t now)
 {
 	struct lane *to = meta->device < FORWARD_DEVICES ? worker->to[meta->device] : NULL;
 
-	if (!to) {
-		count(&from->counters.no_device, 1);
-		frame_home(worker, desc->addr);
+	if (!to || n > to->xsk.pieces) {
+		count(to ? &from->counters.too_big : &from->counters.no_device, 1);
+		pieces_home(worker, pieces, n);
 		return;
 	}
 	if (meta->flags & HD_FAST_META_STAMP) {
@@ -147,12 +227,15 @@ static void forward_frame(
 		count(&from->counters.latency[bucket < FORWARD_LATENCIES ? bucket : FORWARD_LATENCIES - 1], 1);
 	}
 	if (to->worker == worker) {
-		put_out(worker, to, (struct xdp_desc){.addr = desc->addr, .len = desc->len});
+		put_out(worker, to, pieces, n);
 		return;
 	}
 	count(&from->counters.handed, 1);
-	(void)handoff_put(&to->worker->in[worker->number],
-		&(struct handoff_item){.address = desc->addr, .length = desc->len, .lane = to->index});
+	for (uint32_t i = 0; i < n; i++)
+		(void)handoff_put(
+			&to->worker->in[worker->number], &(struct handoff_item){.address = pieces[i].addr,
+								 .length = pieces[i].len | (i + 1 < n ? HANDOFF_MORE : 0),
+								 .lane = to->index});
 }
 
 /* In front of the frame, or of a port its first bytes. */
@@ -163,24 +246,60 @@ static const struct hd_fast_meta *meta_of(const struct lane *lane, const struct 
 	return lane->port ? frame : frame - 1;
 }
 
-/* What a workload sent, without what XDP put before it. False: it has not come through our program. */
-static bool take_frame(struct lane *lane, const struct umem *umem, struct xdp_desc *desc)
+/* What a workload sent, without what XDP put before it, and with its checksum. False: it has not come through our program. */
+static bool take_front(struct lane *lane, const struct umem *umem, struct xdp_desc *pieces, uint32_t n)
 {
-	if (desc->len < sizeof(struct hd_fast_meta) + ETH_HLEN) {
-		count(&lane->counters.malformed, 1);
+	struct checksum_piece at[XSK_PIECES_MOST];
+
+	if (pieces[0].len < sizeof(struct hd_fast_meta) + ETH_HLEN)
 		return false;
-	}
-	desc->addr += sizeof(struct hd_fast_meta);
-	desc->len -= (uint32_t)sizeof(struct hd_fast_meta);
-	if (checksum_complete(umem_data(umem, desc->addr), desc->len))
+	pieces[0].addr += sizeof(struct hd_fast_meta);
+	pieces[0].len -= (uint32_t)sizeof(struct hd_fast_meta);
+	for (uint32_t i = 0; i < n; i++)
+		at[i] = (struct checksum_piece){.data = umem_data(umem, pieces[i].addr), .length = pieces[i].len};
+	if (checksum_complete_pieces(at, n))
 		count(&lane->counters.checksums, 1);
+	return true;
+}
+
+/* A whole packet, of how many bytes for its receiver. */
+static inline uint32_t take_packet(struct worker *worker, struct lane *lane, struct xdp_desc *pieces, uint32_t n, uint32_t *now)
+{
+	const struct umem *umem = &worker->forward->umem;
+	const struct hd_fast_meta *meta = meta_of(lane, umem, &pieces[0]);
+
+	/* one reading of the clock a batch: they came together */
+	if (!*now && meta->flags & HD_FAST_META_STAMP)
+		*now = now_ns();
+	if ((lane->port && !take_front(lane, umem, pieces, n)) || (n > 1 && !belongs_together(umem, pieces, n))) {
+		count(&lane->counters.malformed, 1);
+		pieces_home(worker, pieces, n);
+		return 0;
+	}
+	forward_packet(worker, lane, pieces, n, meta, *now);
+	return n == 1 ? pieces[0].len : length_of(pieces, n);
+}
+
+/* True: that was the last one of its packet. */
+static bool take_piece(struct worker *worker, struct lane *lane, const struct xdp_desc *desc, uint32_t *now, uint64_t *bytes)
+{
+	struct chain *chain = &lane->chain;
+
+	if (!chain_add(worker, chain, desc))
+		return false;
+	count(&lane->counters.several, 1);
+	if (chain->lost)
+		count(&lane->counters.too_big, 1);
+	else
+		*bytes += take_packet(worker, lane, chain->piece, chain->n, now);
+	chain_end(chain);
 	return true;
 }
 
 static uint32_t receive(struct worker *worker, struct lane *lane)
 {
 	const struct umem *umem = &worker->forward->umem;
-	uint32_t index = 0, n = ring_peek(&lane->xsk.rx, worker->forward->batch, &index), now = 0;
+	uint32_t index = 0, n = ring_peek(&lane->xsk.rx, worker->forward->batch, &index), now = 0, packets = 0;
 	uint64_t bytes = 0;
 
 	if (n == 0) {
@@ -194,24 +313,37 @@ static uint32_t receive(struct worker *worker, struct lane *lane)
 		__builtin_prefetch(meta_of(lane, umem, ring_descriptor(&lane->xsk.rx, index + i)));
 	for (uint32_t i = 0; i < n; i++) {
 		struct xdp_desc desc = *ring_descriptor(&lane->xsk.rx, index + i);
-		const struct hd_fast_meta *meta = meta_of(lane, umem, &desc);
 
 		if (i + AHEAD < n)
 			__builtin_prefetch(meta_of(lane, umem, ring_descriptor(&lane->xsk.rx, index + i + AHEAD)));
-		/* one reading of the clock a batch: they came together */
-		if (!now && meta->flags & HD_FAST_META_STAMP)
-			now = now_ns();
-		if (lane->port && !take_frame(lane, umem, &desc)) {
-			frame_home(worker, desc.addr);
+		if (__builtin_expect(goes_on(&desc) || lane->chain.n || lane->chain.lost, 0)) {
+			packets += take_piece(worker, lane, &desc, &now, &bytes);
 			continue;
 		}
-		bytes += desc.len;
-		forward_frame(worker, lane, &desc, meta, now);
+		bytes += take_packet(worker, lane, &desc, 1, &now);
+		packets++;
 	}
 	ring_release(&lane->xsk.rx);
-	count(&lane->counters.rx, n);
+	count(&lane->counters.rx, packets);
 	count(&lane->counters.rx_bytes, bytes);
 	return n;
+}
+
+/* All of a packet come one after the other, but not always before we look. */
+static inline void put_handed(struct worker *worker, uint32_t from, const struct handoff_item *item)
+{
+	struct lane *lane = &worker->forward->lanes[item->lane];
+	struct chain *chain = &worker->handed[from];
+	const struct xdp_desc desc = {.addr = item->address,
+		.len = item->length & ~HANDOFF_MORE,
+		.options = item->length & HANDOFF_MORE ? XDP_PKT_CONTD : 0};
+
+	if (!chain->n && !goes_on(&desc)) {
+		put_out(worker, lane, &desc, 1);
+	} else if (chain_add(worker, chain, &desc)) {
+		put_out(worker, lane, chain->piece, chain->n);
+		chain_end(chain);
+	}
 }
 
 static uint32_t take_handed(struct worker *worker)
@@ -227,8 +359,7 @@ static uint32_t take_handed(struct worker *worker)
 				if (items[k].lane == HANDOFF_HOME)
 					worker->free[worker->n_free++] = items[k].address;
 				else
-					put_out(worker, &worker->forward->lanes[items[k].lane],
-						(struct xdp_desc){.addr = items[k].address, .len = items[k].length});
+					put_handed(worker, i, &items[k]);
 			}
 			all += n;
 		}

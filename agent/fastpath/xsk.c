@@ -20,6 +20,11 @@
 #define XDP_MAX_TX_SKB_BUDGET 9 /* since 6.17 */
 #endif
 #define TX_SKB_BUDGET 32 /* what it is otherwise, and the least that the kernel takes */
+#ifndef XDP_USE_SG
+#define XDP_USE_SG (1 << 4)
+#endif
+#define ZERO_COPY_TAIL \
+	384 /* what newer kernels keep behind each piece of a packet in zero-copy: a struct skb_shared_info, rounded up */
 
 const char *xsk_mode_name(enum xsk_mode mode)
 {
@@ -54,7 +59,7 @@ static int set(int fd, int option, const void *value, socklen_t length)
 
 int xsk_create(const struct umem *umem, const struct xsk_sizes *sizes, struct xsk *ret)
 {
-	struct xsk xsk = {.fd = -1, .sizes = *sizes};
+	struct xsk xsk = {.fd = -1, .sizes = *sizes, .pieces = 1};
 	struct xdp_umem_reg reg = {
 		.addr = (uintptr_t)umem->area, .len = (uint64_t)umem->frame_size * umem->frames, .chunk_size = umem->frame_size};
 	_cleanup_close_ int fd = -1;
@@ -94,33 +99,68 @@ static int bind_as(const struct xsk *xsk, const struct xsk_binding *binding, uin
 	return bind(xsk->fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
 }
 
+int xsk_takes_several(void)
+{
+	struct sockaddr_xdp nowhere = {.sxdp_family = AF_XDP, .sxdp_flags = XDP_USE_SG | XDP_COPY};
+	_cleanup_close_ int fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -errno;
+	/* flags are looked at first; then there is no such device */
+	if (bind(fd, (struct sockaddr *)&nowhere, sizeof(nowhere)) == 0 || errno == ENODEV)
+		return 0;
+	return errno == EINVAL ? -EOPNOTSUPP : -errno;
+}
+
+uint32_t xsk_packet_most(uint32_t frame_size, uint32_t pieces, enum xsk_mode mode)
+{
+	return pieces * (XSK_FRAME_MOST(frame_size) - (pieces > 1 && mode == XSK_ZERO_COPY ? ZERO_COPY_TAIL : 0));
+}
+
+static uint32_t pieces_of(const struct xsk_binding *binding, bool zero_copy)
+{
+	uint32_t most = zero_copy ? binding->zero_copy_pieces : XSK_PIECES_MOST;
+
+	if (!binding->several)
+		return 1;
+	/* it would not have been bound with one */
+	return most < 2 ? 2 : most < XSK_PIECES_MOST ? most : XSK_PIECES_MOST;
+}
+
 int xsk_bind(struct xsk *xsk, const struct xsk_binding *binding)
 {
+	uint16_t flags = XDP_USE_NEED_WAKEUP | (binding->several ? XDP_USE_SG : 0);
+	bool one_only = binding->several && binding->zero_copy_pieces == 1;
 	struct xdp_options options = {0};
 	socklen_t length = sizeof(options);
 	int refused = 0, r = -EOPNOTSUPP;
 
-	if (!binding->copy_only && !binding->generic) {
-		r = bind_as(xsk, binding, XDP_ZEROCOPY | XDP_USE_NEED_WAKEUP);
+	if (!binding->copy_only && !binding->generic && !one_only) {
+		r = bind_as(xsk, binding, XDP_ZEROCOPY | flags);
 		refused = r;
 	}
 	/* what is taken or is not there is no question of the mode */
 	if (r < 0 && r != -EBUSY && r != -ENODEV)
-		r = bind_as(xsk, binding, XDP_COPY | XDP_USE_NEED_WAKEUP);
+		r = bind_as(xsk, binding, XDP_COPY | flags);
 	if (r < 0)
 		return r;
 	xsk->ifindex = binding->ifindex;
 	xsk->queue = binding->queue;
 	if (getsockopt(xsk->fd, SOL_XDP, XDP_OPTIONS, &options, &length) == 0 && options.flags & XDP_OPTIONS_ZEROCOPY) {
 		xsk->mode = XSK_ZERO_COPY;
+		xsk->pieces = pieces_of(binding, true);
 		xsk->reason[0] = '\0';
 		return 0;
 	}
+	xsk->pieces = pieces_of(binding, false);
 	xsk->mode = binding->generic ? XSK_GENERIC : XSK_COPY;
 	if (binding->generic)
 		snprintf(xsk->reason, sizeof(xsk->reason), "the XDP program of the device runs in generic mode");
 	else if (binding->copy_only)
 		snprintf(xsk->reason, sizeof(xsk->reason), "%s", binding->copy_only);
+	else if (one_only)
+		snprintf(xsk->reason, sizeof(xsk->reason),
+			"zero-copy of the driver has no packets in several frames, which the MTU takes");
 	else if (refused == -EOPNOTSUPP)
 		snprintf(xsk->reason, sizeof(xsk->reason), "the driver has no zero-copy on queue %u", binding->queue);
 	else
@@ -247,7 +287,7 @@ int xsk_is(int fd)
 
 int xsk_attach(int fd, const struct xsk_sizes *sizes, struct xsk *ret)
 {
-	struct xsk xsk = {.fd = fd, .sizes = *sizes};
+	struct xsk xsk = {.fd = fd, .sizes = *sizes, .pieces = 1};
 	struct xdp_options options = {0};
 	socklen_t length = sizeof(options);
 	int r = xsk_is(fd);

@@ -14,6 +14,10 @@
 
 #define XSK_REASON 160
 #define XSK_RING_MOST 32768
+/* Descriptors of one packet: what an skb takes at least (CONFIG_MAX_SKB_FRAGS), whichever way the kernel makes it. */
+#define XSK_PIECES_MOST 17
+/* The kernel keeps XDP_PACKET_HEADROOM in front of what it writes into a frame. */
+#define XSK_FRAME_MOST(frame_size) ((frame_size)-256)
 
 /* How packets reach the socket; the best first. */
 enum xsk_mode { XSK_UNBOUND, XSK_ZERO_COPY, XSK_COPY, XSK_GENERIC };
@@ -28,6 +32,7 @@ struct xsk {
 	uint32_t ifindex, queue;
 	enum xsk_mode mode;
 	char reason[XSK_REASON]; /* why not a better mode; "" none */
+	uint32_t pieces;	 /* descriptors that a packet can have at most; 1: it is in one */
 	struct xsk_sizes sizes;
 	struct xsk_ring rx, tx, fill, completion;
 };
@@ -43,12 +48,18 @@ struct xsk_binding {
 	uint32_t ifindex, queue;
 	bool generic; /* the device's XDP program runs in generic mode: the kernel has copied the packet before it is seen */
 	const char *copy_only; /* why zero-copy is not to be tried; NULL: it is */
+	bool several; /* packets may be in several frames: rather by copies than in one only. -EOPNOTSUPP: xsk_takes_several() */
+	uint32_t zero_copy_pieces; /* that the driver takes in zero-copy; 0: none are known, 1: one only */
 };
 /*
  * Zero-copy where the driver has it, else copies; need_wakeup either way. The device is fixed (SO_BINDTODEVICE), so that who has the fd can bind it to
  * no other. -EBUSY: the queue or the socket is taken.
  */
 int xsk_bind(struct xsk *xsk, const struct xsk_binding *binding);
+/* 0: the kernel has sockets whose packets are in several frames (Linux 6.6). -EOPNOTSUPP; -EPERM and others: it was not to be found out. */
+int xsk_takes_several(void);
+/* Bytes of the longest packet of so many pieces. */
+uint32_t xsk_packet_most(uint32_t frame_size, uint32_t pieces, enum xsk_mode mode);
 /* Fixed before the fd leaves the process, where binding comes after that. */
 int xsk_fix_device(struct xsk *xsk, const char *device);
 

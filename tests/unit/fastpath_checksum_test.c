@@ -96,6 +96,50 @@ static void test_completes(void **state)
 	}
 }
 
+/* In pieces of any length, odd ones too: as in one, as long as its headers are in the first. */
+static void test_pieces(void **state)
+{
+	struct made made, whole;
+
+	(void)state;
+	srand(2);
+	for (unsigned i = 0; i < 4000; i++) {
+		uint8_t protocol = protocols[i >> 1 & 1];
+		struct checksum_piece pieces[5];
+		uint8_t *own[5];
+		size_t n = 0, at = 0, head;
+
+		make(&made, families[i & 1], protocol, 200 + i % 1200);
+		whole = made;
+		head = made.l4 + (protocol == 6 ? 20 : 8);
+		assert_true(checksum_complete(whole.bytes, whole.length));
+		while (at < made.length) {
+			size_t length = n == 0 ? head + (size_t)rand() % 40 : 1 + (size_t)rand() % 400;
+
+			if (n == 4 || length > made.length - at)
+				length = made.length - at;
+			own[n] = malloc(length);
+			memcpy(own[n], made.bytes + at, length);
+			pieces[n] = (struct checksum_piece){.data = own[n], .length = length};
+			at += length;
+			n++;
+		}
+		assert_true(checksum_complete_pieces(pieces, n));
+		at = 0;
+		for (size_t k = 0; k < n; at += pieces[k++].length) {
+			assert_memory_equal(own[k], whole.bytes + at, pieces[k].length);
+			free(own[k]);
+		}
+		/* where they are not, nothing is read beyond it */
+		own[0] = malloc(head - 1);
+		memcpy(own[0], made.bytes, head - 1);
+		pieces[0] = (struct checksum_piece){.data = own[0], .length = head - 1};
+		pieces[1] = (struct checksum_piece){.data = made.bytes + head - 1, .length = made.length - head + 1};
+		assert_false(checksum_complete_pieces(pieces, 2));
+		free(own[0]);
+	}
+}
+
 /* Whole checksums, wrong ones, none: not ours to change. */
 static void test_leaves(void **state)
 {
@@ -157,8 +201,8 @@ static void test_hostile(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_completes), cmocka_unit_test(test_leaves), cmocka_unit_test(test_hostile)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_completes), cmocka_unit_test(test_pieces),
+		cmocka_unit_test(test_leaves), cmocka_unit_test(test_hostile)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -112,7 +112,9 @@ static void steer(int map, const char *device, uint16_t to, uint16_t meta_flags,
 		{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .imm = XDP_PASS},
 		{.code = BPF_JMP | BPF_EXIT},
 	};
-	int fd = bpf_prog_load(BPF_PROG_TYPE_XDP, "steer", "GPL", program, sizeof(program) / sizeof(*program), NULL);
+	/* in generic mode the kernel makes one piece of it, as for the agent's programs there */
+	LIBBPF_OPTS(bpf_prog_load_opts, opts, .prog_flags = flags & XDP_FLAGS_DRV_MODE ? BPF_F_XDP_HAS_FRAGS : 0);
+	int fd = bpf_prog_load(BPF_PROG_TYPE_XDP, "steer", "GPL", program, sizeof(program) / sizeof(*program), &opts);
 
 	assert_true(fd >= 0);
 	assert_int_equal(bpf_xdp_attach((int)if_nametoindex(device), fd, flags, NULL), 0);
@@ -301,6 +303,145 @@ static void test_spinning(void **state)
 	forwarding(1, false, true);
 }
 
+/* --- packets in several frames --- */
+
+#define JUMBO 9000
+
+static void make_jumbo(uint8_t *frame, uint32_t number, uint32_t length)
+{
+	make_frame(frame, number);
+	for (uint32_t i = LENGTH; i < length; i++)
+		frame[i] = (uint8_t)(number * 7 + i * 13 + i / 256);
+}
+
+static uint32_t jumbo_length(uint32_t number)
+{
+	static const uint32_t lengths[] = {LENGTH, 1514, 1784, 1792, 1793, 3584, 3585, 3840, 3841, 5000, 7680, 7681, 9014};
+
+	return lengths[number % (sizeof(lengths) / sizeof(*lengths))];
+}
+
+static void pass_jumbo(int from, int to, uint32_t n)
+{
+	static uint8_t frame[JUMBO + 14], got[2 * JUMBO];
+	uint32_t sent = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct pollfd poll_fd = {.fd = to, .events = POLLIN};
+
+		for (; sent < n && sent < i + 8; sent++) {
+			make_jumbo(frame, sent, jumbo_length(sent));
+			assert_int_equal(write(from, frame, jumbo_length(sent)), jumbo_length(sent));
+		}
+		make_jumbo(frame, i, jumbo_length(i));
+		assert_int_equal(poll(&poll_fd, 1, 10000), 1);
+		assert_int_equal(recv(to, got, sizeof(got), MSG_DONTWAIT), jumbo_length(i));
+		assert_memory_equal(got, frame, jumbo_length(i));
+	}
+}
+
+static void jumbo(uint32_t workers, bool generic, uint32_t frame_size)
+{
+	struct forward_lane lanes[2] = {
+		{.ifindex = if_nametoindex("fwa0"), .device = 0, .generic = generic},
+		{.ifindex = if_nametoindex("fwb0"), .device = 1, .worker = workers - 1, .generic = generic},
+	};
+	struct forward_options options = {.lanes = lanes,
+		.n_lanes = 2,
+		.workers = workers,
+		.frame_size = frame_size,
+		.node = -1,
+		.several = true,
+		.batch = 32,
+		.ring = 64};
+	uint32_t flags = generic ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE, failed = 0, key = 0;
+	struct forward_counters counters;
+	struct forward *forward = NULL;
+	int maps[2], a, b;
+
+	if (xsk_takes_several() < 0) {
+		print_message("packets in several frames: not of this kernel\n");
+		skip();
+	}
+	run("for d in fwa0 fwa1 fwb0 fwb1; do ip link set $d mtu 9000; done");
+	a = far_end("fwa1");
+	b = far_end("fwb1");
+	for (int i = 0; i < 2; i++) {
+		maps[i] = bpf_map_create(BPF_MAP_TYPE_XSKMAP, "socks", 4, 4, 4, NULL);
+		assert_true(maps[i] >= 0);
+	}
+	steer(maps[0], "fwa0", 1, HD_FAST_META_STAMP, flags);
+	steer(maps[1], "fwb0", 0, 0, flags);
+	assert_int_equal(forward_create(&options, &forward, &failed), 0);
+	for (uint32_t i = 0; i < 2; i++) {
+		assert_int_equal(forward_socket(forward, i)->pieces, XSK_PIECES_MOST);
+		assert_int_equal(bpf_map_update_elem(maps[i], &key, &forward_socket(forward, i)->fd, BPF_ANY), 0);
+	}
+	assert_int_equal(forward_start(forward), 0);
+	pass_jumbo(a, b, 1300);
+	pass_jumbo(b, a, 1300);
+	forward_counters(forward, 0, &counters);
+	assert_int_equal(counters.rx, 1300);
+	assert_int_equal(counters.several, frame_size == 2048 ? 900 : 500);
+	assert_int_equal(counters.tx, 1300);
+	assert_int_equal(counters.too_big + counters.malformed + counters.tx_full, 0);
+	/* more than the rings hold: some are lost, of none a part arrives, and no frame is lost with them */
+	for (uint32_t round = 0; round < 20; round++) {
+		static uint8_t frame[JUMBO + 14], got[2 * JUMBO];
+		struct pollfd poll_fd = {.fd = b, .events = POLLIN};
+		ssize_t n;
+
+		for (uint32_t i = 0; i < 200; i++) {
+			make_jumbo(frame, i, JUMBO + 14);
+			(void)!write(a, frame, sizeof(frame));
+		}
+		while (poll(&poll_fd, 1, 100) == 1 && (n = recv(b, got, sizeof(got), MSG_DONTWAIT)) > 0) {
+			uint32_t number;
+
+			assert_int_equal(n, sizeof(frame));
+			memcpy(&number, got + 14, sizeof(number));
+			make_jumbo(frame, number, JUMBO + 14);
+			assert_memory_equal(got, frame, sizeof(frame));
+		}
+	}
+	pass_jumbo(a, b, 100);
+	usleep(50000);
+	forward_stop(forward);
+	assert_in_range(forward_missing(forward), 0, 4);
+	forward_free(forward);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(bpf_xdp_detach((int)lanes[i].ifindex, flags, NULL), 0);
+		close(maps[i]);
+	}
+	close(a);
+	close(b);
+	run("for d in fwa0 fwa1 fwb0 fwb1; do ip link set $d mtu 1500; done");
+}
+
+static void test_jumbo(void **state)
+{
+	(void)state;
+	jumbo(1, false, 4096);
+}
+
+static void test_jumbo_small_frames(void **state)
+{
+	(void)state;
+	jumbo(1, false, 2048);
+}
+
+static void test_jumbo_two_workers(void **state)
+{
+	(void)state;
+	jumbo(2, false, 4096);
+}
+
+static void test_jumbo_generic(void **state)
+{
+	(void)state;
+	jumbo(1, true, 4096);
+}
+
 static void test_refused(void **state)
 {
 	struct forward_lane lane = {.ifindex = if_nametoindex("fwa0")};
@@ -349,6 +490,10 @@ int main(void)
 		cmocka_unit_test(test_two_workers),
 		cmocka_unit_test(test_generic),
 		cmocka_unit_test(test_spinning),
+		cmocka_unit_test(test_jumbo),
+		cmocka_unit_test(test_jumbo_small_frames),
+		cmocka_unit_test(test_jumbo_two_workers),
+		cmocka_unit_test(test_jumbo_generic),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, NULL);
