@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The far end of a port's veth, where a consumer's sockets are bound: everything that comes here was let through to the port by tc_port_in or tc_port_out
- * at the near end, so nothing is judged. Without the flag for several buffers: the kernel then cuts large packets up before they get here.
+ * at the near end, so nothing is judged. Large packets the kernel cuts up before they get here, since XDP takes segmentation offload from a veth. Loaded with the flag for
+ * several buffers and without it: see xdp_generic.bpf.c.
  */
 #include "stage/compat.h"
 

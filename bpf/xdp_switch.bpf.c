@@ -2,7 +2,7 @@
 /*
  * Ports whose frames XDP or the agent's workers move: what a workload sends, before the kernel has made a buffer of it. Takes only packets of flows that tc_port_in
  * has judged, by the policies in force, and about which nothing is new; for the first of each, and for everything that is not plain, tc_port_in
- * decides as it does without workers. One form for native and generic XDP, without the flag for several buffers: see xdp_generic.bpf.c.
+ * decides as it does without workers. Loaded with the flag for several buffers and without it: see xdp_generic.bpf.c.
  */
 #define HOOK_PORTS
 #include "stage/xdp.h"
@@ -205,13 +205,21 @@ static __always_inline bool checksum_left(struct xdp_md *ctx, const struct pkt *
 	return *check && *check == (__u16)sum;
 }
 
-/* By XDP itself (p->direct) where the device takes it: takes, its ifindex; 0: it does not. Else by a worker, as steer_to(). */
+/*
+ * By XDP itself (p->direct) where the device takes it: takes, its ifindex; 0: it does not. Else by a worker, as steer_to(). flags: what steer_to() asks of
+ * the device that it came by, and of the other one HD_FAST_DIRECT_SEVERAL.
+ */
 __noinline int send(struct xdp_md *ctx, struct pkt *p, __u32 takes, __u32 index, __u32 flags)
 {
 	if (!p || dry_run)
 		return 0;
-	p->direct = takes && !checksum_left(ctx, p) && direct_way(ctx, p, takes);
+	p->direct = takes && !checksum_left(ctx, p) && direct_way(ctx, takes, flags);
 	return p->direct ? STEER_TAKEN : steer_to(ctx, index, flags);
+}
+
+static __always_inline __u32 send_flags(const struct hd_fast_forward *in, const struct hd_fast_forward *out)
+{
+	return (in->flags & HD_FAST_DROP) | (out->flags & HD_FAST_DIRECT_SEVERAL);
 }
 
 static __always_inline int take(struct xdp_md *ctx, const struct pkt *p, const struct hd_fast_forward *in, __u32 device)
@@ -245,7 +253,7 @@ static __always_inline int inside(
 	if (!out || !unchanged_flow(p, flow, c))
 		return 0;
 	device = out->index;
-	r = send(ctx, p, out->flags & HD_FAST_DIRECT ? p->to : 0, in->index, in->flags);
+	r = send(ctx, p, out->flags & HD_FAST_DIRECT ? p->to : 0, in->index, send_flags(in, out));
 	if (r != STEER_TAKEN)
 		return r;
 	if (!ordinary_flow(p, flow, c))
@@ -276,7 +284,7 @@ static __always_inline int outside(
 	hot = known_outside(view, c, &beyond);
 	if (!hot && !beyond)
 		return 0;
-	r = send(ctx, p, out->flags & HD_FAST_DIRECT ? fib.ifindex : 0, in->index, in->flags);
+	r = send(ctx, p, out->flags & HD_FAST_DIRECT ? fib.ifindex : 0, in->index, send_flags(in, out));
 	if (r != STEER_TAKEN)
 		return r;
 	if (!count_outside(view, hot, beyond) || !ordinary_flow(p, flow, c))

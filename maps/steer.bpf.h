@@ -47,6 +47,14 @@ struct {
 	__type(value, __u32);
 } fast_exits SEC(".maps");
 
+/* By index. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, HD_FAST_PATHS);
+	__type(key, __u32);
+	__type(value, struct hd_fast_room);
+} fast_rooms SEC(".maps");
+
 /* For the agent alone. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

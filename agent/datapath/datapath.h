@@ -197,6 +197,8 @@ struct datapath_fast_path {
 	bool inside;  /* beside forward, of a port: to other ports only */
 	bool stamp;   /* with the time */
 	bool direct;  /* beside forward: the device takes frames from XDP. Cleared where it cannot be put where XDP finds it */
+	bool direct_several; /* beside direct: those in several buffers, too */
+	bool several; /* of far ends and ports: XDP of the driver shall see packets in several buffers. Generic XDP never does */
 	uint16_t group;
 	uint8_t mac[6];
 	const struct datapath_match *matches;
@@ -213,6 +215,8 @@ int datapath_fast_indexes(struct datapath *dp, const char *const *names, size_t 
  */
 int datapath_steer(struct datapath *dp, struct datapath_fast_path *paths, size_t n);
 bool datapath_steers(const struct datapath *dp); /* some device has a fast path, of this agent or of an earlier one */
+/* What its sockets take; NULL: nothing is known. */
+int datapath_fast_room(struct datapath *dp, uint16_t index, const struct hd_fast_room *room);
 /* The socket that gets what queue of the path's device brings; -1: none. One that is closed everywhere goes by itself. */
 int datapath_fast_socket(struct datapath *dp, uint16_t index, uint16_t queue, int fd);
 

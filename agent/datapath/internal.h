@@ -69,6 +69,7 @@ enum map_group { MAP_FLOW, MAP_KEPT, MAP_GROWN, MAP_FRESH };
 	X(FAST_DEVICES, "fast_devices", KEPT) \
 	X(FAST_MATCHES, "fast_matches", KEPT) \
 	X(FAST_FORWARDS, "fast_forwards", KEPT) \
+	X(FAST_ROOMS, "fast_rooms", KEPT) \
 	X(FAST_NAMES, "fast_names", KEPT) \
 	X(FAST_COUNTERS, "fast_counters", KEPT) \
 	X(FAST_EXITS, "fast_exits", KEPT) \
@@ -113,8 +114,18 @@ struct member_list {
 	bool unknown;
 };
 
-/* Programs of a load: one for each hook, XDP's other form, and those of steer.c: at far ends of ports' veths, and on ports of workers. */
-enum { PROGRAM_XDP_GENERIC = HD_HOOKS, PROGRAM_XDP_PORT, PROGRAM_XDP_SWITCH, PROGRAM_COUNT };
+/*
+ * Programs of a load: one for each hook, XDP's other form, and those of steer.c: at far ends of ports' veths, and on ports of workers; each of these once more
+ * with the flag for packets in several buffers.
+ */
+enum {
+	PROGRAM_XDP_GENERIC = HD_HOOKS,
+	PROGRAM_XDP_PORT,
+	PROGRAM_XDP_PORT_SEVERAL,
+	PROGRAM_XDP_SWITCH,
+	PROGRAM_XDP_SWITCH_SEVERAL,
+	PROGRAM_COUNT
+};
 
 /* One set of programs with the maps they use. Entries from MAP_KNOWN on are scratch maps of the programs' own. */
 struct load {
@@ -257,8 +268,10 @@ static inline enum object_id program_object(unsigned program)
 	case PROGRAM_XDP_GENERIC:
 		return OBJECT_XDP_GENERIC;
 	case PROGRAM_XDP_PORT:
+	case PROGRAM_XDP_PORT_SEVERAL:
 		return OBJECT_XDP_PORT;
 	case PROGRAM_XDP_SWITCH:
+	case PROGRAM_XDP_SWITCH_SEVERAL:
 		return OBJECT_XDP_SWITCH;
 	case HD_HOOK_XDP_UPLINK:
 		return OBJECT_XDP;

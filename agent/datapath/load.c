@@ -391,8 +391,10 @@ int load_reuse_maps(const struct load *load, struct bpf_object *object)
 
 static const char *program_name(unsigned program)
 {
-	if (program == PROGRAM_XDP_PORT || program == PROGRAM_XDP_SWITCH)
-		return program == PROGRAM_XDP_PORT ? "xdp_port" : "xdp_switch";
+	if (program == PROGRAM_XDP_PORT || program == PROGRAM_XDP_PORT_SEVERAL)
+		return "xdp_port";
+	if (program == PROGRAM_XDP_SWITCH || program == PROGRAM_XDP_SWITCH_SEVERAL)
+		return "xdp_switch";
 	return hook_program_name[program == PROGRAM_XDP_GENERIC ? HD_HOOK_XDP_UPLINK : program];
 }
 
@@ -432,6 +434,9 @@ static int load_program(struct load *load, unsigned which)
 		return r;
 	bpf_object__for_each_program (program, object)
 		(void)bpf_program__set_autoload(program, strcmp(bpf_program__name(program), name) == 0);
+	program = bpf_object__find_program_by_name(object, name);
+	if (program && (which == PROGRAM_XDP_PORT_SEVERAL || which == PROGRAM_XDP_SWITCH_SEVERAL))
+		(void)bpf_program__set_flags(program, bpf_program__flags(program) | BPF_F_XDP_HAS_FRAGS);
 	r = load_reuse_maps(load, object);
 	if (r == 0)
 		r = object_load(object, name);

@@ -118,7 +118,8 @@ static uint16_t add_forward(struct steer_tables *tables, const struct datapath_f
 		.group = path->group,
 		.flags = (uint16_t)((path->drop ? HD_FAST_DROP : 0) | (path->stamp ? HD_FAST_STAMP : 0) |
 				    (path->uplink ? 0 : HD_FAST_PORT) | (path->inside ? HD_FAST_INSIDE : 0) |
-				    (path->direct ? HD_FAST_DIRECT : 0))};
+				    (path->direct ? HD_FAST_DIRECT : 0) |
+				    (path->direct && path->direct_several ? HD_FAST_DIRECT_SEVERAL : 0))};
 	memcpy(row->mac, path->mac, sizeof(row->mac));
 	return HD_FAST_FORWARD;
 }
@@ -323,11 +324,18 @@ static bool link_lives(int link, uint32_t ifindex)
 	return link_inspect(link, &kind, &at, &program) == 0 && at == ifindex;
 }
 
-static int attach_far_end(struct datapath *dp, struct load *load, uint32_t ifindex, unsigned which)
+/*
+ * which: without the flag for several buffers; with_flag: the same with it, or that one once more. Generic XDP has the one without, always: the kernel then
+ * makes one buffer of the packet.
+ */
+static int attach_far_end(struct datapath *dp, struct load *load, uint32_t ifindex, unsigned which, unsigned with_flag)
 {
-	static const uint32_t modes[] = {XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE};
+	const struct {
+		uint32_t mode;
+		unsigned which;
+	} ways[] = {{XDP_FLAGS_DRV_MODE, with_flag}, {XDP_FLAGS_DRV_MODE, which}, {XDP_FLAGS_SKB_MODE, which}};
 	struct far_end *end = far_end_of(dp, ifindex);
-	int program = load->program[which], r = -EOPNOTSUPP;
+	int program, r = -EOPNOTSUPP;
 	char name[16];
 
 	if (end && !link_lives(end->link, ifindex)) {
@@ -336,7 +344,8 @@ static int attach_far_end(struct datapath *dp, struct load *load, uint32_t ifind
 	}
 	if (end) {
 		end->wanted = true;
-		end->which = which;
+		end->which = end->generic ? which : with_flag;
+		program = load->program[end->which];
 		if (end->program == program)
 			return 0;
 		if (bpf_link_update(end->link, program, NULL) < 0)
@@ -349,11 +358,13 @@ static int attach_far_end(struct datapath *dp, struct load *load, uint32_t ifind
 	end = far_end_add(dp, ifindex);
 	if (!end)
 		return -ENOMEM;
-	for (size_t i = 0; i < ARRAY_SIZE(modes) && end->link < 0; i++) {
-		LIBBPF_OPTS(bpf_link_create_opts, opts, .flags = modes[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(ways) && end->link < 0; i++) {
+		LIBBPF_OPTS(bpf_link_create_opts, opts, .flags = ways[i].mode);
 
-		end->link = bpf_link_create(program, (int)ifindex, BPF_XDP, &opts);
-		end->generic = modes[i] == XDP_FLAGS_SKB_MODE;
+		end->program = load->program[ways[i].which];
+		end->which = ways[i].which;
+		end->link = bpf_link_create(end->program, (int)ifindex, BPF_XDP, &opts);
+		end->generic = ways[i].mode == XDP_FLAGS_SKB_MODE;
 		r = end->link < 0 ? -errno : 0;
 	}
 	far_end_pin(name, ifindex);
@@ -365,24 +376,32 @@ static int attach_far_end(struct datapath *dp, struct load *load, uint32_t ifind
 		return r;
 	}
 	end->wanted = true;
-	end->program = program;
-	end->which = which;
 	return 0;
+}
+
+static bool is_switch(unsigned which)
+{
+	return which == PROGRAM_XDP_SWITCH || which == PROGRAM_XDP_SWITCH_SEVERAL;
 }
 
 void steer_follow(struct datapath *dp, struct load *load, uint32_t ifindex)
 {
 	struct far_end *end = far_end_of(dp, ifindex);
 
-	if (!end || (end->program >= 0 && end->which != PROGRAM_XDP_SWITCH))
+	if (!end || (end->program >= 0 && !is_switch(end->which)))
 		return;
-	/* without it, what it would have taken goes by the port's other programs */
-	if (load_steer(load, PROGRAM_XDP_SWITCH) < 0 || bpf_link_update(end->link, load->program[PROGRAM_XDP_SWITCH], NULL) < 0) {
-		far_end_release(dp, (size_t)(end - dp->far_ends));
+	/* which form an earlier agent took is not known: a veth of a large MTU takes one only */
+	for (unsigned which = PROGRAM_XDP_SWITCH; which <= PROGRAM_XDP_SWITCH_SEVERAL; which++) {
+		if (end->program >= 0 && end->which != which)
+			continue;
+		if (load_steer(load, which) < 0 || bpf_link_update(end->link, load->program[which], NULL) < 0)
+			continue;
+		end->which = which;
+		end->program = load->program[which];
 		return;
 	}
-	end->which = PROGRAM_XDP_SWITCH;
-	end->program = load->program[PROGRAM_XDP_SWITCH];
+	/* without it, what it would have taken goes by the port's other programs */
+	far_end_release(dp, (size_t)(end - dp->far_ends));
 }
 
 /* The first error; those that are not wanted any more go. */
@@ -393,16 +412,20 @@ static int attach_far_ends(struct datapath *dp, struct load *load, struct datapa
 	for (size_t i = 0; i < dp->n_far_ends; i++)
 		dp->far_ends[i].wanted = false;
 	for (size_t i = 0; i < n; i++) {
-		unsigned which = paths[i].forward ? PROGRAM_XDP_SWITCH : PROGRAM_XDP_PORT;
+		unsigned which = paths[i].forward ? PROGRAM_XDP_SWITCH : PROGRAM_XDP_PORT, with_flag = which;
 		const struct far_end *end;
 		int r;
 
 		if (paths[i].uplink)
 			continue;
+		if (paths[i].several)
+			with_flag = paths[i].forward ? PROGRAM_XDP_SWITCH_SEVERAL : PROGRAM_XDP_PORT_SEVERAL;
 		r = load_steer(load, which);
+		if (r == 0)
+			r = load_steer(load, with_flag);
 		if (r < 0)
 			return r;
-		paths[i].error = attach_far_end(dp, load, paths[i].ifindex, which);
+		paths[i].error = attach_far_end(dp, load, paths[i].ifindex, which, with_flag);
 		end = far_end_of(dp, paths[i].ifindex);
 		paths[i].generic = end && end->generic;
 		if (paths[i].error < 0 && first_error == 0)
@@ -416,7 +439,7 @@ static int attach_far_ends(struct datapath *dp, struct load *load, struct datapa
 
 /* --- names --- */
 
-static int forget_counters(const struct load *load, uint16_t index)
+static int forget_index(struct datapath *dp, const struct load *load, uint16_t index)
 {
 	int cpus = libbpf_num_possible_cpus();
 	_cleanup_free_ struct hd_counter *zeros = cpus < 1 ? NULL : calloc((size_t)cpus, sizeof(*zeros));
@@ -429,7 +452,9 @@ static int forget_counters(const struct load *load, uint16_t index)
 		if (bpf_map_update_elem(load->maps[MAP_FAST_COUNTERS].fd, &key, zeros, BPF_ANY) < 0)
 			return -errno;
 	}
-	return bpf_map_update_elem(load->maps[MAP_FAST_REDIRECTS].fd, &(uint32_t){index}, zeros, BPF_ANY) < 0 ? -errno : 0;
+	if (bpf_map_update_elem(load->maps[MAP_FAST_REDIRECTS].fd, &(uint32_t){index}, zeros, BPF_ANY) < 0)
+		return -errno;
+	return datapath_fast_room(dp, index, NULL);
 }
 
 static bool is_name(const struct hd_fast_name *record, const char *name)
@@ -466,7 +491,7 @@ int datapath_fast_indexes(struct datapath *dp, const char *const *names, size_t 
 			used[i] = found[j] = true;
 			ret[j] = (uint16_t)i;
 			snprintf(record.name, sizeof(record.name), "%s", names[j]);
-			r = forget_counters(load, ret[j]);
+			r = forget_index(dp, load, ret[j]);
 			if (r < 0)
 				return r;
 			if (bpf_map_update_elem(load->maps[MAP_FAST_NAMES].fd, &i, &record, BPF_ANY) < 0)
@@ -551,6 +576,19 @@ int datapath_fast_socket(struct datapath *dp, uint16_t index, uint16_t queue, in
 	if (fd < 0)
 		return bpf_map_delete_elem(load->maps[MAP_XSKS].fd, &key) < 0 && errno != ENOENT ? -errno : 0;
 	return bpf_map_update_elem(load->maps[MAP_XSKS].fd, &key, &fd, BPF_ANY) < 0 ? -errno : 0;
+}
+
+int datapath_fast_room(struct datapath *dp, uint16_t index, const struct hd_fast_room *room)
+{
+	static const struct hd_fast_room unknown;
+	struct load *load = load_writable(dp);
+	uint32_t key = index;
+
+	if (!load)
+		return -ENOTCONN;
+	if (index >= HD_FAST_PATHS)
+		return -EINVAL;
+	return bpf_map_update_elem(load->maps[MAP_FAST_ROOMS].fd, &key, room ? room : &unknown, BPF_ANY) < 0 ? -errno : 0;
 }
 
 bool datapath_steers(const struct datapath *dp)

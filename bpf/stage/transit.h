@@ -65,12 +65,13 @@ static __always_inline const struct hd_fast_forward *worker_route(
 }
 
 /*
- * No worker is needed: the device that the packet leaves by takes it from XDP. What becomes of it there, nobody tells us. Frames in more than one buffer
- * are left out, as sockets leave them out.
+ * No worker is needed: the device that the packet leaves by takes it from XDP. What becomes of it there, nobody tells us: so frames in several buffers only
+ * where its flags say that it takes these, too.
  */
-static __always_inline bool direct_way(struct xdp_md *ctx, const struct pkt *p, __u32 ifindex)
+static __always_inline bool direct_way(struct xdp_md *ctx, __u32 ifindex, __u32 flags)
 {
-	return bpf_xdp_get_buff_len(ctx) == p->length && bpf_redirect_map(&fast_exits, ifindex, 0) == XDP_REDIRECT;
+	return (bpf_xdp_get_buff_len(ctx) == steer_linear(ctx) || flags & HD_FAST_DIRECT_SEVERAL) &&
+	       bpf_redirect_map(&fast_exits, ifindex, 0) == XDP_REDIRECT;
 }
 
 static __always_inline void direct_count(const struct pkt *p, __u32 from, __u32 to)

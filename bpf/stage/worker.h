@@ -85,11 +85,11 @@ __noinline int worker_port(struct pkt *p, __u32 ifindex)
 }
 
 /* What steer_to() is going to find. */
-static __always_inline bool worker_waits(struct xdp_md *ctx, const struct pkt *p, const struct hd_fast_forward *in)
+static __always_inline bool worker_waits(struct xdp_md *ctx, const struct hd_fast_forward *in)
 {
 	__u32 queue = ctx->rx_queue_index;
 
-	return bpf_xdp_get_buff_len(ctx) == p->length && queue < HD_FAST_QUEUES &&
+	return steer_fits(ctx, in->index) && queue < HD_FAST_QUEUES &&
 	       bpf_redirect_map(&xsks, HD_FAST_SOCKET((__u32)in->index, queue), 0) == XDP_REDIRECT;
 }
 
@@ -99,14 +99,14 @@ static __always_inline bool worker_waits(struct xdp_md *ctx, const struct pkt *p
 static __always_inline int worker_send(
 	struct xdp_md *ctx, struct pkt *p, const struct hd_fast_forward *in, const struct hd_fast_forward *out, __u32 ifindex)
 {
-	if (out->flags & HD_FAST_DIRECT && direct_way(ctx, p, ifindex)) {
+	if (out->flags & HD_FAST_DIRECT && direct_way(ctx, ifindex, out->flags)) {
 		if (out->flags & HD_FAST_PORT && !worker_port(p, ifindex))
 			return 0;
 		direct_count(p, in->index, out->index);
 		return STEER_TAKEN;
 	}
 	if (!worker_meta(ctx, out->index, in->flags) ||
-		(out->flags & HD_FAST_PORT && worker_waits(ctx, p, in) && !worker_port(p, ifindex)))
+		(out->flags & HD_FAST_PORT && worker_waits(ctx, in) && !worker_port(p, ifindex)))
 		return 0;
 	return steer_to(ctx, in->index, in->flags);
 }

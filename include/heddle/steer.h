@@ -30,6 +30,7 @@ enum hd_fast_flags {
 	HD_FAST_PORT = 1 << 3,	 /* a port: what XDP tells of its frames is in front of each, as part of it */
 	HD_FAST_INSIDE = 1 << 4, /* beside PORT: to other ports only, since netfilter has to see what leaves for elsewhere */
 	HD_FAST_DIRECT = 1 << 5, /* takes frames from XDP: what leaves by it goes there at once, without a worker */
+	HD_FAST_DIRECT_SEVERAL = 1 << 6, /* beside DIRECT: frames in several buffers, too, which other devices would lose */
 };
 
 /* Matches of one shape ask about the same fields, and as many bits of the addresses: a packet is looked up once for all of them. */
@@ -77,6 +78,17 @@ struct hd_fast_forward {
 };
 static_assert(sizeof(struct hd_fast_forward) == 12, "hd_fast_forward");
 
+/*
+ * What the sockets of an index take, in bytes from the Ethernet header on. Frames of any socket hold HD_FAST_SURE, so most packets are not looked up. 0: in one
+ * buffer any length (the kernel sees what does not fit, and counts it); in several none.
+ */
+#define HD_FAST_SURE 1776
+struct hd_fast_room {
+	__u32 one;     /* in one buffer */
+	__u32 several; /* in several */
+};
+static_assert(sizeof(struct hd_fast_room) == 8, "hd_fast_room");
+
 /* Whose an index is. It stays the document's over restarts, since sockets and counters are found by it. */
 struct hd_fast_name {
 	char name[64]; /* "": nobody's */
@@ -88,7 +100,7 @@ enum hd_fast_total {
 	HD_FAST_TAKEN = 0, /* went to a socket; what became of it there, the socket knows */
 	HD_FAST_PASSED,	   /* no socket was there: it went on to the kernel, */
 	HD_FAST_DROPPED,   /* or not */
-	HD_FAST_TOO_BIG,   /* in more than one buffer, among those passed or dropped */
+	HD_FAST_TOO_BIG,   /* for its sockets (hd_fast_room), among those passed or dropped */
 	HD_FAST_TOTALS
 };
 #define HD_FAST_COUNTER(index, what) ((index)*HD_FAST_TOTALS + (what))

@@ -161,7 +161,7 @@ const char *verdict_message(const struct verdict_world *world)
 
 static bool on_xdp(uint32_t hook)
 {
-	return hook == HD_HOOK_XDP_UPLINK || hook == PROGRAM_XDP_SWITCH;
+	return hook == HD_HOOK_XDP_UPLINK || hook == PROGRAM_XDP_SWITCH_SEVERAL;
 }
 
 static int run_program(int program, const void *frame, uint32_t length, struct verdict_run *run)
@@ -260,12 +260,12 @@ int verdict_load_ports(struct verdict_world *world)
 	return load_ports(load_writable(world->dp), true, true);
 }
 
-/* That of ports whose frames workers move. Its number for verdict_run(), or a negative errno. */
+/* That of ports whose frames workers move, as native XDP has it. Its number for verdict_run(), or a negative errno. */
 int verdict_load_switch(struct verdict_world *world)
 {
-	int r = load_steer(load_writable(world->dp), PROGRAM_XDP_SWITCH);
+	int r = load_steer(load_writable(world->dp), PROGRAM_XDP_SWITCH_SEVERAL);
 
-	return r < 0 ? r : PROGRAM_XDP_SWITCH;
+	return r < 0 ? r : PROGRAM_XDP_SWITCH_SEVERAL;
 }
 
 int verdict_explain(struct verdict_world *world, const struct datapath_probe *probe, struct hd_explain *ret)

@@ -13,7 +13,7 @@ from ports import REDIRECT
 from switch_test import begin, echo, goes_on, index_of, pair, shake, tcp, to_gateway, udp, workers_of  # noqa: F401 pylint: disable=unused-import
 from worker_test import (DENY_2000, IN, LIMIT_IN, UP, Judged, Sent, by_kernel_home, by_kernel_out, converse, homeward, net,  # noqa: F401
                          not_taken, outward, put_in_force, routed)  # pylint: disable=unused-import
-from workers import DROP, DROPPED, PASSED, PORT, QUEUES, TAKEN, XDP_DROP, XDP_PASS, XDP_REDIRECT, told
+from workers import DIRECT_SEVERAL, DROP, DROPPED, PASSED, PORT, QUEUES, TAKEN, TOO_BIG, XDP_DROP, XDP_PASS, XDP_REDIRECT, told
 from world import EGRESS, INGRESS, REASONS, U32
 
 DIRECT = 1 << 5  # HD_FAST_DIRECT
@@ -89,6 +89,22 @@ def across(plane, port, frame):
 
 
 # --- what goes ---
+
+
+def test_several_buffers(two, family):
+    """From port to port: only where the other one takes frames in several buffers, whatever the port that it came by takes."""
+    begin(two, family)
+    index = index_of(two, two.a)
+    frame = udp(two, family, payload=bytes(1300))
+    for a, b, goes in ((DIRECT_SEVERAL, 0, False), (0, DIRECT_SEVERAL, True)):
+        for port, more in ((two.a, a), (two.b, b)):
+            two.workers.forward(port, index_of(two, port), DIRECT | PORT | more)
+        sent = Sent(two, two.a, frame, linear=600)
+        if goes:
+            assert sent.action == XDP_REDIRECT and sent.fast == {(index, TAKEN): (1, len(bytes(frame)))}
+        else:
+            assert sent.action == XDP_PASS and sent.out == sent.packet and sent.counters == {}
+            assert sent.fast == {(index, PASSED): (1, len(bytes(frame))), (index, TOO_BIG): (1, len(bytes(frame)))}
 
 
 @pytest.mark.parametrize("kind", ["udp", "echo"])

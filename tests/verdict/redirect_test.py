@@ -6,7 +6,7 @@ import struct
 import pytest
 from match_test import DROP, DROPPED, FAST, FORWARD, PASSED, PORT_UPLINK, TAKEN, TOO_BIG, counted, steer  # noqa: F401 pylint: disable=unused-import
 from packets import HOST_MAC, IP, Ether, IPv6, udp
-from workers import DIRECT, XDP_DROP, XDP_PASS, XDP_REDIRECT, forward_row
+from workers import DIRECT, DIRECT_SEVERAL, XDP_DROP, XDP_PASS, XDP_REDIRECT, forward_row
 from world import EGRESS, PORT_FORWARD_JUDGE, PORT_XDP, UPLINK, XDP, sh
 
 GROUP = 8
@@ -58,10 +58,10 @@ def counters(world):
     return totals + [world.percpu("fast_redirects", index, 16)[0] for index in (OUT, OTHER)]
 
 
-def went(world, packet):
+def went(world, packet, **options):
     """(verdict of XDP, frame, how the counters changed)"""
     before = counters(world)
-    run = world.raw(XDP, packet)
+    run = world.raw(XDP, packet, **options)
     return run.verdict, bytes(run.out[run.meta_left : run.out_length]), [b - a for a, b in zip(before, counters(world))]
 
 
@@ -81,6 +81,22 @@ def test_redirected(world, forwards, exits, family):
         expected.hlim -= 1
     assert bytes(got[kind]) == bytes(expected)
     assert world.flow()[1].packets[0] == 2  # as without: where it comes in, and where it leaves
+
+
+def test_several_buffers(world, forwards, family):
+    """A frame in several buffers goes only where such frames are taken: another device would lose it."""
+    sh("ip link set fx0 mtu 4000")
+    packet = udp(family, host=BEYOND[family], payload=b"x" * 2500)
+    forwards()
+    verdict, out, changed = went(world, packet, linear=1000)
+    assert verdict == XDP_PASS and out == bytes(packet) and changed == [0, 1, 0, 1, 0, 0]
+    # in one buffer it may be of any length
+    assert went(world, packet)[::2] == (XDP_REDIRECT, [1, 0, 0, 0, 1, 0])
+    forwards(DIRECT | DIRECT_SEVERAL)
+    verdict, out, changed = went(world, packet, linear=1000)
+    assert verdict == XDP_REDIRECT and len(out) == len(packet) and changed == [1, 0, 0, 0, 1, 0]
+    assert out[-2500:] == bytes(packet)[-2500:]
+    sh("ip link set fx0 mtu 1500")
 
 
 @pytest.mark.parametrize("how", [{"flags": 0}, {"there": False}, {"group": GROUP + 1}], ids=["takes nothing", "gone", "another document's"])

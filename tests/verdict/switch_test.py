@@ -48,8 +48,8 @@ def pair(plane, workers_of, request):
 class Sent(Left):
     """By xdp_switch."""
 
-    def __init__(self, plane, port, packet):
-        super().__init__(plane, plane.workers.switch, packet, port)
+    def __init__(self, plane, port, packet, linear=0):
+        super().__init__(plane, plane.workers.switch, packet, port, linear)
 
     def passed_by(self):
         """It went on to tc_port_in as if nobody had looked."""

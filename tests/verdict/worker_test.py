@@ -11,7 +11,7 @@ from port_test import A, GATEWAY, HANDSHAKE, ip
 from ports import GATEWAY_MAC, IS_GATEWAY, L2, NETWORK_HOST, NEXT, TUNNEL_PORT, VXLAN
 from ports import HOST as TO_HOST
 from switch_test import LIMIT_IN, LIMIT_OUT, Sent, goes_on, index_of, with_fields
-from workers import DROP, FAST, INSIDE, PASSED, PORT, XDP_DROP, XDP_PASS, XDP_REDIRECT, Left, Routes, Workers, own_mac, uplink_flags
+from workers import DROP, FAST, INSIDE, PASSED, PORT, TOO_BIG, XDP_DROP, XDP_PASS, XDP_REDIRECT, Left, Routes, Workers, own_mac, uplink_flags
 from world import BUILTIN, EGRESS, PORT_OUT, PORT_TUNNEL, TC_OUT, XDP
 
 UP, OTHER, IN = 5, 6, 1  # indexes of the devices
@@ -147,8 +147,8 @@ def by_kernel_across(net, frame, back=False):
 class Judged(Left):
     """By xdp_uplink."""
 
-    def __init__(self, net, frame, device):
-        super().__init__(net, XDP, frame, device)
+    def __init__(self, net, frame, device, linear=0):
+        super().__init__(net, XDP, frame, device, linear)
 
 
 def compare(net, frame, sent, kept, way, index, to, metadata):
@@ -382,6 +382,33 @@ def test_too_big(net, family):
     net.write(net.a)
     taken_home(net, homeward(net, family, payload=bytes(1400 - head)))
     not_taken(net, homeward(net, family, payload=bytes(1401 - head)))
+
+
+def test_room(net, family):
+    """What the sockets take: longer than they say, or in several buffers where they say nothing of these, it is the kernel's, before any policy is asked."""
+    converse(net, family)
+    net.a.record.mtu = 9000
+    net.write(net.a)
+    for index, device, make in ((IN, net.a, outward), (UP, net.up, homeward)):
+        def look(frame, linear=0, device=device):
+            return Sent(net, net.a, frame, linear) if device is net.a else Judged(net, frame, net.up, linear)
+
+        def is_passed(sent, index=index):
+            kept = {key[1]: n for key, n in sent.fast.items()}
+            return (sent.action, kept) == (XDP_PASS, {PASSED: (1, len(sent.packet)), TOO_BIG: (1, len(sent.packet))}) and {key[0] for key in sent.fast} == {index}
+
+        frame = make(net, family, payload=bytes(1300))
+        length = len(bytes(frame))
+        assert look(frame).action == XDP_REDIRECT
+        assert is_passed(look(frame, 600))
+        for several, goes in ((length - 1, False), (length, True)):
+            net.workers.room(index, 1784, several)
+            sent = look(frame, 600)
+            assert is_passed(sent) if not goes else sent.action == XDP_REDIRECT
+        # in one buffer: of the one kind, and only what is longer than any frame is asked about
+        net.workers.room(index, 100, 0)
+        assert look(frame).action == XDP_REDIRECT
+        net.workers.room(index)
 
 
 def test_no_socket(net, family):

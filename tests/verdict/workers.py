@@ -10,7 +10,7 @@ from ports import Plane, mac_bytes
 from world import PORT_UPLINK, PORT_XDP, REASONS, TABLES, U32, Slot, sh
 
 AF_XDP, SIOCGIFHWADDR = 44, 0x8927
-STAMP, PORT, INSIDE, DIRECT = (1 << n for n in range(2, 6))  # enum hd_fast_flags, after DROP and FORWARD
+STAMP, PORT, INSIDE, DIRECT, DIRECT_SEVERAL = (1 << n for n in range(2, 7))  # enum hd_fast_flags, after DROP and FORWARD
 QUEUES = 64
 XDP_DROP, XDP_PASS, XDP_REDIRECT = 1, 2, 4
 RULES, TOTALS = 128, 16  # as far as the tests' rules go
@@ -54,6 +54,10 @@ class Workers:
     def forward(self, device, index, flags, group=GROUP):
         self.world.store("fast_forwards", struct.pack("<I", device.ifindex), forward_row(index, group, flags, own_mac(device.device)))
 
+    def room(self, index, one=0, several=0):
+        """What its socket takes, in one buffer and in several."""
+        self.world.store("fast_rooms", struct.pack("<I", index), struct.pack("<II", one, several))
+
     def remove_socket(self, index):
         self.world.lib.bpf_map_delete_elem(self.world.fd("xsks"), struct.pack("<I", index * QUEUES))
 
@@ -65,6 +69,7 @@ class Workers:
             for name in ("fast_devices", "fast_forwards"):
                 self.world.lib.bpf_map_delete_elem(self.world.fd(name), struct.pack("<I", device.ifindex))
             self.remove_socket(index)
+            self.room(index)
         for key in self.keys:
             self.world.lib.bpf_map_delete_elem(self.world.fd("fast_matches"), key)
         self.devices, self.keys = {}, []
@@ -129,10 +134,10 @@ def told(out):
 class Left:
     """What an XDP program made of a packet, and what that left behind."""
 
-    def __init__(self, plane, hook, packet, device):
+    def __init__(self, plane, hook, packet, device, linear=0):
         self.workers, self.packet = plane.workers, bytes(packet)
         self.flows_before, counters, fast = self.workers.flows(), self.workers.counters(), self.workers.fast_counters()
-        run = plane.world.raw(hook, self.packet, ifindex=device.ifindex)
+        run = plane.world.raw(hook, self.packet, ifindex=device.ifindex, linear=linear)
         self.action, self.meta, self.out = run.verdict, run.meta_left, bytes(run.out[:run.out_length])
         self.flows, self.counters = self.workers.flows(), self.workers.since(counters)
         now = self.workers.fast_counters()
