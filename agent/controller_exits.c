@@ -67,6 +67,13 @@ const char *exits_reason(struct controller *c, const struct netdev *device)
 		       : "the device's driver takes no frames from XDP (no ndo_xdp_xmit as it is set up)";
 }
 
+bool exits_take_several(struct controller *c, const struct netdev *device)
+{
+	struct xdp_features xdp;
+
+	return c->exits && xdp_watch_ask(c->exits, device->ifindex, &xdp) == 0 && xdp.features & XDP_NDO_XMIT_SEVERAL;
+}
+
 void exits_free(struct controller *c)
 {
 	c->exits_io = sd_event_source_disable_unref(c->exits_io);

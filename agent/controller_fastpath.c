@@ -30,7 +30,8 @@ struct plan {
 	struct datapath_match *matches; /* owned */
 	struct fastpath_config config;
 	struct view_fast_path *view;
-	const char *near_end; /* the port's device; NULL: an uplink */
+	const char *near_end;	    /* the port's device; NULL: an uplink */
+	const char *several_reason; /* why sockets take no packets in several frames, if they do not. Static */
 };
 
 static int numa_node(const char *device)
@@ -93,6 +94,29 @@ static void choose_queues(struct plan *plan, const struct netdev *device)
 		if (path->uplink && !config->copy_only[i])
 			config->copy_only[i] = zero_copy_unfit(device, config->queues[i], config->frame_size);
 	}
+}
+
+/* Which form of our program XDP of the driver has: a tap has generic XDP behind it for what is longer than a page. */
+static bool takes_flag(struct controller *c, const struct netdev *device)
+{
+	return strcmp(device->kind, "veth") == 0 && several_has(c);
+}
+
+/* What a consumer that asks for packets in several frames can have. */
+static void choose_several(struct controller *c, struct plan *plan, const struct netdev *device)
+{
+	struct fastpath_config *config = &plan->config;
+	bool copies = config->generic;
+	struct several_device driver;
+
+	several_ask(c, device, &driver);
+	for (uint32_t i = 0; i < config->n_queues && !copies; i++)
+		copies = config->copy_only[i] != NULL;
+	config->several = several_wanted(c, &driver, copies, device->mtu, config->frame_size) || driver.pieces > 1;
+	plan->view->several_reason = config->several ? NULL : several_why_not(c);
+	config->several_copy = several_refuses(&driver, device->mtu, config->frame_size);
+	config->zero_copy_pieces = driver.pieces;
+	plan->steer.several = takes_flag(c, device) && !plan->path->uplink;
 }
 
 /* Why not; NULL: our XDP program runs there. *ret: the device, where there is one. */
@@ -175,19 +199,21 @@ static void plan_device(struct controller *c, struct plan *plan)
 		memcpy(config->mac, device->mac, sizeof(config->mac));
 	config->node = numa_node(device->name);
 	choose_queues(plan, device);
+	choose_several(c, plan, device);
 }
 
 /* --- between devices --- */
 
-static const char *place_device(struct controller *c, const char *name, const struct netdev **ret, bool *ret_generic)
+/* by_sockets: where XDP sends all frames itself, they may be of any length. */
+static const char *place_device(
+	struct controller *c, const char *name, bool by_sockets, const struct netdev **ret, bool *ret_generic)
 {
 	const char *reason = find_uplink(c, name, ret, ret_generic);
-	const struct netdev *device = *ret;
 
+	if (!reason && by_sockets)
+		reason = several_reason(c, (*ret)->mtu, 0);
 	if (reason)
 		return reason;
-	if (device->mtu + ETH_HLEN > FORWARD_FRAME_MOST(UMEM_FRAME_MOST))
-		return "its MTU is more than one buffer of 4096 bytes holds (3826)";
 	if (strict_source(name))
 		return "rp_filter asks for the way back of each packet, which only the kernel's stack does";
 	return NULL;
@@ -202,7 +228,7 @@ static bool needs_netfilter(const struct controller *c, const struct object_list
 }
 
 static const char *place_port(
-	struct controller *c, const char *name, const struct netdev **ret, const struct topology_port **ret_port)
+	struct controller *c, const char *name, bool by_sockets, const struct netdev **ret, const struct topology_port **ret_port)
 {
 	const struct netdev *device = view_device_by_name(&c->view, name);
 
@@ -215,9 +241,7 @@ static const char *place_port(
 		return "the port is not ready";
 	if (strcmp(device->kind, "veth") != 0 && strcmp(device->kind, "tun") != 0)
 		return "the port's device is neither a veth nor a tap";
-	if (device->mtu + ETH_HLEN + sizeof(struct hd_fast_meta) > FORWARD_FRAME_MOST(UMEM_FRAME_MOST))
-		return "its MTU is more than one buffer of 4096 bytes holds (3818)";
-	return NULL;
+	return by_sockets ? several_reason(c, device->mtu, sizeof(struct hd_fast_meta)) : NULL;
 }
 
 /* Of a tap as many as somebody has opened. */
@@ -232,7 +256,8 @@ static uint32_t tap_queues(const char *device)
 	return n;
 }
 
-static void join(struct plan *plan, size_t i, const struct netdev *device, bool generic, bool port)
+static void join(
+	struct plan *plan, size_t i, const struct netdev *device, const struct several_device *driver, bool generic, bool port)
 {
 	struct forward_plan *workers = &plan->workers;
 	struct datapath_fast_path *steer = &plan->devices[i];
@@ -253,6 +278,7 @@ static void join(struct plan *plan, size_t i, const struct netdev *device, bool 
 	workers->devices[workers->n_devices].ifindex = device->ifindex;
 	workers->devices[workers->n_devices].queues = queues < HD_FAST_QUEUES ? queues : HD_FAST_QUEUES;
 	workers->devices[workers->n_devices].port = port;
+	workers->devices[workers->n_devices].zero_copy_pieces = driver->pieces;
 	workers->devices[workers->n_devices++].generic = generic;
 	if (device->mtu + ETH_HLEN + (port ? sizeof(struct hd_fast_meta) : 0) > FORWARD_FRAME_MOST(UMEM_FRAME_LEAST))
 		workers->frame_size = UMEM_FRAME_MOST;
@@ -278,11 +304,13 @@ static void count_devices(struct plan *plan)
 	struct view_workers *view = &plan->view->workers;
 
 	workers->waiting = workers->n_devices < 2;
+	view->several = workers->several;
 	view->unneeded = false;
 	if (workers->waiting)
 		view->reason = "fewer than two of its devices can take part";
 	else
 		workers->waiting = view->unneeded = !needs_workers(plan);
+	view->several_reason = view->several || view->unneeded ? NULL : plan->several_reason;
 }
 
 static int plan_workers(struct controller *c, const struct object_list *all, const struct object *object, struct plan *plan)
@@ -290,6 +318,8 @@ static int plan_workers(struct controller *c, const struct object_list *all, con
 	const struct fast_path *path = plan->path;
 	const struct object *host = policy_host(all);
 	struct forward_plan *workers = &plan->workers;
+	bool by_sockets = path->way != FAST_PATH_REDIRECT, each_wants = true;
+	uint32_t largest = 0;
 
 	plan->devices = calloc(path->n_devices, sizeof(*plan->devices));
 	plan->view->workers.devices = calloc(path->n_devices, sizeof(*plan->view->workers.devices));
@@ -311,26 +341,43 @@ static int plan_workers(struct controller *c, const struct object_list *all, con
 		struct view_fast_device *view = &plan->view->workers.devices[i];
 		const struct topology_port *port = NULL;
 		const struct netdev *device;
+		struct several_device driver;
 		bool generic = false;
 
 		view->reason = host && host_has_uplink(&host->host, path->devices[i])
-				       ? place_device(c, path->devices[i], &device, &generic)
-				       : place_port(c, path->devices[i], &device, &port);
+				       ? place_device(c, path->devices[i], by_sockets, &device, &generic)
+				       : place_port(c, path->devices[i], by_sockets, &device, &port);
 		view->ifindex = device ? device->ifindex : 0;
+		view->mtu_limit =
+			by_sockets ? several_mtu(several_has(c), UMEM_FRAME_MOST, port ? sizeof(struct hd_fast_meta) : 0) : 0;
 		if (view->reason)
 			continue;
 		plan->devices[i].uplink = !port;
 		plan->devices[i].inside = port && needs_netfilter(c, all, port);
 		view->direct_reason = path->way == FAST_PATH_WORKERS ? "by the document" : exits_reason(c, device);
 		plan->devices[i].direct = !view->direct_reason;
-		join(plan, i, device, generic, port != NULL);
+		plan->devices[i].direct_several = plan->devices[i].direct && exits_take_several(c, device);
+		plan->devices[i].several = takes_flag(c, device);
+		several_ask(c, device, &driver);
+		join(plan, i, device, &driver, generic, port != NULL);
+		largest = device->mtu > largest ? device->mtu : largest;
+		each_wants &= several_wanted(c, &driver, path->copy || generic, 0, UMEM_FRAME_MOST);
 	}
+	/* where one needs it, the others' sockets have to take what comes from there */
+	workers->several = by_sockets && several_has(c) &&
+			   (each_wants || largest > several_mtu(false, UMEM_FRAME_MOST, sizeof(struct hd_fast_meta)));
+	for (size_t i = 0; i < path->n_devices; i++)
+		plan->view->workers.devices[i].several =
+			plan->devices[i].direct ? plan->devices[i].direct_several : workers->several;
 	/* only now, since all devices have a say in how large frames are */
 	for (uint32_t i = 0; i < workers->n_devices; i++) {
 		const struct netdev *device = view_device(&c->view, workers->devices[i].ifindex);
+		const struct several_device driver = {.pieces = workers->devices[i].zero_copy_pieces};
+		const char *refuses =
+			device && workers->several ? several_refuses(&driver, device->mtu, workers->frame_size) : NULL;
 
 		for (uint32_t queue = 0; device && queue < workers->devices[i].queues; queue++) {
-			const char *why = zero_copy_unfit(device, queue, workers->frame_size);
+			const char *why = refuses ? refuses : zero_copy_unfit(device, queue, workers->frame_size);
 
 			if (why) {
 				workers->devices[i].copy_only |= 1ull << queue;
@@ -338,6 +385,7 @@ static int plan_workers(struct controller *c, const struct object_list *all, con
 			}
 		}
 	}
+	plan->several_reason = by_sockets ? several_why_not(c) : NULL;
 	count_devices(plan);
 	return 0;
 }
@@ -435,11 +483,19 @@ static uint16_t index_of(const struct controller *c, const char *name)
 	return HD_FAST_PATHS;
 }
 
-static int on_socket(const char *name, uint16_t queue, int fd, void *userdata)
+static int on_socket(const char *name, uint16_t queue, int fd, const struct fastpath_room *room, void *userdata)
 {
 	struct controller *c = userdata;
+	uint16_t index = index_of(c, name);
+	const struct hd_fast_room row = {.one = room ? room->one : 0, .several = room ? room->several : 0};
+	int r = room ? datapath_fast_room(c->datapath, index, &row) : 0;
 
-	return datapath_fast_socket(c->datapath, index_of(c, name), queue, fd);
+	if (r == 0)
+		r = datapath_fast_socket(c->datapath, index, queue, fd);
+	/* only then: until it has gone, what it does not take would be lost */
+	if (r == 0 && !room)
+		r = datapath_fast_room(c->datapath, index, NULL);
+	return r;
 }
 
 /* Somebody wants to be served: nothing may have told of queues that came or went since the plan was made, nor of what drivers make of that. */
@@ -457,6 +513,8 @@ static void on_refresh(const char *name, struct fastpath_config *config, void *u
 		memset(view->asks_queue, 0, sizeof(view->asks_queue));
 		plan.config.n_queues = 0;
 		choose_queues(&plan, device);
+		plan.config.mtu = device->mtu;
+		choose_several(c, &plan, device);
 		*config = plan.config;
 	}
 }

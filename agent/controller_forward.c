@@ -46,6 +46,7 @@ static uint32_t spread(const struct forward_plan *plan, struct forward_lane *lan
 				.worker = (least >= workers ? queue : n) % workers,
 				.port = plan->devices[i].port,
 				.generic = plan->devices[i].generic,
+				.zero_copy_pieces = plan->devices[i].zero_copy_pieces,
 				.copy_only = plan->copy				       ? "by the document"
 					     : plan->devices[i].copy_only >> queue & 1 ? plan->devices[i].why_copy
 										       : NULL};
@@ -55,13 +56,39 @@ static uint32_t spread(const struct forward_plan *plan, struct forward_lane *lan
 
 /* --- one of them --- */
 
+/* What every socket takes and sends, since a packet may leave by any. */
+static uint32_t packet_most(const struct forwarder *f)
+{
+	uint32_t most = UINT32_MAX;
+
+	for (uint32_t i = 0; i < f->n_lanes; i++) {
+		const struct xsk *xsk = forward_socket(f->forward, i);
+		uint32_t bytes = xsk_packet_most(f->plan.frame_size, xsk->pieces, xsk->mode);
+
+		most = bytes < most ? bytes : most;
+	}
+	return most;
+}
+
+static int set_room(struct controller *c, const struct forward_lane *lane, bool several, uint32_t most)
+{
+	uint32_t bytes = most - (lane->port ? sizeof(struct hd_fast_meta) : 0);
+	const struct hd_fast_room room = {.one = bytes, .several = several ? bytes : 0};
+
+	return datapath_fast_room(c->datapath, (uint16_t)lane->device, most ? &room : NULL);
+}
+
 static int to_sockets(struct controller *c, const struct forwarder *f, bool on)
 {
+	uint32_t most = on ? packet_most(f) : 0;
 	int r = 0;
 
 	for (uint32_t i = 0; i < f->n_lanes; i++) {
-		int now = datapath_fast_socket(c->datapath, (uint16_t)f->lanes[i].device, (uint16_t)f->lanes[i].queue,
-			on ? forward_socket(f->forward, i)->fd : -1);
+		int now = set_room(c, &f->lanes[i], f->plan.several, most);
+
+		if (now == 0)
+			now = datapath_fast_socket(c->datapath, (uint16_t)f->lanes[i].device, (uint16_t)f->lanes[i].queue,
+				on ? forward_socket(f->forward, i)->fd : -1);
 
 		if (now < 0 && r == 0)
 			r = now;
@@ -142,6 +169,7 @@ static int make(struct forwarder *f)
 			.frame_size = plan->frame_size,
 			.node = plan->node,
 			.huge = true,
+			.several = plan->several,
 			.spin = plan->spin,
 			.batch = plan->batch,
 			.ring = plan->ring,

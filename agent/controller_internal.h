@@ -126,6 +126,7 @@ struct controller {
 	/* fast paths */
 	struct fastpath_server *fastpath;  /* NULL: there never was one */
 	struct view_fast_path *fast_paths; /* by the documents in force; they hold references */
+	bool several, several_known;	   /* the kernel has sockets for packets in several frames: several_has() */
 	size_t n_fast_paths;
 	struct forwarder **forwarders; /* the workers of FastPaths */
 	size_t n_forwarders;
@@ -300,7 +301,30 @@ bool fastpaths_concerned(const struct controller *c, const struct netdev *before
 
 void exits_watch(struct controller *c, bool wanted);
 const char *exits_reason(struct controller *c, const struct netdev *device); /* why it does not; NULL: it does */
+bool exits_take_several(struct controller *c, const struct netdev *device);  /* those in several buffers, too */
 void exits_free(struct controller *c);
+
+/* --- controller_several.c: packets in several frames --- */
+
+bool several_has(struct controller *c); /* the kernel has sockets for them */
+struct several_device {
+	bool zero_copy;	 /* the driver has it, as far as is known */
+	uint32_t pieces; /* and takes a packet in so many frames; 0: not told */
+};
+void several_ask(struct controller *c, const struct netdev *device, struct several_device *ret);
+/* The largest MTU, with in_front bytes of ours in front of each frame. */
+uint32_t several_mtu(bool several, uint32_t frame_size, uint32_t in_front);
+/* Why an MTU is too large for sockets, whatever they are given; NULL: it is not. Static. */
+const char *several_reason(struct controller *c, uint32_t mtu, uint32_t in_front);
+/*
+ * Its sockets shall take them: wherever that costs nothing. In zero-copy only for an MTU that needs it, since newer kernels then keep a part of each
+ * frame for themselves, and many drivers have no zero-copy with it. copies: zero-copy is not tried.
+ */
+bool several_wanted(struct controller *c, const struct several_device *device, bool copies, uint32_t mtu, uint32_t frame_size);
+/* Why sockets do not take them, where they do not. Static. */
+const char *several_why_not(struct controller *c);
+/* Why zero-copy is not to be tried with it; NULL: it is. Static. */
+const char *several_refuses(const struct several_device *device, uint32_t mtu, uint32_t frame_size);
 
 /* --- controller_forward.c: the workers among them --- */
 
@@ -308,7 +332,7 @@ void exits_free(struct controller *c);
 struct forward_plan {
 	char name[FASTPATH_NAME_MAX];
 	bool waiting; /* for devices, or they are not needed */
-	bool copy, spin, has_cpus;
+	bool copy, spin, has_cpus, several;
 	uint32_t workers, batch, ring, frame_size;
 	int cpus[FORWARD_WORKERS];
 	int node;
@@ -318,10 +342,11 @@ struct forward_plan {
 		char name[IF_NAMESIZE];
 		uint32_t ifindex, queues;
 		uint16_t index;
-		bool port;	      /* of a network, else an uplink */
-		bool generic;	      /* of a port only known once our program is there */
-		uint64_t copy_only;   /* queues, */
-		const char *why_copy; /* static; as in struct forward_lane */
+		bool port;		   /* of a network, else an uplink */
+		bool generic;		   /* of a port only known once our program is there */
+		uint64_t copy_only;	   /* queues, */
+		const char *why_copy;	   /* static; as in struct forward_lane */
+		uint32_t zero_copy_pieces; /* likewise */
 	} devices[FAST_PATH_DEVICES_MOST];
 };
 /* Ends all that shall not go on as it is. */

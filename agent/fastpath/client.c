@@ -33,6 +33,7 @@
 _Static_assert((int)HEDDLE_FASTPATH_ZERO_COPY == (int)XSK_ZERO_COPY && (int)HEDDLE_FASTPATH_COPY == (int)XSK_COPY &&
 		       (int)HEDDLE_FASTPATH_GENERIC == (int)XSK_GENERIC,
 	"modes are the same numbers");
+_Static_assert(HEDDLE_FASTPATH_PIECES == XSK_PIECES_MOST, "as many pieces");
 
 enum owner { FREE, FILLING, CALLER, SENDING };
 
@@ -40,6 +41,7 @@ struct queue {
 	struct xsk xsk;
 	uint32_t filling; /* frames in the fill ring, or on their way to the rx ring */
 	uint32_t target;  /* that shall be there */
+	bool skipping;	  /* a packet in too many frames: what comes of it goes, up to its end */
 	uint64_t received, transmitted, wakeups;
 };
 
@@ -56,6 +58,7 @@ struct heddle_fastpath {
 	uint32_t *free;
 	uint32_t n_free;
 	uint32_t n_queues, next;
+	uint32_t pieces; /* frames that a packet can be in: what was asked for, then what was granted */
 	struct heddle_fastpath_info info;
 	struct queue queue[FASTPATH_QUEUES];
 };
@@ -299,6 +302,9 @@ static int take_grant(struct heddle_fastpath *fp, const struct fastpath_message 
 			queue->target = grant->fill;
 	}
 	fp->session = grant->session;
+	fp->pieces = grant->pieces < fp->pieces ? grant->pieces : fp->pieces;
+	if (fp->pieces < 1) /* an agent that knows of no others */
+		fp->pieces = 1;
 	fp->info = (struct heddle_fastpath_info){
 		.queues = grant->n_queues,
 		.frames = grant->frames,
@@ -313,7 +319,7 @@ static int take_grant(struct heddle_fastpath *fp, const struct fastpath_message 
 
 static int begin(struct heddle_fastpath *fp)
 {
-	struct fastpath_message message = {.type = FASTPATH_HELLO};
+	struct fastpath_message message = {.type = FASTPATH_HELLO, .pieces = fp->pieces};
 	int fds[FASTPATH_FDS];
 	size_t n = FASTPATH_FDS, none = 0;
 	int r;
@@ -350,12 +356,21 @@ static int begin(struct heddle_fastpath *fp)
 
 PUBLIC int heddle_fastpath_open(const char *directory, const char *name, struct heddle_fastpath **ret)
 {
-	struct heddle_fastpath *fp = calloc(1, sizeof(*fp));
+	return heddle_fastpath_open_with(directory, name, 0, ret);
+}
+
+PUBLIC int heddle_fastpath_open_with(const char *directory, const char *name, uint32_t options, struct heddle_fastpath **ret)
+{
+	struct heddle_fastpath *fp;
 	int r;
 
 	refusal[0] = '\0';
+	if (options & ~HEDDLE_FASTPATH_SEVERAL)
+		return -EINVAL;
+	fp = calloc(1, sizeof(*fp));
 	if (!fp)
 		return -ENOMEM;
+	fp->pieces = options & HEDDLE_FASTPATH_SEVERAL ? HEDDLE_FASTPATH_PIECES : 1;
 	fp->control = fp->epoll = fp->timer = -1;
 	fp->umem = UMEM_NONE;
 	r = make_path(directory, name, &fp->path);
@@ -393,6 +408,11 @@ PUBLIC void heddle_fastpath_close(struct heddle_fastpath *fp)
 PUBLIC void heddle_fastpath_get_info(const struct heddle_fastpath *fp, struct heddle_fastpath_info *ret)
 {
 	*ret = fp->info;
+}
+
+PUBLIC uint32_t heddle_fastpath_pieces(const struct heddle_fastpath *fp)
+{
+	return fp->pieces;
 }
 
 PUBLIC int heddle_fastpath_get_queue(const struct heddle_fastpath *fp, uint32_t queue, struct heddle_fastpath_queue *ret)
@@ -435,28 +455,88 @@ PUBLIC int heddle_fastpath_fd(struct heddle_fastpath *fp)
 
 /* --- packets --- */
 
+/* A frame that has come; false: it is nothing that we had given to the kernel. */
+static bool take_frame(
+	struct heddle_fastpath *fp, uint32_t which, const struct xdp_desc *descriptor, struct heddle_fastpath_frame *ret)
+{
+	struct queue *queue = &fp->queue[which];
+	uint64_t address = descriptor->addr;
+	uint32_t length = descriptor->len;
+
+	/* by the kernel: what it was given, within it */
+	if (queue->filling)
+		queue->filling--;
+	if (!umem_holds(&fp->umem, address, length) || !hand(fp, address, FILLING, CALLER))
+		return false;
+	*ret = (struct heddle_fastpath_frame){
+		.data = umem_data(&fp->umem, address), .length = length, .queue = which, .address = address};
+	return true;
+}
+
+/* All of a packet, or nothing, and its frames are free; lost: nothing in any case. */
+static uint32_t take_packet(
+	struct heddle_fastpath *fp, uint32_t which, uint32_t index, uint32_t n, bool lost, struct heddle_fastpath_frame *frames)
+{
+	uint32_t good = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		const struct xdp_desc *descriptor = ring_descriptor(&fp->queue[which].xsk.rx, index + i);
+
+		if (!take_frame(fp, which, descriptor, &frames[good]))
+			lost = true;
+		else
+			heddle_fastpath_set_more(&frames[good++], i + 1 < n);
+	}
+	if (!lost)
+		return good;
+	for (uint32_t i = 0; i < good; i++)
+		(void)hand(fp, frames[i].address & ~HEDDLE_FASTPATH_MORE, CALLER, FREE);
+	return 0;
+}
+
+/* Of as many descriptors the packets that are whole. *ret_seen: descriptors that are done with; the others are for the next call. */
+static uint32_t take_packets(struct heddle_fastpath *fp, uint32_t which, uint32_t index, uint32_t came,
+	struct heddle_fastpath_frame *frames, uint32_t *ret_seen)
+{
+	struct queue *queue = &fp->queue[which];
+	uint32_t good = 0, seen = 0;
+
+	while (seen < came) {
+		uint32_t n = 0;
+		bool more = true, lost;
+
+		while (more && seen + n < came)
+			more = ring_descriptor(&queue->xsk.rx, index + seen + n++)->options & XDP_PKT_CONTD;
+		lost = queue->skipping || n > fp->pieces || (more && n == fp->pieces);
+		if (more && !lost)
+			break;
+		good += take_packet(fp, which, index + seen, n, lost, frames + good);
+		queue->skipping = more;
+		seen += n;
+	}
+	*ret_seen = seen;
+	return good;
+}
+
 static uint32_t receive_from(struct heddle_fastpath *fp, uint32_t which, struct heddle_fastpath_frame *frames, uint32_t n)
 {
 	struct queue *queue = &fp->queue[which];
-	uint32_t index, came, good = 0;
+	uint32_t index = 0, came, good = 0;
 
 	if (taken_over(queue)) {
 		fp->since_look = LOOK_AFTER;
 		return 0;
 	}
 	came = ring_peek(&queue->xsk.rx, n, &index);
-	for (uint32_t i = 0; i < came; i++) {
-		const struct xdp_desc *descriptor = ring_descriptor(&queue->xsk.rx, index + i);
-		uint64_t address = descriptor->addr;
-		uint32_t length = descriptor->len;
+	if (fp->pieces > 1) {
+		uint32_t seen;
 
-		/* by the kernel: what it was given, within it */
-		if (queue->filling)
-			queue->filling--;
-		if (!umem_holds(&fp->umem, address, length) || !hand(fp, address, FILLING, CALLER))
-			continue;
-		frames[good++] = (struct heddle_fastpath_frame){
-			.data = umem_data(&fp->umem, address), .length = length, .queue = which, .address = address};
+		good = take_packets(fp, which, index, came, frames, &seen);
+		ring_cancel(&queue->xsk.rx, came - seen);
+		came = seen;
+	} else {
+		for (uint32_t i = 0; i < came; i++)
+			good += take_frame(fp, which, ring_descriptor(&queue->xsk.rx, index + i), &frames[good]);
 	}
 	if (came) {
 		ring_release(&queue->xsk.rx);
@@ -476,6 +556,8 @@ PUBLIC int heddle_fastpath_receive(struct heddle_fastpath *fp, struct heddle_fas
 
 	if (n > INT32_MAX)
 		n = INT32_MAX;
+	if (fp->pieces > 1 && n < fp->pieces)
+		return -EINVAL;
 	for (uint32_t i = 0; i < fp->n_queues && got < n; i++) {
 		got += receive_from(fp, fp->next, frames + got, n - got);
 		if (++fp->next == fp->n_queues)
@@ -492,7 +574,7 @@ PUBLIC int heddle_fastpath_release(struct heddle_fastpath *fp, const struct hedd
 	int r = 0;
 
 	for (uint32_t i = 0; i < n && r >= 0; i++)
-		if (!hand(fp, frames[i].address, CALLER, FREE))
+		if (!hand(fp, frames[i].address & ~HEDDLE_FASTPATH_MORE, CALLER, FREE))
 			r = -EINVAL;
 	for (uint32_t i = 0; i < fp->n_queues; i++)
 		fill(fp, &fp->queue[i]);
@@ -521,10 +603,41 @@ static bool place(const struct heddle_fastpath *fp, const struct heddle_fastpath
 {
 	uint64_t address = (uint64_t)((const char *)frame->data - (const char *)fp->umem.area);
 
-	if (!umem_holds(&fp->umem, address, frame->length) || frame_of(fp, address) != frame->address / fp->umem.frame_size)
+	if (!umem_holds(&fp->umem, address, frame->length) ||
+		frame_of(fp, address) != (frame->address & ~HEDDLE_FASTPATH_MORE) / fp->umem.frame_size)
 		return false;
 	*ret = address;
 	return true;
+}
+
+/* The frames of the first packet of these; 0: it has no end, or too many, or they are of several queues. */
+static uint32_t packet_frames(const struct heddle_fastpath *fp, const struct heddle_fastpath_frame *frames, uint32_t n)
+{
+	for (uint32_t i = 0; i < n && i < fp->pieces && frames[i].queue == frames[0].queue; i++)
+		if (!heddle_fastpath_more(&frames[i]))
+			return i + 1;
+	return 0;
+}
+
+/* All of a packet, or none of it is taken. */
+static bool send_packet(
+	struct heddle_fastpath *fp, struct queue *queue, uint32_t index, const struct heddle_fastpath_frame *frames, uint32_t n)
+{
+	uint32_t i;
+
+	for (i = 0; i < n; i++) {
+		uint64_t address;
+
+		if (frames[i].length < (i ? 1 : 14) || !place(fp, &frames[i], &address) || !hand(fp, address, CALLER, SENDING))
+			break;
+		*ring_descriptor(&queue->xsk.tx, index + i) =
+			(struct xdp_desc){.addr = address, .len = frames[i].length, .options = i + 1 < n ? XDP_PKT_CONTD : 0};
+	}
+	if (i == n)
+		return true;
+	while (i--)
+		(void)hand(fp, frames[i].address & ~HEDDLE_FASTPATH_MORE, SENDING, CALLER);
+	return false;
 }
 
 /* In copy mode a call sends a part: so often as it takes, and there is something left that goes. */
@@ -569,15 +682,16 @@ PUBLIC int heddle_fastpath_transmit(struct heddle_fastpath *fp, const struct hed
 			run++;
 		reclaim(fp, queue);
 		room = ring_reserve(&queue->xsk.tx, run, &index);
-		for (; used < room; used++) {
-			const struct heddle_fastpath_frame *frame = &frames[done + used];
-			uint64_t address;
+		while (used < room) {
+			uint32_t more = packet_frames(fp, &frames[done + used], run - used);
 
-			if (frame->length < 14 || !place(fp, frame, &address) || !hand(fp, address, CALLER, SENDING)) {
+			if (more && more > room - used)
+				break;
+			if (!more || !send_packet(fp, queue, index + used, &frames[done + used], more)) {
 				r = -EINVAL;
 				break;
 			}
-			*ring_descriptor(&queue->xsk.tx, index + used) = (struct xdp_desc){.addr = address, .len = frame->length};
+			used += more;
 		}
 		ring_cancel(&queue->xsk.tx, room - used);
 		if (used)

@@ -50,7 +50,8 @@ struct fastpath_message {
 	uint8_t mac[6];
 	uint8_t huge;
 	uint8_t reserved;
-	uint32_t reserved2;
+	uint32_t
+		pieces; /* of HELLO: frames that a packet may be in, as far as the consumer goes; of GRANT: as it will be. 0 or 1: in one */
 	struct {
 		uint32_t ifindex;
 		uint16_t queue;

@@ -15,7 +15,9 @@ struct record {
 	uint64_t session;
 	uint32_t ifindex, n_queues;
 	uint32_t frames, frame_size, ring;
-	uint8_t transmits, huge, reserved[2];
+	uint8_t transmits, huge;
+	uint8_t pieces; /* 0, of an agent that knew of no others: 1 */
+	uint8_t reserved;
 	struct {
 		uint64_t cookie; /* of the socket, which nobody can change */
 		uint16_t queue;
@@ -47,6 +49,7 @@ int record_write(const struct endpoint *ep)
 	record->ring = ep->config.ring;
 	record->transmits = ep->config.transmits;
 	record->huge = session->huge;
+	record->pieces = (uint8_t)session->pieces;
 	for (uint32_t i = 0; i < session->n; i++) {
 		const struct watched *watched = &session->queue[i];
 
@@ -91,6 +94,7 @@ void record_adopt(struct endpoint *ep)
 		.since_ms = clock_ms(),
 		.umem = UMEM_NONE,
 		.huge = record->huge,
+		.pieces = record->pieces ? record->pieces : 1,
 		.n = record->n_queues};
 	for (uint32_t i = 0; i < session->n; i++) {
 		struct watched *watched = &session->queue[i];

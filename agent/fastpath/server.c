@@ -230,6 +230,7 @@ static int on_connection(sd_event_source *source, int fd, uint32_t events, void 
 		connection_tell(connection, FASTPATH_REFUSED, -EACCES, "the document does not let this user in");
 		connection_free(connection);
 	} else if (r >= 0 && !of_session && message.type == FASTPATH_HELLO && n == 0) {
+		connection->pieces = message.pieces;
 		on_hello(ep, connection);
 	} else if (r >= 0 && !of_session && message.type == FASTPATH_RESUME) {
 		on_resume(ep, connection, &message, fds, n);
@@ -575,6 +576,7 @@ int fastpath_server_state(struct fastpath_server *server, const char *name, stru
 			  : ep->last[0] ? ep->last
 					: NULL,
 		.huge = session->huge,
+		.pieces = session->pieces,
 		.sessions = ep->sessions,
 		.ended_hung = ep->ended_hung,
 		.n_queues = session->phase == FASTPATH_GRANTED ? 0 : session->n};

@@ -35,6 +35,9 @@ struct fastpath_config {
 	bool transmits;
 	bool generic;				/* its XDP program runs in generic mode */
 	const char *copy_only[FASTPATH_QUEUES]; /* of each of them: static; why zero-copy is not tried */
+	bool several;		   /* a consumer that asks for it has packets in several frames: xsk_takes_several() */
+	const char *several_copy;  /* and no zero-copy with them: static; why. NULL: as without */
+	uint32_t zero_copy_pieces; /* as in struct xsk_binding */
 	uint32_t frames, frame_size, ring;
 	struct xsk_busy_poll busy;
 	uint32_t stall_ms;
@@ -45,8 +48,15 @@ struct fastpath_config {
 	int node; /* NUMA; -1: none */
 };
 
-/* Has the socket get what comes by its queue; -1: nobody does. Called in the order of events, also before fastpath_server_set() returns. */
-typedef int (*fastpath_socket_cb)(const char *name, uint16_t queue, int fd, void *userdata);
+/* What a session's sockets take, in bytes from the Ethernet header on. */
+struct fastpath_room {
+	uint32_t one, several; /* in one buffer, and in several of the driver's: 0: none */
+};
+/*
+ * Has the socket get what comes by its queue; -1: nobody does, and room is NULL. Called in the order of events, also before fastpath_server_set()
+ * returns.
+ */
+typedef int (*fastpath_socket_cb)(const char *name, uint16_t queue, int fd, const struct fastpath_room *room, void *userdata);
 /* Before somebody is served: what may have changed without fastpath_server_set() being called. */
 typedef void (*fastpath_refresh_cb)(const char *name, struct fastpath_config *config, void *userdata);
 
@@ -82,6 +92,7 @@ struct fastpath_state {
 	pid_t pid;	    /* of GRANTED, LIVE */
 	uid_t uid;
 	bool huge;
+	uint32_t pieces;	       /* frames that a packet may be in; of LIVE and ORPHANED */
 	uint64_t sessions, ended_hung; /* of this agent */
 	uint32_t n_queues;	       /* sockets; of LIVE and ORPHANED */
 	struct fastpath_queue_state queue[FASTPATH_QUEUES];

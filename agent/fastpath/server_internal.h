@@ -33,8 +33,9 @@ struct connection {
 	sd_event_source *source;
 	struct ucred who;
 	uint64_t since_ms;
-	bool denied; /* is told so once it has spoken: what it said would be lost on it otherwise, and our answer with it */
-	bool waits;  /* has said HELLO, and the queue was not free yet */
+	uint32_t pieces; /* that it has asked for: frames that a packet may be in */
+	bool denied;	 /* is told so once it has spoken: what it said would be lost on it otherwise, and our answer with it */
+	bool waits;	 /* has said HELLO, and the queue was not free yet */
 };
 
 struct session {
@@ -43,7 +44,8 @@ struct session {
 	uint64_t id, since_ms;
 	struct umem umem; /* while it is granted */
 	bool huge;
-	bool mapped; /* by its consumer, and a queue was not free yet */
+	uint32_t pieces; /* frames that a packet may be in; 1: in one */
+	bool mapped;	 /* by its consumer, and a queue was not free yet */
 	uint32_t n;
 	struct watched queue[FASTPATH_QUEUES];
 };

@@ -50,10 +50,25 @@ void session_count(struct watched *watched)
 	watched->tx_seen = now;
 }
 
+/* What it has asked for, as far as every queue can have it: they are all alike. */
+static uint32_t choose_pieces(const struct endpoint *ep, uint32_t asked)
+{
+	uint32_t most = XSK_PIECES_MOST, driver = ep->config.zero_copy_pieces;
+
+	if (!ep->config.several || asked < 2)
+		return 1;
+	if (driver > 1 && driver < most && !ep->config.several_copy)
+		most = driver;
+	return asked < most ? asked : most;
+}
+
 static int bind_all(struct endpoint *ep)
 {
 	struct session *session = &ep->session;
-	struct xsk_binding binding = {.ifindex = ep->config.ifindex, .generic = ep->config.generic};
+	struct xsk_binding binding = {.ifindex = ep->config.ifindex,
+		.generic = ep->config.generic,
+		.several = session->pieces > 1,
+		.zero_copy_pieces = ep->config.zero_copy_pieces};
 
 	for (uint32_t i = 0; i < session->n; i++) {
 		struct xsk *xsk = &session->queue[i].xsk;
@@ -62,7 +77,9 @@ static int bind_all(struct endpoint *ep)
 		if (xsk->mode != XSK_UNBOUND)
 			continue;
 		binding.queue = ep->config.queues[i];
-		binding.copy_only = ep->config.copy_only[i];
+		binding.copy_only = ep->config.copy_only[i] ? ep->config.copy_only[i]
+				    : session->pieces > 1   ? ep->config.several_copy
+							    : NULL;
 		r = xsk_bind(xsk, &binding);
 		if (r < 0)
 			return r == -EBUSY ? r
@@ -148,6 +165,7 @@ int session_grant(struct endpoint *ep, struct connection *connection, const char
 
 	*session =
 		(struct session){.phase = FASTPATH_GRANTED, .connection = connection, .since_ms = clock_ms(), .umem = UMEM_NONE};
+	session->pieces = choose_pieces(ep, connection->pieces);
 	*ret_why = "the agent has no random numbers";
 	while (session->id == 0)
 		if (getrandom(&session->id, sizeof(session->id), 0) != sizeof(session->id))
@@ -167,6 +185,7 @@ int session_grant(struct endpoint *ep, struct connection *connection, const char
 	message.completion = sizes.completion;
 	message.mtu = config->mtu;
 	message.huge = session->huge;
+	message.pieces = session->pieces;
 	memcpy(message.mac, config->mac, sizeof(message.mac));
 	fds[0] = session->umem.fd;
 	for (uint32_t i = 0; i < session->n; i++) {
@@ -192,15 +211,30 @@ static void say_ready(struct endpoint *ep)
 	(void)fastpath_send(session->connection->fd, &message, NULL, 0);
 }
 
+/* Of a session of one frame a packet: what is longer, the data plane sends by the fallback. */
+static struct fastpath_room room_of(const struct endpoint *ep)
+{
+	const struct session *session = &ep->session;
+	uint32_t most = XSK_FRAME_MOST(ep->config.frame_size);
+
+	for (uint32_t i = 0; i < session->n && session->pieces > 1; i++) {
+		uint32_t bytes = xsk_packet_most(ep->config.frame_size, session->pieces, session->queue[i].xsk.mode);
+
+		most = i == 0 || bytes < most ? bytes : most;
+	}
+	return (struct fastpath_room){.one = most, .several = session->pieces > 1 ? most : 0};
+}
+
 static int go_live(struct endpoint *ep)
 {
 	struct fastpath_server *server = ep->server;
 	struct session *session = &ep->session;
+	const struct fastpath_room room = room_of(ep);
 	int r = 0;
 
 	for (uint32_t i = 0; i < session->n && r >= 0; i++)
 		r = server->socket_cb(
-			ep->name, (uint16_t)session->queue[i].xsk.queue, session->queue[i].xsk.fd, server->userdata);
+			ep->name, (uint16_t)session->queue[i].xsk.queue, session->queue[i].xsk.fd, &room, server->userdata);
 	if (r < 0)
 		return log_warn(r, "fast path %s: cannot lead packets to its sockets", ep->name);
 	session->phase = FASTPATH_LIVE;
@@ -230,7 +264,7 @@ int session_begin(struct endpoint *ep)
 static void lead_away(const struct endpoint *ep)
 {
 	for (uint32_t i = 0; i < ep->session.n; i++)
-		(void)ep->server->socket_cb(ep->name, (uint16_t)ep->session.queue[i].xsk.queue, -1, ep->server->userdata);
+		(void)ep->server->socket_cb(ep->name, (uint16_t)ep->session.queue[i].xsk.queue, -1, NULL, ep->server->userdata);
 }
 
 void session_give_back(struct endpoint *ep)

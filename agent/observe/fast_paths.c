@@ -90,12 +90,14 @@ static json_t *lane_json(const struct view *view, const struct view_fast_path *p
 	bool known = xsk_statistics(xsk->fd, &kernel) == 0;
 
 	forward_counters(workers->forward, number, &counters);
-	return json_pack("{s:o, s:i, s:i, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o}",
+	return json_pack("{s:o, s:i, s:i, s:s, s:o, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, "
+			 "s:o, s:o, s:o}",
 		"device", json_device(view, lane->ifindex), "queue", (int)lane->queue, "worker", (int)lane->worker, "mode",
-		xsk_mode_name(xsk->mode), "reason", json_text(xsk->reason[0] ? xsk->reason : NULL), "rx", (json_int_t)counters.rx,
-		"rxBytes", (json_int_t)counters.rx_bytes, "tx", (json_int_t)counters.tx, "txBytes", (json_int_t)counters.tx_bytes,
-		"noRoom", (json_int_t)counters.tx_full, "noDevice", (json_int_t)counters.no_device, "handed",
-		(json_int_t)counters.handed, "checksums", (json_int_t)counters.checksums, "malformed",
+		xsk_mode_name(xsk->mode), "reason", json_text(xsk->reason[0] ? xsk->reason : NULL), "pieces", (int)xsk->pieces,
+		"rx", (json_int_t)counters.rx, "rxBytes", (json_int_t)counters.rx_bytes, "tx", (json_int_t)counters.tx, "txBytes",
+		(json_int_t)counters.tx_bytes, "noRoom", (json_int_t)counters.tx_full, "noDevice", (json_int_t)counters.no_device,
+		"handed", (json_int_t)counters.handed, "several", (json_int_t)counters.several, "tooBig",
+		(json_int_t)counters.too_big, "checksums", (json_int_t)counters.checksums, "malformed",
 		(json_int_t)counters.malformed, "wakeups", (json_int_t)counters.wakeups, "dropped",
 		count_or_null(known, kernel.rx_dropped), "ringFull", count_or_null(known, kernel.rx_ring_full), "fillEmpty",
 		count_or_null(known, kernel.fill_ring_empty), "invalid",
@@ -152,10 +154,11 @@ static json_t *devices_json(const struct view *view, const struct view_fast_path
 		const char *why = device->reason ? NULL : device->direct_reason;
 
 		json_array_append_new(
-			items, json_pack("{s:s, s:i, s:o, s:o, s:o, s:I}", "device", path->object->fast_path.devices[i], "queues",
-				       (int)device->queues, "reason", json_text(device->reason), "way",
+			items, json_pack("{s:s, s:i, s:o, s:o, s:o, s:I, s:b, s:o}", "device", path->object->fast_path.devices[i],
+				       "queues", (int)device->queues, "reason", json_text(device->reason), "way",
 				       json_text(device_way(&path->workers, device)), "wayReason", json_text(why), "redirected",
-				       (json_int_t)redirected(view, device)));
+				       (json_int_t)redirected(view, device), "multiBuffer", device->several, "mtuLimit",
+				       device->mtu_limit ? json_integer(device->mtu_limit) : json_null()));
 	}
 	return items;
 }
@@ -168,12 +171,13 @@ static json_t *workers_json(const struct view *view, const struct view_fast_path
 	bool live = workers->forward || workers->unneeded;
 
 	path_totals(view, path, totals);
-	return json_pack("{s:s, s:s, s:o, s:s, s:o, s:s, s:i, s:b, s:I, s:I, s:I, s:I, s:o}", "name", path->object->name,
-		"consumer", "forward", "devices", devices_json(view, path), "state",
+	return json_pack("{s:s, s:s, s:o, s:s, s:o, s:s, s:i, s:b, s:b, s:o, s:I, s:I, s:I, s:I, s:o}", "name",
+		path->object->name, "consumer", "forward", "devices", devices_json(view, path), "state",
 		fastpath_phase_name[live ? FASTPATH_LIVE : FASTPATH_WAITING], "reason", json_text(live ? NULL : workers->reason),
 		"fallback", document->drop ? "drop" : "pass", "workers",
 		workers->forward ? (int)forward_workers(workers->forward) : 0, "hugePages",
-		workers->forward && forward_huge(workers->forward), "taken", (json_int_t)totals[HD_FAST_TAKEN].packets, "passed",
+		workers->forward && forward_huge(workers->forward), "multiBuffer", live && workers->several, "multiBufferReason",
+		json_text(workers->several_reason), "taken", (json_int_t)totals[HD_FAST_TAKEN].packets, "passed",
 		(json_int_t)totals[HD_FAST_PASSED].packets, "dropped", (json_int_t)totals[HD_FAST_DROPPED].packets, "tooBig",
 		(json_int_t)totals[HD_FAST_TOO_BIG].packets, "sockets", lanes_json(view, path));
 }
@@ -192,16 +196,18 @@ static json_t *fast_path_json(const struct view *view, const struct view_fast_pa
 	if (view->datapath)
 		(void)datapath_fast_counters(view->datapath, path->index, totals);
 	served = state.pid != 0;
-	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}",
+	return json_pack(
+		"{s:s, s:s, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:s, s:b, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}",
 		"name", state.name, "consumer", "socket", "uplink", json_text(document->uplink), "port",
 		document->port ? json_sprintf("%s/%s", document->port_namespace, document->port) : json_null(), "device",
 		json_device(view, path->ifindex), "state", fastpath_phase_name[state.phase], "reason", json_text(state.reason),
 		"process", served ? json_integer(state.pid) : json_null(), "user", served ? json_integer(state.uid) : json_null(),
-		"fallback", document->drop ? "drop" : "pass", "hugePages", state.huge, "sessions", (json_int_t)state.sessions,
-		"hung", (json_int_t)state.ended_hung, "taken", (json_int_t)totals[HD_FAST_TAKEN].packets, "passed",
-		(json_int_t)totals[HD_FAST_PASSED].packets, "dropped", (json_int_t)totals[HD_FAST_DROPPED].packets, "tooBig",
-		(json_int_t)totals[HD_FAST_TOO_BIG].packets, "uncoveredQueues", uncovered_json(path), "sockets",
-		sockets_json(&state));
+		"fallback", document->drop ? "drop" : "pass", "hugePages", state.huge, "pieces",
+		state.pieces ? json_integer(state.pieces) : json_null(), "multiBufferReason", json_text(path->several_reason),
+		"sessions", (json_int_t)state.sessions, "hung", (json_int_t)state.ended_hung, "taken",
+		(json_int_t)totals[HD_FAST_TAKEN].packets, "passed", (json_int_t)totals[HD_FAST_PASSED].packets, "dropped",
+		(json_int_t)totals[HD_FAST_DROPPED].packets, "tooBig", (json_int_t)totals[HD_FAST_TOO_BIG].packets,
+		"uncoveredQueues", uncovered_json(path), "sockets", sockets_json(&state));
 }
 
 json_t *fast_paths_json(const struct view *view)
@@ -275,7 +281,8 @@ static void frames(const struct view *view, struct buffer *text, const char *nam
 			uint64_t n;
 		} numbers[] = {{"rx", counters.rx}, {"tx", counters.tx}, {"no-room", counters.tx_full},
 			{"no-device", counters.no_device}, {"handed", counters.handed}, {"checksums", counters.checksums},
-			{"malformed", counters.malformed}, {"wakeups", counters.wakeups}};
+			{"several", counters.several}, {"too-big", counters.too_big}, {"malformed", counters.malformed},
+			{"wakeups", counters.wakeups}};
 		for (size_t j = 0; device && j < ARRAY_SIZE(numbers); j++)
 			buffer_printf(text, "%s_total{fast_path=\"%s\",device=\"%s\",queue=\"%u\",what=\"%s\"} %" PRIu64 "\n",
 				name, path->object->name, device->name, lane->queue, numbers[j].what, numbers[j].n);

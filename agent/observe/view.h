@@ -34,6 +34,8 @@ struct view_fast_device {
 	uint32_t queues;	   /* that it receives by */
 	const char *reason;	   /* why it takes no part; NULL: it does */
 	const char *direct_reason; /* of one that does: why frames that leave by it do not go there from XDP; NULL: they do */
+	bool several;		   /* packets in several buffers can leave by it past the kernel */
+	uint32_t mtu_limit;	   /* the largest with which it could take part; 0: any */
 };
 
 /* The workers of a FastPath. */
@@ -41,6 +43,8 @@ struct view_workers {
 	const struct forward *forward; /* NULL: they do not run */
 	const char *reason;	       /* why not */
 	bool unneeded;		       /* all its devices take frames from XDP, or others' are left to the kernel */
+	bool several;		       /* their sockets take packets in several frames */
+	const char *several_reason;    /* why not; NULL: they do, or there are none */
 	const struct forward_lane *lanes;
 	uint32_t n_lanes;
 	struct view_fast_device *devices; /* as in the document; owned */
@@ -49,10 +53,12 @@ struct view_workers {
 /* A FastPath on the devices that are there. */
 struct view_fast_path {
 	const struct object *object;
-	struct view_workers workers;	  /* devices NULL: of a socket */
-	uint16_t index;			  /* below HD_FAST_PATHS; of its counters */
-	uint32_t ifindex;		  /* where its sockets are bound; 0: there is none */
-	uint32_t queues;		  /* that the device receives by; 0: not known */
+	struct view_workers workers; /* devices NULL: of a socket */
+	uint16_t index;		     /* below HD_FAST_PATHS; of its counters */
+	uint32_t ifindex;	     /* where its sockets are bound; 0: there is none */
+	uint32_t queues;	     /* that the device receives by; 0: not known */
+	const char *
+		several_reason; /* why no consumer can have packets in several frames; NULL: it can, or that is not known. Static */
 	bool asks_queue[FASTPATH_QUEUES]; /* has a socket once a consumer is there */
 };
 

@@ -5,7 +5,7 @@
 #include <util/xdp_features.h>
 
 enum { COMMAND_GET = 1 };
-enum { ATTRIBUTE_IFINDEX = 1, ATTRIBUTE_FEATURES = 3, ATTRIBUTE_METADATA = 5 };
+enum { ATTRIBUTE_IFINDEX = 1, ATTRIBUTE_FEATURES = 3, ATTRIBUTE_ZERO_COPY_SEGMENTS = 4, ATTRIBUTE_METADATA = 5 };
 
 bool xdp_features_parse(const struct nlmsghdr *message, size_t length, struct xdp_features *ret)
 {
@@ -24,6 +24,8 @@ bool xdp_features_parse(const struct nlmsghdr *message, size_t length, struct xd
 		} else if (type == ATTRIBUTE_FEATURES && mnl_attr_validate(attribute, MNL_TYPE_U64) == 0) {
 			found.features = mnl_attr_get_u64(attribute);
 			told = true;
+		} else if (type == ATTRIBUTE_ZERO_COPY_SEGMENTS && mnl_attr_validate(attribute, MNL_TYPE_U32) == 0) {
+			found.zero_copy_pieces = mnl_attr_get_u32(attribute);
 		} else if (type == ATTRIBUTE_METADATA && mnl_attr_validate(attribute, MNL_TYPE_U64) == 0) {
 			found.metadata = mnl_attr_get_u64(attribute);
 			found.metadata_told = true;

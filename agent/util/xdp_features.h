@@ -20,7 +20,8 @@ enum {
 		<< 2, /* takes frames that a program redirects to it. Of a veth only while its other end has GRO on, or a program of its own */
 	XDP_ZERO_COPY = 1 << 3,
 	XDP_OFFLOAD = 1 << 4,
-	XDP_FRAGS = 1 << 5
+	XDP_FRAGS = 1 << 5,
+	XDP_NDO_XMIT_SEVERAL = 1 << 6, /* beside NDO_XMIT: frames in several buffers, too */
 };
 /* What XDP of the device can tell of a packet, by functions of the kernel (6.8). */
 enum { METADATA_TIMESTAMP = 1 << 0, METADATA_HASH = 1 << 1, METADATA_VLAN = 1 << 2 };
@@ -29,6 +30,7 @@ struct xdp_features {
 	uint32_t ifindex; /* 0: nothing is told */
 	bool metadata_told;
 	uint64_t features, metadata;
+	uint32_t zero_copy_pieces; /* buffers that a packet can have in zero-copy (6.6); 0: not told */
 };
 
 struct mnl_socket;

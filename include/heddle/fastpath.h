@@ -32,6 +32,23 @@ struct heddle_fastpath_frame {
 	uint64_t address; /* the library's own: the place in memory; whole frames are known by it */
 };
 
+/*
+ * A packet can be in several frames, one behind the other, where that was asked for (HEDDLE_FASTPATH_SEVERAL): all but the last have this in their address,
+ * and headers are in the first. An array always has whole packets.
+ */
+#define HEDDLE_FASTPATH_MORE (1ull << 63)
+
+static inline int heddle_fastpath_more(const struct heddle_fastpath_frame *frame)
+{
+	return (frame->address & HEDDLE_FASTPATH_MORE) != 0;
+}
+
+/* For packets that are put together, or taken apart, by the caller. */
+static inline void heddle_fastpath_set_more(struct heddle_fastpath_frame *frame, int more)
+{
+	frame->address = more ? frame->address | HEDDLE_FASTPATH_MORE : frame->address & ~HEDDLE_FASTPATH_MORE;
+}
+
 /* How packets of a queue reach the memory. */
 enum heddle_fastpath_mode { HEDDLE_FASTPATH_ZERO_COPY = 1, HEDDLE_FASTPATH_COPY = 2, HEDDLE_FASTPATH_GENERIC = 3 };
 
@@ -65,6 +82,18 @@ struct heddle_fastpath_statistics {
  * -ETIMEDOUT; -EPROTO: another version of the agent. heddle_fastpath_refusal() has the agent's words.
  */
 int heddle_fastpath_open(const char *directory, const char *name, struct heddle_fastpath **ret);
+
+/*
+ * For heddle_fastpath_open_with(). SEVERAL: packets may be in several frames, as those of a jumbo MTU are; without it, and where it cannot be had (Linux
+ * before 6.6, or a driver's zero-copy that has none), what is longer than a frame does not come: it goes by the document's fallback.
+ */
+#define HEDDLE_FASTPATH_SEVERAL (1u << 0)
+/* The same with options, 0: none. -EINVAL: there is no such option. */
+int heddle_fastpath_open_with(const char *directory, const char *name, uint32_t options, struct heddle_fastpath **ret);
+/* Frames that a packet can be in at most, to be received or sent: 1, or with HEDDLE_FASTPATH_SEVERAL up to HEDDLE_FASTPATH_PIECES. */
+#define HEDDLE_FASTPATH_PIECES 17
+uint32_t heddle_fastpath_pieces(const struct heddle_fastpath *fp);
+
 /* Why the last heddle_fastpath_open() of this thread failed; "": the agent did not say. */
 const char *heddle_fastpath_refusal(void);
 /* Everything goes back to the agent; frames must not be touched any more. NULL is fine. */
@@ -80,7 +109,8 @@ int heddle_fastpath_fd(struct heddle_fastpath *fp);
 
 /*
  * Up to n frames, of all queues in turn; 0: none is there. Never waits. -ENOTCONN: the agent has ended the session (the document went or
- * changed, or this consumer was taken for hung): nothing comes any more; close, and open again.
+ * changed, or this consumer was taken for hung): nothing comes any more; close, and open again. -EINVAL: n is less than heddle_fastpath_pieces(), so
+ * that there may be no room for a packet.
  */
 int heddle_fastpath_receive(struct heddle_fastpath *fp, struct heddle_fastpath_frame *frames, uint32_t n);
 /* Frames that are not needed any more. -EINVAL: one of them is not the caller's; those before it are released. */
@@ -89,8 +119,9 @@ int heddle_fastpath_release(struct heddle_fastpath *fp, const struct heddle_fast
 int heddle_fastpath_allocate(struct heddle_fastpath *fp, uint32_t queue, struct heddle_fastpath_frame *frames, uint32_t n);
 /*
  * Sends frames by their queues, in order, whether received or allocated: a received frame is sent as it is, changed or not, without a copy. Returns how
- * many were taken; the others stay the caller's: the queue is full. -EINVAL: the first one that was not taken is not the caller's, its length is
- * nothing that can be sent or its queue does not exist; -EPERM: this handle only receives; -ENOTCONN as above.
+ * many were taken, all of a packet or none; the others stay the caller's: the queue is full. -EINVAL: the first one that was not taken is not the caller's, its length is
+ * nothing that can be sent or its queue does not exist, or its packet has no end, is in several queues or in more than heddle_fastpath_pieces() frames;
+ * -EPERM: this handle only receives; -ENOTCONN as above.
  */
 int heddle_fastpath_transmit(struct heddle_fastpath *fp, const struct heddle_fastpath_frame *frames, uint32_t n);
 

@@ -29,10 +29,10 @@ static struct fastpath_server *server;
 static struct fastpath_config configs[PATHS];
 static sd_event *event;
 
-static int on_socket(const char *name, uint16_t queue, int fd, void *userdata)
+static int on_socket(const char *name, uint16_t queue, int fd, const struct fastpath_room *room, void *userdata)
 {
 	(void)userdata;
-	if (!name || queue >= FASTPATH_QUEUES || fd < -1)
+	if (!name || queue >= FASTPATH_QUEUES || fd < -1 || (fd >= 0) != (room != NULL))
 		abort();
 	return 0;
 }

@@ -3,6 +3,8 @@
 """hostile.py RUN_DIR NAME WHAT: a consumer of a FastPath that speaks the protocol by hand, to do what the library does not.
 
     descriptors   sends frames that are none, offers memory that is not its own, writes nonsense into every index
+    chains        has asked for packets in several frames: sends packets without an end, with frames in the middle that are none, with too many of them
+    unasked       the same, and has not asked
     send HEX...   sends these frames
     nonsense      messages of every wrong kind
     silent        takes what it is granted and says nothing
@@ -24,8 +26,8 @@ SIZE = HEAD.size + 8 * QUEUES + 160
 HELLO, GRANT, REFUSED, MAPPED, READY, RESUME, ENDED = range(1, 8)
 
 
-def message(kind, session=0, n=0):
-    return HEAD.pack(0x68666131, 1, kind, 0, n, session, *([0] * 7), bytes(6), 0, 0, 0).ljust(SIZE, b"\0")
+def message(kind, session=0, n=0, pieces=0):
+    return HEAD.pack(0x68666131, 1, kind, 0, n, session, *([0] * 7), bytes(6), 0, 0, pieces).ljust(SIZE, b"\0")
 
 
 class Session:
@@ -33,8 +35,8 @@ class Session:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.connect(path)
 
-    def grant(self):
-        self.socket.send(message(HELLO))
+    def grant(self, pieces=0):
+        self.socket.send(message(HELLO, pieces=pieces))
         data, fds, _, _ = socket.recv_fds(self.socket, SIZE, QUEUES + 1)
         fields = HEAD.unpack_from(data)
         assert fields[2] == GRANT, data[-160:]
@@ -61,19 +63,48 @@ class Session:
 
     def entry(self, ring, index, *words):
         memory, _, _, desc = self.rings[ring]
-        data = struct.pack("=QII", *words, 0) if ring == TX else struct.pack("=Q", *words)
+        data = struct.pack("=QII", *words) if ring == TX else struct.pack("=Q", *words)
         at = desc + (index % self.sizes[ring]) * len(data)
         memory[at : at + len(data)] = data
 
     def transmit(self, descriptors):
-        for address, length in descriptors:
+        """(address, length[, options]); one at a time, the kernel is told of each."""
+        for address, length, *options in descriptors:
             producer = self.index(TX, 0)
-            self.entry(TX, producer, address, length)
+            self.entry(TX, producer, address, length, *(options or [0]))
             self.index(TX, 0, producer + 1)
-            try:
-                self.xsk.sendmsg([], [], socket.MSG_DONTWAIT)
-            except OSError:
-                pass
+            self.wake()
+
+    def wake(self):
+        try:
+            self.xsk.sendmsg([], [], socket.MSG_DONTWAIT)
+        except OSError:
+            pass
+
+    def chain(self, descriptors):
+        """The same, all at once."""
+        producer = self.index(TX, 0)
+        for i, (address, length, *options) in enumerate(descriptors):
+            self.entry(TX, producer + i, address, length, *(options or [0]))
+        self.index(TX, 0, producer + len(descriptors))
+        for _ in range(len(descriptors)):
+            self.wake()
+
+
+def chains(session):
+    """A completed chain is read back, so that the ring does not fill up: what becomes of the others is the kernel's to say."""
+    frame, end = session.frame_size, session.frame_size * session.frames
+    for at in (session.chain, session.transmit):
+        at([(i * frame, 1000, 1) for i in range(40)])  # without an end
+        at([(0, 1000)])
+        at([(0, 1000, 1), (end, 60, 1), (frame, 1000)])  # nowhere, in the middle
+        at([(0, 1000, 1), (frame, 0, 1), (2 * frame, 1000)])  # nothing, in the middle
+        at([(0, 1000, 1), (frame, 2**32 - 1), (2 * frame, 1000)])
+        at([(0, 5, 1), (frame, 1000)])  # half a header
+        at([(0, 1000, 1)] * 17 + [(0, 1000)])  # the same frame again and again
+        at([(0, frame, 1), (frame, frame, 0xFFFFFFFF), (2 * frame, frame)])  # options that are none
+        session.index(COMPLETION, 1, session.index(COMPLETION, 0))
+    session.chain([(i * frame, frame, 1) for i in range(15)])  # and one that is never finished
 
 
 def main():
@@ -100,7 +131,7 @@ def main():
             assert not answer or HEAD.unpack_from(answer)[2] == REFUSED
         print("done", flush=True)
         return
-    session.grant()
+    session.grant(17 if what == "chains" else 0)
     if what == "silent":
         print("done", flush=True)
         time.sleep(60)
@@ -109,6 +140,8 @@ def main():
         for i, frame in enumerate(bytes.fromhex(h) for h in rest):
             session.memory[i * session.frame_size : i * session.frame_size + len(frame)] = frame
             session.transmit([(i * session.frame_size, len(frame))])
+    elif what in ("chains", "unasked"):
+        chains(session)
     else:
         end = session.frame_size * session.frames
         session.transmit([(end, 60), (2**64 - 1, 60), (0, 2**32 - 1), (session.frame_size - 10, 60), (end - 1, 2), (2**63, 0), (2**48 + 5, 60)])

@@ -36,11 +36,11 @@ static const char *mode_name(uint32_t mode)
 	return mode == HEDDLE_FASTPATH_ZERO_COPY ? "zero-copy" : mode == HEDDLE_FASTPATH_COPY ? "copy" : "generic";
 }
 
-static struct heddle_fastpath *open_fastpath(const char *directory, const char *name)
+static struct heddle_fastpath *open_fastpath(const char *directory, const char *name, uint32_t options)
 {
 	struct heddle_fastpath *fastpath = NULL;
 	struct heddle_fastpath_info info;
-	int r = heddle_fastpath_open(directory, name, &fastpath);
+	int r = heddle_fastpath_open_with(directory, name, options, &fastpath);
 
 	if (r < 0) {
 		fprintf(stderr, "cannot open the fast path %s: %s%s%s\n", name, strerror(-r),
@@ -55,6 +55,8 @@ static struct heddle_fastpath *open_fastpath(const char *directory, const char *
 		if (heddle_fastpath_get_queue(fastpath, i, &queue) == 0)
 			printf(", queue %" PRIu32 " %s", queue.queue, mode_name(queue.mode));
 	}
+	if (heddle_fastpath_pieces(fastpath) > 1)
+		printf(", up to %" PRIu32 " a packet", heddle_fastpath_pieces(fastpath));
 	printf("%s\n", info.transmits ? "" : ", receives only");
 	fflush(stdout);
 	return fastpath;
@@ -74,6 +76,16 @@ static void print_statistics(const char *name, struct heddle_fastpath *fastpath)
 				name, i, s.received, s.transmitted, s.wakeups, s.rx_dropped, s.rx_ring_full, s.fill_ring_empty,
 				s.tx_invalid);
 	}
+}
+
+/* How many of these are the first packet. */
+static uint32_t frames_of_packet(const struct heddle_fastpath_frame *frames)
+{
+	uint32_t n = 1;
+
+	while (heddle_fastpath_more(&frames[n - 1]))
+		n++;
+	return n;
 }
 
 /* Everything is sent, or goes back: a full ring is a loss like any other. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fastpath-echo [-d DIRECTORY] [-b] NAME: an example consumer. UDP datagrams go back to whoever sent them; other packets are counted and released.
- * -b polls without sleeping. Addresses and ports only change places, so no checksum changes.
+ * fastpath-echo [-d DIRECTORY] [-b] [-j] NAME: an example consumer. UDP datagrams go back to whoever sent them; other packets are counted and released.
+ * -b polls without sleeping; -j: packets in several frames, too (a jumbo MTU), of which the first has the headers. Addresses and ports only change places, so no checksum changes.
  */
 #include <getopt.h>
 #include <netinet/in.h>
@@ -54,11 +54,16 @@ static int serve(struct heddle_fastpath *fastpath)
 
 	if (n <= 0)
 		return n;
-	for (int i = 0; i < n; i++) {
-		if (turn_round(frames[i].data, frames[i].length))
-			back[n_back++] = frames[i];
-		else
-			others[n_others++] = frames[i];
+	for (int i = 0; i < n;) {
+		uint32_t pieces = frames_of_packet(&frames[i]);
+		bool ours = turn_round(frames[i].data, frames[i].length);
+
+		for (uint32_t k = 0; k < pieces; k++, i++) {
+			if (ours)
+				back[n_back++] = frames[i];
+			else
+				others[n_others++] = frames[i];
+		}
 	}
 	r = heddle_fastpath_release(fastpath, others, n_others);
 	if (r >= 0)
@@ -70,23 +75,26 @@ int main(int argc, char **argv)
 {
 	const char *directory = NULL;
 	struct heddle_fastpath *fastpath;
+	uint32_t options = 0;
 	bool busy = false;
 	int option, r = 0;
 
-	while ((option = getopt(argc, argv, "d:b")) != -1) {
+	while ((option = getopt(argc, argv, "d:bj")) != -1) {
 		if (option == 'd')
 			directory = optarg;
 		else if (option == 'b')
 			busy = true;
+		else if (option == 'j')
+			options |= HEDDLE_FASTPATH_SEVERAL;
 		else
 			return 2;
 	}
 	if (optind + 1 != argc) {
-		fprintf(stderr, "fastpath-echo [-d DIRECTORY] [-b] NAME\n");
+		fprintf(stderr, "fastpath-echo [-d DIRECTORY] [-b] [-j] NAME\n");
 		return 2;
 	}
 	until_signal();
-	fastpath = open_fastpath(directory, argv[optind]);
+	fastpath = open_fastpath(directory, argv[optind], options);
 	if (!fastpath)
 		return 1;
 	while (!ended && r >= 0) {

@@ -1,12 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fastpath-forward [-d DIRECTORY] A B: an example consumer. What comes by the fast path A leaves by B, and the reverse. Both have memory of their own,
- * which nobody else sees, so a frame is copied from one to the other.
+ * fastpath-forward [-d DIRECTORY] [-j] A B: an example consumer. What comes by the fast path A leaves by B, and the reverse. Both have memory of their own,
+ * which nobody else sees, so a frame is copied from one to the other. -j: packets in several frames, too.
  */
 #include <getopt.h>
 #include <stdlib.h>
 
 #include "common.h"
+
+/* All frames of a packet, each into one; false: the other memory has smaller ones. */
+static bool copy_packet(struct heddle_fastpath_frame *out, const struct heddle_fastpath_frame *in, uint32_t n, uint32_t room)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		if (in[i].length > room)
+			return false;
+		memcpy(out[i].data, in[i].data, in[i].length);
+		out[i].length = in[i].length;
+		heddle_fastpath_set_more(&out[i], i + 1 < n);
+	}
+	return true;
+}
 
 static int move_frames(struct heddle_fastpath *from, struct heddle_fastpath *to)
 {
@@ -19,11 +32,13 @@ static int move_frames(struct heddle_fastpath *from, struct heddle_fastpath *to)
 		return n;
 	heddle_fastpath_get_info(to, &info);
 	room = heddle_fastpath_allocate(to, in[0].queue % info.queues, out, (uint32_t)n);
-	for (int i = 0; i < n && (int)n_out < room; i++) {
-		if (in[i].length > info.room)
-			continue;
-		memcpy(out[n_out].data, in[i].data, in[i].length);
-		out[n_out++].length = in[i].length;
+	for (int i = 0; i < n;) {
+		uint32_t pieces = frames_of_packet(&in[i]);
+
+		if ((int)(n_out + pieces) <= room && pieces <= heddle_fastpath_pieces(to) &&
+			copy_packet(&out[n_out], &in[i], pieces, info.room))
+			n_out += pieces;
+		i += (int)pieces;
 	}
 	r = heddle_fastpath_release(from, in, (uint32_t)n);
 	if (r >= 0 && room > (int)n_out)
@@ -37,21 +52,25 @@ int main(int argc, char **argv)
 {
 	struct heddle_fastpath *a, *b = NULL;
 	const char *directory = NULL;
+	uint32_t options = 0;
 	int option, r = 0;
 
-	while ((option = getopt(argc, argv, "d:")) != -1) {
-		if (option != 'd')
+	while ((option = getopt(argc, argv, "d:j")) != -1) {
+		if (option == 'd')
+			directory = optarg;
+		else if (option == 'j')
+			options |= HEDDLE_FASTPATH_SEVERAL;
+		else
 			return 2;
-		directory = optarg;
 	}
 	if (optind + 2 != argc) {
-		fprintf(stderr, "fastpath-forward [-d DIRECTORY] A B\n");
+		fprintf(stderr, "fastpath-forward [-d DIRECTORY] [-j] A B\n");
 		return 2;
 	}
 	until_signal();
-	a = open_fastpath(directory, argv[optind]);
+	a = open_fastpath(directory, argv[optind], options);
 	if (a)
-		b = open_fastpath(directory, argv[optind + 1]);
+		b = open_fastpath(directory, argv[optind + 1], options);
 	while (b && !ended && r >= 0) {
 		int there = move_frames(a, b), back = there < 0 ? there : move_frames(b, a);
 
