@@ -337,6 +337,9 @@ bool session_hung(struct endpoint *ep, uint64_t now)
 			continue;
 		taken = __atomic_load_n(watched->xsk.rx.consumer, __ATOMIC_RELAXED);
 		lost = kernel.rx_ring_full + kernel.fill_ring_empty;
+		/* of a packet that takes several frames the kernel counts only there that it had not enough of them */
+		if (ep->session.pieces > 1)
+			lost += kernel.rx_dropped;
 		if (taken != watched->taken_seen || (ring_pending(&watched->xsk.rx) == 0 && lost == watched->lost_seen))
 			watched->moved_ms = now;
 		watched->taken_seen = taken;

@@ -10,7 +10,7 @@ import pytest
 from lib import documents as doc
 from lib import traffic
 from lib.documents import DENY_ALL, policy
-from lib.heddled import wait_for
+from lib.heddled import BUILD, wait_for
 from lib.netns import Namespace
 from test_fastpath import ALLOW, ECHO, SWITCH_MAC, Consumer, Hostile, PortUp, Up, fast_path
 from test_fastpath_forward import Router, backend, workers  # noqa: F401 pylint: disable=unused-import
@@ -68,7 +68,13 @@ def both_ways(near, far, addresses, port=7703):
 
 
 def lost(path):
-    return sum(s[what] for s in path["sockets"] for what in ("noDevice", "tooBig", "malformed", "dropped", "invalid"))
+    """Of which there are none, however slow the machine is."""
+    return sum(s[what] for s in path["sockets"] for what in ("noDevice", "tooBig", "malformed", "invalid"))
+
+
+def too_fast(path):
+    """What the kernel had no room for."""
+    return sum(s[what] for s in path["sockets"] for what in ("dropped", "ringFull", "fillEmpty"))
 
 
 @several
@@ -80,7 +86,7 @@ def test_workers(backend, workers):  # noqa: F811 pylint: disable=redefined-oute
         assert [(d["mtuLimit"], d["multiBuffer"], d["reason"]) for d in path["devices"]] == [(65266, True, None)] * 2
         assert {s["pieces"] for s in path["sockets"]} == {17}
         both_ways(up.client, up.inside, (up.target(4), up.target(6)))
-        wait_for(lambda: up.path()["taken"] == up.sum("rx"), 5, what=f"all received: {up.path()}")
+        wait_for(lambda: up.path()["taken"] == up.sum("rx") + too_fast(up.path()), 5, what=f"all received: {up.path()}")
         path = up.path()
         assert up.sum("several") > 2 * (8 << 20) // JUMBO and up.sum("rx") > up.sum("several")
         assert path["passed"] == path["tooBig"] == lost(path) == 0, path
@@ -287,6 +293,112 @@ def test_agent_restarts(backend):  # noqa: F811
         up.daemon.start()
         assert up.wait_phase("live")["pieces"] == 17 and up.echoes(8900)
         assert consumer.end() == 0
+
+
+class Frame(ctypes.Structure):
+    """struct heddle_fastpath_frame"""
+
+    _fields_ = [("data", ctypes.c_void_p), ("length", ctypes.c_uint32), ("queue", ctypes.c_uint32), ("address", ctypes.c_uint64)]
+
+
+MORE = 1 << 63  # HEDDLE_FASTPATH_MORE
+
+
+class Library:
+    """libheddle-fastpath, in this process, with one fast path open."""
+
+    def __init__(self, up, options):
+        self.lib = ctypes.CDLL(os.path.join(BUILD, "libheddle-fastpath.so"))
+        self.handle = ctypes.c_void_p()
+        r = self.lib.heddle_fastpath_open_with(up.daemon.run_dir.encode(), b"echo", options, ctypes.byref(self.handle))
+        if r:
+            raise OSError(-r, os.strerror(-r))
+
+    def frames(self, packet, cuts):
+        """The packet in frames that end at these bytes, and at its end."""
+        frames = (Frame * (len(cuts) + 1))()
+        assert self.lib.heddle_fastpath_allocate(self.handle, 0, frames, len(frames)) == len(frames)
+        for frame, begin, end in zip(frames, [0, *cuts], [*cuts, len(packet)]):
+            ctypes.memmove(frame.data, packet[begin:end], end - begin)
+            frame.length = end - begin
+            frame.address |= MORE if end != len(packet) else 0
+        return frames
+
+    def transmit(self, *frames):
+        return self.lib.heddle_fastpath_transmit(self.handle, (Frame * len(frames))(*frames), len(frames))
+
+    def release(self, *frames):
+        return self.lib.heddle_fastpath_release(self.handle, (Frame * len(frames))(*frames), len(frames))
+
+    def close(self):
+        self.lib.heddle_fastpath_close(self.handle)
+
+
+@several
+def test_library():
+    """All of a packet is sent or none: what is no packet is refused, and its frames are still the caller's."""
+    from scapy.all import IP, UDP, Ether, Raw  # pylint: disable=import-outside-toplevel
+
+    text = os.urandom(8000)
+    with Served("native") as up, up.client.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.bind(("", 4007))
+        s.settimeout(5)
+        with pytest.raises(OSError, match="Invalid argument"):
+            Library(up, 2)
+        one = Library(up, 0)
+        assert one.lib.heddle_fastpath_pieces(one.handle) == 1
+        assert echo_of_nothing(one, 1) == 0
+        head = bytes(Ether(src=up.net.link.b_mac, dst=up.net.link.a_mac) / IP(src=up.server4, dst=up.client4, flags="DF") / UDP(sport=7, dport=4007) / Raw(text))
+        a, b = one.frames(head[:3000], [1500])
+        assert one.transmit(a, b) == -errno.EINVAL and one.release(a, b) == 0
+        one.close()
+        up.wait_phase("idle")
+        path = Library(up, 1)
+        assert path.lib.heddle_fastpath_pieces(path.handle) == 17
+        assert echo_of_nothing(path, 16) == -errno.EINVAL and echo_of_nothing(path, 17) == 0
+        frames = path.frames(head, [1999, 2000, 3777, 5777, 7777])  # of odd lengths, of one byte
+        elsewhere = Frame(frames[1].data, frames[1].length, 1, frames[1].address)
+        empty = Frame(frames[1].data, 0, 0, frames[1].address)
+        short = Frame(frames[0].data, 13, 0, frames[0].address)
+        for bad in ((frames[0],), frames[:-1], (frames[0], elsewhere, *frames[2:]), (frames[0], empty, *frames[2:]), (short, *frames[1:]),
+                    (frames[0], frames[1], frames[1], *frames[2:])):
+            assert path.transmit(*bad) == -errno.EINVAL, bad
+        many = path.frames(head, [1000 + 10 * n for n in range(17)])
+        assert path.transmit(*many) == -errno.EINVAL and path.release(*many) == 0
+        # what stands before it is sent
+        assert path.transmit(*frames, *path.frames(head, [2000])[:1]) == len(frames)
+        assert s.recv(65536) == text
+        assert path.transmit(*frames) == -errno.EINVAL  # not the caller's any more
+        assert path.transmit(*path.frames(head, [1000 + 1000 * n for n in range(8)])) == 9
+        assert s.recv(65536) == text
+        assert up.path()["sockets"][0]["invalid"] == 0
+        path.close()
+
+
+def echo_of_nothing(library, n):
+    return library.lib.heddle_fastpath_receive(library.handle, (Frame * n)(), n)
+
+
+@several
+def test_hung_with_all_frames():
+    """Who keeps all frames, so that packets of several find too few, is taken for hung, too."""
+    with Served("native", fast_path(stall="1s", memory={"frames": 64})) as up, up.client.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        path = Library(up, 1)
+        frames = (Frame * 64)()
+        for _ in range(40):
+            s.sendto(bytes(8000), (up.server4, 7))
+        got = path.lib.heddle_fastpath_receive(path.handle, frames, 64)
+        rest = (Frame * 64)()
+        path.lib.heddle_fastpath_allocate(path.handle, 0, rest, 64)
+        assert got >= 30
+
+        def hung():
+            s.sendto(bytes(8000), (up.server4, 7))
+            path.lib.heddle_fastpath_receive(path.handle, frames, 64)
+            return up.path()["hung"] == 1
+
+        wait_for(hung, 15, what=f"taken for hung: {up.path()}")
+        path.close()
 
 
 def wide(up):
