@@ -7,8 +7,11 @@
 #include "stage/slot.h"
 
 #include <heddle/offload.h>
+#include <heddle/overlay.h>
 #include <maps/flow.bpf.h>
+#include <maps/network.bpf.h>
 #include <maps/observe.bpf.h>
+#include <maps/overlay.bpf.h>
 
 static __always_inline struct hd_flow *credited_flow(const struct hd_credit *credit, const union hd_flow_key *key)
 {
@@ -27,6 +30,49 @@ static __always_inline void credit_counter(void *map, __u32 index, __u64 packets
 		counter->packets += packets;
 		counter->bytes += bytes;
 	}
+}
+
+/* As peer_passed() would have counted them, that peer being at the other end of what a port sends or gets. */
+static __always_inline void credit_peer(__u32 device, __u32 direction, __u64 packets, __u64 bytes)
+{
+	struct hd_peer_counters *counters;
+	__u32 index = device & ~HD_DEVICE_PEER;
+
+	if (!(device & HD_DEVICE_PEER) || device == HD_DEVICE_WIRE)
+		return;
+	counters = bpf_map_lookup_elem(&peer_counters, &index);
+	if (counters) {
+		counters->passed[direction].packets += packets;
+		counters->passed[direction].bytes += bytes;
+	}
+}
+
+/* Who sends there by a NIC stays learnt, as by the frames that source_learn() sees; unless the MAC is somewhere else by now. */
+static __always_inline void credit_learnt(const struct hd_flow *flow, const union hd_flow_key *key, __u32 device)
+{
+	struct hd_fdb_key station = {.network = key->key4.network};
+	struct hd_fdb *known;
+
+	__builtin_memcpy(station.mac, flow->peer_mac, sizeof(station.mac));
+	known = bpf_map_lookup_elem(&fdb, &station);
+	if (known && (device == HD_DEVICE_WIRE ? known->ifindex && !known->peer : known->peer == (device & ~HD_DEVICE_PEER)))
+		known->seen = bpf_jiffies64();
+}
+
+/* What one side has sent. As pass() would have counted it: what a port sends leaves it, what others send comes to one. */
+static __always_inline void credit_side(
+	const struct hd_credit *credit, const struct hd_flow *flow, const union hd_flow_key *key, __u32 side)
+{
+	__u64 packets = credit->packets[side], bytes = credit->bytes[side];
+	__u32 from = flow->device[side], to = flow->device[!side];
+
+	if (!packets)
+		return;
+	if (from & HD_DEVICE_PEER && credit->flags & HD_CREDIT_SEEN)
+		credit_learnt(flow, key, from);
+	credit_counter(&totals, from & HD_DEVICE_PEER ? HD_INGRESS : HD_EGRESS, packets, bytes);
+	credit_peer(from, HD_INGRESS, packets, bytes);
+	credit_peer(to, HD_EGRESS, packets, bytes);
 }
 
 SEC("tc")
@@ -51,13 +97,13 @@ int offload_credit(struct __sk_buff *skb)
 		flow->last_seen = bpf_jiffies64();
 	if (credit->flags & HD_CREDIT_BEGINS && key.key4.protocol == PROTO_TCP)
 		flow->flags |= HD_FLOW_PICKUP;
-	/* As pass() would have counted them. */
 	packets = credit->packets[HD_ORIG] + credit->packets[HD_REPLY];
 	bytes = credit->bytes[HD_ORIG] + credit->bytes[HD_REPLY];
 	credit_counter(&rule_counters, flow->rule, packets, bytes);
 	if (flow->second_rule)
 		credit_counter(&rule_counters, flow->second_rule, packets, bytes);
-	credit_counter(&totals, HD_EGRESS, packets, bytes);
+	credit_side(credit, flow, &key, HD_ORIG);
+	credit_side(credit, flow, &key, HD_REPLY);
 	return 0;
 }
 

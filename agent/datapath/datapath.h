@@ -274,6 +274,9 @@ int datapath_credit_deny(struct datapath *dp, uint32_t rule, uint64_t packets, u
 int datapath_established(struct datapath *dp, const struct datapath_flow *const *flows, size_t n, bool *ret);
 /* The record of a port or an uplink, and the generation that counts. -ENOENT: there is none. */
 int datapath_record(struct datapath *dp, uint32_t ifindex, struct hd_port *ret, uint32_t *ret_generation);
+/* Where a MAC was learnt in a network, outside of its segments, and is not forgotten yet. -ENOENT: nowhere. */
+int datapath_learnt(struct datapath *dp, uint16_t network, const uint8_t mac[6], struct hd_fdb *ret);
+int datapath_peer(struct datapath *dp, uint32_t peer, struct hd_peer *ret); /* its record. -ENOENT: there is none */
 /* The clsact qdisc, for filters of ours beside the programs: made unless it is there. It is left to its other users, and to the programs. */
 int datapath_clsact(struct datapath *dp, uint32_t ifindex);	     /* 1: there was none */
 void datapath_clsact_release(struct datapath *dp, uint32_t ifindex); /* none of those filters is left */

@@ -122,3 +122,31 @@ void datapath_clsact_release(struct datapath *dp, uint32_t ifindex)
 	if (!at || !at->clsact)
 		(void)clsact_detach(dp->bpffs, ifindex);
 }
+
+int datapath_learnt(struct datapath *dp, uint16_t network, const uint8_t mac[6], struct hd_fdb *ret)
+{
+	const struct load *load = load_writable(dp);
+	struct hd_fdb_key key = {.network = network};
+	struct hd_fdb known;
+
+	memcpy(key.mac, mac, sizeof(key.mac));
+	if (load_map(load, MAP_FDB) < 0)
+		return -ENOTCONN;
+	if (bpf_map_lookup_elem(load_map(load, MAP_FDB), &key, &known) < 0)
+		return -ENOENT;
+	if ((int32_t)(tick_now(load) - known.seen) > (int32_t)ticks_of_ms(HD_FDB_SECONDS * 1000))
+		return -ENOENT;
+	*ret = known;
+	return 0;
+}
+
+int datapath_peer(struct datapath *dp, uint32_t peer, struct hd_peer *ret)
+{
+	const struct load *load = load_writable(dp);
+
+	if (!load || !load->peers || peer == 0 || peer >= load->maps[MAP_PEERS].max_entries ||
+		!(load->peers[peer].flags & HD_PEER_USED))
+		return -ENOENT;
+	*ret = load->peers[peer];
+	return 0;
+}

@@ -7,6 +7,7 @@
 #define HEDDLE_STAGE_BETWEEN_H
 
 #include "flow.h"
+#include "mac.h"
 #include "policy.h"
 #include "port.h"
 #include "scratch.h"
@@ -211,10 +212,13 @@ static __always_inline void flow_judged(const struct pkt *p, struct hd_flow *flo
 	flow->second_rule = p->second_rule;
 }
 
-/* Where frames for the end behind a peer go, so that a packet of a known flow need not look for it. */
+/*
+ * Where frames for the end behind a peer go, so that a packet of a known flow need not look for it. On the wire it is whom the port's frames name, for those
+ * who give the flow to a NIC.
+ */
 static __always_inline void flow_peer(const struct pkt *p, struct hd_flow *flow)
 {
-	if (is_peer(p->from) || is_peer(p->to))
+	if (is_peer(p->from) || is_peer(p->to) || (p->to == HD_DEVICE_WIRE && mac_given(p->peer_mac)))
 		__builtin_memcpy(flow->peer_mac, p->peer_mac, sizeof(flow->peer_mac));
 }
 

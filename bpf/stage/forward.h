@@ -204,8 +204,11 @@ static __always_inline bool forward_agrees(struct pkt *p, const struct hd_port *
 			return (HD_DEVICE_PEER | owner) == p->to;
 		return !endpoint && (p->learnt || address_of_mac(&p->destination, mac));
 	}
-	if (!port) /* the wire, or a flood: to a group, or to somebody nobody knows */
+	if (!port) { /* the wire, or a flood: to a group, or to somebody nobody knows */
+		if (p->action == HD_ACT_WIRE && !p->peer)
+			mac_copy(p->peer_mac, mac);
 		return !endpoint;
+	}
 	if (endpoint)
 		return endpoint->ifindex == p->to;
 	return port->flags & HD_PORT_LEARNING || address_of_mac(&p->destination, port->mac);

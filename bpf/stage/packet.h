@@ -92,7 +92,7 @@ struct pkt {
 	__u8 judged;		     /* a policy was asked: flood() asks those of the members */
 	__u8 replies;		     /* the route takes replies only: HD_ROUTE_REPLY */
 	__u8 service;		     /* the route is to one: HD_ROUTE_SERVICE */
-	__u8 peer_mac[6];	     /* where frames for the end behind a peer go */
+	__u8 peer_mac[6];	     /* where frames for the end behind a peer, or on the wire, go */
 	__u8 learnt;		     /* that peer is known from frames, not by a document */
 	__u8 slow;		     /* too large for the way, or behind a fragment that was: goes by the agent's socket */
 	__u8 mistaken;		     /* skb->protocol is not what the frame is, once out of its tunnel */

@@ -102,7 +102,7 @@ struct hd_flow {
 			__be16 nat_port[2]; /* reserved */
 			__u32 rate_bucket;  /* reserved */
 		};
-		__u8 peer_mac[6]; /* with an end behind a peer: the MAC that frames for that end go to */
+		__u8 peer_mac[6]; /* with an end behind a peer or on the wire: the MAC that frames for that end go to */
 	};
 	__u32 device
 		[2]; /* by side: the port (ifindex) that it lives behind; 0: the host or an uplink; HD_DEVICE_WIRE, HD_DEVICE_PEER */
