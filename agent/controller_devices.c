@@ -152,7 +152,7 @@ static bool differs(const struct netdev *a, const struct netdev *b)
 static bool is_own(const char *name)
 {
 	return strcmp(name, TUNNEL_SLOW_DEVICE) == 0 || strcmp(name, TUNNEL_SUM_FAR) == 0 ||
-	       strcmp(name, TUNNEL_STACK_DEVICE) == 0;
+	       strcmp(name, TUNNEL_STACK_DEVICE) == 0 || strcmp(name, TUNNEL_NIC_DEVICE) == 0;
 }
 
 static bool is_port(const struct controller *c, const char *name)

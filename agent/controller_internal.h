@@ -15,6 +15,7 @@
 #include <netdev/tunnel_slow.h>
 #include <netdev/underlay.h>
 #include <observe/view.h>
+#include <netdev/tunnel_nic.h>
 #include <offload/tc.h>
 #include <source/applied.h>
 #include <source/cni.h>
@@ -143,6 +144,8 @@ struct controller {
 	struct offload_cache *offload_cache;
 	uint32_t *offload_qdiscs; /* devices whose clsact was made for rules */
 	size_t n_offload_qdiscs;
+	uint32_t offload_tunnel; /* the kernel's device that stands for tunnels; 0: there is none */
+	struct tunnel_nic offload_tunnel_for;
 	sd_event_source *offload_round, *offload_look;
 	struct drops *drops;	/* what NICs drop; NULL: off */
 	uint64_t flows_refused; /* by NICs, up to the last round */

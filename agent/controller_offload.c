@@ -9,7 +9,7 @@
 
 #include <net/if_arp.h>
 
-#include <controller_internal.h>
+#include <controller_offload.h>
 #include <util/addr.h>
 #include <util/clock.h>
 #include <util/port_name.h>
@@ -21,7 +21,7 @@
 #define LEAST_TIMEOUT_MS (4 * OFFLOAD_ROUND_MS)
 #define SOFTWARE "skip_hw:"
 
-static struct flower_mode mode(void)
+struct flower_mode offload_mode(void)
 {
 	const char *asked = getenv("HEDDLE_OFFLOAD");
 	struct flower_mode ret = {.priority = FLOWER_PRIORITY};
@@ -35,15 +35,20 @@ static struct flower_mode mode(void)
 	return ret;
 }
 
-/* Of which NIC it is a representor; 0: of none. */
-static uint64_t switch_of(const struct netdev *device)
+uint64_t offload_switch(const struct netdev *device)
 {
 	enum port_flavour flavour;
 
-	if (mode().software)
+	if (offload_mode().software)
 		return 1;
 	flavour = port_name_parse(device->port_name).flavour;
 	return flavour == PORT_VF || flavour == PORT_SF || flavour == PORT_PF ? device->switch_id : 0;
+}
+
+/* Some rule of ours may be there: it is a representor, or an uplink. */
+static bool on_nic(const struct netdev *device)
+{
+	return device->switch_id || offload_switch(device);
 }
 
 /* --- what the plan asks --- */
@@ -85,7 +90,7 @@ static bool read_port(const struct controller *c, uint32_t ifindex, struct offlo
 	if (!device || datapath_record(c->datapath, ifindex, &ret->record, &ret->generation) < 0 ||
 		ret->record.flags & HD_PORT_UPLINK)
 		return false;
-	ret->switch_id = switch_of(device);
+	ret->switch_id = offload_switch(device);
 	if (c->changing)
 		apply_change(c, ifindex, ret);
 	return true;
@@ -224,7 +229,7 @@ static const char *why_not(const struct controller *c)
 		const struct netdev *device =
 			c->topology->ports[i].ifindex ? view_device(&c->view, c->topology->ports[i].ifindex) : NULL;
 
-		if (device && switch_of(device))
+		if (device && offload_switch(device))
 			return NULL;
 	}
 	return "no port is a representor of a NIC in switchdev mode";
@@ -277,7 +282,7 @@ static void set_timeouts(const struct controller *c, struct offload_world *world
 
 static int begin(struct controller *c)
 {
-	const struct flower_mode how = mode();
+	const struct flower_mode how = offload_mode();
 	const struct offload_ops ops = {.add = op_add,
 		.remove = op_remove,
 		.each = op_each,
@@ -299,6 +304,7 @@ static int begin(struct controller *c)
 		.mac = world_mac,
 		.userdata = c,
 		.least_timeout_ms = LEAST_TIMEOUT_MS};
+	offload_outside_world(&c->offload_cache->world);
 	r = tc_open(&how, &c->offload_tc);
 	if (r == 0)
 		r = offload_new(&ops, &c->offload_cache->world, &limits, &c->offload);
@@ -312,7 +318,7 @@ static int begin(struct controller *c)
 /* What a killed agent left forwards by what was right then. */
 static void clear_old(struct controller *c)
 {
-	const struct flower_mode how = mode();
+	const struct flower_mode how = offload_mode();
 	struct tc *tc = NULL;
 	int r = 0;
 
@@ -322,7 +328,7 @@ static void clear_old(struct controller *c)
 	for (size_t i = 0; i < c->n_devices && r == 0; i++) {
 		unsigned n = 0;
 
-		if (!switch_of(&c->devices[i]))
+		if (!on_nic(&c->devices[i]))
 			continue;
 		r = tc ? 0 : tc_open(&how, &tc);
 		if (r == 0)
@@ -331,6 +337,8 @@ static void clear_old(struct controller *c)
 			log_info("%s: %u rules of an earlier agent are taken out of the NIC", c->devices[i].name, n);
 	}
 	tc_close(tc);
+	if (r == 0)
+		r = tunnel_nic_remove();
 	if (r < 0)
 		log_err(r, "cannot take out of NICs what an earlier agent left there");
 }
@@ -357,7 +365,9 @@ void offload_follow(struct controller *c)
 		if (reason) {
 			offload_stop(c->offload);
 			drops_stop(c->drops);
+			offload_outside_end(c);
 		} else {
+			offload_outside_follow(c, &c->offload_cache->world);
 			offload_again(c->offload);
 			drops_again(c->drops);
 		}
@@ -400,6 +410,7 @@ void offload_end(struct controller *c)
 	drops_end(c);
 	for (size_t i = 0; i < c->n_offload_qdiscs; i++)
 		datapath_clsact_release(c->datapath, c->offload_qdiscs[i]);
+	offload_outside_end(c);
 	free(TAKE_PTR(c->offload_qdiscs));
 	c->n_offload_qdiscs = 0;
 	c->offload_round = sd_event_source_disable_unref(c->offload_round);
@@ -422,7 +433,7 @@ static void clear_device(const struct netdev *device, bool gone, void *userdata)
 	unsigned n;
 	int r;
 
-	if (gone || !switch_of(device))
+	if (gone || !on_nic(device))
 		return;
 	r = tc_clear(clearing->tc, device->ifindex, &n);
 	if (r < 0 && clearing->r == 0)
@@ -431,12 +442,14 @@ static void clear_device(const struct netdev *device, bool gone, void *userdata)
 
 int offload_clear(void)
 {
-	const struct flower_mode how = mode();
+	const struct flower_mode how = offload_mode();
 	struct clearing clearing = {0};
 	int r = tc_open(&how, &clearing.tc);
 
 	if (r == 0)
 		r = netdev_list(clear_device, &clearing);
 	tc_close(clearing.tc);
+	if (r == 0 && clearing.r == 0)
+		r = tunnel_nic_remove();
 	return r < 0 ? r : clearing.r;
 }

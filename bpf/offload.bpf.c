@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Gives a flow, or a rule that denies, what a NIC has counted of it. Run by the agent through BPF_PROG_TEST_RUN: from user space an entry of a hash could only be written as a
- * whole, over what packets of the same flow count in the meantime. To look it up from here also keeps it from being displaced.
+ * Gives a flow, or a rule that denies, what a NIC has counted of it. Run by the agent through BPF_PROG_TEST_RUN: from user space an entry of a hash could only be
+ * written as a whole, over what packets of the same flow count in the meantime. To look it up from here also keeps it from being displaced.
  */
 #include "stage/compat.h"
 #include "stage/slot.h"

@@ -39,10 +39,11 @@ json_t *offloaded_json(const struct view *view)
 
 	if (!read_status(view, &status))
 		return json_null();
-	return json_pack("{s:s, s:o, s:I, s:I, s:I, s:o, s:{s:I, s:I}, s:I, s:b, s:o, s:o, s:o}", "state",
-		active(view) ? "on" : "waiting", "reason", json_text(view->offload_reason), "flows", (json_int_t)status.now,
-		"packets", (json_int_t)status.packets, "bytes", (json_int_t)status.bytes, "software", reasons_json(&status),
-		"rules", "added", (json_int_t)status.rules_added, "removed", (json_int_t)status.rules_removed, "refused",
+	return json_pack("{s:s, s:o, s:o, s:I, s:I, s:I, s:o, s:{s:I, s:I}, s:I, s:b, s:o, s:o, s:o}", "state",
+		active(view) ? "on" : "waiting", "reason", json_text(view->offload_reason), "tunnelReason",
+		json_text(view->offload_tunnel_reason), "flows", (json_int_t)status.now, "packets", (json_int_t)status.packets,
+		"bytes", (json_int_t)status.bytes, "software", reasons_json(&status), "rules", "added",
+		(json_int_t)status.rules_added, "removed", (json_int_t)status.rules_removed, "refused",
 		(json_int_t)status.refused, "paused", status.paused, "lastRefusal",
 		json_text(status.refusal ? strerror(-status.refusal) : NULL), "lastRefusalText",
 		json_text(status.refusal_text[0] ? status.refusal_text : NULL), "drops", dropped_json(view));

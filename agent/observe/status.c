@@ -312,6 +312,7 @@ static json_t *unguarded_json(const struct view *view)
 
 	for (size_t i = 0; i < view->n_devices; i++)
 		if (view->devices[i].type != ARPHRD_LOOPBACK && strcmp(view->devices[i].name, TUNNEL_SUM_DEVICE) != 0 &&
+			strcmp(view->devices[i].name, TUNNEL_NIC_DEVICE) != 0 &&
 			strcmp(view->devices[i].name, TUNNEL_STACK_FAR) != 0 && !view_is_uplink(view, view->devices[i].name) &&
 			!view_attachment(view, view->devices[i].ifindex))
 			json_array_append_new(items, json_string(view->devices[i].name));

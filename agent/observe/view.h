@@ -16,6 +16,7 @@
 #include <model/object.h>
 #include <netdev/netdev.h>
 #include <netdev/sriov.h>
+#include <netdev/tunnel_nic.h>
 #include <netdev/tunnel_slow.h>
 #include <netdev/tunnel_stack.h>
 #include <netdev/tunnel_sum.h>
@@ -98,6 +99,7 @@ struct view {
 	const struct offload *offload;		 /* flows that NICs forward; NULL: off */
 	const struct drops *drops;		 /* what policy denies and they drop; with offload */
 	const char *offload_reason;		 /* why there are none; NULL: there may be */
+	const char *offload_tunnel_reason;	 /* why none of them go to peers; NULL: nothing is known against it */
 	const struct view_fast_path *fast_paths; /* by the documents' order */
 	size_t n_fast_paths;
 	const struct netdev *devices; /* every interface of the machine */

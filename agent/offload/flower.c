@@ -14,6 +14,8 @@
 #include <linux/tc_act/tc_mirred.h>
 #include <linux/tc_act/tc_pedit.h>
 #include <linux/tc_act/tc_skbedit.h>
+#include <linux/tc_act/tc_tunnel_key.h>
+#include <linux/tc_act/tc_vlan.h>
 
 #include <libmnl/libmnl.h>
 
@@ -35,6 +37,15 @@
 #define TTL_BITS 0x40
 #define TTL_MASK 0xc0
 
+/* DF is set on the outer packet: since 6.4, ignored before. */
+#define TUNNEL_KEY_NO_FRAG 14
+
+/*
+ * ECN marks of the outer header that change the inner one (RFC 6040: CE, ECT(1)) have this bit. Who takes tunnel packets apart by a rule does not look
+ * at them.
+ */
+#define ECN_CHANGES 0x01
+
 static struct nlmsghdr *put_head(void *buffer, uint16_t type, uint16_t flags, uint32_t ifindex, uint32_t handle, uint32_t info)
 {
 	struct nlmsghdr *message = mnl_nlmsg_put_header(buffer);
@@ -52,9 +63,17 @@ static struct nlmsghdr *put_head(void *buffer, uint16_t type, uint16_t flags, ui
 
 static uint32_t info_of(uint8_t family, const struct flower_mode *mode)
 {
-	uint32_t priority = mode->priority + (family == 6);
+	static const struct {
+		uint16_t behind, protocol;
+	} of[] = {[4] = {0, ETH_P_IP}, [6] = {1, ETH_P_IPV6}, [FLOWER_TAGGED] = {2, ETH_P_8021Q}};
+	uint32_t priority = mode->priority + of[family].behind;
 
-	return TC_H_MAKE(priority << 16, htons(family == 4 ? ETH_P_IP : ETH_P_IPV6));
+	return TC_H_MAKE(priority << 16, htons(of[family].protocol));
+}
+
+uint8_t flower_family(const struct offload_rule *rule)
+{
+	return rule->outside == OFFLOAD_UNTAG ? FLOWER_TAGGED : rule->family;
 }
 
 /* --- what it asks for --- */
@@ -65,13 +84,53 @@ static void put_masked(struct nlmsghdr *message, uint16_t key, uint16_t mask, co
 	mnl_attr_put(message, mask, length, bits);
 }
 
-static void put_addresses(struct nlmsghdr *message, const struct offload_rule *rule)
-{
-	static const uint8_t all[16] = {
-		0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+static const uint8_t all[16] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 
+/* Whose tunnel packet it is, and that its header changes nothing inside. */
+static void put_outer(struct nlmsghdr *message, const struct offload_tunnel *tunnel)
+{
+	const uint8_t none = 0, ecn = ECN_CHANGES;
+
+	mnl_attr_put_u32(message, TCA_FLOWER_KEY_ENC_KEY_ID, htonl(tunnel->vni));
+	if (addr_is_ipv4(&tunnel->remote)) {
+		put_masked(message, TCA_FLOWER_KEY_ENC_IPV4_SRC, TCA_FLOWER_KEY_ENC_IPV4_SRC_MASK, &tunnel->remote.w[3], all, 4);
+		put_masked(message, TCA_FLOWER_KEY_ENC_IPV4_DST, TCA_FLOWER_KEY_ENC_IPV4_DST_MASK, &tunnel->local.w[3], all, 4);
+	} else {
+		put_masked(message, TCA_FLOWER_KEY_ENC_IPV6_SRC, TCA_FLOWER_KEY_ENC_IPV6_SRC_MASK, &tunnel->remote, all, 16);
+		put_masked(message, TCA_FLOWER_KEY_ENC_IPV6_DST, TCA_FLOWER_KEY_ENC_IPV6_DST_MASK, &tunnel->local, all, 16);
+	}
+	put_masked(message, TCA_FLOWER_KEY_ENC_UDP_DST_PORT, TCA_FLOWER_KEY_ENC_UDP_DST_PORT_MASK, &tunnel->port, all, 2);
+	put_masked(message, TCA_FLOWER_KEY_ENC_IP_TOS, TCA_FLOWER_KEY_ENC_IP_TOS_MASK, &none, &ecn, 1);
+}
+
+/* EtherType, behind the network's tag of any priority where it has one. */
+static void put_type(struct nlmsghdr *message, const struct offload_rule *rule)
+{
+	uint16_t type = htons(rule->family == 4 ? ETH_P_IP : ETH_P_IPV6);
+
+	if (rule->outside != OFFLOAD_UNTAG) {
+		mnl_attr_put_u16(message, TCA_FLOWER_KEY_ETH_TYPE, type);
+		return;
+	}
+	mnl_attr_put_u16(message, TCA_FLOWER_KEY_ETH_TYPE, htons(ETH_P_8021Q));
+	mnl_attr_put_u16(message, TCA_FLOWER_KEY_VLAN_ID, rule->vlan);
+	mnl_attr_put_u16(message, TCA_FLOWER_KEY_VLAN_ETH_TYPE, type);
+}
+
+static void put_macs(struct nlmsghdr *message, const struct offload_rule *rule)
+{
+	static const uint8_t none[ETH_ALEN], group[ETH_ALEN] = {1};
+
+	if (rule->readdressed) {
+		put_masked(message, TCA_FLOWER_KEY_ETH_DST, TCA_FLOWER_KEY_ETH_DST_MASK, none, group, ETH_ALEN);
+		return;
+	}
 	put_masked(message, TCA_FLOWER_KEY_ETH_SRC, TCA_FLOWER_KEY_ETH_SRC_MASK, rule->source_mac, all, ETH_ALEN);
 	put_masked(message, TCA_FLOWER_KEY_ETH_DST, TCA_FLOWER_KEY_ETH_DST_MASK, rule->destination_mac, all, ETH_ALEN);
+}
+
+static void put_addresses(struct nlmsghdr *message, const struct offload_rule *rule)
+{
 	if (rule->family == 4) {
 		put_masked(message, TCA_FLOWER_KEY_IPV4_SRC, TCA_FLOWER_KEY_IPV4_SRC_MASK, &rule->source.w[3], all, 4);
 		put_masked(message, TCA_FLOWER_KEY_IPV4_DST, TCA_FLOWER_KEY_IPV4_DST_MASK, &rule->destination.w[3], all, 4);
@@ -93,15 +152,15 @@ static const struct {
 
 static void put_icmp(struct nlmsghdr *message, const struct offload_rule *rule)
 {
-	const uint8_t *type = (const uint8_t *)&rule->destination_port, all = 0xff;
+	const uint8_t *type = (const uint8_t *)&rule->destination_port;
 
 	if (rule->protocol == IPPROTO_ICMP) {
-		put_masked(message, TCA_FLOWER_KEY_ICMPV4_TYPE, TCA_FLOWER_KEY_ICMPV4_TYPE_MASK, &type[0], &all, 1);
-		put_masked(message, TCA_FLOWER_KEY_ICMPV4_CODE, TCA_FLOWER_KEY_ICMPV4_CODE_MASK, &type[1], &all, 1);
+		put_masked(message, TCA_FLOWER_KEY_ICMPV4_TYPE, TCA_FLOWER_KEY_ICMPV4_TYPE_MASK, &type[0], all, 1);
+		put_masked(message, TCA_FLOWER_KEY_ICMPV4_CODE, TCA_FLOWER_KEY_ICMPV4_CODE_MASK, &type[1], all, 1);
 	}
 	if (rule->protocol == IPPROTO_ICMPV6) {
-		put_masked(message, TCA_FLOWER_KEY_ICMPV6_TYPE, TCA_FLOWER_KEY_ICMPV6_TYPE_MASK, &type[0], &all, 1);
-		put_masked(message, TCA_FLOWER_KEY_ICMPV6_CODE, TCA_FLOWER_KEY_ICMPV6_CODE_MASK, &type[1], &all, 1);
+		put_masked(message, TCA_FLOWER_KEY_ICMPV6_TYPE, TCA_FLOWER_KEY_ICMPV6_TYPE_MASK, &type[0], all, 1);
+		put_masked(message, TCA_FLOWER_KEY_ICMPV6_CODE, TCA_FLOWER_KEY_ICMPV6_CODE_MASK, &type[1], all, 1);
 	}
 }
 
@@ -109,7 +168,8 @@ static void put_icmp(struct nlmsghdr *message, const struct offload_rule *rule)
 static void put_transport(struct nlmsghdr *message, const struct offload_rule *rule)
 {
 	__be32 no_flags = 0, fragment = htonl(TCA_FLOWER_KEY_FLAGS_IS_FRAGMENT);
-	__be16 wanted = htons(rule->out ? TCP_ACK : TCP_SYN), asked = htons(TCP_ACK | TCP_SYN | TCP_FIN | TCP_RST), all = 0xffff;
+	__be16 wanted = htons(rule->out ? TCP_ACK : TCP_SYN), asked = htons(TCP_ACK | TCP_SYN | TCP_FIN | TCP_RST);
+	const uint8_t none = 0;
 	bool any_source = !rule->out && rule->protocol == IPPROTO_TCP;
 
 	mnl_attr_put_u8(message, TCA_FLOWER_KEY_IP_PROTO, rule->protocol);
@@ -117,9 +177,8 @@ static void put_transport(struct nlmsghdr *message, const struct offload_rule *r
 	for (size_t i = 0; i < sizeof(ports) / sizeof(ports[0]); i++)
 		if (ports[i].protocol == rule->protocol) {
 			if (!any_source)
-				put_masked(message, ports[i].source, ports[i].source_mask, &rule->source_port, &all, sizeof(all));
-			put_masked(message, ports[i].destination, ports[i].destination_mask, &rule->destination_port, &all,
-				sizeof(all));
+				put_masked(message, ports[i].source, ports[i].source_mask, &rule->source_port, all, 2);
+			put_masked(message, ports[i].destination, ports[i].destination_mask, &rule->destination_port, all, 2);
 		}
 	if (rule->protocol == IPPROTO_TCP)
 		put_masked(message, TCA_FLOWER_KEY_TCP_FLAGS, TCA_FLOWER_KEY_TCP_FLAGS_MASK, &wanted, &asked, sizeof(wanted));
@@ -127,6 +186,9 @@ static void put_transport(struct nlmsghdr *message, const struct offload_rule *r
 	if (rule->routed)
 		put_masked(message, TCA_FLOWER_KEY_IP_TTL, TCA_FLOWER_KEY_IP_TTL_MASK, &(uint8_t){TTL_BITS}, &(uint8_t){TTL_MASK},
 			1);
+	/* Our programs copy DSCP and ECN to the outer header. A rule writes the same one always. */
+	if (rule->outside == OFFLOAD_ENCAP)
+		put_masked(message, TCA_FLOWER_KEY_IP_TOS, TCA_FLOWER_KEY_IP_TOS_MASK, &none, all, 1);
 }
 
 /* --- what it does --- */
@@ -166,8 +228,9 @@ static __be32 word(const uint8_t *bytes)
 	return value;
 }
 
+/* MACs, and behind them the TTL of what is routed here. Returns how many. */
 #define EDITS 4
-static void list_edits(const struct offload_rule *rule, struct edit edits[EDITS])
+static uint8_t list_edits(const struct offload_rule *rule, struct edit edits[EDITS])
 {
 	const uint8_t *to = rule->new_destination_mac, *from = rule->new_source_mac;
 	const uint8_t between[4] = {to[4], to[5], from[0], from[1]};
@@ -176,12 +239,15 @@ static void list_edits(const struct offload_rule *rule, struct edit edits[EDITS]
 	edits[0] = (struct edit){TCA_PEDIT_KEY_EX_HDR_TYPE_ETH, TCA_PEDIT_KEY_EX_CMD_SET, 0, 0, word(to)};
 	edits[1] = (struct edit){TCA_PEDIT_KEY_EX_HDR_TYPE_ETH, TCA_PEDIT_KEY_EX_CMD_SET, 4, 0, word(between)};
 	edits[2] = (struct edit){TCA_PEDIT_KEY_EX_HDR_TYPE_ETH, TCA_PEDIT_KEY_EX_CMD_SET, 8, 0, word(from + 2)};
+	if (!rule->routed)
+		return 3;
 	/* One less is 255 more. */
 	if (is4)
 		edits[3] = (struct edit){
 			TCA_PEDIT_KEY_EX_HDR_TYPE_IP4, TCA_PEDIT_KEY_EX_CMD_ADD, 8, ~htonl(0xff000000), htonl(0xff000000)};
 	else
 		edits[3] = (struct edit){TCA_PEDIT_KEY_EX_HDR_TYPE_IP6, TCA_PEDIT_KEY_EX_CMD_ADD, 4, ~htonl(0xff), htonl(0xff)};
+	return 4;
 }
 
 static void put_edits(struct nlmsghdr *message, unsigned *order, const struct offload_rule *rule)
@@ -190,22 +256,23 @@ static void put_edits(struct nlmsghdr *message, unsigned *order, const struct of
 	struct {
 		struct tc_pedit_sel head;
 		struct tc_pedit_key keys[EDITS];
-	} sel = {.head = {.action = TC_ACT_PIPE, .nkeys = EDITS}};
+	} sel = {.head = {.action = TC_ACT_PIPE}};
 	struct edit edits[EDITS];
-	struct nlattr *all, *one;
+	struct nlattr *whole, *one;
+	uint8_t n = list_edits(rule, edits);
 
-	list_edits(rule, edits);
-	for (unsigned i = 0; i < EDITS; i++)
+	sel.head.nkeys = n;
+	for (unsigned i = 0; i < n; i++)
 		sel.keys[i] = (struct tc_pedit_key){.mask = edits[i].mask, .val = edits[i].value, .off = edits[i].offset};
-	mnl_attr_put(message, TCA_PEDIT_PARMS_EX, sizeof(sel.head) + sizeof(sel.keys), &sel);
-	all = mnl_attr_nest_start(message, TCA_PEDIT_KEYS_EX);
-	for (unsigned i = 0; i < EDITS; i++) {
+	mnl_attr_put(message, TCA_PEDIT_PARMS_EX, sizeof(sel.head) + n * sizeof(sel.keys[0]), &sel);
+	whole = mnl_attr_nest_start(message, TCA_PEDIT_KEYS_EX);
+	for (unsigned i = 0; i < n; i++) {
 		one = mnl_attr_nest_start(message, TCA_PEDIT_KEY_EX);
 		mnl_attr_put_u16(message, TCA_PEDIT_KEY_EX_HTYPE, edits[i].header);
 		mnl_attr_put_u16(message, TCA_PEDIT_KEY_EX_CMD, edits[i].command);
 		mnl_attr_nest_end(message, one);
 	}
-	mnl_attr_nest_end(message, all);
+	mnl_attr_nest_end(message, whole);
 	action_end(message, &action);
 }
 
@@ -215,6 +282,51 @@ static void put_checksum(struct nlmsghdr *message, unsigned *order)
 	struct tc_csum csum = {.action = TC_ACT_PIPE, .update_flags = TCA_CSUM_UPDATE_FLAG_IPV4HDR};
 
 	mnl_attr_put(message, TCA_CSUM_PARMS, sizeof(csum), &csum);
+	action_end(message, &action);
+}
+
+static void put_tag(struct nlmsghdr *message, unsigned *order, const struct offload_rule *rule)
+{
+	struct action action = action_begin(message, order, "vlan");
+	struct tc_vlan tag = {
+		.action = TC_ACT_PIPE, .v_action = rule->outside == OFFLOAD_TAG ? TCA_VLAN_ACT_PUSH : TCA_VLAN_ACT_POP};
+
+	mnl_attr_put(message, TCA_VLAN_PARMS, sizeof(tag), &tag);
+	if (rule->outside == OFFLOAD_TAG) {
+		mnl_attr_put_u16(message, TCA_VLAN_PUSH_VLAN_ID, rule->vlan);
+		mnl_attr_put_u16(message, TCA_VLAN_PUSH_VLAN_PROTOCOL, htons(ETH_P_8021Q));
+		mnl_attr_put_u8(message, TCA_VLAN_PUSH_VLAN_PRIORITY, 0);
+	}
+	action_end(message, &action);
+}
+
+/* As encap.h writes them, but for what the kernel or the NIC chooses: the source port, and IPv4's id. */
+static void put_outer_headers(struct nlmsghdr *message, const struct offload_tunnel *tunnel)
+{
+	if (addr_is_ipv4(&tunnel->remote)) {
+		mnl_attr_put(message, TCA_TUNNEL_KEY_ENC_IPV4_SRC, 4, &tunnel->local.w[3]);
+		mnl_attr_put(message, TCA_TUNNEL_KEY_ENC_IPV4_DST, 4, &tunnel->remote.w[3]);
+	} else {
+		mnl_attr_put(message, TCA_TUNNEL_KEY_ENC_IPV6_SRC, 16, &tunnel->local);
+		mnl_attr_put(message, TCA_TUNNEL_KEY_ENC_IPV6_DST, 16, &tunnel->remote);
+	}
+	mnl_attr_put_u32(message, TCA_TUNNEL_KEY_ENC_KEY_ID, htonl(tunnel->vni));
+	mnl_attr_put_u16(message, TCA_TUNNEL_KEY_ENC_DST_PORT, tunnel->port);
+	mnl_attr_put_u8(message, TCA_TUNNEL_KEY_NO_CSUM, 1);
+	mnl_attr_put_u8(message, TCA_TUNNEL_KEY_ENC_TOS, 0);
+	mnl_attr_put_u8(message, TCA_TUNNEL_KEY_ENC_TTL, tunnel->ttl);
+	mnl_attr_put(message, TUNNEL_KEY_NO_FRAG, 0, NULL);
+}
+
+static void put_tunnel(struct nlmsghdr *message, unsigned *order, const struct offload_rule *rule)
+{
+	struct action action = action_begin(message, order, "tunnel_key");
+	bool set = rule->outside == OFFLOAD_ENCAP;
+	struct tc_tunnel_key key = {.action = TC_ACT_PIPE, .t_action = set ? TCA_TUNNEL_KEY_ACT_SET : TCA_TUNNEL_KEY_ACT_RELEASE};
+
+	mnl_attr_put(message, TCA_TUNNEL_KEY_PARMS, sizeof(key), &key);
+	if (set)
+		put_outer_headers(message, &rule->tunnel);
 	action_end(message, &action);
 }
 
@@ -258,10 +370,18 @@ static void put_drop(struct nlmsghdr *message, unsigned *order)
 static void put_forward(
 	struct nlmsghdr *message, unsigned *order, const struct offload_rule *rule, const struct flower_mode *mode)
 {
-	if (rule->routed)
+	if (rule->outside == OFFLOAD_DECAP)
+		put_tunnel(message, order, rule);
+	if (rule->outside == OFFLOAD_UNTAG)
+		put_tag(message, order, rule);
+	if (rule->routed || rule->readdressed)
 		put_edits(message, order, rule);
 	if (rule->routed && rule->family == 4)
 		put_checksum(message, order);
+	if (rule->outside == OFFLOAD_TAG)
+		put_tag(message, order, rule);
+	if (rule->outside == OFFLOAD_ENCAP)
+		put_tunnel(message, order, rule);
 	if (mode->software)
 		put_mark(message, order);
 	put_redirect(message, order, rule->out);
@@ -271,13 +391,16 @@ struct nlmsghdr *flower_add(void *buffer, const struct flower_filter *filter, co
 {
 	const struct offload_rule *rule = &filter->rule;
 	struct nlmsghdr *message = put_head(buffer, RTM_NEWTFILTER, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, rule->in,
-		filter->handle, info_of(rule->family, mode));
+		filter->handle, info_of(flower_family(rule), mode));
 	struct nlattr *options, *actions;
 	unsigned order = 0;
 
 	mnl_attr_put_strz(message, TCA_KIND, "flower");
 	options = mnl_attr_nest_start(message, TCA_OPTIONS);
-	mnl_attr_put_u16(message, TCA_FLOWER_KEY_ETH_TYPE, htons(rule->family == 4 ? ETH_P_IP : ETH_P_IPV6));
+	put_type(message, rule);
+	if (rule->outside == OFFLOAD_DECAP)
+		put_outer(message, &rule->tunnel);
+	put_macs(message, rule);
 	put_addresses(message, rule);
 	put_transport(message, rule);
 	actions = mnl_attr_nest_start(message, TCA_FLOWER_ACT);
@@ -419,7 +542,9 @@ bool flower_parse(const struct nlmsghdr *message, size_t length, struct flower_s
 	*ret = (struct flower_seen){.ifindex = (uint32_t)tc->tcm_ifindex,
 		.handle = tc->tcm_handle,
 		.info = tc->tcm_info,
-		.family = TC_H_MIN(tc->tcm_info) == htons(ETH_P_IPV6) ? 6 : 4};
+		.family = TC_H_MIN(tc->tcm_info) == htons(ETH_P_8021Q)	? FLOWER_TAGGED
+			  : TC_H_MIN(tc->tcm_info) == htons(ETH_P_IPV6) ? 6
+									: 4};
 	read_options(options, ret);
 	return true;
 }

@@ -12,7 +12,7 @@
 struct nlmsghdr;
 
 /*
- * Ours have this priority on the ingress side of clsact (IPv6: the next one), and a cookie that begins with FLOWER_COOKIE on their last action. Rules of
+ * Ours have this priority on the ingress side of clsact (IPv6: the next one, tagged: the one behind that), and a cookie that begins with FLOWER_COOKIE on their last action. Rules of
  * a NIC are asked before anything in software, whatever the priority there.
  */
 #define FLOWER_PRIORITY 26724u /* "hd" */
@@ -32,10 +32,14 @@ struct flower_filter {
 	uint32_t handle;
 };
 
-#define FLOWER_MESSAGE_MAX 1024
+/* In place of a family, of rules for frames with a network's tag: both families have one classifier, of the priority behind those. */
+#define FLOWER_TAGGED 8
+
+#define FLOWER_MESSAGE_MAX 2048
 /* buffer holds FLOWER_MESSAGE_MAX, aligned as a message is. */
 struct nlmsghdr *flower_add(void *buffer, const struct flower_filter *filter, const struct flower_mode *mode);
-/* RTM_DELTFILTER, or RTM_GETTFILTER, of one of ours; with handle 0, of all of that priority. */
+uint8_t flower_family(const struct offload_rule *rule); /* 4, 6 or FLOWER_TAGGED */
+/* RTM_DELTFILTER, or RTM_GETTFILTER, of one of ours; with handle 0, of all of that priority. family: as flower_family(). */
 struct nlmsghdr *flower_name(
 	void *buffer, uint16_t type, uint32_t ifindex, uint32_t handle, uint8_t family, const struct flower_mode *mode);
 
@@ -45,8 +49,8 @@ bool flower_whole(const struct nlmsghdr *message, int length);
 /* A filter that the kernel tells of. */
 struct flower_seen {
 	uint32_t ifindex, handle;
-	uint32_t info; /* its priority and protocol, as in struct tcmsg */
-	uint8_t family;
+	uint32_t info;	/* its priority and protocol, as in struct tcmsg */
+	uint8_t family; /* as flower_family() */
 	bool ours;
 	bool lost;		 /* it is the NIC's alone, and that does not have it any more */
 	uint64_t packets, bytes; /* as the kernel counts them */

@@ -17,7 +17,7 @@
 /* What is refused is tried again after so long, then twice as long. */
 #define RETRY_FIRST_MS 30000u
 #define RETRY_MAX_MS 600000u
-/* So many refusals in a row, and it is the NIC, not the flow: one flow a pause is tried. */
+/* So many refusals of one kind in a row, and it is the NIC, not the flow: one flow a pause is tried. */
 #define REFUSALS_IN_A_ROW 8
 
 /* A flow that is offloaded, or was refused. */
@@ -41,6 +41,14 @@ struct device {
 	unsigned rules;
 };
 
+/* What NICs can or cannot: between ports, to the wire, to peers. */
+#define KINDS 3
+struct tries {
+	unsigned refusals; /* in a row */
+	uint64_t paused;   /* ms, until then nothing is tried */
+	uint32_t pause;
+};
+
 struct offload {
 	struct offload_ops ops;
 	const struct offload_world *world;
@@ -51,9 +59,7 @@ struct offload {
 	size_t n_devices;
 	uint32_t last_id, cursor;
 	unsigned budget; /* of this round */
-	unsigned refusals;
-	uint64_t paused; /* ms, until then nothing is tried */
-	uint32_t pause;
+	struct tries tries[KINDS];
 	uint64_t counts[OFFLOAD_REASON_COUNT]; /* of the walk that is under way */
 	struct offload_status status;
 };
@@ -201,6 +207,25 @@ static void take_back(struct offload *offload, struct entry *entry)
 		(void)offload->ops.credit(&entry->flow, packets, bytes, 0, offload->ops.userdata);
 }
 
+static struct tries *tries_of(struct offload *offload, const struct offload_rule rules[2])
+{
+	static const uint8_t kinds[] = {
+		[OFFLOAD_INSIDE] = 0, [OFFLOAD_TAG] = 1, [OFFLOAD_UNTAG] = 1, [OFFLOAD_ENCAP] = 2, [OFFLOAD_DECAP] = 2};
+
+	return &offload->tries[kinds[rules[HD_ORIG].outside]];
+}
+
+/* After a pause, the first one shows whether it is worth while. */
+static void note_refusal(struct tries *tries, uint64_t now)
+{
+	if (++tries->refusals < REFUSALS_IN_A_ROW)
+		return;
+	tries->pause = tries->pause ? tries->pause * 2 : RETRY_FIRST_MS;
+	if (tries->pause > RETRY_MAX_MS)
+		tries->pause = RETRY_MAX_MS;
+	tries->paused = now + tries->pause;
+}
+
 static void refused(struct offload *offload, struct entry *entry, int r, const char *reason, uint64_t now)
 {
 	static struct log_limit limit = {.burst = 5, .interval_ms = 60000};
@@ -215,13 +240,7 @@ static void refused(struct offload *offload, struct entry *entry, int r, const c
 	snprintf(offload->status.refusal_text, sizeof(offload->status.refusal_text), "%s", reason);
 	if (news && log_limit_pass(&limit, NULL))
 		log_info("a flow stays in software, the NIC does not take it: %s", reason[0] ? reason : strerror(-r));
-	if (++offload->refusals < REFUSALS_IN_A_ROW)
-		return;
-	offload->pause = offload->pause ? offload->pause * 2 : RETRY_FIRST_MS;
-	if (offload->pause > RETRY_MAX_MS)
-		offload->pause = RETRY_MAX_MS;
-	offload->paused = now + offload->pause;
-	offload->budget = 0;
+	note_refusal(tries_of(offload, entry->rules), now);
 }
 
 static int add_rules(struct offload *offload, struct entry *entry, char reason[FLOWER_REASON_MAX])
@@ -263,7 +282,7 @@ static enum offload_reason offer(struct offload *offload, const struct datapath_
 
 	if (entry && entry->retry > now)
 		return OFFLOAD_REFUSED;
-	if (offload->paused > now)
+	if (tries_of(offload, rules)->paused > now)
 		return OFFLOAD_REFUSED;
 	if (offload->n >= offload->limits.flows)
 		return OFFLOAD_FULL;
@@ -286,8 +305,7 @@ static enum offload_reason offer(struct offload *offload, const struct datapath_
 	entry->offloaded = true;
 	entry->retry = entry->pause = 0;
 	offload->n++;
-	offload->refusals = 0;
-	offload->pause = 0;
+	*tries_of(offload, rules) = (struct tries){0};
 	return OFFLOAD_NONE;
 }
 
@@ -414,10 +432,7 @@ static void walk(struct offload *offload)
 
 bool offload_round(struct offload *offload)
 {
-	uint64_t now = offload->ops.now_ms(offload->ops.userdata);
-
-	/* After a pause, one shows whether it is worth while. */
-	offload->budget = offload->refusals >= REFUSALS_IN_A_ROW ? offload->paused <= now : offload->limits.a_round;
+	offload->budget = offload->limits.a_round;
 	if (offload->n)
 		count_all(offload);
 	offload_again(offload);
@@ -480,5 +495,6 @@ void offload_status(const struct offload *offload, struct offload_status *ret)
 {
 	*ret = offload->status;
 	ret->now = offload->n;
-	ret->paused = offload->paused > offload->ops.now_ms(offload->ops.userdata);
+	for (unsigned i = 0; i < KINDS; i++)
+		ret->paused |= offload->tries[i].paused > offload->ops.now_ms(offload->ops.userdata);
 }

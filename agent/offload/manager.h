@@ -59,7 +59,7 @@ struct offload_status {
 	uint64_t packets, bytes; /* that NICs forwarded; bytes as the flow table counts them, without Ethernet headers */
 	int refusal;		 /* the last one: a negative errno, and in words; 0: none yet */
 	char refusal_text[FLOWER_REASON_MAX];
-	bool paused; /* too many refusals in a row: few are tried */
+	bool paused; /* too many refusals of one kind in a row: few of it are tried */
 };
 void offload_status(const struct offload *offload, struct offload_status *ret);
 

@@ -4,7 +4,7 @@
 
 #include <heddle/network.h>
 #include <heddle/overlay.h>
-#include <offload/plan.h>
+#include <offload/plan_internal.h>
 #include <util/addr.h>
 
 const char *const offload_reason_name[OFFLOAD_REASON_COUNT] = {
@@ -21,7 +21,7 @@ const char *const offload_reason_text[OFFLOAD_REASON_COUNT] = {
 static const uint8_t gateway[6] = HD_GATEWAY_MAC;
 
 /* Of both the flow and its rules nothing is known but what the record says: only states in which every ordinary packet means the same. */
-static enum offload_reason plan_state(const struct datapath_flow *flow, const struct offload_world *world)
+enum offload_reason plan_state(const struct datapath_flow *flow, const struct offload_world *world)
 {
 	uint8_t state = flow->flow.state;
 
@@ -32,12 +32,8 @@ static enum offload_reason plan_state(const struct datapath_flow *flow, const st
 	return world->timeout_ms[state] < world->least_timeout_ms ? OFFLOAD_TIMEOUT : OFFLOAD_NONE;
 }
 
-static enum offload_reason plan_end(uint32_t device, const struct offload_world *world, struct offload_port *ret)
+enum offload_reason plan_end(uint32_t device, const struct offload_world *world, struct offload_port *ret)
 {
-	if (device == HD_DEVICE_WIRE)
-		return OFFLOAD_WIRE;
-	if (device & HD_DEVICE_PEER)
-		return OFFLOAD_TUNNEL;
 	if (!device)
 		return OFFLOAD_HOST;
 	if (!world->port(device, ret, world->userdata) || hd_port_policy_at(&ret->record, ret->generation) < 0)
@@ -83,22 +79,28 @@ void offload_mac(const struct hd_port *port, const struct hd_addr *address, cons
 		memcpy(ret, port->mac, sizeof(port->mac));
 }
 
-static void plan_rule(const struct datapath_flow *flow, const struct offload_world *world, const struct offload_port ends[2],
-	enum hd_flow_side side, bool routed, struct offload_rule *ret)
+void plan_addresses(const struct datapath_flow *flow, enum hd_flow_side side, struct offload_rule *ret)
 {
-	const struct hd_port *from = &ends[side].record, *to = &ends[!side].record;
 	bool reply = side == HD_REPLY;
-	uint8_t mac[6];
 
 	memset(ret, 0, sizeof(*ret));
-	ret->in = from->ifindex;
-	ret->out = to->ifindex;
 	ret->family = flow->family;
 	ret->protocol = flow->protocol;
 	ret->source = reply ? flow->destination : flow->source;
 	ret->destination = reply ? flow->source : flow->destination;
 	ret->source_port = htons(reply ? flow->destination_port : flow->source_port);
 	ret->destination_port = htons(reply ? flow->source_port : flow->destination_port);
+}
+
+static void plan_rule(const struct datapath_flow *flow, const struct offload_world *world, const struct offload_port ends[2],
+	enum hd_flow_side side, bool routed, struct offload_rule *ret)
+{
+	const struct hd_port *from = &ends[side].record, *to = &ends[!side].record;
+	uint8_t mac[6];
+
+	plan_addresses(flow, side, ret);
+	ret->in = from->ifindex;
+	ret->out = to->ifindex;
 	ret->routed = routed;
 	offload_mac(from, &ret->source, world, ret->source_mac);
 	offload_mac(to, &ret->destination, world, mac);
@@ -123,6 +125,8 @@ enum offload_reason offload_plan(
 	enum offload_reason reason;
 	bool routed;
 
+	if ((flow->flow.device[HD_ORIG] | flow->flow.device[HD_REPLY]) & HD_DEVICE_PEER)
+		return plan_outside(flow, world, rules);
 	/* Where it goes says more than what it is: asked first. */
 	for (unsigned side = HD_ORIG; side <= HD_REPLY; side++) {
 		reason = plan_end(flow->flow.device[side], world, &ends[side]);

@@ -18,14 +18,15 @@
 	X(STATE, "state", "not established, or about to end") \
 	X(TIMEOUT, "timeout", "its timeout is shorter than what is needed to see that it is idle") \
 	X(HOST, "host", "goes to the host's stack or comes from there") \
-	X(TUNNEL, "tunnel", \
-		"goes to a peer: our programs make the tunnel, there is no tunnel device that a NIC could put in their place") \
-	X(WIRE, "wire", "goes out of an uplink by a VLAN, or comes in there") \
-	X(SWITCH, "switch", "its ends are not behind representors of one NIC") \
-	X(SEGMENT, "segment", "an end is a trunk or carries tags of its own: the flow does not say which tag") \
+	X(TUNNEL, "tunnel", "goes to a peer, and there is no tunnel device by which a NIC could be told so") \
+	X(CHECKSUM, "checksum", "goes to a peer with a UDP checksum, which NICs do not put there") \
+	X(WAYS, "ways", "goes to a peer that no next hop is known of, or more than one") \
+	X(WIRE, "wire", "the MAC of its end on the wire, or behind a peer, is not learnt, or not any more") \
+	X(SWITCH, "switch", "its ends are not behind representors and the uplink of one NIC") \
+	X(SEGMENT, "segment", "an end is a trunk, carries tags of its own, or is in a segment beyond the NIC") \
 	X(BETWEEN, "between-networks", "routed between networks") \
 	X(RATE, "rate", "an end has a rate, which is counted in software") \
-	X(MTU, "mtu", "routed to a port whose MTU is smaller: what is too big has to be answered") \
+	X(MTU, "mtu", "goes where the MTU is smaller, by a router or a tunnel: what is too big has to be answered") \
 	X(STALE, "stale", "its policy or one of its ends has changed: the next packet says where it goes") \
 	X(REFUSED, "refused", "the NIC does not take it") \
 	X(FULL, "full", "as many flows are offloaded as may be") \
@@ -51,14 +52,47 @@ struct offload_world {
 	bool (*neighbours)(uint16_t network, const struct hd_addr *a, const struct hd_addr *b, void *userdata);
 	/* The MAC that the address has by a document, where a port has several. False: the port's own. */
 	bool (*mac)(uint16_t network, const struct hd_addr *address, uint8_t ret[6], void *userdata);
+	/* --- of ends that are no ports --- */
+	bool (*network)(uint16_t network, struct hd_network *ret, void *userdata);
+	/* Whose a document says the address, or the MAC, is; false: nobody's. And the peer that has the prefix around an address; false: none. */
+	bool (*endpoint)(uint16_t network, const struct hd_addr *address, struct hd_endpoint *ret, void *userdata);
+	bool (*owner)(uint16_t network, const uint8_t mac[6], struct hd_endpoint *ret, void *userdata);
+	bool (*prefix)(uint16_t network, const struct hd_addr *address, struct hd_peer_prefix *ret, void *userdata);
+	/* Where the MAC was learnt; false: nowhere, or it is forgotten. */
+	bool (*learnt)(uint16_t network, const uint8_t mac[6], struct hd_fdb *ret, void *userdata);
+	uint64_t (*uplink)(uint32_t ifindex, void *userdata); /* of which NIC it is the uplink; 0: of none */
+	/* The record of a peer, and how many bytes of inner L3 go to it now; 0: not known. */
+	bool (*peer)(uint32_t index, struct hd_peer *ret, uint32_t *room, void *userdata);
+	struct hd_tunnel tunnel; /* our end */
+	uint32_t tunnel_device;	 /* of the kernel, by which NICs are told of it; 0: there is none */
 	void *userdata;
 	uint32_t timeout_ms[HD_FLOW_STATE_COUNT];
 	uint32_t least_timeout_ms; /* a shorter one cannot be kept */
 };
 
+/* How a packet comes, or leaves, beside its port. */
+enum offload_outside {
+	OFFLOAD_INSIDE = 0,
+	OFFLOAD_TAG,   /* leaves with the network's tag, by the uplink `out` */
+	OFFLOAD_UNTAG, /* comes with it, by the uplink `in` */
+	OFFLOAD_ENCAP, /* leaves in a tunnel packet. `out` is the tunnel device */
+	OFFLOAD_DECAP, /* comes in one. `in` is the tunnel device */
+};
+
+/* Of the tunnel packet. */
+struct offload_tunnel {
+	struct hd_addr local, remote;
+	uint32_t vni;
+	uint32_t uplink; /* that it goes by: another one, another rule */
+	__be16 port;	 /* destination */
+	uint8_t ttl;
+	uint8_t reserved[5];
+};
+static_assert(sizeof(struct offload_tunnel) == 48, "no holes");
+
 /* One direction. Compared as memory: without holes, everything that does not count is 0. */
 struct offload_rule {
-	uint32_t in, out; /* ifindexes of representors; out 0: what matches is dropped, see drops.h */
+	uint32_t in, out; /* ifindexes; out 0: what matches is dropped, see drops.h */
 	struct hd_addr source, destination;
 	__be16 source_port, destination_port;
 	uint8_t family, protocol;
@@ -66,8 +100,13 @@ struct offload_rule {
 	uint8_t reserved;
 	uint8_t source_mac[6], destination_mac[6];	   /* as they come */
 	uint8_t new_source_mac[6], new_destination_mac[6]; /* as they leave */
+	uint8_t outside;				   /* enum offload_outside */
+	bool readdressed; /* comes with any MACs but a group's, and leaves with those above; its TTL stays */
+	uint16_t vlan;	  /* TAG, UNTAG */
+	uint32_t reserved2;
+	struct offload_tunnel tunnel;
 };
-static_assert(sizeof(struct offload_rule) == 72, "no holes");
+static_assert(sizeof(struct offload_rule) == 128, "no holes");
 
 /* OFFLOAD_NONE: rules[] are those of the flow's two directions, by enum hd_flow_side. Else why it stays in software. */
 enum offload_reason offload_plan(

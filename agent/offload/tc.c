@@ -114,7 +114,7 @@ int tc_each(struct tc *tc, uint32_t ifindex, tc_filter_cb cb, void *userdata)
 	struct reading reading = {.cb = cb, .userdata = userdata};
 	int r = 0;
 
-	for (uint8_t family = 4; family <= 6 && r == 0; family += 2)
+	for (uint8_t family = 4; family <= FLOWER_TAGGED && r == 0; family += 2)
 		r = ask(tc, flower_name(tc->request, RTM_GETTFILTER, ifindex, 0, family, &tc->mode), on_filter, &reading);
 	return r;
 }
@@ -131,10 +131,10 @@ int tc_remove(struct tc *tc, const struct flower_filter *filter, struct flower_s
 	const struct offload_rule *rule = &filter->rule;
 	struct reading reading = {.seen = seen};
 
-	if (seen && ask(tc, flower_name(tc->request, RTM_GETTFILTER, rule->in, filter->handle, rule->family, &tc->mode),
+	if (seen && ask(tc, flower_name(tc->request, RTM_GETTFILTER, rule->in, filter->handle, flower_family(rule), &tc->mode),
 			    on_filter, &reading) < 0)
 		*seen = (struct flower_seen){0};
-	return delete (tc, rule->in, filter->handle, rule->family);
+	return delete (tc, rule->in, filter->handle, flower_family(rule));
 }
 
 struct found {

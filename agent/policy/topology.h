@@ -152,6 +152,8 @@ bool topology_equal(const struct topology *a, const struct topology *b);
 
 /* Who has an address in a network; NULL: nobody, or it is in a prefix. */
 const struct hd_endpoint *topology_endpoint(const struct topology *topology, uint16_t network, const struct hd_addr *addr);
+/* The same of a MAC. */
+const struct hd_endpoint *topology_owner(const struct topology *topology, uint16_t network, const uint8_t mac[6]);
 /* The narrowest prefix of a peer that covers it; NULL: none. An endpoint of the address counts before it. */
 const struct hd_peer_prefix *topology_prefix(const struct topology *topology, uint16_t network, const struct hd_addr *addr);
 /* Who has it behind a tunnel, by either; 0: nobody. */

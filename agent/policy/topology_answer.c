@@ -16,13 +16,28 @@ static const struct topology_port *switched_port(const struct topology *topology
 	return NULL;
 }
 
-const struct hd_endpoint *topology_endpoint(const struct topology *topology, uint16_t network, const struct hd_addr *addr)
+static const struct hd_endpoint *find_endpoint(const struct topology *topology, const struct topology_endpoint *key)
 {
-	struct topology_endpoint key = {.key = {.addr = *addr, .network = network, .kind = HD_ENDPOINT_ADDRESS}}, *found = NULL;
+	const struct topology_endpoint *found = NULL;
 
 	if (topology->n_endpoints)
-		found = bsearch(&key, topology->endpoints, topology->n_endpoints, sizeof(key), topology_compare_endpoints);
+		found = bsearch(key, topology->endpoints, topology->n_endpoints, sizeof(*key), topology_compare_endpoints);
 	return found ? &found->value : NULL;
+}
+
+const struct hd_endpoint *topology_endpoint(const struct topology *topology, uint16_t network, const struct hd_addr *addr)
+{
+	const struct topology_endpoint key = {.key = {.addr = *addr, .network = network, .kind = HD_ENDPOINT_ADDRESS}};
+
+	return find_endpoint(topology, &key);
+}
+
+const struct hd_endpoint *topology_owner(const struct topology *topology, uint16_t network, const uint8_t mac[6])
+{
+	struct topology_endpoint key = {.key = {.network = network, .kind = HD_ENDPOINT_MAC}};
+
+	memcpy(key.key.addr.b, mac, 6);
+	return find_endpoint(topology, &key);
 }
 
 /* Prefixes are sorted by their lengths. */

@@ -14,35 +14,12 @@ import time
 
 import pytest
 from lib import documents as doc
+from lib.flower import SOFTWARE, has_flower, reserve, rules
 from lib.heddled import wait_for
-from lib.netns import PATIENCE, Namespace
+from lib.netns import PATIENCE
 from lib.ports import GATEWAY_MAC, PortHost
 from lib.raw import IP, UDP, Ether, IPv6, Wire
 from lib.traffic import accept_pair, expect_udp, roundtrip_pair, transfer
-
-# The first priorities belong to rules: ours takes the next one, as no rule of a NIC needs it to.
-SOFTWARE = {"HEDDLE_OFFLOAD": "skip_hw:1"}
-RESERVED = (("ip", 1), ("ipv6", 2))
-
-
-def reserve(ns, device):
-    """clsact with a filter of flower in each of the priorities, which matches nothing; False: the kernel has no flower."""
-    ns.run("tc", "qdisc", "add", "dev", device, "clsact")
-    for protocol, priority in RESERVED:
-        words = f"filter add dev {device} ingress protocol {protocol} prio {priority} flower skip_hw src_mac 02:ff:ff:ff:ff:ff action pass"
-        if ns.run("tc", *words.split(), check=False).returncode:
-            return False
-    return True
-
-
-def has_flower():
-    ns = Namespace("probe")
-    try:
-        ns.ip("link add wire0 type veth peer name wire1")
-        return reserve(ns, "wire0")
-    finally:
-        ns.delete()
-
 
 FLOWER = has_flower()
 flower = pytest.mark.skipif(not FLOWER, reason="this kernel has no cls_flower: make check-kernels runs it in guests")
@@ -82,12 +59,7 @@ class Pair:
 
     def rules(self):
         """What is ours on both devices, by the cookie."""
-        found = []
-        for w in (self.a, self.b):
-            for line in self.host.ns.run("tc", "-s", "filter", "show", "dev", w.device, "ingress").stdout.split("filter protocol"):
-                if re.search(r"cookie 686564646c65", line):
-                    found.append(line)
-        return found
+        return rules(self.host.ns, self.a.device, self.b.device)
 
     def flow(self, **match):
         flows = self.daemon.flows(**match)

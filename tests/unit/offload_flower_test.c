@@ -19,6 +19,8 @@
 #include <linux/tc_act/tc_mirred.h>
 #include <linux/tc_act/tc_pedit.h>
 #include <linux/tc_act/tc_skbedit.h>
+#include <linux/tc_act/tc_tunnel_key.h>
+#include <linux/tc_act/tc_vlan.h>
 
 #include <cmocka.h>
 #include <libmnl/libmnl.h>
@@ -97,7 +99,8 @@ static const struct nlattr *encode(void *buffer, const struct flower_filter *fil
 	struct nlmsghdr *message = flower_add(buffer, filter, mode);
 	const struct tcmsg *tc = mnl_nlmsg_get_payload(message);
 	const struct offload_rule *rule = &filter->rule;
-	unsigned priority = mode->priority + (rule->family == 6);
+	bool tagged = rule->outside == OFFLOAD_UNTAG;
+	unsigned priority = mode->priority + (tagged ? 2 : rule->family == 6);
 
 	assert_true(message->nlmsg_len <= FLOWER_MESSAGE_MAX);
 	assert_int_equal(message->nlmsg_type, RTM_NEWTFILTER);
@@ -105,7 +108,7 @@ static const struct nlattr *encode(void *buffer, const struct flower_filter *fil
 	assert_int_equal(tc->tcm_ifindex, rule->in);
 	assert_int_equal(tc->tcm_parent, 0xfffffff2); /* clsact, ingress */
 	assert_int_equal(tc->tcm_handle, filter->handle);
-	assert_int_equal(tc->tcm_info, priority << 16 | htons(rule->family == 4 ? ETH_P_IP : ETH_P_IPV6));
+	assert_int_equal(tc->tcm_info, priority << 16 | htons(tagged ? ETH_P_8021Q : rule->family == 4 ? ETH_P_IP : ETH_P_IPV6));
 	assert_string_equal(mnl_attr_get_str(top(message, TCA_KIND)), "flower");
 	return top(message, TCA_OPTIONS);
 }
@@ -246,6 +249,178 @@ static void test_routed(void **state)
 	}
 }
 
+static const struct tc_vlan *tag(const struct nlattr *options)
+{
+	const struct tc_vlan *parms = mnl_attr_get_payload(in(options, TCA_VLAN_PARMS));
+
+	assert_int_equal(mnl_attr_get_payload_len(in(options, TCA_VLAN_PARMS)), sizeof(*parms));
+	assert_int_equal(parms->action, TC_ACT_PIPE);
+	return parms;
+}
+
+static void test_wire(void **state)
+{
+	_Alignas(8) char buffer[FLOWER_MESSAGE_MAX];
+	struct flower_filter filter = make("fd00::1", "fd00::2", IPPROTO_UDP);
+	const struct nlattr *options, *push;
+
+	(void)state;
+	filter.rule.vlan = 0x123;
+	filter.rule.outside = OFFLOAD_TAG;
+	options = encode(buffer, &filter, &nic);
+	check(options, TCA_FLOWER_KEY_ETH_TYPE, "86dd");
+	assert_null(in(options, TCA_FLOWER_KEY_VLAN_ID));
+	push = action(options, 1, "vlan");
+	assert_int_equal(tag(push)->v_action, TCA_VLAN_ACT_PUSH);
+	assert_int_equal(mnl_attr_get_u16(in(push, TCA_VLAN_PUSH_VLAN_ID)), 0x123);
+	check(push, TCA_VLAN_PUSH_VLAN_PROTOCOL, "8100");
+	check(push, TCA_VLAN_PUSH_VLAN_PRIORITY, "00");
+	check_redirect(options, 2, 12);
+
+	/* Of any priority, with nothing between the tag and IP. */
+	filter.rule.outside = OFFLOAD_UNTAG;
+	options = encode(buffer, &filter, &nic);
+	check(options, TCA_FLOWER_KEY_ETH_TYPE, "8100");
+	assert_int_equal(mnl_attr_get_u16(in(options, TCA_FLOWER_KEY_VLAN_ID)), 0x123);
+	check(options, TCA_FLOWER_KEY_VLAN_ETH_TYPE, "86dd");
+	assert_null(in(options, TCA_FLOWER_KEY_VLAN_PRIO));
+	check(options, TCA_FLOWER_KEY_ETH_SRC, "020000000001");
+	check(options, TCA_FLOWER_KEY_IPV6_SRC, "fd000000000000000000000000000001");
+	check(options, TCA_FLOWER_KEY_UDP_SRC, "0fa0");
+	assert_int_equal(tag(action(options, 1, "vlan"))->v_action, TCA_VLAN_ACT_POP);
+	assert_null(in(action(options, 1, "vlan"), TCA_VLAN_PUSH_VLAN_ID));
+	check_redirect(options, 2, 12);
+}
+
+static struct flower_filter make_tunnel(bool is6, enum offload_outside outside)
+{
+	struct flower_filter filter = make("10.0.0.1", "10.0.0.2", IPPROTO_UDP);
+
+	filter.rule.outside = outside;
+	filter.rule.tunnel = (struct offload_tunnel){.local = address(is6 ? "fd66::1" : "192.0.2.1"),
+		.remote = address(is6 ? "fd66::2" : "192.0.2.2"),
+		.vni = 0x123456,
+		.uplink = 20,
+		.port = htons(4789),
+		.ttl = 77};
+	return filter;
+}
+
+static const struct nlattr *key(const struct nlattr *options, uint16_t order, int what)
+{
+	const struct nlattr *found = action(options, order, "tunnel_key");
+	const struct tc_tunnel_key *parms = mnl_attr_get_payload(in(found, TCA_TUNNEL_KEY_PARMS));
+
+	assert_int_equal(mnl_attr_get_payload_len(in(found, TCA_TUNNEL_KEY_PARMS)), sizeof(*parms));
+	assert_int_equal(parms->action, TC_ACT_PIPE);
+	assert_int_equal(parms->t_action, what);
+	return found;
+}
+
+static void test_into_a_tunnel(void **state)
+{
+	_Alignas(8) char buffer[FLOWER_MESSAGE_MAX];
+
+	(void)state;
+	for (unsigned is6 = 0; is6 < 2; is6++) {
+		struct flower_filter filter = make_tunnel(is6, OFFLOAD_ENCAP);
+		const struct nlattr *options = encode(buffer, &filter, &nic), *set = key(options, 1, TCA_TUNNEL_KEY_ACT_SET);
+
+		/* The outer header has the same DSCP always. */
+		check(options, TCA_FLOWER_KEY_IP_TOS, "00");
+		check(options, TCA_FLOWER_KEY_IP_TOS_MASK, "ff");
+		assert_null(in(options, TCA_FLOWER_KEY_ENC_KEY_ID));
+		check(set, TCA_TUNNEL_KEY_ENC_KEY_ID, "00123456");
+		check(set, TCA_TUNNEL_KEY_ENC_DST_PORT, "12b5");
+		check(set, TCA_TUNNEL_KEY_ENC_TTL, "4d");
+		check(set, TCA_TUNNEL_KEY_ENC_TOS, "00");
+		check(set, TCA_TUNNEL_KEY_NO_CSUM, "01");
+		check(set, 14, ""); /* DF */
+		if (is6) {
+			check(set, TCA_TUNNEL_KEY_ENC_IPV6_SRC, "fd660000000000000000000000000001");
+			check(set, TCA_TUNNEL_KEY_ENC_IPV6_DST, "fd660000000000000000000000000002");
+			assert_null(in(set, TCA_TUNNEL_KEY_ENC_IPV4_DST));
+		} else {
+			check(set, TCA_TUNNEL_KEY_ENC_IPV4_SRC, "c0000201");
+			check(set, TCA_TUNNEL_KEY_ENC_IPV4_DST, "c0000202");
+			assert_null(in(set, TCA_TUNNEL_KEY_ENC_IPV6_DST));
+		}
+		check_redirect(options, 2, 12);
+		/* Routed: what goes in has lost of its TTL. */
+		filter.rule.routed = true;
+		options = encode(buffer, &filter, &nic);
+		action(options, 1, "pedit");
+		action(options, 2, "csum");
+		key(options, 3, TCA_TUNNEL_KEY_ACT_SET);
+		check_redirect(options, 4, 12);
+	}
+}
+
+static void test_out_of_a_tunnel(void **state)
+{
+	_Alignas(8) char buffer[FLOWER_MESSAGE_MAX];
+
+	(void)state;
+	for (unsigned is6 = 0; is6 < 2; is6++) {
+		struct flower_filter filter = make_tunnel(is6, OFFLOAD_DECAP);
+		const struct nlattr *options = encode(buffer, &filter, &nic);
+		uint8_t frame[64] = {0}, want[64] = {0};
+
+		check(options, TCA_FLOWER_KEY_ENC_KEY_ID, "00123456");
+		check(options, TCA_FLOWER_KEY_ENC_UDP_DST_PORT, "12b5");
+		check(options, TCA_FLOWER_KEY_ENC_UDP_DST_PORT_MASK, "ffff");
+		assert_null(in(options, TCA_FLOWER_KEY_ENC_UDP_SRC_PORT));
+		/* Neither CE nor ECT(1), which would change the inner header. */
+		check(options, TCA_FLOWER_KEY_ENC_IP_TOS, "00");
+		check(options, TCA_FLOWER_KEY_ENC_IP_TOS_MASK, "01");
+		assert_null(in(options, TCA_FLOWER_KEY_IP_TOS));
+		if (is6) {
+			check(options, TCA_FLOWER_KEY_ENC_IPV6_SRC, "fd660000000000000000000000000002");
+			check(options, TCA_FLOWER_KEY_ENC_IPV6_SRC_MASK, "ffffffffffffffffffffffffffffffff");
+			check(options, TCA_FLOWER_KEY_ENC_IPV6_DST, "fd660000000000000000000000000001");
+		} else {
+			check(options, TCA_FLOWER_KEY_ENC_IPV4_SRC, "c0000202");
+			check(options, TCA_FLOWER_KEY_ENC_IPV4_DST, "c0000201");
+			check(options, TCA_FLOWER_KEY_ENC_IPV4_DST_MASK, "ffffffff");
+		}
+		check(options, TCA_FLOWER_KEY_ETH_SRC, "020000000001");
+		check(options, TCA_FLOWER_KEY_IPV4_SRC, "0a000001");
+		key(options, 1, TCA_TUNNEL_KEY_ACT_RELEASE);
+		check_redirect(options, 2, 12);
+
+		/* MACs that mean nothing, but no group's, become others; nothing else changes. */
+		filter.rule.readdressed = true;
+		memcpy(filter.rule.new_source_mac, "\x02\x68\x65\x64\x64\x6c", 6);
+		memcpy(filter.rule.new_destination_mac, "\x02\x11\x22\x33\x44\x55", 6);
+		options = encode(buffer, &filter, &nic);
+		assert_null(in(options, TCA_FLOWER_KEY_ETH_SRC));
+		check(options, TCA_FLOWER_KEY_ETH_DST, "000000000000");
+		check(options, TCA_FLOWER_KEY_ETH_DST_MASK, "010000000000");
+		assert_null(in(options, TCA_FLOWER_KEY_IP_TTL));
+		memcpy(want, filter.rule.new_destination_mac, 6);
+		memcpy(want + 6, filter.rule.new_source_mac, 6);
+		key(options, 1, TCA_TUNNEL_KEY_ACT_RELEASE);
+		edit(action(options, 2, "pedit"), frame);
+		assert_memory_equal(frame, want, sizeof(want));
+		check_redirect(options, 3, 12);
+	}
+}
+
+/* The longest there is fits. */
+static void test_room(void **state)
+{
+	_Alignas(8) char buffer[FLOWER_MESSAGE_MAX];
+	struct flower_filter filter = make("fd00::1", "fd00::2", IPPROTO_TCP);
+
+	(void)state;
+	filter.rule.tunnel = make_tunnel(true, OFFLOAD_ENCAP).rule.tunnel;
+	filter.rule.routed = true;
+	filter.rule.outside = OFFLOAD_ENCAP;
+	encode(buffer, &filter, &software);
+	filter.rule.outside = OFFLOAD_DECAP;
+	encode(buffer, &filter, &software);
+}
+
 static void test_in_software(void **state)
 {
 	_Alignas(8) char buffer[FLOWER_MESSAGE_MAX];
@@ -348,6 +523,9 @@ static void test_names(void **state)
 	assert_int_equal(tc->tcm_handle, 21);
 	assert_int_equal(tc->tcm_info, (FLOWER_PRIORITY + 1) << 16 | htons(ETH_P_IPV6));
 	assert_string_equal(mnl_attr_get_str(top(message, TCA_KIND)), "flower");
+	message = flower_name(buffer, RTM_DELTFILTER, 20, 21, FLOWER_TAGGED, &nic);
+	tc = mnl_nlmsg_get_payload(message);
+	assert_int_equal(tc->tcm_info, (FLOWER_PRIORITY + 2) << 16 | htons(ETH_P_8021Q));
 	message = flower_name(buffer, RTM_GETTFILTER, 11, 0, 4, &nic);
 	assert_int_equal(message->nlmsg_flags, NLM_F_REQUEST | NLM_F_DUMP);
 }
@@ -407,6 +585,9 @@ static void test_reading(void **state)
 	assert_true(flower_parse(message, message->nlmsg_len, &seen));
 	assert_true(seen.ours && !seen.lost && seen.family == 4 && seen.handle == 21 && seen.ifindex == 11);
 	assert_true(seen.packets == 7 && seen.bytes == 700);
+	((struct tcmsg *)mnl_nlmsg_get_payload(message))->tcm_info = (FLOWER_PRIORITY + 2) << 16 | htons(ETH_P_8021Q);
+	assert_true(flower_parse(message, message->nlmsg_len, &seen));
+	assert_true(seen.ours && seen.family == FLOWER_TAGGED);
 	told.packets64 = 7 + (1ull << 32);
 	told.flags = TCA_CLS_FLAGS_SKIP_SW | TCA_CLS_FLAGS_NOT_IN_HW;
 	message = tell(buffer, &told);
@@ -516,6 +697,10 @@ int main(void)
 		cmocka_unit_test(test_tcp_over_ipv4),
 		cmocka_unit_test(test_udp_and_sctp_over_ipv6),
 		cmocka_unit_test(test_routed),
+		cmocka_unit_test(test_wire),
+		cmocka_unit_test(test_into_a_tunnel),
+		cmocka_unit_test(test_out_of_a_tunnel),
+		cmocka_unit_test(test_room),
 		cmocka_unit_test(test_in_software),
 		cmocka_unit_test(test_drops_of_tcp),
 		cmocka_unit_test(test_other_drops),

@@ -413,10 +413,77 @@ static void test_pause(void **state)
 	f->now += 60000;
 	f->refuse = 0;
 	(void)rounds(1);
-	assert_int_equal(f->n_rules, 2);
+	assert_int_equal(f->n_rules, 16);
 	/* It takes them again. */
 	status = rounds(6);
 	assert_true(f->n_rules == 40 && !status.paused);
+}
+
+static bool find_network(uint16_t network, struct hd_network *ret, void *userdata)
+{
+	(void)network;
+	(void)userdata;
+	*ret = (struct hd_network){.vlan = 100};
+	return true;
+}
+
+static bool nobodys(uint16_t network, const struct hd_addr *address, struct hd_endpoint *ret, void *userdata)
+{
+	(void)network;
+	(void)address;
+	(void)ret;
+	(void)userdata;
+	return false;
+}
+
+static bool no_owner(uint16_t network, const uint8_t mac[6], struct hd_endpoint *ret, void *userdata)
+{
+	(void)network;
+	(void)mac;
+	(void)ret;
+	(void)userdata;
+	return false;
+}
+
+static bool learnt(uint16_t network, const uint8_t mac[6], struct hd_fdb *ret, void *userdata)
+{
+	(void)network;
+	(void)mac;
+	(void)userdata;
+	*ret = (struct hd_fdb){.ifindex = 20};
+	return true;
+}
+
+static uint64_t uplink(uint32_t ifindex, void *userdata)
+{
+	(void)ifindex;
+	(void)userdata;
+	return 5;
+}
+
+/* A NIC that cannot put tags on what VFs send does all else. */
+static void test_pause_of_a_kind(void **state)
+{
+	struct offload_status status;
+
+	(void)state;
+	f->world.network = find_network;
+	f->world.endpoint = nobodys;
+	f->world.owner = no_owner;
+	f->world.learnt = learnt;
+	f->world.uplink = uplink;
+	f->n = 60;
+	for (unsigned i = 0; i < 50; i++) {
+		f->flows[i].flow.device[HD_REPLY] = HD_DEVICE_WIRE;
+		f->flows[i].flow.second_version = 0;
+		f->flows[i].flow.peer_mac[0] = 2;
+	}
+	f->refuse = -EOPNOTSUPP;
+	f->refuse_out = 20;
+	status = rounds(10);
+	assert_true(status.refused == 8 && status.paused);
+	assert_true(status.flows[OFFLOAD_REFUSED] == 50 && status.flows[OFFLOAD_NONE] == 10);
+	assert_int_equal(f->n_rules, 20);
 }
 
 int main(void)
@@ -431,6 +498,7 @@ int main(void)
 		TEST(test_lost),
 		TEST(test_half_refused),
 		TEST(test_pause),
+		TEST(test_pause_of_a_kind),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,7 +10,6 @@
 #include <cmocka.h>
 
 #include <heddle/network.h>
-#include <heddle/overlay.h>
 #include <offload/plan.h>
 #include <util/addr.h>
 
@@ -195,9 +194,6 @@ static void test_what_stays(void **state)
 	REFUSED(OFFLOAD_HOST, w.flow.flow.device[1] = 0)
 	REFUSED(OFFLOAD_HOST, w.flow.flow.device[0] = 0)
 	REFUSED(OFFLOAD_HOST, w.flow.flow.flags |= HD_FLOW_TURNED)
-	REFUSED(OFFLOAD_WIRE, w.flow.flow.device[1] = HD_DEVICE_WIRE)
-	REFUSED(OFFLOAD_TUNNEL, w.flow.flow.device[1] = HD_DEVICE_PEER | 5)
-	REFUSED(OFFLOAD_TUNNEL, w.flow.flow.device[0] = HD_DEVICE_OUTSIDE)
 	REFUSED(OFFLOAD_STALE, w.flow.flow.device[1] = 77)
 	REFUSED(OFFLOAD_SWITCH, w.ports[1].switch_id = 98)
 	REFUSED(OFFLOAD_SWITCH, w.ports[0].switch_id = 0)

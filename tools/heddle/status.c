@@ -184,6 +184,8 @@ static void print_offload(const json_t *offload)
 	printf("\noffload: %s%s%s, %lld flows forwarded by NICs, %lld packets (%s) up to now\n", text_at(offload, "state"),
 		reason ? ": " : "", reason ? reason : "", number_at(offload, "flows"), number_at(offload, "packets"),
 		bytes_text((double)number_at(offload, "bytes"), bytes));
+	if (string_at(offload, "tunnelReason"))
+		printf("offload: none to peers: %s\n", string_at(offload, "tunnelReason"));
 	json_array_foreach (json_object_get(offload, "software"), i, software)
 		printf("offload: %lld in software, %s: %s\n", number_at(software, "flows"), text_at(software, "reason"),
 			text_at(software, "text"));
