@@ -36,6 +36,12 @@ NET = {
     "offload-drops": (
         "offload_drops.py", "counted and (tcp and l2-ipv4 or udp and l3-ipv6) or program or comes_first or answer", "what policy denies as rules that drop",
     ),
+    "offload-outside": (
+        "offload_outside.py",
+        "frames or learnt or goes or sees and packets and (vxlan-over4-l2 or geneve-over6-l3)"
+        " or comes_out and (vxlan-over6-l3 or geneve-over4-l2)",
+        "the same for flows to the wire and into tunnels, with the kernel's VXLAN and Geneve in the NIC's place",
+    ),
     "fq": ("bandwidth.py", "fq", "an uplink's rate kept by fq"),
     "vxlan-device": ("overlay_kernel.py", "vxlan and (traffic and (off-over4 or native-over6) or over6 and (same_bytes or inner_tags))", "the kernel's VXLAN device as far end"),
     "vlan": ("vlan.py", "not generic and between_hosts and (off-clsact or native-tcx or segments and native) or bulk", "networks on a VLAN, between two hosts with heddle"),
