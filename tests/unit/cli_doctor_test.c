@@ -716,6 +716,10 @@ static void test_answers(void **state)
 	mnl_attr_put_u64(header, 5, METADATA_HASH | METADATA_VLAN);
 	assert_true(xdp_features_parse(header, header->nlmsg_len, &xdp));
 	assert_true(xdp.metadata_told && xdp.metadata == (METADATA_HASH | METADATA_VLAN));
+	assert_int_equal(xdp.zero_copy_pieces, 0);
+	mnl_attr_put_u32(header, 4, 8);
+	assert_true(xdp_features_parse(header, header->nlmsg_len, &xdp));
+	assert_int_equal(xdp.zero_copy_pieces, 8);
 }
 
 int main(void)
