@@ -15,16 +15,12 @@
 #include <heddle/network.h>
 #include <heddle/reasons.h>
 #include <offload/drops.h>
+#include <offload/tries.h>
 #include <util/addr.h>
 #include <util/log.h>
 
-/* What the NIC refuses, or what never matched, is tried again after so long, then twice as long. */
-#define RETRY_FIRST_MS 30000u
-#define RETRY_MAX_MS 600000u
 /* What the programs would not drop so is asked about again. */
 #define ASK_AGAIN_MS 10000u
-/* So many refusals in a row, and it is the NIC, not the packets: one rule a pause is tried. */
-#define REFUSALS_IN_A_ROW 8
 /* Of one kind of packets, in a second and in a row. */
 #define HOT_ROUNDS 2
 #define HOT_EVENTS 2
@@ -74,12 +70,11 @@ struct drops {
 	unsigned header;
 	struct tuple *tuples;
 	struct tuple *slots[DROPS_MOST];
-	unsigned budget, refusals;
+	unsigned budget;
 	uint64_t events;   /* in this round */
 	uint64_t software; /* packets that programs denied up to the last one */
 	bool counted;	   /* that is known */
-	uint64_t paused;   /* ms, until then nothing is tried */
-	uint32_t pause;
+	struct tries tries;
 	struct drops_status status;
 };
 
@@ -364,21 +359,10 @@ static void take_back(struct drops *drops, struct tuple *tuple)
 
 static void put_off(struct tuple *tuple, uint64_t now)
 {
-	tuple->pause = tuple->pause ? tuple->pause * 2 : RETRY_FIRST_MS;
-	if (tuple->pause > RETRY_MAX_MS)
-		tuple->pause = RETRY_MAX_MS;
+	tuple->pause = tries_longer(tuple->pause);
 	tuple->retry = now + tuple->pause;
 	tuple->wanted = false;
 	tuple->hot = 0;
-}
-
-static void begin_pause(struct drops *drops, uint64_t now)
-{
-	drops->pause = drops->pause ? drops->pause * 2 : RETRY_FIRST_MS;
-	if (drops->pause > RETRY_MAX_MS)
-		drops->pause = RETRY_MAX_MS;
-	drops->paused = now + drops->pause;
-	drops->budget = 0;
 }
 
 static void refused(struct drops *drops, struct tuple *tuple, int r, const char *reason, uint64_t now)
@@ -393,8 +377,7 @@ static void refused(struct drops *drops, struct tuple *tuple, int r, const char 
 	if (news && log_limit_pass(&limit, NULL))
 		log_info("what policy denies is dropped in software, the NIC does not take it: %s",
 			reason[0] ? reason : strerror(-r));
-	if (++drops->refusals >= REFUSALS_IN_A_ROW)
-		begin_pause(drops, now);
+	tries_refused(&drops->tries, now);
 }
 
 /* There is one. */
@@ -423,15 +406,14 @@ static void add(struct drops *drops, struct tuple *tuple, uint64_t now)
 	drops->slots[tuple->slot] = tuple;
 	drops->status.rules_added++;
 	drops->status.now++;
-	drops->refusals = 0;
-	drops->pause = 0;
+	drops->tries = (struct tries){0};
 }
 
 static void offer(struct drops *drops, struct tuple *tuple, uint64_t now)
 {
 	if (tuple->retry > now)
 		return;
-	if (drops->paused > now || !drops->budget || drops->status.now >= DROPS_MOST) {
+	if (tries_paused(&drops->tries, now) || !drops->budget || drops->status.now >= DROPS_MOST) {
 		drops->status.waiting++;
 		return;
 	}
@@ -563,7 +545,7 @@ void drops_round(struct drops *drops)
 	struct tuple *tuple, *next;
 
 	/* After a pause, one shows whether it is worth while. */
-	drops->budget = drops->refusals >= REFUSALS_IN_A_ROW ? drops->paused <= now : DROPS_A_ROUND;
+	drops->budget = drops->tries.refusals < TRIES_IN_A_ROW ? DROPS_A_ROUND : !tries_paused(&drops->tries, now);
 	drops->status.waiting = 0;
 	count_all(drops, now);
 	look_again(drops);
@@ -600,7 +582,7 @@ void drops_yield(struct drops *drops)
 	if (!drops->status.now)
 		return;
 	drops_stop(drops);
-	begin_pause(drops, now_of(drops));
+	tries_pause(&drops->tries, now_of(drops));
 }
 
 /* --- what is told --- */
@@ -608,7 +590,7 @@ void drops_yield(struct drops *drops)
 void drops_status(const struct drops *drops, struct drops_status *ret)
 {
 	*ret = drops->status;
-	ret->paused = drops->paused > now_of(drops);
+	ret->paused = tries_paused(&drops->tries, now_of(drops));
 }
 
 /* Few are asked for: each finds its place among those. */

@@ -11,14 +11,9 @@
 #include <uthash.h>
 
 #include <offload/manager.h>
+#include <offload/tries.h>
 #include <util/cleanup.h>
 #include <util/log.h>
-
-/* What is refused is tried again after so long, then twice as long. */
-#define RETRY_FIRST_MS 30000u
-#define RETRY_MAX_MS 600000u
-/* So many refusals of one kind in a row, and it is the NIC, not the flow: one flow a pause is tried. */
-#define REFUSALS_IN_A_ROW 8
 
 /* A flow that is offloaded, or was refused. */
 struct entry {
@@ -43,11 +38,6 @@ struct device {
 
 /* What NICs can or cannot: between ports, to the wire, to peers. */
 #define KINDS 3
-struct tries {
-	unsigned refusals; /* in a row */
-	uint64_t paused;   /* ms, until then nothing is tried */
-	uint32_t pause;
-};
 
 struct offload {
 	struct offload_ops ops;
@@ -215,32 +205,19 @@ static struct tries *tries_of(struct offload *offload, const struct offload_rule
 	return &offload->tries[kinds[rules[HD_ORIG].outside]];
 }
 
-/* After a pause, the first one shows whether it is worth while. */
-static void note_refusal(struct tries *tries, uint64_t now)
-{
-	if (++tries->refusals < REFUSALS_IN_A_ROW)
-		return;
-	tries->pause = tries->pause ? tries->pause * 2 : RETRY_FIRST_MS;
-	if (tries->pause > RETRY_MAX_MS)
-		tries->pause = RETRY_MAX_MS;
-	tries->paused = now + tries->pause;
-}
-
 static void refused(struct offload *offload, struct entry *entry, int r, const char *reason, uint64_t now)
 {
 	static struct log_limit limit = {.burst = 5, .interval_ms = 60000};
 	bool news = offload->status.refusal != r || strcmp(offload->status.refusal_text, reason) != 0;
 
-	entry->pause = entry->pause ? entry->pause * 2 : RETRY_FIRST_MS;
-	if (entry->pause > RETRY_MAX_MS)
-		entry->pause = RETRY_MAX_MS;
+	entry->pause = tries_longer(entry->pause);
 	entry->retry = now + entry->pause;
 	offload->status.refused++;
 	offload->status.refusal = r;
 	snprintf(offload->status.refusal_text, sizeof(offload->status.refusal_text), "%s", reason);
 	if (news && log_limit_pass(&limit, NULL))
 		log_info("a flow stays in software, the NIC does not take it: %s", reason[0] ? reason : strerror(-r));
-	note_refusal(tries_of(offload, entry->rules), now);
+	tries_refused(tries_of(offload, entry->rules), now);
 }
 
 static int add_rules(struct offload *offload, struct entry *entry, char reason[FLOWER_REASON_MAX])
@@ -282,7 +259,7 @@ static enum offload_reason offer(struct offload *offload, const struct datapath_
 
 	if (entry && entry->retry > now)
 		return OFFLOAD_REFUSED;
-	if (tries_of(offload, rules)->paused > now)
+	if (tries_paused(tries_of(offload, rules), now))
 		return OFFLOAD_REFUSED;
 	if (offload->n >= offload->limits.flows)
 		return OFFLOAD_FULL;
@@ -496,5 +473,5 @@ void offload_status(const struct offload *offload, struct offload_status *ret)
 	*ret = offload->status;
 	ret->now = offload->n;
 	for (unsigned i = 0; i < KINDS; i++)
-		ret->paused |= offload->tries[i].paused > offload->ops.now_ms(offload->ops.userdata);
+		ret->paused |= tries_paused(&offload->tries[i], offload->ops.now_ms(offload->ops.userdata));
 }

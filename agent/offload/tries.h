@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* When a NIC is asked again for what it has refused: later each time. And when it is asked for nothing of the kind. */
+#ifndef HEDDLE_OFFLOAD_TRIES_H
+#define HEDDLE_OFFLOAD_TRIES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define TRIES_FIRST_MS 30000u
+#define TRIES_MAX_MS 600000u
+/* So many refusals in a row, and it is the NIC, not what it was asked for. After each pause then, the first answer shows whether it is worth while. */
+#define TRIES_IN_A_ROW 8
+
+struct tries {
+	unsigned refusals; /* in a row */
+	uint64_t paused;   /* ms, until then nothing is tried */
+	uint32_t pause;	   /* ms, the last one; 0: none yet */
+};
+
+/* The pause that follows this one. */
+static inline uint32_t tries_longer(uint32_t pause_ms)
+{
+	uint32_t next = pause_ms ? pause_ms * 2 : TRIES_FIRST_MS;
+
+	return next < TRIES_MAX_MS ? next : TRIES_MAX_MS;
+}
+
+static inline void tries_pause(struct tries *tries, uint64_t now_ms)
+{
+	tries->pause = tries_longer(tries->pause);
+	tries->paused = now_ms + tries->pause;
+}
+
+static inline void tries_refused(struct tries *tries, uint64_t now_ms)
+{
+	if (++tries->refusals >= TRIES_IN_A_ROW)
+		tries_pause(tries, now_ms);
+}
+
+static inline bool tries_paused(const struct tries *tries, uint64_t now_ms)
+{
+	return tries->paused > now_ms;
+}
+
+#endif
