@@ -16,7 +16,8 @@
 #include <heddle/reasons.h>
 #include <offload/drops.h>
 
-#define RULES (DROPS_MOST + 8)
+#include "nic_env.h"
+
 #define PORTS 4
 
 /* Ports 11, 12, ... have 10.0.0.11, 10.0.0.12, ... */
@@ -33,11 +34,7 @@ struct fake {
 	unsigned asked;
 	struct offload_rule last_asked;
 	uint64_t denied;
-	/* the NIC */
-	struct flower_filter rules[RULES];
-	struct flower_seen counts[RULES];
-	unsigned n_rules;
-	int refuse, keep, cannot_tell;
+	struct nic nic;
 	/* counters */
 	uint64_t packets, bytes, frames;
 	uint32_t rule;
@@ -64,49 +61,17 @@ static bool neighbours(uint16_t network, const struct hd_addr *a, const struct h
 	return !f->routed;
 }
 
-static int find_rule(uint32_t ifindex, uint32_t handle)
-{
-	for (unsigned i = 0; i < f->n_rules; i++)
-		if (f->rules[i].rule.in == ifindex && f->rules[i].handle == handle)
-			return (int)i;
-	return -1;
-}
-
 static int op_add(const struct flower_filter *filter, char reason[FLOWER_REASON_MAX], void *userdata)
 {
 	(void)userdata;
-	assert_int_equal(find_rule(filter->rule.in, filter->handle), -1);
 	assert_true(filter->handle >= DROPS_HANDLE && !filter->rule.out);
-	if (f->refuse) {
-		snprintf(reason, FLOWER_REASON_MAX, "no room in the NIC");
-		return f->refuse;
-	}
-	assert_true(f->n_rules < RULES);
-	f->rules[f->n_rules] = *filter;
-	f->counts[f->n_rules++] = (struct flower_seen){
-		.ifindex = filter->rule.in, .handle = filter->handle, .ours = true, .family = filter->rule.family};
-	return 0;
-}
-
-static void lose(unsigned at)
-{
-	f->n_rules--;
-	f->rules[at] = f->rules[f->n_rules];
-	f->counts[at] = f->counts[f->n_rules];
+	return nic_add(&f->nic, filter, reason);
 }
 
 static int op_remove(const struct flower_filter *filter, struct flower_seen *seen, void *userdata)
 {
-	int at = find_rule(filter->rule.in, filter->handle);
-
 	(void)userdata;
-	if (at < 0)
-		return -ENOENT;
-	*seen = f->counts[at];
-	if (f->keep)
-		return f->keep;
-	lose((unsigned)at);
-	return 0;
+	return nic_remove(&f->nic, filter, seen);
 }
 
 static int op_each(uint32_t ifindex, void (*cb)(const struct flower_seen *seen, void *data), void *data, void *userdata)
@@ -115,10 +80,7 @@ static int op_each(uint32_t ifindex, void (*cb)(const struct flower_seen *seen, 
 
 	(void)userdata;
 	cb(&of_a_flow, data);
-	for (unsigned i = 0; i < f->n_rules && !f->cannot_tell; i++)
-		if (f->rules[i].rule.in == ifindex)
-			cb(&f->counts[i], data);
-	return f->cannot_tell;
+	return nic_each(&f->nic, ifindex, cb, data);
 }
 
 static uint64_t op_now(void *userdata)
@@ -246,8 +208,8 @@ static struct drops_status status(void)
 static const struct offload_rule *rule_of(const struct hd_event *event)
 {
 	seconds(2, event, 100);
-	assert_int_equal(f->n_rules, 1);
-	return &f->rules[0].rule;
+	assert_int_equal(f->nic.n_rules, 1);
+	return &f->nic.rules[0].rule;
 }
 
 /* --- what gets a rule --- */
@@ -260,14 +222,14 @@ static void test_connections(void **state)
 	(void)state;
 	/* Not at once, not for few, and all source ports are one. */
 	second(&event, 100);
-	assert_int_equal(f->n_rules, 0);
+	assert_int_equal(f->nic.n_rules, 0);
 	seconds(5, &event, DROPS_LEAST - 1);
-	assert_int_equal(f->n_rules, 0);
+	assert_int_equal(f->nic.n_rules, 0);
 	second(&event, 100);
 	event.source_port = htons(4001);
 	second(&event, 100);
-	assert_int_equal(f->n_rules, 1);
-	rule = &f->rules[0].rule;
+	assert_int_equal(f->nic.n_rules, 1);
+	rule = &f->nic.rules[0].rule;
 	assert_true(rule->in == 11 && rule->out == 0 && rule->family == 4 && rule->protocol == IPPROTO_TCP && !rule->routed);
 	assert_true(rule->source_port == 0 && rule->destination_port == htons(80));
 	assert_memory_equal(rule->source_mac, f->ports[0].mac, 6);
@@ -297,20 +259,20 @@ static void test_outside(void **state)
 	(void)state;
 	event.destination = udp.destination = address(192, 9);
 	seconds(3, &event, 100);
-	assert_int_equal(f->n_rules, 0); /* it would have to be switched, to a MAC that nobody has */
+	assert_int_equal(f->nic.n_rules, 0); /* it would have to be switched, to a MAC that nobody has */
 	f->routed = true;
 	drops_again(f->drops);
 	seconds(3, &event, 100);
-	assert_int_equal(f->n_rules, 0); /* denied by somebody who is not known */
+	assert_int_equal(f->nic.n_rules, 0); /* denied by somebody who is not known */
 	f->answer[0].by_sender = true;
 	drops_again(f->drops);
 	seconds(3, &udp, 100);
-	assert_int_equal(f->n_rules, 0); /* it may be an answer */
+	assert_int_equal(f->nic.n_rules, 0); /* it may be an answer */
 	assert_false(rule_of(&event)->routed);
 	/* Now a peer has it. */
 	f->peer = true;
 	drops_before(f->drops);
-	assert_int_equal(f->n_rules, 0);
+	assert_int_equal(f->nic.n_rules, 0);
 }
 
 static void test_echo(void **state)
@@ -320,7 +282,7 @@ static void test_echo(void **state)
 
 	(void)state;
 	seconds(3, &reply, 100);
-	assert_int_equal(f->n_rules, 0);
+	assert_int_equal(f->nic.n_rules, 0);
 	rule = rule_of(&event);
 	assert_true(rule->source_port == 0 && rule->destination_port == htons(0x0800));
 }
@@ -334,7 +296,7 @@ static void test_answers(void **state)
 	/* The other end may send, and this would be what comes back. */
 	f->answer[1].denied = false;
 	seconds(3, &event, 100);
-	assert_int_equal(f->n_rules, 0);
+	assert_int_equal(f->nic.n_rules, 0);
 	assert_true(f->last_asked.in == 12 && f->last_asked.source_port == htons(53) &&
 		    f->last_asked.destination_port == htons(4000));
 	assert_memory_equal(f->last_asked.source_mac, f->ports[1].mac, 6);
@@ -347,13 +309,13 @@ static void test_answers(void **state)
 	/* And may again. */
 	f->answer[1].denied = false;
 	drops_again(f->drops);
-	assert_int_equal(f->n_rules, 0);
+	assert_int_equal(f->nic.n_rules, 0);
 }
 
 static void stays(const struct hd_event *event)
 {
 	seconds(3, event, 100);
-	assert_int_equal(f->n_rules, 0);
+	assert_int_equal(f->nic.n_rules, 0);
 	drops_again(f->drops);
 }
 
@@ -409,15 +371,15 @@ static void test_events_held_back(void **state)
 		f->denied += 990;
 		second(&event, 10);
 	}
-	assert_int_equal(f->n_rules, 1);
+	assert_int_equal(f->nic.n_rules, 1);
 }
 
 /* --- counters, and the end --- */
 
 static void carry(uint64_t packets)
 {
-	f->counts[0].packets += packets;
-	f->counts[0].bytes += 74 * packets;
+	f->nic.counts[0].packets += packets;
+	f->nic.counts[0].bytes += 74 * packets;
 }
 
 static void test_counters(void **state)
@@ -436,18 +398,18 @@ static void test_counters(void **state)
 	/* What came since the last round is not lost. */
 	carry(5);
 	drops_stop(f->drops);
-	assert_true(f->packets == 105 && f->n_rules == 0 && status().now == 0 && status().rules_removed == 1);
+	assert_true(f->packets == 105 && f->nic.n_rules == 0 && status().now == 0 && status().rules_removed == 1);
 	/* It is sent still, and comes back with the next round. */
 	second(&event, 60);
-	assert_int_equal(f->n_rules, 1);
+	assert_int_equal(f->nic.n_rules, 1);
 	/* Slow, then quiet. */
 	for (unsigned i = 0; i < 8; i++) {
 		carry(DROPS_QUIET);
 		second(NULL, 0);
 	}
-	assert_int_equal(f->n_rules, 1);
+	assert_int_equal(f->nic.n_rules, 1);
 	seconds(DROPS_QUIET_MAX, NULL, 0);
-	assert_int_equal(f->n_rules, 0);
+	assert_int_equal(f->nic.n_rules, 0);
 	/* At once, when it begins anew. */
 	(void)rule_of(&event);
 }
@@ -460,7 +422,7 @@ static void test_never_matched(void **state)
 	(void)state;
 	(void)rule_of(&event);
 	seconds(DROPS_QUIET_MAX, &event, 100);
-	assert_int_equal(f->n_rules, 0);
+	assert_int_equal(f->nic.n_rules, 0);
 	seconds(20, &event, 100);
 	assert_int_equal(status().rules_added, 1);
 	f->now += 30000;
@@ -478,13 +440,13 @@ static void test_changes(void **state)
 	/* Ahead of a change nobody is asked: those in force would say what was so. */
 	asked = f->asked;
 	drops_before(f->drops);
-	assert_int_equal(f->n_rules, 1);
+	assert_int_equal(f->nic.n_rules, 1);
 #define CHANGES(what, value) \
 	do { \
 		__typeof__(what) before_ = (what); \
 		(what) = (value); \
 		drops_before(f->drops); \
-		assert_int_equal(f->n_rules, 0); \
+		assert_int_equal(f->nic.n_rules, 0); \
 		(what) = before_; \
 		(void)rule_of(&event); \
 	} while (0)
@@ -498,20 +460,20 @@ static void test_changes(void **state)
 	/* After it, and each second: another rule, or none any more. */
 	f->answer[0].rule = 71;
 	drops_again(f->drops);
-	assert_int_equal(f->n_rules, 0);
+	assert_int_equal(f->nic.n_rules, 0);
 	(void)rule_of(&event);
 	carry(7);
 	f->answer[0].denied = false;
 	second(NULL, 0);
-	assert_true(f->n_rules == 0 && f->rule == 71);
+	assert_true(f->nic.n_rules == 0 && f->rule == 71);
 	f->answer[0].denied = true;
 	drops_again(f->drops);
 	(void)rule_of(&event);
 	drops_leave(f->drops, 12);
-	assert_int_equal(f->n_rules, 0);
+	assert_int_equal(f->nic.n_rules, 0);
 	(void)rule_of(&event);
 	drops_leave(f->drops, 11);
-	assert_int_equal(f->n_rules, 0);
+	assert_int_equal(f->nic.n_rules, 0);
 }
 
 static void test_lost(void **state)
@@ -520,19 +482,19 @@ static void test_lost(void **state)
 
 	(void)state;
 	(void)rule_of(&event);
-	lose(0);
+	nic_lose(&f->nic, 0);
 	second(NULL, 0);
 	assert_true(status().now == 0 && status().refusal == -ENOENT);
 	f->now += 30000;
 	(void)rule_of(&event);
-	f->counts[0].lost = true;
+	f->nic.counts[0].lost = true;
 	second(NULL, 0);
-	assert_int_equal(f->n_rules, 0);
+	assert_int_equal(f->nic.n_rules, 0);
 	f->now += 60000;
 	(void)rule_of(&event);
-	f->cannot_tell = -EIO;
+	f->nic.cannot_tell = -EIO;
 	second(NULL, 0);
-	assert_true(f->n_rules == 0 && status().refusal == -EIO);
+	assert_true(f->nic.n_rules == 0 && status().refusal == -EIO);
 }
 
 /* A rule that stays would drop what is allowed by now: it is tried until it has gone. */
@@ -542,12 +504,12 @@ static void test_stuck(void **state)
 
 	(void)state;
 	(void)rule_of(&event);
-	f->keep = -ENOMEM;
+	f->nic.keep = -ENOMEM;
 	drops_stop(f->drops);
-	assert_int_equal(f->n_rules, 1);
-	f->keep = 0;
+	assert_int_equal(f->nic.n_rules, 1);
+	f->nic.keep = 0;
 	second(NULL, 0);
-	assert_int_equal(f->n_rules, 0);
+	assert_int_equal(f->nic.n_rules, 0);
 	assert_int_equal(status().now, 0);
 }
 
@@ -563,8 +525,8 @@ static void many(unsigned n, unsigned packets)
 		for (unsigned j = 0; j < packets; j++)
 			drops_note(f->drops, &event);
 	}
-	for (unsigned i = 0; i < f->n_rules; i++)
-		f->counts[i].packets += 100;
+	for (unsigned i = 0; i < f->nic.n_rules; i++)
+		f->nic.counts[i].packets += 100;
 	drops_round(f->drops);
 }
 
@@ -575,24 +537,24 @@ static void test_bounds(void **state)
 	(void)state;
 	many(1200, 50);
 	many(1200, 50);
-	assert_int_equal(f->n_rules, DROPS_A_ROUND);
+	assert_int_equal(f->nic.n_rules, DROPS_A_ROUND);
 	assert_int_equal(status().waiting, 1200 - DROPS_A_ROUND);
 	for (unsigned i = 0; i < 20; i++)
 		many(1200, 50);
-	assert_true(f->n_rules == DROPS_MOST && status().waiting == 1200 - DROPS_MOST);
-	f->counts[500].packets += 1000000;
+	assert_true(f->nic.n_rules == DROPS_MOST && status().waiting == 1200 - DROPS_MOST);
+	f->nic.counts[500].packets += 1000000;
 	many(1200, 50);
 	assert_int_equal(drops_list(f->drops, items, 4), 4);
 	assert_true(items[0].packets > 1000000 && items[1].packets >= items[2].packets && items[2].packets >= items[3].packets);
 	/* A flow finds no room: all of theirs is free, for a while. */
 	drops_yield(f->drops);
-	assert_int_equal(f->n_rules, 0);
+	assert_int_equal(f->nic.n_rules, 0);
 	many(1200, 50);
 	many(1200, 50);
-	assert_true(f->n_rules == 0 && status().paused);
+	assert_true(f->nic.n_rules == 0 && status().paused);
 	f->now += 30000;
 	many(1200, 50);
-	assert_int_equal(f->n_rules, DROPS_A_ROUND);
+	assert_int_equal(f->nic.n_rules, DROPS_A_ROUND);
 	/* No more are watched than can be. */
 	many(65000, 2);
 }
@@ -600,7 +562,7 @@ static void test_bounds(void **state)
 static void test_refused(void **state)
 {
 	(void)state;
-	f->refuse = -EOPNOTSUPP;
+	f->nic.refuse = -EOPNOTSUPP;
 	for (unsigned i = 0; i < 5; i++)
 		many(60, 50);
 	/* Eight in a row, and the others are not even tried. */
@@ -610,12 +572,12 @@ static void test_refused(void **state)
 	many(60, 50);
 	assert_int_equal(status().refused, 9);
 	f->now += 60000;
-	f->refuse = 0;
+	f->nic.refuse = 0;
 	many(60, 50);
-	assert_int_equal(f->n_rules, 1);
+	assert_int_equal(f->nic.n_rules, 1);
 	for (unsigned i = 0; i < 3; i++)
 		many(60, 50);
-	assert_true(f->n_rules > 40 && !status().paused);
+	assert_true(f->nic.n_rules > 40 && !status().paused);
 }
 
 int main(void)

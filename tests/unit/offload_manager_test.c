@@ -15,8 +15,9 @@
 #include <offload/manager.h>
 #include <util/addr.h>
 
+#include "nic_env.h"
+
 #define FLOWS 64
-#define RULES 128
 
 struct fake {
 	struct offload *offload;
@@ -27,13 +28,8 @@ struct fake {
 	unsigned n;
 	uint64_t packets[FLOWS][2], bytes[FLOWS][2];
 	unsigned seen[FLOWS], begun[FLOWS];
-	/* the NIC */
-	struct flower_filter rules[RULES];
-	struct flower_seen counts[RULES];
-	unsigned n_rules, most;
-	int refuse; /* everything; or what goes out by refuse_out alone */
-	uint32_t refuse_out;
-	int cannot_tell;
+	struct nic nic;
+	unsigned most;
 	/* ports */
 	uint32_t moved, gone_port;
 	uint64_t now;
@@ -64,55 +60,22 @@ static bool neighbours(uint16_t network, const struct hd_addr *a, const struct h
 	return true;
 }
 
-static int find_rule(uint32_t ifindex, uint32_t handle)
-{
-	for (unsigned i = 0; i < f->n_rules; i++)
-		if (f->rules[i].rule.in == ifindex && f->rules[i].handle == handle)
-			return (int)i;
-	return -1;
-}
-
 static int op_add(const struct flower_filter *filter, char reason[FLOWER_REASON_MAX], void *userdata)
 {
 	(void)userdata;
-	assert_int_equal(find_rule(filter->rule.in, filter->handle), -1);
-	if (f->refuse && (!f->refuse_out || f->refuse_out == filter->rule.out)) {
-		snprintf(reason, FLOWER_REASON_MAX, "no room in the NIC");
-		return f->refuse;
-	}
-	assert_true(f->n_rules < RULES);
-	f->rules[f->n_rules] = *filter;
-	f->counts[f->n_rules++] = (struct flower_seen){
-		.ifindex = filter->rule.in, .handle = filter->handle, .ours = true, .family = filter->rule.family};
-	return 0;
-}
-
-static void lose(int at)
-{
-	f->n_rules--;
-	f->rules[at] = f->rules[f->n_rules];
-	f->counts[at] = f->counts[f->n_rules];
+	return nic_add(&f->nic, filter, reason);
 }
 
 static int op_remove(const struct flower_filter *filter, struct flower_seen *seen, void *userdata)
 {
-	int at = find_rule(filter->rule.in, filter->handle);
-
 	(void)userdata;
-	if (at < 0)
-		return -ENOENT;
-	*seen = f->counts[at];
-	lose(at);
-	return 0;
+	return nic_remove(&f->nic, filter, seen);
 }
 
 static int op_each(uint32_t ifindex, void (*cb)(const struct flower_seen *seen, void *data), void *data, void *userdata)
 {
 	(void)userdata;
-	for (unsigned i = 0; i < f->n_rules && !f->cannot_tell; i++)
-		if (f->rules[i].rule.in == ifindex)
-			cb(&f->counts[i], data);
-	return f->cannot_tell;
+	return nic_each(&f->nic, ifindex, cb, data);
 }
 
 static int find_flow(const struct datapath_flow *flow)
@@ -241,11 +204,11 @@ static struct offload_status rounds(unsigned n)
 
 static void carry(unsigned flow, unsigned side, uint64_t packets, uint64_t bytes)
 {
-	for (unsigned i = 0; i < f->n_rules; i++)
-		if (f->rules[i].rule.in == 11 + side &&
-			ntohs(side ? f->rules[i].rule.destination_port : f->rules[i].rule.source_port) == 1000 + flow) {
-			f->counts[i].packets += packets;
-			f->counts[i].bytes += bytes;
+	for (unsigned i = 0; i < f->nic.n_rules; i++)
+		if (f->nic.rules[i].rule.in == 11 + side &&
+			ntohs(side ? f->nic.rules[i].rule.destination_port : f->nic.rules[i].rule.source_port) == 1000 + flow) {
+			f->nic.counts[i].packets += packets;
+			f->nic.counts[i].bytes += bytes;
 		}
 }
 
@@ -256,7 +219,7 @@ static void test_counters(void **state)
 	(void)state;
 	assert_true(!offload_has(f->offload, &f->flows[0]));
 	status = rounds(2);
-	assert_int_equal(f->n_rules, 8);
+	assert_int_equal(f->nic.n_rules, 8);
 	assert_true(status.now == 4 && status.flows[OFFLOAD_NONE] + status.flows[OFFLOAD_WAITING] == 4);
 	assert_true(offload_has(f->offload, &f->flows[3]));
 	assert_int_equal(f->begun[0], 1);
@@ -272,7 +235,7 @@ static void test_counters(void **state)
 	/* What came since the last round is not lost, and says nothing of now. */
 	carry(0, 0, 1, 114);
 	offload_stop(f->offload);
-	assert_int_equal(f->n_rules, 0);
+	assert_int_equal(f->nic.n_rules, 0);
 	assert_true(f->packets[0][0] == 11 && f->bytes[0][0] == 1100 && f->seen[0] == 1);
 	offload_status(f->offload, &status);
 	assert_true(status.now == 0 && status.rules_added == 8 && status.rules_removed == 8);
@@ -286,9 +249,9 @@ static void test_bounds(void **state)
 	(void)state;
 	f->n = 60;
 	(void)rounds(1);
-	assert_int_equal(f->n_rules, 16); /* 8 flows a round */
+	assert_int_equal(f->nic.n_rules, 16); /* 8 flows a round */
 	(void)rounds(6);
-	assert_int_equal(f->n_rules, 40);
+	assert_int_equal(f->nic.n_rules, 40);
 	status = rounds(2);
 	assert_true(status.flows[OFFLOAD_NONE] == 20 && status.flows[OFFLOAD_FULL] == 40);
 }
@@ -307,19 +270,19 @@ static void test_ends(void **state)
 	(void)rounds(2);
 	/* Closing: taken back by a look, well before the next round. */
 	assert_true(offload_look(f->offload));
-	assert_int_equal(f->n_rules, 8);
+	assert_int_equal(f->nic.n_rules, 8);
 	f->flows[0].flow.state = HD_FS_TCP_FIN_ORIGINATOR;
 	assert_true(offload_look(f->offload));
-	assert_int_equal(f->n_rules, 6);
+	assert_int_equal(f->nic.n_rules, 6);
 	/* Aged. */
 	f->there[1] = false;
 	(void)rounds(1);
-	assert_int_equal(f->n_rules, 4);
+	assert_int_equal(f->nic.n_rules, 4);
 	/* The same ports again are another connection. */
 	f->flows[2].flow.epoch = 99;
 	carry(2, 0, 5, 500);
 	(void)rounds(2);
-	assert_int_equal(f->n_rules, 4);
+	assert_int_equal(f->nic.n_rules, 4);
 	assert_true(f->packets[2][0] == 0 && f->begun[2] == 2);
 	assert_true(offload_has(f->offload, &f->flows[2]));
 }
@@ -331,24 +294,24 @@ static void test_changes(void **state)
 	/* A policy. */
 	f->flows[0].flow.version = 2;
 	offload_again(f->offload);
-	assert_int_equal(f->n_rules, 6);
+	assert_int_equal(f->nic.n_rules, 6);
 	f->flows[0].flow.version = 1;
 	(void)rounds(2);
-	assert_int_equal(f->n_rules, 8);
+	assert_int_equal(f->nic.n_rules, 8);
 	/* An address: until packets have found out where it is. */
 	f->moved = 150;
 	offload_again(f->offload);
-	assert_int_equal(f->n_rules, 0);
+	assert_int_equal(f->nic.n_rules, 0);
 	assert_int_equal(rounds(2).flows[OFFLOAD_STALE], 4);
 	f->flows[1].flow.last_seen = 200;
 	(void)rounds(2);
-	assert_int_equal(f->n_rules, 2);
+	assert_int_equal(f->nic.n_rules, 2);
 	/* A device. */
 	f->moved = 0;
 	(void)rounds(2);
-	assert_int_equal(f->n_rules, 8);
+	assert_int_equal(f->nic.n_rules, 8);
 	offload_leave(f->offload, 12);
-	assert_int_equal(f->n_rules, 0);
+	assert_int_equal(f->nic.n_rules, 0);
 	f->gone_port = 12;
 	assert_int_equal(rounds(2).flows[OFFLOAD_STALE], 4);
 }
@@ -360,21 +323,21 @@ static void test_lost(void **state)
 	(void)state;
 	(void)rounds(2);
 	/* One rule of two: the other goes too, and the flow is let alone for a while. */
-	lose(find_rule(f->rules[0].rule.in, f->rules[0].handle));
+	nic_lose(&f->nic, nic_find(&f->nic, f->nic.rules[0].rule.in, f->nic.rules[0].handle));
 	status = rounds(2);
-	assert_int_equal(f->n_rules, 6);
+	assert_int_equal(f->nic.n_rules, 6);
 	assert_true(status.refusal == -ENOENT && status.now == 3);
 	f->now += 30000;
 	(void)rounds(2);
-	assert_int_equal(f->n_rules, 8);
+	assert_int_equal(f->nic.n_rules, 8);
 	/* It is there, and the NIC has it no more. */
-	f->counts[3].lost = true;
+	f->nic.counts[3].lost = true;
 	(void)rounds(1);
-	assert_int_equal(f->n_rules, 6);
+	assert_int_equal(f->nic.n_rules, 6);
 	/* Nobody can tell what is counted: nothing is left to the NIC. */
-	f->cannot_tell = -EIO;
+	f->nic.cannot_tell = -EIO;
 	(void)rounds(1);
-	assert_int_equal(f->n_rules, 0);
+	assert_int_equal(f->nic.n_rules, 0);
 }
 
 static void test_half_refused(void **state)
@@ -383,10 +346,10 @@ static void test_half_refused(void **state)
 
 	(void)state;
 	/* The second rule of each flow is refused: the first one does not stay. */
-	f->refuse = -ENOSPC;
-	f->refuse_out = 11;
+	f->nic.refuse = -ENOSPC;
+	f->nic.refuse_out = 11;
 	status = rounds(2);
-	assert_true(f->n_rules == 0 && status.now == 0 && status.refused == 4 && status.refusal == -ENOSPC);
+	assert_true(f->nic.n_rules == 0 && status.now == 0 && status.refused == 4 && status.refusal == -ENOSPC);
 	assert_string_equal(status.refusal_text, "no room in the NIC");
 	assert_int_equal(status.flows[OFFLOAD_REFUSED], 4);
 	/* Again after 30 s, 60 s, ... */
@@ -401,7 +364,7 @@ static void test_pause(void **state)
 
 	(void)state;
 	f->n = 60;
-	f->refuse = -EOPNOTSUPP;
+	f->nic.refuse = -EOPNOTSUPP;
 	status = rounds(10);
 	/* Eight in a row, and the others are not even tried. */
 	assert_true(status.refused == 8 && status.paused);
@@ -411,12 +374,12 @@ static void test_pause(void **state)
 	status = rounds(10);
 	assert_true(status.refused == 9 && status.paused);
 	f->now += 60000;
-	f->refuse = 0;
+	f->nic.refuse = 0;
 	(void)rounds(1);
-	assert_int_equal(f->n_rules, 16);
+	assert_int_equal(f->nic.n_rules, 16);
 	/* It takes them again. */
 	status = rounds(6);
-	assert_true(f->n_rules == 40 && !status.paused);
+	assert_true(f->nic.n_rules == 40 && !status.paused);
 }
 
 static bool find_network(uint16_t network, struct hd_network *ret, void *userdata)
@@ -478,12 +441,12 @@ static void test_pause_of_a_kind(void **state)
 		f->flows[i].flow.second_version = 0;
 		f->flows[i].flow.peer_mac[0] = 2;
 	}
-	f->refuse = -EOPNOTSUPP;
-	f->refuse_out = 20;
+	f->nic.refuse = -EOPNOTSUPP;
+	f->nic.refuse_out = 20;
 	status = rounds(10);
 	assert_true(status.refused == 8 && status.paused);
 	assert_true(status.flows[OFFLOAD_REFUSED] == 50 && status.flows[OFFLOAD_NONE] == 10);
-	assert_int_equal(f->n_rules, 20);
+	assert_int_equal(f->nic.n_rules, 20);
 }
 
 int main(void)
