@@ -331,6 +331,10 @@ int controller_detach(const struct controller_options *options)
 	if (r == -EBUSY) {
 		pid_t agent = running_agent(options->run_dir);
 
+		if (agent > 1 && alone_elsewhere(agent))
+			return log_err(-EXDEV,
+				"the agent that runs in %s (process %d) is in another network namespace: detach there",
+				options->run_dir, (int)agent);
 		if (agent > 1) {
 			log_info("ending the agent that runs in %s (process %d)", options->run_dir, (int)agent);
 			(void)kill(agent, SIGTERM);

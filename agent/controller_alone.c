@@ -8,9 +8,11 @@
  */
 #include <errno.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -71,6 +73,16 @@ int alone_claim(unsigned patience_ms, int *ret)
 	if (r < 0)
 		log_warn(r, "cannot tell whether another heddled runs in this network namespace");
 	return 0;
+}
+
+bool alone_elsewhere(pid_t agent)
+{
+	char path[64];
+	struct stat theirs, own;
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)agent);
+	return stat(path, &theirs) == 0 && stat("/proc/self/ns/net", &own) == 0 &&
+	       (theirs.st_ino != own.st_ino || theirs.st_dev != own.st_dev);
 }
 
 /* Those who ask have their answer as soon as they are connected. */

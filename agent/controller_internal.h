@@ -171,6 +171,8 @@ struct controller {
  * can tell, which is logged as well.
  */
 int alone_claim(unsigned patience_ms, int *ret);
+/* It runs in another network namespace than this process. False: in the same one, or that cannot be told. */
+bool alone_elsewhere(pid_t agent);
 int alone_serve(struct controller *c); /* answers those who ask */
 void alone_free(struct controller *c);
 

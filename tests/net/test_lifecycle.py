@@ -383,6 +383,15 @@ def test_one_agent_a_namespace(tmp_path):
                 assert s.recv(1) == b""
 
 
+def test_detach_is_for_the_namespace_of_the_agent():
+    """With its directories and from elsewhere it would end the agent, and then find nothing of what that has attached."""
+    with Guarded("clsact", docs=[policy(ingress=LOAD, default=DENY_IN)]) as up:
+        result = up.client.run(*up.daemon.argv("--detach"), check=False)
+        assert result.returncode == 1 and "is in another network namespace: detach there" in result.stderr, result.stderr
+        assert up.daemon.process.poll() is None
+        assert_enforced(up)
+
+
 def test_nobody_else_keeps_an_agent_from_its_namespace(plain):
     up = plain(start=False)
     script = (
