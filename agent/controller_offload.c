@@ -407,10 +407,10 @@ void offload_end(struct controller *c)
 {
 	if (c->offload)
 		offload_stop(c->offload);
+	offload_outside_end(c);
 	drops_end(c);
 	for (size_t i = 0; i < c->n_offload_qdiscs; i++)
 		datapath_clsact_release(c->datapath, c->offload_qdiscs[i]);
-	offload_outside_end(c);
 	free(TAKE_PTR(c->offload_qdiscs));
 	c->n_offload_qdiscs = 0;
 	c->offload_round = sd_event_source_disable_unref(c->offload_round);
