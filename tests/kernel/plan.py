@@ -38,15 +38,15 @@ NET = {
     ),
     "offload-outside": (
         "offload_outside.py",
-        "frames or learnt or goes or sees and packets and (vxlan-over4-l2 or geneve-over6-l3)"
-        " or comes_out and (vxlan-over6-l3 or geneve-over4-l2)",
+        "frames or learnt or goes or sees and packets and vxlan-over6-l3"
+        " or comes_out and geneve-over4-l2",
         "the same for flows to the wire and into tunnels, with the kernel's VXLAN and Geneve in the NIC's place",
     ),
     "fq": ("bandwidth.py", "fq", "an uplink's rate kept by fq"),
     "vxlan-device": ("overlay_kernel.py", "vxlan and (traffic and (off-over4 or native-over6) or over6 and (same_bytes or inner_tags))", "the kernel's VXLAN device as far end"),
     "vlan": ("vlan.py", "not generic and between_hosts and (off-clsact or native-tcx or segments and native) or bulk", "networks on a VLAN, between two hosts with heddle"),
-    "switching": ("switch.py", "", "switching between ports"),
-    "policy": ("policy.py", "native or tcx", "HostPolicy by every hook"),
+    "switching": ("switch.py", "(tcx and (ipv4 or l2) or clsact and (ipv6 or l3) or not (tcx or clsact)) and not (super_packets and ipv4)", "switching between ports"),
+    "policy": ("policy.py", "native and not ipv6 or tcx and not ipv4", "HostPolicy by every hook"),
 }
 
 ROWS = {
