@@ -43,7 +43,7 @@ def test_counters(xdp):
         # Super-packets count as what they are cut into
         assert after["out"]["packets"] - before["out"]["packets"] > 500 and after["out"]["bytes"] - before["out"]["bytes"] > 1 << 20
         now = counts(one, "node-3")  # a workload may still say which groups it listens to
-        assert now["in"] == elsewhere["in"] and now["out"]["packets"] - elsewhere["out"]["packets"] < 5
+        assert all(now[way]["packets"] - elsewhere[way]["packets"] < 5 for way in ("in", "out"))
         assert metric(one, "packets", "node-2", "egress") >= after["out"]["packets"]
         assert metric(one, "bytes", "node-2", "ingress") >= after["in"]["bytes"]
 
