@@ -118,9 +118,9 @@ static void yield_to_flows(struct controller *c)
 	struct offload_status status;
 
 	offload_status(c->offload, &status);
-	if (status.refused != c->flows_refused && (status.refusal == -ENOSPC || status.refusal == -ENOMEM))
+	if (status.work.refused != c->flows_refused && (status.work.refusal == -ENOSPC || status.work.refusal == -ENOMEM))
 		drops_yield(c->drops);
-	c->flows_refused = status.refused;
+	c->flows_refused = status.work.refused;
 }
 
 void drops_turn(struct controller *c)

@@ -7,7 +7,6 @@
 
 #include <heddle/reasons.h>
 #include <observe/counters.h>
-#include <observe/dropped.h>
 #include <observe/fast_paths.h>
 #include <observe/metrics.h>
 #include <observe/names.h>
@@ -333,17 +332,17 @@ static void fast_path_up(struct scrape *s, const char *name)
 
 static void offload_active(struct scrape *s, const char *name)
 {
-	offloaded_metric(s->view, s->text, name, OFFLOADED_ACTIVE);
+	offloaded_active_metric(s->view, s->text, name);
 }
 
 static void offload_flows(struct scrape *s, const char *name)
 {
-	offloaded_metric(s->view, s->text, name, OFFLOADED_FLOWS);
+	offloaded_metric(s->view, s->text, name, OFFLOADED_NOW);
 }
 
 static void offload_software(struct scrape *s, const char *name)
 {
-	offloaded_metric(s->view, s->text, name, OFFLOADED_SOFTWARE);
+	offloaded_software_metric(s->view, s->text, name);
 }
 
 static void offload_packets(struct scrape *s, const char *name)
@@ -373,27 +372,27 @@ static void offload_paused(struct scrape *s, const char *name)
 
 static void dropped_rules(struct scrape *s, const char *name)
 {
-	dropped_metric(s->view, s->text, name, DROPPED_RULES);
+	dropped_metric(s->view, s->text, name, OFFLOADED_NOW);
 }
 
 static void dropped_packets(struct scrape *s, const char *name)
 {
-	dropped_metric(s->view, s->text, name, DROPPED_PACKETS);
+	dropped_metric(s->view, s->text, name, OFFLOADED_PACKETS);
 }
 
 static void dropped_bytes(struct scrape *s, const char *name)
 {
-	dropped_metric(s->view, s->text, name, DROPPED_BYTES);
+	dropped_metric(s->view, s->text, name, OFFLOADED_BYTES);
 }
 
 static void dropped_refused(struct scrape *s, const char *name)
 {
-	dropped_metric(s->view, s->text, name, DROPPED_REFUSED);
+	dropped_metric(s->view, s->text, name, OFFLOADED_REFUSED);
 }
 
 static void dropped_paused(struct scrape *s, const char *name)
 {
-	dropped_metric(s->view, s->text, name, DROPPED_PAUSED);
+	dropped_metric(s->view, s->text, name, OFFLOADED_PAUSED);
 }
 
 static void vf_abandoned(struct scrape *s, const char *name)

@@ -15,7 +15,6 @@
 #include <heddle/network.h>
 #include <heddle/reasons.h>
 #include <offload/drops.h>
-#include <offload/tries.h>
 #include <util/addr.h>
 #include <util/log.h>
 
@@ -190,7 +189,7 @@ static uint64_t weight(struct drops *drops)
 	drops->events = 0;
 	if (drops->ops.denied(&denied, drops->ops.userdata) < 0)
 		return 1;
-	software = denied > drops->status.packets ? denied - drops->status.packets : 0;
+	software = denied > drops->status.work.packets ? denied - drops->status.work.packets : 0;
 	fresh = drops->counted && software > drops->software ? software - drops->software : 0;
 	drops->software = software;
 	drops->counted = true;
@@ -326,8 +325,8 @@ static void take(struct drops *drops, struct tuple *tuple, const struct flower_s
 	tuple->round_packets = packets;
 	tuple->all_bytes += bytes;
 	tuple->pause = 0;
-	drops->status.packets += packets;
-	drops->status.bytes += bytes;
+	drops->status.work.packets += packets;
+	drops->status.work.bytes += bytes;
 	(void)drops->ops.credit(tuple->rule_id, packets, bytes, bytes + packets * ETH_HLEN, drops->ops.userdata);
 }
 
@@ -353,8 +352,8 @@ static void take_back(struct drops *drops, struct tuple *tuple)
 	drops->slots[tuple->slot] = NULL;
 	tuple->dropped = false;
 	tuple->quiet = 0;
-	drops->status.rules_removed++;
-	drops->status.now--;
+	drops->status.work.rules_removed++;
+	drops->status.work.now--;
 }
 
 static void put_off(struct tuple *tuple, uint64_t now)
@@ -368,12 +367,9 @@ static void put_off(struct tuple *tuple, uint64_t now)
 static void refused(struct drops *drops, struct tuple *tuple, int r, const char *reason, uint64_t now)
 {
 	static struct log_limit limit = {.burst = 5, .interval_ms = 60000};
-	bool news = drops->status.refusal != r || strcmp(drops->status.refusal_text, reason) != 0;
+	bool news = nic_refused(&drops->status.work, r, reason);
 
 	put_off(tuple, now);
-	drops->status.refused++;
-	drops->status.refusal = r;
-	snprintf(drops->status.refusal_text, sizeof(drops->status.refusal_text), "%s", reason);
 	if (news && log_limit_pass(&limit, NULL))
 		log_info("what policy denies is dropped in software, the NIC does not take it: %s",
 			reason[0] ? reason : strerror(-r));
@@ -404,8 +400,8 @@ static void add(struct drops *drops, struct tuple *tuple, uint64_t now)
 	tuple->packets = tuple->bytes = tuple->all_bytes = 0;
 	tuple->quiet = 0;
 	drops->slots[tuple->slot] = tuple;
-	drops->status.rules_added++;
-	drops->status.now++;
+	drops->status.work.rules_added++;
+	drops->status.work.now++;
 	drops->tries = (struct tries){0};
 }
 
@@ -413,7 +409,7 @@ static void offer(struct drops *drops, struct tuple *tuple, uint64_t now)
 {
 	if (tuple->retry > now)
 		return;
-	if (tries_paused(&drops->tries, now) || !drops->budget || drops->status.now >= DROPS_MOST) {
+	if (tries_paused(&drops->tries, now) || !drops->budget || drops->status.work.now >= DROPS_MOST) {
 		drops->status.waiting++;
 		return;
 	}
@@ -579,7 +575,7 @@ void drops_leave(struct drops *drops, uint32_t ifindex)
 
 void drops_yield(struct drops *drops)
 {
-	if (!drops->status.now)
+	if (!drops->status.work.now)
 		return;
 	drops_stop(drops);
 	tries_pause(&drops->tries, now_of(drops));
@@ -590,7 +586,7 @@ void drops_yield(struct drops *drops)
 void drops_status(const struct drops *drops, struct drops_status *ret)
 {
 	*ret = drops->status;
-	ret->paused = tries_paused(&drops->tries, now_of(drops));
+	ret->work.paused = tries_paused(&drops->tries, now_of(drops));
 }
 
 /* Few are asked for: each finds its place among those. */

@@ -15,6 +15,7 @@
 
 #include <heddle/event.h>
 #include <offload/flower.h>
+#include <offload/nic.h>
 
 #define DROPS_MOST 1024		/* rules at once */
 #define DROPS_TUPLES 4096	/* kinds of packets that are watched at once */
@@ -71,12 +72,8 @@ void drops_leave(struct drops *drops, uint32_t ifindex);
 void drops_yield(struct drops *drops);
 
 struct drops_status {
-	uint64_t now, waiting;	 /* rules, and kinds of packets for which there is no room or no turn yet */
-	uint64_t packets, bytes; /* that NICs dropped; bytes of L3 */
-	uint64_t rules_added, rules_removed, refused;
-	int refusal; /* the last one: a negative errno, and in words; 0: none yet */
-	char refusal_text[FLOWER_REASON_MAX];
-	bool paused;
+	struct nic_work work;
+	uint64_t waiting; /* kinds of packets for which there is no room or no turn yet */
 };
 void drops_status(const struct drops *drops, struct drops_status *ret);
 

@@ -11,7 +11,6 @@
 #include <uthash.h>
 
 #include <offload/manager.h>
-#include <offload/tries.h>
 #include <util/cleanup.h>
 #include <util/log.h>
 
@@ -44,7 +43,6 @@ struct offload {
 	const struct offload_world *world;
 	struct offload_limits limits;
 	struct entry *entries, *ids;
-	unsigned n; /* offloaded */
 	struct device *devices;
 	size_t n_devices;
 	uint32_t last_id, cursor;
@@ -162,8 +160,8 @@ static bool take(struct offload *offload, struct entry *entry, unsigned side, co
 	bytes[side] = all > header ? all - header : 0;
 	entry->packets[side] = seen->packets;
 	entry->bytes[side] = seen->bytes;
-	offload->status.packets += packets[side];
-	offload->status.bytes += bytes[side];
+	offload->status.work.packets += packets[side];
+	offload->status.work.bytes += bytes[side];
 	return true;
 }
 
@@ -173,7 +171,7 @@ static void remove_rule(struct offload *offload, struct entry *entry, unsigned s
 	struct flower_seen seen = {0};
 	int r = offload->ops.remove(&filter, &seen, offload->ops.userdata);
 
-	offload->status.rules_removed++;
+	offload->status.work.rules_removed++;
 	(void)note_device(offload, entry->rules[side].in, -1);
 	(void)take(offload, entry, side, &seen, packets, bytes);
 	/* Its device has gone, and the rule with it. */
@@ -192,7 +190,7 @@ static void take_back(struct offload *offload, struct entry *entry)
 	for (unsigned side = HD_ORIG; side <= HD_REPLY; side++)
 		remove_rule(offload, entry, side, packets, bytes);
 	entry->offloaded = false;
-	offload->n--;
+	offload->status.work.now--;
 	if (packets[HD_ORIG] || packets[HD_REPLY])
 		(void)offload->ops.credit(&entry->flow, packets, bytes, 0, offload->ops.userdata);
 }
@@ -208,13 +206,10 @@ static struct tries *tries_of(struct offload *offload, const struct offload_rule
 static void refused(struct offload *offload, struct entry *entry, int r, const char *reason, uint64_t now)
 {
 	static struct log_limit limit = {.burst = 5, .interval_ms = 60000};
-	bool news = offload->status.refusal != r || strcmp(offload->status.refusal_text, reason) != 0;
+	bool news = nic_refused(&offload->status.work, r, reason);
 
 	entry->pause = tries_longer(entry->pause);
 	entry->retry = now + entry->pause;
-	offload->status.refused++;
-	offload->status.refusal = r;
-	snprintf(offload->status.refusal_text, sizeof(offload->status.refusal_text), "%s", reason);
 	if (news && log_limit_pass(&limit, NULL))
 		log_info("a flow stays in software, the NIC does not take it: %s", reason[0] ? reason : strerror(-r));
 	tries_refused(tries_of(offload, entry->rules), now);
@@ -241,7 +236,7 @@ static int add_rules(struct offload *offload, struct entry *entry, char reason[F
 				(void)note_device(offload, entry->rules[side].in, -1);
 		}
 		if (r == 0)
-			offload->status.rules_added++;
+			offload->status.work.rules_added++;
 		else if (side == HD_REPLY)
 			remove_rule(offload, entry, HD_ORIG, packets, bytes);
 	}
@@ -261,7 +256,7 @@ static enum offload_reason offer(struct offload *offload, const struct datapath_
 		return OFFLOAD_REFUSED;
 	if (tries_paused(tries_of(offload, rules), now))
 		return OFFLOAD_REFUSED;
-	if (offload->n >= offload->limits.flows)
+	if (offload->status.work.now >= offload->limits.flows)
 		return OFFLOAD_FULL;
 	if (!offload->budget)
 		return OFFLOAD_WAITING;
@@ -281,7 +276,7 @@ static enum offload_reason offer(struct offload *offload, const struct datapath_
 	}
 	entry->offloaded = true;
 	entry->retry = entry->pause = 0;
-	offload->n++;
+	offload->status.work.now++;
 	*tries_of(offload, rules) = (struct tries){0};
 	return OFFLOAD_NONE;
 }
@@ -410,24 +405,24 @@ static void walk(struct offload *offload)
 bool offload_round(struct offload *offload)
 {
 	offload->budget = offload->limits.a_round;
-	if (offload->n)
+	if (offload->status.work.now)
 		count_all(offload);
 	offload_again(offload);
 	walk(offload);
-	return offload->n > 0;
+	return offload->status.work.now > 0;
 }
 
 bool offload_look(struct offload *offload)
 {
 	const struct datapath_flow **flows __attribute__((cleanup(free_p))) =
-		calloc(offload->n + 1, sizeof(struct datapath_flow *));
-	struct entry **entries __attribute__((cleanup(free_p))) = calloc(offload->n + 1, sizeof(struct entry *));
-	_cleanup_free_ bool *established = calloc(offload->n + 1, sizeof(*established));
+		calloc(offload->status.work.now + 1, sizeof(struct datapath_flow *));
+	struct entry **entries __attribute__((cleanup(free_p))) = calloc(offload->status.work.now + 1, sizeof(struct entry *));
+	_cleanup_free_ bool *established = calloc(offload->status.work.now + 1, sizeof(*established));
 	struct entry *entry, *next;
 	size_t n = 0;
 
 	if (!flows || !entries || !established)
-		return offload->n > 0;
+		return offload->status.work.now > 0;
 	HASH_ITER (hh, offload->entries, entry, next) {
 		if (!entry->offloaded || entry->flow.protocol != IPPROTO_TCP)
 			continue;
@@ -438,7 +433,7 @@ bool offload_look(struct offload *offload)
 		for (size_t i = 0; i < n; i++)
 			if (!established[i])
 				drop(offload, entries[i]);
-	return offload->n > 0;
+	return offload->status.work.now > 0;
 }
 
 void offload_stop(struct offload *offload)
@@ -471,7 +466,6 @@ bool offload_has(const struct offload *offload, const struct datapath_flow *flow
 void offload_status(const struct offload *offload, struct offload_status *ret)
 {
 	*ret = offload->status;
-	ret->now = offload->n;
 	for (unsigned i = 0; i < KINDS; i++)
-		ret->paused |= tries_paused(&offload->tries[i], offload->ops.now_ms(offload->ops.userdata));
+		ret->work.paused |= tries_paused(&offload->tries[i], offload->ops.now_ms(offload->ops.userdata));
 }

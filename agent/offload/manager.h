@@ -7,6 +7,7 @@
 #define HEDDLE_OFFLOAD_MANAGER_H
 
 #include <offload/flower.h>
+#include <offload/nic.h>
 
 #define OFFLOAD_ROUND_MS 1000
 #define OFFLOAD_LOOK_MS 100 /* between two looks whether a TCP connection ends */
@@ -54,12 +55,7 @@ bool offload_has(const struct offload *offload, const struct datapath_flow *flow
 struct offload_status {
 	uint64_t flows
 		[OFFLOAD_REASON_COUNT]; /* by why they are where they are, as the last walk over the whole table found them */
-	uint64_t now;			/* offloaded at this moment */
-	uint64_t rules_added, rules_removed, refused;
-	uint64_t packets, bytes; /* that NICs forwarded; bytes as the flow table counts them, without Ethernet headers */
-	int refusal;		 /* the last one: a negative errno, and in words; 0: none yet */
-	char refusal_text[FLOWER_REASON_MAX];
-	bool paused; /* too many refusals of one kind in a row: few of it are tried */
+	struct nic_work work;
 };
 void offload_status(const struct offload *offload, struct offload_status *ret);
 

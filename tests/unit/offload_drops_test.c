@@ -392,13 +392,13 @@ static void test_counters(void **state)
 	carry(100);
 	second(NULL, 0);
 	assert_true(f->rule == 70 && f->packets == 100 && f->bytes == 6000 && f->frames == 7400);
-	assert_true(status().packets == 100 && status().bytes == 6000 && status().now == 1);
+	assert_true(status().work.packets == 100 && status().work.bytes == 6000 && status().work.now == 1);
 	assert_int_equal(drops_list(f->drops, items, 2), 1);
 	assert_true(items[0].packets == 100 && items[0].bytes == 6000 && items[0].rule == 70 && items[0].match->in == 11);
 	/* What came since the last round is not lost. */
 	carry(5);
 	drops_stop(f->drops);
-	assert_true(f->packets == 105 && f->nic.n_rules == 0 && status().now == 0 && status().rules_removed == 1);
+	assert_true(f->packets == 105 && f->nic.n_rules == 0 && status().work.now == 0 && status().work.rules_removed == 1);
 	/* It is sent still, and comes back with the next round. */
 	second(&event, 60);
 	assert_int_equal(f->nic.n_rules, 1);
@@ -424,10 +424,10 @@ static void test_never_matched(void **state)
 	seconds(DROPS_QUIET_MAX, &event, 100);
 	assert_int_equal(f->nic.n_rules, 0);
 	seconds(20, &event, 100);
-	assert_int_equal(status().rules_added, 1);
+	assert_int_equal(status().work.rules_added, 1);
 	f->now += 30000;
 	seconds(2, &event, 100);
-	assert_int_equal(status().rules_added, 2);
+	assert_int_equal(status().work.rules_added, 2);
 }
 
 static void test_changes(void **state)
@@ -484,7 +484,7 @@ static void test_lost(void **state)
 	(void)rule_of(&event);
 	nic_lose(&f->nic, 0);
 	second(NULL, 0);
-	assert_true(status().now == 0 && status().refusal == -ENOENT);
+	assert_true(status().work.now == 0 && status().work.refusal == -ENOENT);
 	f->now += 30000;
 	(void)rule_of(&event);
 	f->nic.counts[0].lost = true;
@@ -494,7 +494,7 @@ static void test_lost(void **state)
 	(void)rule_of(&event);
 	f->nic.cannot_tell = -EIO;
 	second(NULL, 0);
-	assert_true(f->nic.n_rules == 0 && status().refusal == -EIO);
+	assert_true(f->nic.n_rules == 0 && status().work.refusal == -EIO);
 }
 
 /* A rule that stays would drop what is allowed by now: it is tried until it has gone. */
@@ -510,7 +510,7 @@ static void test_stuck(void **state)
 	f->nic.keep = 0;
 	second(NULL, 0);
 	assert_int_equal(f->nic.n_rules, 0);
-	assert_int_equal(status().now, 0);
+	assert_int_equal(status().work.now, 0);
 }
 
 /* --- bounds --- */
@@ -551,7 +551,7 @@ static void test_bounds(void **state)
 	assert_int_equal(f->nic.n_rules, 0);
 	many(1200, 50);
 	many(1200, 50);
-	assert_true(f->nic.n_rules == 0 && status().paused);
+	assert_true(f->nic.n_rules == 0 && status().work.paused);
 	f->now += 30000;
 	many(1200, 50);
 	assert_int_equal(f->nic.n_rules, DROPS_A_ROUND);
@@ -566,18 +566,18 @@ static void test_refused(void **state)
 	for (unsigned i = 0; i < 5; i++)
 		many(60, 50);
 	/* Eight in a row, and the others are not even tried. */
-	assert_true(status().refused == 8 && status().paused && status().waiting == 52);
-	assert_string_equal(status().refusal_text, "no room in the NIC");
+	assert_true(status().work.refused == 8 && status().work.paused && status().waiting == 52);
+	assert_string_equal(status().work.refusal_text, "no room in the NIC");
 	f->now += 30000;
 	many(60, 50);
-	assert_int_equal(status().refused, 9);
+	assert_int_equal(status().work.refused, 9);
 	f->now += 60000;
 	f->nic.refuse = 0;
 	many(60, 50);
 	assert_int_equal(f->nic.n_rules, 1);
 	for (unsigned i = 0; i < 3; i++)
 		many(60, 50);
-	assert_true(f->nic.n_rules > 40 && !status().paused);
+	assert_true(f->nic.n_rules > 40 && !status().work.paused);
 }
 
 int main(void)

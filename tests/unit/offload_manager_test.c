@@ -220,7 +220,7 @@ static void test_counters(void **state)
 	assert_true(!offload_has(f->offload, &f->flows[0]));
 	status = rounds(2);
 	assert_int_equal(f->nic.n_rules, 8);
-	assert_true(status.now == 4 && status.flows[OFFLOAD_NONE] + status.flows[OFFLOAD_WAITING] == 4);
+	assert_true(status.work.now == 4 && status.flows[OFFLOAD_NONE] + status.flows[OFFLOAD_WAITING] == 4);
 	assert_true(offload_has(f->offload, &f->flows[3]));
 	assert_int_equal(f->begun[0], 1);
 	carry(0, 0, 10, 1140);
@@ -238,8 +238,8 @@ static void test_counters(void **state)
 	assert_int_equal(f->nic.n_rules, 0);
 	assert_true(f->packets[0][0] == 11 && f->bytes[0][0] == 1100 && f->seen[0] == 1);
 	offload_status(f->offload, &status);
-	assert_true(status.now == 0 && status.rules_added == 8 && status.rules_removed == 8);
-	assert_true(status.packets == 31 && status.bytes == 3100);
+	assert_true(status.work.now == 0 && status.work.rules_added == 8 && status.work.rules_removed == 8);
+	assert_true(status.work.packets == 31 && status.work.bytes == 3100);
 }
 
 static void test_bounds(void **state)
@@ -326,7 +326,7 @@ static void test_lost(void **state)
 	nic_lose(&f->nic, nic_find(&f->nic, f->nic.rules[0].rule.in, f->nic.rules[0].handle));
 	status = rounds(2);
 	assert_int_equal(f->nic.n_rules, 6);
-	assert_true(status.refusal == -ENOENT && status.now == 3);
+	assert_true(status.work.refusal == -ENOENT && status.work.now == 3);
 	f->now += 30000;
 	(void)rounds(2);
 	assert_int_equal(f->nic.n_rules, 8);
@@ -349,13 +349,13 @@ static void test_half_refused(void **state)
 	f->nic.refuse = -ENOSPC;
 	f->nic.refuse_out = 11;
 	status = rounds(2);
-	assert_true(f->nic.n_rules == 0 && status.now == 0 && status.refused == 4 && status.refusal == -ENOSPC);
-	assert_string_equal(status.refusal_text, "no room in the NIC");
+	assert_true(f->nic.n_rules == 0 && status.work.now == 0 && status.work.refused == 4 && status.work.refusal == -ENOSPC);
+	assert_string_equal(status.work.refusal_text, "no room in the NIC");
 	assert_int_equal(status.flows[OFFLOAD_REFUSED], 4);
 	/* Again after 30 s, 60 s, ... */
-	assert_int_equal(rounds(20).refused, 4);
+	assert_int_equal(rounds(20).work.refused, 4);
 	f->now += 30000;
-	assert_int_equal(rounds(2).refused, 8);
+	assert_int_equal(rounds(2).work.refused, 8);
 }
 
 static void test_pause(void **state)
@@ -367,19 +367,19 @@ static void test_pause(void **state)
 	f->nic.refuse = -EOPNOTSUPP;
 	status = rounds(10);
 	/* Eight in a row, and the others are not even tried. */
-	assert_true(status.refused == 8 && status.paused);
+	assert_true(status.work.refused == 8 && status.work.paused);
 	assert_true(status.flows[OFFLOAD_REFUSED] == 60);
 	/* Then one a pause. */
 	f->now += 30000;
 	status = rounds(10);
-	assert_true(status.refused == 9 && status.paused);
+	assert_true(status.work.refused == 9 && status.work.paused);
 	f->now += 60000;
 	f->nic.refuse = 0;
 	(void)rounds(1);
 	assert_int_equal(f->nic.n_rules, 16);
 	/* It takes them again. */
 	status = rounds(6);
-	assert_true(f->nic.n_rules == 40 && !status.paused);
+	assert_true(f->nic.n_rules == 40 && !status.work.paused);
 }
 
 static bool find_network(uint16_t network, struct hd_network *ret, void *userdata)
@@ -444,7 +444,7 @@ static void test_pause_of_a_kind(void **state)
 	f->nic.refuse = -EOPNOTSUPP;
 	f->nic.refuse_out = 20;
 	status = rounds(10);
-	assert_true(status.refused == 8 && status.paused);
+	assert_true(status.work.refused == 8 && status.work.paused);
 	assert_true(status.flows[OFFLOAD_REFUSED] == 50 && status.flows[OFFLOAD_NONE] == 10);
 	assert_int_equal(f->nic.n_rules, 20);
 }
