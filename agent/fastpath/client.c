@@ -521,24 +521,16 @@ static uint32_t take_packets(struct heddle_fastpath *fp, uint32_t which, uint32_
 static uint32_t receive_from(struct heddle_fastpath *fp, uint32_t which, struct heddle_fastpath_frame *frames, uint32_t n)
 {
 	struct queue *queue = &fp->queue[which];
-	uint32_t index = 0, came, good = 0;
+	uint32_t index = 0, came, seen, good;
 
 	if (taken_over(queue)) {
 		fp->since_look = LOOK_AFTER;
 		return 0;
 	}
 	came = ring_peek(&queue->xsk.rx, n, &index);
-	if (fp->pieces > 1) {
-		uint32_t seen;
-
-		good = take_packets(fp, which, index, came, frames, &seen);
-		ring_cancel(&queue->xsk.rx, came - seen);
-		came = seen;
-	} else {
-		for (uint32_t i = 0; i < came; i++)
-			good += take_frame(fp, which, ring_descriptor(&queue->xsk.rx, index + i), &frames[good]);
-	}
-	if (came) {
+	good = take_packets(fp, which, index, came, frames, &seen);
+	ring_cancel(&queue->xsk.rx, came - seen);
+	if (seen) {
 		ring_release(&queue->xsk.rx);
 		queue->received += good;
 	}
