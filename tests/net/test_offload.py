@@ -347,3 +347,26 @@ def test_who_takes_a_rule_away_puts_the_flow_back():
             pair.wait_offloaded(False, destinationPort=7000)
             assert not pair.rules() and roundtrip_pair(c, s)
             assert pair.offload()["lastRefusalText"] == "the rule is not there any more"
+
+
+def test_the_device_of_tunnels_goes_with_what_asked_for_it():
+    """It needs no flower: it is there as soon as there is a port that could be a NIC's, and a tunnel. However that ends, the agent goes on, or ends well."""
+    tunnel = {"protocol": "vxlan", "address": "192.0.2.1"}
+    with Pair(spec={"tunnel": tunnel}) as pair:
+        ns, daemon = pair.host.ns, pair.daemon
+        device = lambda: ns.run("ip", "link", "show", "heddle-offload", check=False).returncode == 0  # noqa: E731
+        spec = {"pickupSeconds": 0, "uplinks": [], "tunnel": tunnel, "offload": "auto"}
+        wait_for(device, what="the device of tunnels")
+        for change in ({"offload": "off"}, {"tunnel": None}):
+            daemon.put("00-host.yaml", doc.document("Host", "host", {k: v for k, v in {**spec, **change}.items() if v}))
+            wait_for(lambda: not device(), what=f"gone with {change}")
+            daemon.put("00-host.yaml", doc.document("Host", "host", spec))
+            wait_for(device, what="there again")
+        daemon.stop()
+        assert not device()
+        daemon.start()
+        wait_for(device, what="there again")
+        daemon.kill()
+        assert device()
+        ns.run(*daemon.argv("--detach"), env={**os.environ, **SOFTWARE})
+        assert not device()
